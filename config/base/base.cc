@@ -1,0 +1,1 @@
+// Anchors the library until the first real source of this room.

@@ -1,0 +1,77 @@
+// A bounded queue of move-only messages between threads: the only way in which threads meet. Full
+// is an answer, not a wait.
+//
+// Thread: Push by any thread, Take by the one owner.
+#pragma once
+
+#include <cstddef>
+#include <deque>
+#include <utility>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+
+namespace holdfast {
+
+template <typename Message>
+class Mailbox final {
+ public:
+  explicit Mailbox(size_t capacity) : capacity_(capacity) {}
+
+  // False: full or closed; the message is untouched and still the caller's.
+  [[nodiscard]] bool Push(Message&& message) ABSL_LOCKS_EXCLUDED(mutex_) {
+    absl::MutexLock lock(&mutex_);
+    if (closed_ || messages_.size() >= capacity_) return false;
+    messages_.push_back(std::move(message));
+    return true;
+  }
+
+  // Past the bound too: for messages that must not be lost and are bounded by others (a cancel
+  // for each accepted request). False only when closed.
+  bool PushUrgent(Message&& message) ABSL_LOCKS_EXCLUDED(mutex_) {
+    absl::MutexLock lock(&mutex_);
+    if (closed_) return false;
+    messages_.push_back(std::move(message));
+    return true;
+  }
+
+  // Appends all waiting messages to `out` without waiting.
+  void TakeAll(std::vector<Message>& out) ABSL_LOCKS_EXCLUDED(mutex_) {
+    absl::MutexLock lock(&mutex_);
+    MoveAll(out);
+  }
+
+  // As TakeAll, but waits until there is a message, the box is closed or `timeout` has passed.
+  // False: closed and empty, nothing will come any more.
+  bool WaitTakeAll(std::vector<Message>& out, absl::Duration timeout = absl::InfiniteDuration())
+      ABSL_LOCKS_EXCLUDED(mutex_) {
+    absl::MutexLock lock(&mutex_);
+    mutex_.AwaitWithTimeout(absl::Condition(this, &Mailbox::HasNews), timeout);
+    const bool open = !closed_ || !messages_.empty();
+    MoveAll(out);
+    return open;
+  }
+
+  void Close() ABSL_LOCKS_EXCLUDED(mutex_) {
+    absl::MutexLock lock(&mutex_);
+    closed_ = true;
+  }
+
+ private:
+  bool HasNews() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return closed_ || !messages_.empty();
+  }
+  void MoveAll(std::vector<Message>& out) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    for (Message& message : messages_) out.push_back(std::move(message));
+    messages_.clear();
+  }
+
+  const size_t capacity_;
+  absl::Mutex mutex_;
+  std::deque<Message> messages_ ABSL_GUARDED_BY(mutex_);
+  bool closed_ ABSL_GUARDED_BY(mutex_) = false;
+};
+
+}  // namespace holdfast

@@ -1,0 +1,72 @@
+// Counters, gauges and histograms on one registry, which /metrics prints in Prometheus' text form.
+// Each room declares its own in one header and makes them at start from the registry handed to it.
+// Names: holdfast_<room>_<what>_<unit>; base units (seconds, bytes, tokens); counters end in _total.
+//
+// Thread: Add*() at start-up only (they may throw on a bad name: a bug); the rest any thread,
+// without a lock except Histogram (one short uncontended mutex inside prometheus-cpp).
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace holdfast {
+
+using MetricLabels = std::map<std::string, std::string>;
+
+class Counter final {
+ public:
+  void Add(double amount = 1.0);  // amount >= 0
+
+ private:
+  friend class MetricsRegistry;
+  explicit Counter(void* impl) : impl_(impl) {}
+  void* impl_;
+};
+
+class Gauge final {
+ public:
+  void Set(double value);
+  void Add(double amount);
+
+ private:
+  friend class MetricsRegistry;
+  explicit Gauge(void* impl) : impl_(impl) {}
+  void* impl_;
+};
+
+class Histogram final {
+ public:
+  void Observe(double value);
+
+ private:
+  friend class MetricsRegistry;
+  explicit Histogram(void* impl) : impl_(impl) {}
+  void* impl_;
+};
+
+class MetricsRegistry final {
+ public:
+  MetricsRegistry();
+  ~MetricsRegistry();
+  MetricsRegistry(const MetricsRegistry&) = delete;
+
+  // The same name and labels give the same metric again. Handles are cheap to copy and live as
+  // long as the registry.
+  Counter AddCounter(const std::string& name, const std::string& help, const MetricLabels& = {});
+  Gauge AddGauge(const std::string& name, const std::string& help, const MetricLabels& = {});
+  Histogram AddHistogram(const std::string& name, const std::string& help,
+                         const std::vector<double>& buckets, const MetricLabels& = {});
+
+  std::string Serialize() const;  // Prometheus text format 0.0.4
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+// 1 ms to about 2 minutes, for TTFT, ITL, E2E and queue times.
+std::vector<double> LatencyBuckets();
+
+}  // namespace holdfast

@@ -1,0 +1,73 @@
+// The daemon's settings: one YAML file, read once, checked whole (all faults in one message, each
+// with its line), then constant. Flags of `holdfast serve` override single values.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "config/tenant_config.h"
+
+namespace holdfast {
+
+struct TlsConfig {
+  std::string certificate_path;  // PEM chain
+  std::string key_path;          // PEM
+};
+
+struct DaemonConfig {
+  struct Listen {
+    std::string http = "127.0.0.1:8080";   // ADDR:PORT; port 0: the system picks, printed at start
+    std::string grpc = "127.0.0.1:50051";  // empty: none
+    std::optional<TlsConfig> tls;          // for both ports
+    bool allow_anonymous = false;  // serve other than loopback without keys; else refused at start
+  } listen;
+
+  struct Model {
+    std::string path;        // GGUF file or Hugging Face folder
+    std::string name;        // on the wire; default from the file's metadata or name
+    std::vector<std::string> aliases;
+    std::string weights = "native";  // native | f32 (dequantised; the oracle's arithmetic)
+  } model;
+
+  struct EngineSettings {
+    int32_t threads = 0;                 // 0: all cores
+    std::string isa = "auto";            // auto | scalar | avx2 | avx512-vnni
+    std::string kv_dtype = "f16";        // f16 | f32
+    std::optional<int64_t> kv_device_bytes;  // default: a share of free memory
+    std::optional<int32_t> context_tokens;   // default and most: the model's
+  } engine;
+
+  struct SchedulerSettings {
+    int32_t running_max = 64;         // sequences in one step
+    int32_t waiting_max = 512;        // requests in the queue; beyond: 429
+    int32_t step_tokens_max = 512;    // token budget of a step
+    int32_t chunk_tokens_max = 512;   // of one sequence's prefill in a step
+    bool prefix_cache = true;
+  } scheduler;
+
+  struct ServerSettings {
+    int32_t text_threads = 2;
+    int32_t http_connections_max = 1024;
+    absl::Duration drain_timeout = absl::Seconds(30);
+    absl::Duration request_timeout = absl::Minutes(10);
+  } server;
+
+  struct LogSettings {
+    std::string level = "info";   // debug | info | warn | error
+    std::string format = "text";  // text | json
+  } log;
+
+  std::vector<TenantConfig> tenants;  // empty: the one tenant `default`, no keys
+};
+
+// Reads and checks the YAML text. kInvalidArgument lists every fault as `file:line: what`, an
+// unknown key with the nearest known one.
+absl::StatusOr<DaemonConfig> ParseDaemonConfig(std::string_view yaml, const std::string& file_name);
+absl::StatusOr<DaemonConfig> LoadDaemonConfig(const std::string& path);
+
+}  // namespace holdfast

@@ -1,0 +1,39 @@
+// Every fixed bound of the daemon, in one place (promise 4: everything has a bound). What an
+// operator may choose lies in daemon_config.h; what is here follows from the wire contracts or
+// protects the process itself.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace holdfast {
+
+// KV.
+inline constexpr int32_t kBlockTokens = 16;  // token places of a KV block
+inline constexpr int32_t kAttentionSplitTokens = 256;  // keys of one partial attention; fixed, so
+                                                       // that sums have one order (promise 1)
+
+// Requests.
+inline constexpr size_t kRequestBodyBytesMax = 8 << 20;
+inline constexpr size_t kRequestHeaderBytesMax = 32 << 10;
+inline constexpr int32_t kJsonDepthMax = 64;
+inline constexpr int32_t kMessagesMax = 4096;        // messages of one chat request
+inline constexpr int32_t kContentPartsMax = 1024;    // parts of one message
+inline constexpr int32_t kChoicesMax = 16;           // n
+inline constexpr int32_t kPromptsMax = 64;           // prompts of one completions request
+inline constexpr int32_t kStopStringsMax = 16;       // OpenAI allows 4; peers allow more
+inline constexpr size_t kStopStringBytesMax = 256;
+inline constexpr int32_t kTopLogprobsMax = 20;
+inline constexpr int32_t kLogitBiasMax = 1024;
+inline constexpr int32_t kToolsMax = 512;
+inline constexpr size_t kCacheSaltBytesMax = 256;
+inline constexpr size_t kUserStringBytesMax = 1024;  // user, session_id, request ids
+
+// Chat templates.
+inline constexpr uint64_t kTemplateFuelMax = 20'000'000;  // minijinja steps: about 100 ms
+inline constexpr size_t kTemplateOutputBytesMax = 32 << 20;
+
+// Streams.
+inline constexpr int32_t kStreamEventsMax = 4096;  // events waiting for one slow reader
+
+}  // namespace holdfast

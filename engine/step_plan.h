@@ -1,0 +1,114 @@
+// What the scheduler asks of the engine for one step, and what comes back. Both are flat arrays
+// that are filled anew each step and keep their memory, so that a warm step allocates nothing.
+//
+// A step is a list of rows (one row computes one token of one sequence), grouped by sequence: a
+// prefill chunk has many rows, a decode has one. KV of each row is written to its slot in the
+// sequence's block table before attention reads it.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "config/ids.h"
+
+namespace holdfast {
+
+// How to draw a token from logits. Constant for the life of a sequence. Order of application:
+// logit_bias, repetition/presence/frequency penalty, temperature, top_k, typical_p, top_p, min_p.
+// temperature 0 is greedy (ties to the lowest id) and ignores the truncations.
+struct SamplingParams {
+  float temperature = 1.0f;
+  int32_t top_k = 0;  // 0: off
+  float top_p = 1.0f;
+  float min_p = 0.0f;
+  float typical_p = 1.0f;
+  float presence_penalty = 0.0f;    // over completion tokens
+  float frequency_penalty = 0.0f;   // over completion tokens
+  float repetition_penalty = 1.0f;  // over prompt and completion tokens
+  std::vector<std::pair<TokenId, float>> logit_bias;
+  uint64_t seed = 0;  // the draw at completion index i depends on (seed, i) alone
+  int32_t min_tokens = 0;                  // until then `banned_until_min` cannot be drawn
+  std::vector<TokenId> banned_until_min;   // end and stop tokens
+  // nullopt: no logprobs. Else the chosen token's and this many alternatives' (0 to 20), as
+  // log-softmax of the model's own logits, before bias, penalties and temperature.
+  std::optional<int32_t> top_logprobs;
+};
+
+// A sequence takes a slot: for the first time or again after preemption. The engine forgets what
+// the slot held before.
+struct SequenceOpen {
+  SequenceSlot slot{};
+  SamplingParams sampling;
+  std::vector<TokenId> prompt;      // for the repetition penalty
+  std::vector<TokenId> completion;  // tokens already drawn, when it was preempted
+};
+
+// One sequence's share of a step. Spans are offsets into the plan's arrays.
+struct PlanSequence {
+  SequenceSlot slot{};
+  int32_t first_position = 0;  // of its first row; rows are consecutive
+  int32_t tokens_begin = 0;    // into StepPlan::tokens
+  int32_t num_tokens = 0;
+  int32_t blocks_begin = 0;  // into StepPlan::blocks; covers positions 0 .. last row
+  int32_t num_blocks = 0;
+  bool samples = false;  // the last row's logits are wanted: prompt done, draw a token
+  // Wanted for `echo` with logprobs: for each row the logprob of the next prompt token and this
+  // many alternatives. `next_token` is the one after the last row, if the prompt has it.
+  std::optional<int32_t> prompt_top_logprobs;
+  std::optional<TokenId> next_token;
+};
+
+struct StepPlan {
+  std::vector<SequenceOpen> opens;
+  std::vector<PlanSequence> sequences;
+  std::vector<TokenId> tokens;
+  std::vector<BlockId> blocks;
+
+  std::span<const TokenId> TokensOf(const PlanSequence& s) const {
+    return std::span(tokens).subspan(s.tokens_begin, s.num_tokens);
+  }
+  std::span<const BlockId> BlocksOf(const PlanSequence& s) const {
+    return std::span(blocks).subspan(s.blocks_begin, s.num_blocks);
+  }
+  void Clear() {
+    opens.clear();
+    sequences.clear();
+    tokens.clear();
+    blocks.clear();
+  }
+};
+
+struct TokenLogprob {
+  TokenId token = 0;
+  float logprob = 0.0f;
+  bool operator==(const TokenLogprob&) const = default;
+};
+
+// A token with its logprob, if asked for, and alternatives, best first.
+struct SampledToken {
+  SequenceSlot slot{};
+  TokenId token = 0;
+  float logprob = 0.0f;
+  int32_t top_begin = 0;  // into StepResult::top
+  int32_t num_top = 0;
+};
+
+struct StepResult {
+  std::vector<SampledToken> samples;         // one a sequence with `samples`, in plan order
+  std::vector<SampledToken> prompt_logprobs;  // one a row that has a next prompt token, plan order
+  std::vector<TokenLogprob> top;
+
+  std::span<const TokenLogprob> TopOf(const SampledToken& t) const {
+    return std::span(top).subspan(t.top_begin, t.num_top);
+  }
+  void Clear() {
+    samples.clear();
+    prompt_logprobs.clear();
+    top.clear();
+  }
+};
+
+}  // namespace holdfast

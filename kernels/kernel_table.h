@@ -1,0 +1,128 @@
+// All CPU kernels of one instruction path, chosen once at run time. Arithmetic on raw memory: no
+// allocation, no state, no policy, no failure; any thread, as long as outputs do not overlap.
+//
+// Promise 1 lives here. Each output element is one fixed sequence of operations, whatever the
+// number of rows, panels or threads, and the sequence is the same on every instruction path: the
+// integer dot products are exact, and float work is written once in 16 lanes (lanes.h) and compiled
+// per path with contraction off, so that scalar, AVX2 and AVX-512 agree bit for bit.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "kernels/dtype.h"
+
+namespace holdfast {
+
+enum class Isa : uint8_t { kScalar, kAvx2, kAvx512Vnni };
+
+// ---- Quantised matrix product -------------------------------------------------------------------
+// y[r, n] = sum_k x[r, k] * w[n, k], w quantised, x quantised on the fly per row and block of 32.
+
+inline constexpr int32_t kPanelRows = 16;  // weight rows (outputs) interleaved in one panel
+
+// A view of weights repacked from any quantised TensorType into panels that every path reads:
+// per panel and block of k, kPanelRows scales and offsets (f32, w = scale * q + offset) and the
+// unsigned codes q, interleaved by groups of 4 along k for 8-bit dot products. The exact bytes are
+// packed_matrix.cc's business.
+struct PackedMatrix {
+  TensorType type = TensorType::kQ4_0;
+  int32_t n = 0;            // outputs; the last panel is padded with zero weights
+  int32_t k = 0;            // inputs, a multiple of 32
+  const std::byte* data = nullptr;  // 64-byte aligned
+
+  int32_t num_panels() const { return (n + kPanelRows - 1) / kPanelRows; }
+};
+
+// Bytes that PackRows writes; the caller allocates, 64-byte aligned.
+size_t PackedMatrixBytes(TensorType type, int32_t n, int32_t k);
+// Packs weight rows [row_begin, row_end) given as consecutive GGUF rows at `rows`; row_begin a
+// multiple of kPanelRows, row_end too unless it is n. Parts of one matrix may be packed by several
+// threads, and several tensors may be packed one after the other into one matrix (q, k, v) as long
+// as each has a multiple of kPanelRows rows.
+void PackRows(TensorType type, const std::byte* rows, int32_t n, int32_t k, int32_t row_begin,
+              int32_t row_end, std::byte* packed);
+// Any TensorType to f32: the loader's and the oracle's path. `count` a multiple of the block.
+void DequantizeRow(TensorType type, const std::byte* row, int64_t count, float* out);
+
+// Activations as int8 with one scale per row and block of 32 along k, and block sums for offsets.
+// x ~ scale * q, q = round_to_nearest_even(x / scale), scale = max|x| / 127 (0 for a zero block).
+struct QuantizedRows {
+  int8_t* q = nullptr;       // [rows][k]
+  float* scale = nullptr;    // [rows][k / 32]
+  int32_t* sum = nullptr;    // [rows][k / 16]: sums of q over 16, for offsets of 16- and 32-blocks
+};
+
+// ---- Attention over a paged view --------------------------------------------------------------
+
+// One tile: the query heads of one KV head, for consecutive rows of one sequence.
+struct AttentionTile {
+  const float* q = nullptr;     // row r, head h at q + r * q_row_stride + h * head_dim; RoPE applied
+  int64_t q_row_stride = 0;     // in floats
+  int32_t num_rows = 0;
+  int32_t num_heads = 0;        // query heads of this KV head (group size)
+  int32_t head_dim = 0;
+  int32_t first_position = 0;   // of row 0; row r attends keys 0 .. first_position + r
+  int32_t window = 0;           // > 0: only the last `window` keys, itself included; 0: all
+  float scale = 1.0f;           // applied to q.k
+  const std::byte* kv_base = nullptr;  // arena + offset of (layer, KV head) inside a block
+  size_t kv_block_stride = 0;          // bytes from one block to the next
+  const int32_t* block_table = nullptr;  // numbers of BlockIds, ceil(context / 16) entries
+  bool kv_f32 = false;          // else f16; layout of kvstore/kv_layout.h
+  float* out = nullptr;         // row r, head h at out + r * out_row_stride + h * head_dim
+  int64_t out_row_stride = 0;
+  float* lse = nullptr;         // optional, natural log: lse[r * num_heads + h]
+  float* workspace = nullptr;   // AttentionWorkspaceFloats(...) floats, this call's own
+};
+
+size_t AttentionWorkspaceFloats(int32_t num_rows, int32_t num_heads, int32_t head_dim);
+
+// ---- The table ----------------------------------------------------------------------------------
+
+enum class RopePairing : uint8_t {
+  kInterleaved,  // pairs (2i, 2i+1): GGUF files of the Llama family
+  kHalves        // pairs (i, i + d/2): Hugging Face weights; GGUF Qwen family
+};
+
+struct KernelTable {
+  Isa isa;
+  const char* name;
+
+  void (*quantize_rows)(const float* x, int32_t rows, int32_t k, const QuantizedRows& out);
+  // Panels [panel_begin, panel_end): y row r at y + r * y_stride, columns of those panels; columns
+  // >= w.n are not written.
+  void (*quantized_matmul)(const PackedMatrix& w, const QuantizedRows& x, int32_t rows,
+                           int32_t panel_begin, int32_t panel_end, float* y, int64_t y_stride);
+  // Reference product with f32 weights [n][k] row-major, outputs [n_begin, n_end).
+  void (*f32_matmul)(const float* w, int32_t k, const float* x, int32_t rows, int64_t x_stride,
+                     int32_t n_begin, int32_t n_end, float* y, int64_t y_stride);
+
+  // out[r,h] = x[r,h] * weight[h] / sqrt(mean_h(x[r,h]^2) + eps); out may alias x; sums in f32.
+  void (*rms_norm)(const float* x, int64_t x_stride, const float* weight, int32_t rows,
+                   int32_t hidden, float eps, float* out, int64_t out_stride);
+  // Rotates num_heads heads of one row in place; cos_sin: [rope_dim / 2][2] for its position. Only
+  // the first rope_dim of head_dim places are rotated.
+  void (*rope)(float* heads, int32_t num_heads, int32_t head_dim, int32_t rope_dim,
+               RopePairing pairing, const float* cos_sin);
+  // out[i] = gate[i] / (1 + exp(-gate[i])) * up[i]; out may alias either.
+  void (*swiglu)(const float* gate, const float* up, int64_t count, float* out);
+  void (*add)(const float* x, int64_t count, float* inout);  // inout += x
+  // Writes K and V [head_dim] f32 of one token to place `slot` (0..15) of one head's part of a
+  // block (kv_layout.h), rounding to nearest even for f16.
+  void (*write_kv)(const float* key, const float* value, int32_t head_dim, bool kv_f32,
+                   int32_t slot, std::byte* head_block);
+  // Keys are cut at multiples of 256 absolute positions; each part gives (out, lse) with its own
+  // maximum, parts are merged in ascending order. Sums in f32; a row's result depends on its own
+  // query, position, window and keys alone.
+  void (*attention)(const AttentionTile& tile);
+  // Natural-log sum of exp over count logits, 16 lanes, fixed order.
+  float (*log_sum_exp)(const float* logits, int32_t count);
+};
+
+bool IsaSupported(Isa isa);              // by this CPU and build
+Isa BestIsa();                           // the fastest supported
+const KernelTable& KernelsOf(Isa isa);   // isa must be supported
+const char* IsaName(Isa isa);            // "scalar", "avx2", "avx512-vnni"
+
+}  // namespace holdfast

@@ -1,0 +1,57 @@
+// What comes back from the scheduler for a request. Events of one choice arrive in order and are
+// neither lost nor repeated, also across preemption.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "config/ids.h"
+#include "engine/step_plan.h"
+
+namespace holdfast {
+
+// kStopToken: a stop token was drawn (delivered as the last token). kLength: max_tokens or context.
+enum class SequenceEnd : uint8_t { kStopToken, kLength };
+
+// One drawn token of one choice.
+struct TokenEvent {
+  RequestId request{};
+  int32_t choice = 0;
+  TokenId token = 0;
+  float logprob = 0.0f;               // with sampling.top_logprobs
+  std::vector<TokenLogprob> top;      // likewise; best first
+  std::optional<SequenceEnd> end;     // set on the choice's last token
+};
+
+// Sent once before the first token: how much of the prompt needed no prefill; and logprobs of
+// prompt tokens 1.. when asked for (entry i belongs to prompt token i + 1).
+struct PromptEvent {
+  RequestId request{};
+  int32_t cached_tokens = 0;
+  struct TokenWithTop {
+    TokenLogprob chosen;
+    std::vector<TokenLogprob> top;
+  };
+  std::vector<TokenWithTop> prompt_logprobs;
+};
+
+// The request is over: all choices ended (ok), cancelled (kCancelled), shed (kResourceExhausted) or
+// the device failed (kUnavailable). Always the last event; its blocks are back already.
+struct RequestDone {
+  RequestId request{};
+  absl::Status status;
+};
+
+// Where the scheduler's thread puts events. Must not block; bounded per request by the receiver.
+class TokenSink {
+ public:
+  virtual ~TokenSink() = default;
+  virtual void OnPrompt(PromptEvent event) = 0;
+  virtual void OnToken(TokenEvent event) = 0;
+  virtual void OnDone(RequestDone event) = 0;
+};
+
+}  // namespace holdfast

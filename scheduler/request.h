@@ -1,0 +1,34 @@
+// What the server hands to the scheduler: a prompt in tokens for one tenant. Text stays outside.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "config/ids.h"
+#include "engine/step_plan.h"
+
+namespace holdfast {
+
+// Which KV may be shared: SHA-256 over tenant or sharing group, caller's salt, model digest,
+// adapter and KV layout. Made by the server from the authenticated tenant; opaque to the store.
+using ReuseScope = std::array<uint8_t, 32>;
+
+struct Request {
+  RequestId id{};
+  TenantIndex tenant{};
+  ReuseScope reuse_scope{};
+  std::vector<TokenId> prompt;  // not empty, prompt + max_tokens <= context
+  int32_t max_tokens = 0;       // completion tokens of each choice, >= 0 (0 only with prompt logprobs)
+  std::vector<TokenId> stop_tokens;  // drawing one ends the sequence; it is the last token delivered
+  int32_t num_choices = 1;      // n; choice i draws with seed sampling.seed + i
+  SamplingParams sampling;
+  std::optional<int32_t> prompt_top_logprobs;  // echo with logprobs; computes the whole prompt
+  bool reuse_prefix = true;     // false: neither match nor publish KV (for tests and comparisons)
+  int32_t priority = 0;         // lower first, as in vLLM; unused until the policies come
+  absl::Time arrival;
+};
+
+}  // namespace holdfast

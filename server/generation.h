@@ -1,0 +1,138 @@
+// What HTTP and gRPC share: a checked request for text or tokens, and the stream of what comes back.
+// Wire formats stop at the two front ends, threads and tokens begin behind GenerationService.
+//
+//   HTTP coroutine, gRPC reactor --Start--> GenerationService --text worker--> scheduler
+//            ^                                                                    |
+//            +---- GenerationStream (bounded) <---- text worker <---- TokenSink --+
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "absl/functional/any_invocable.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "config/ids.h"
+#include "scheduler/request.h"
+#include "text/text.h"
+
+namespace holdfast {
+
+// One prompt. A completions request with several prompts starts several of these.
+struct GenerationRequest {
+  TenantIndex tenant{};
+  std::string wire_id;  // "chatcmpl-...": what the client sees and cancels by
+  std::string model;    // as asked for; already found to be served
+  std::variant<ChatInput, std::string, std::vector<TokenId>> prompt;
+
+  int32_t num_choices = 1;
+  std::optional<int32_t> max_tokens;  // default: what the context leaves
+  std::vector<std::string> stop;      // stop strings, not shown
+  std::vector<TokenId> stop_token_ids;
+  bool include_stop = false;   // show the stop string
+  bool ignore_eos = false;
+  bool skip_special_tokens = true;
+  bool echo = false;           // completions: the prompt's text before the completion
+  std::optional<int32_t> prompt_top_logprobs;
+  bool want_text = true;       // false: token-in/token-out, no detokenizer
+  SamplingParams sampling;     // seed: drawn by the front end when the caller gave none
+  std::string cache_salt;      // narrows KV sharing within the tenant
+  int32_t priority = 0;
+  absl::Time arrival;
+};
+
+// kCancelled has no finish reason: the stream ends with a status instead.
+enum class FinishReason : uint8_t { kStop, kLength };
+
+struct TokenText {  // a token as clients see it in logprobs
+  TokenId token = 0;
+  std::string bytes;
+  float logprob = 0.0f;
+};
+struct TokenTextWithTop {
+  TokenText chosen;
+  std::vector<TokenText> top;
+};
+
+// A piece of one choice. Text is whole UTF-8; a stop string is never shown in part.
+struct ChoiceDelta {
+  int32_t choice = 0;
+  std::string text;
+  std::vector<TokenId> tokens;
+  std::vector<TokenTextWithTop> logprobs;  // of `tokens`, when asked for
+  std::optional<FinishReason> finish;      // on the choice's last delta
+  std::string stop_string;                 // which one matched, if one did
+};
+
+// First event of a stream that got past the queue. For echo: text and logprobs of the prompt.
+struct PromptInfo {
+  int32_t prompt_tokens = 0;
+  int32_t cached_tokens = 0;
+  std::string text;                                  // with echo
+  std::vector<TokenId> tokens;                       // with echo
+  std::vector<std::optional<TokenTextWithTop>> logprobs;  // first is nullopt, as in OpenAI's form
+};
+
+// Last event. kOk, or what went wrong: kInvalidArgument (400), kResourceExhausted (429),
+// kUnavailable (503), kDeadlineExceeded (504), kCancelled, kInternal. A machine-readable code for
+// OpenAI's error object (`context_length_exceeded`, ...) travels as payload kErrorCodeUrl.
+struct GenerationDone {
+  absl::Status status;
+  int32_t prompt_tokens = 0, cached_tokens = 0, completion_tokens = 0;
+};
+inline constexpr char kErrorCodeUrl[] = "holdfast/error_code";    // e.g. context_length_exceeded
+inline constexpr char kErrorParamUrl[] = "holdfast/error_param";  // the offending parameter
+inline constexpr char kRetryAfterUrl[] = "holdfast/retry_after";  // whole seconds, decimal
+
+using GenerationEvent = std::variant<PromptInfo, ChoiceDelta, GenerationDone>;
+
+// One request's output, read by one front-end task. Deltas of one choice that the reader has not
+// yet taken are merged, so that a slow reader holds bounded memory; over kStreamEventsMax the
+// request is cancelled. Dropping the last reference or Cancel() stops the sequences.
+class GenerationStream {
+ public:
+  virtual ~GenerationStream() = default;
+  // The next event if there is one. After GenerationDone nothing comes.
+  virtual std::optional<GenerationEvent> TryNext() = 0;
+  // Calls `ready` once, from any thread and maybe at once, when TryNext has something. One at a
+  // time. Must not block: post to your own executor.
+  virtual void NotifyReady(absl::AnyInvocable<void()> ready) = 0;
+  virtual void Cancel() = 0;
+};
+
+class GenerationService {
+ public:
+  virtual ~GenerationService() = default;
+
+  // Never blocks. Refusals (queue full, prompt too long, ...) come as GenerationDone.
+  virtual std::shared_ptr<GenerationStream> Start(GenerationRequest request) = 0;
+  // By the id the client saw; within one tenant. False: not known (any more).
+  virtual bool CancelByWireId(TenantIndex tenant, const std::string& wire_id) = 0;
+
+  // Off the caller's thread; `done` is called once, from a text worker.
+  virtual void Tokenize(std::variant<ChatInput, std::string> text, bool add_special_tokens,
+                        absl::AnyInvocable<void(absl::StatusOr<std::vector<TokenId>>)> done) = 0;
+  virtual void Detokenize(std::vector<TokenId> tokens,
+                          absl::AnyInvocable<void(absl::StatusOr<std::string>)> done) = 0;
+  virtual std::string TokenText(TokenId token) const = 0;  // bytes, any thread
+
+  struct ModelInfo {
+    std::string name;
+    std::vector<std::string> aliases;
+    int32_t context_tokens = 0;
+    int32_t vocab_size = 0;
+    int64_t created_unix = 0;  // of the file
+    bool has_chat_template = false;
+  };
+  virtual const ModelInfo& model_info() const = 0;
+};
+
+// Whether the daemon takes requests. Read by /health/ready, the gRPC health service and admission.
+enum class Readiness : uint8_t { kLoading, kReady, kDraining };
+
+}  // namespace holdfast
