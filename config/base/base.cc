@@ -1,1 +1,0 @@
-// Anchors the library until the first real source of this room.
