@@ -44,6 +44,10 @@ function(holdfast_test name)
   target_link_libraries(${name} PRIVATE holdfast_flags ${ARG_ROOMS} ${ARG_LIBS} GTest::gmock
                                         GTest::gtest GTest::gtest_main)
   target_compile_definitions(${name} PRIVATE HOLDFAST_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
+  if(NOT TARGET all_tests)
+    add_custom_target(all_tests)  # what `./dev test` builds in the sanitizer presets
+  endif()
+  add_dependencies(all_tests ${name})
   if(ARG_SERIAL)
     add_test(NAME ${name} COMMAND ${name})
     set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT 900)

@@ -1,0 +1,78 @@
+#!/usr/bin/env bash
+# ./dev test: every test that a machine without a GPU can run. Stages go on after a failure; the last
+# line counts all of them.
+set -euo pipefail
+cd "$(dirname "$(readlink -f "$0")")/.."
+# shellcheck source=dev
+source ./dev source-only
+
+FUZZ_SECONDS="${HOLDFAST_FUZZ_SECONDS:-10}"
+
+install_packages "${PACKAGES_BUILD[@]}" "${PACKAGES_TEST[@]}"
+setup_model
+export HOLDFAST_MODEL="$MODEL_PATH"
+reports="$PWD/build/reports"
+rm -rf "$reports"
+mkdir -p "$reports"
+failed=()
+
+stage() {  # NAME COMMAND...
+  local name=$1 start=$SECONDS
+  shift
+  say "$name"
+  # A subshell with -e of its own, so that a failing step ends this stage and no other.
+  if (set -euo pipefail; "$@"); then
+    say "$name: ok ($((SECONDS - start)) s)"
+  else
+    failed+=("$name")
+    say "$name: FAILED ($((SECONDS - start)) s)"
+  fi
+}
+
+# ctest with its counts kept in a report; an empty selection is a failure.
+run_ctest() {  # PRESET [CTEST ARGS]
+  local preset=$1
+  shift
+  ctest --test-dir "build/$preset" -j "$JOBS" --output-on-failure --no-tests=error \
+    --output-junit "$reports/$preset.xml" "$@" >"$reports/$preset.log" 2>&1 ||
+    { grep -vE '^ *[0-9]+/[0-9]+ Test +#[0-9]+: .* Passed|^ +Start +[0-9]+:' "$reports/$preset.log"; return 1; }
+  tail -n 4 "$reports/$preset.log"
+}
+
+release_tests() { build release && run_ctest release; }
+
+# Tests labelled `model` run the real model for long; they have no place under a sanitizer.
+sanitizer_tests() {
+  build dev all_tests
+  ASAN_OPTIONS=detect_stack_use_after_return=1 UBSAN_OPTIONS=print_stacktrace=1 \
+    run_ctest dev -LE 'model|arch'
+}
+
+thread_tests() {
+  build tsan unit_mailbox unit_kvstore unit_scheduler sim_scheduler
+  TSAN_OPTIONS=halt_on_error=1 run_ctest tsan -L threads
+}
+
+fuzz_tests() {
+  build fuzz
+  bash scripts/fuzz.sh "$FUZZ_SECONDS" "$reports/fuzz.xml"
+}
+
+conformance_tests() {
+  local python
+  python=$(python_environment conformance tests/conformance/requirements.txt)
+  "$python" -m pytest tests/conformance -q -p no:cacheprovider \
+    --junitxml "$reports/conformance.xml"
+}
+
+stage "release tests" release_tests
+stage "address and undefined sanitizers" sanitizer_tests
+stage "thread sanitizer" thread_tests
+stage "fuzz targets, $FUZZ_SECONDS s each" fuzz_tests
+stage "conformance" conformance_tests
+
+"$PYTHON" scripts/count_tests.py "$reports" || failed+=("count")
+if ((${#failed[@]})); then
+  printf 'FAILED: %s\n' "${failed[@]}" >&2
+  exit 1
+fi
