@@ -1,0 +1,96 @@
+"""Starts the built daemon on ports that the system picks, and stops it."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import tempfile
+import time
+import urllib.request
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BINARY = pathlib.Path(os.environ.get("HOLDFAST_BINARY", ROOT / "build/release/holdfast"))
+
+
+class Daemon:
+    """A running `holdfast serve`. `arguments` go to the command line, `config` is YAML text."""
+
+    def __init__(self, *arguments, config=None, model=None):
+        self.folder = tempfile.TemporaryDirectory(prefix="holdfast-")
+        folder = pathlib.Path(self.folder.name)
+        port_file = folder / "ports.json"
+        command = [str(BINARY), "serve", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0",
+                   "--port-file", str(port_file)]
+        model = model or os.environ.get("HOLDFAST_MODEL")
+        if model:
+            command += ["--model", str(model)]
+        if config is not None:
+            (folder / "config.yaml").write_text(config)
+            command += ["--config", str(folder / "config.yaml")]
+        self.log_path = folder / "log"
+        self.log = open(self.log_path, "wb")
+        self.process = subprocess.Popen(command + list(arguments), stderr=self.log,
+                                        stdout=self.log, start_new_session=True)
+        deadline = time.monotonic() + 120
+        while not port_file.exists():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                text = self.log_path.read_text(errors="replace")
+                self.stop()
+                raise RuntimeError(f"the daemon did not get ready:\n{text}")
+            time.sleep(0.02)
+        ports = json.loads(port_file.read_text())
+        self.http, self.grpc = ports["http"], ports["grpc"]
+        self.url = f"http://127.0.0.1:{self.http}"
+
+    def get(self, path):
+        """(status, body) of a plain GET."""
+        try:
+            with urllib.request.urlopen(self.url + path, timeout=30) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    def metric(self, name, **labels):
+        """Sum of the samples of one metric whose labels contain `labels`."""
+        total, seen = 0.0, False
+        for line in self.get("/metrics")[1].splitlines():
+            if not line.startswith("#") and line.split("{")[0].split(" ")[0] == name:
+                if all(f'{k}="{v}"' in line for k, v in labels.items()):
+                    total, seen = total + float(line.rsplit(" ", 1)[1]), True
+        assert seen, f"no metric {name} {labels}"
+        return total
+
+    def resident_bytes(self):
+        for line in pathlib.Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) * 1024
+        raise RuntimeError("no VmRSS")
+
+    def terminate(self, timeout=60):
+        """SIGTERM; the exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout)
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self.log.close()
+        self.folder.cleanup()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+
+def wait_until(condition, seconds=30):
+    """Polls an outside condition; a bound, not a measurement."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.02)
+    return False

@@ -1,0 +1,144 @@
+"""Keys, refusals under load, draining: each with a daemon of its own."""
+
+import concurrent.futures
+import os
+import signal
+import subprocess
+import time
+
+import openai
+import pytest
+from daemon import BINARY, Daemon, wait_until
+
+
+def client_of(daemon, key="none"):
+    return openai.OpenAI(base_url=daemon.url + "/v1", api_key=key, max_retries=0)
+
+
+def ask(client, **kwargs):
+    arguments = dict(model="SmolLM2-135M-Instruct", temperature=0, max_tokens=8,
+                     messages=[{"role": "user", "content": "Hello!"}])
+    return client.chat.completions.create(**{**arguments, **kwargs})
+
+
+def new_key(tenant):
+    """(key, hash line) as `holdfast keys new` prints them."""
+    text = subprocess.run([str(BINARY), "keys", "new", "--tenant", tenant], check=True,
+                          capture_output=True, text=True).stdout
+    words = text.split()
+    key = next(w for w in words if w.startswith("hf-"))
+    digest = next(w.strip("\"'") for w in words if "sha256:" in w)
+    return key, digest
+
+
+def test_only_a_tenants_key_opens_the_door():
+    key, digest = new_key("blue")
+    config = f'tenants:\n  - name: blue\n    keys: ["{digest}"]\n'
+    with Daemon(config=config) as daemon:
+        assert ask(client_of(daemon, key)).choices
+        for wrong in ("none", key[:-1] + ("a" if key[-1] != "a" else "b"), key + "x"):
+            with pytest.raises(openai.AuthenticationError):
+                ask(client_of(daemon, wrong))
+        assert daemon.get("/health/ready")[0] == 200
+
+
+def test_tenants_do_not_share_cache_and_salts_narrow_it():
+    (blue, blue_hash), (red, red_hash) = new_key("blue"), new_key("red")
+    config = (f'tenants:\n  - name: blue\n    keys: ["{blue_hash}"]\n'
+              f'  - name: red\n    keys: ["{red_hash}"]\n')
+    messages = [{"role": "user", "content": "The same long text for everyone. " * 10}]
+
+    def cached(client, **extra):
+        return ask(client, messages=messages,
+                   extra_body=extra).usage.prompt_tokens_details.cached_tokens
+
+    with Daemon(config=config) as daemon:
+        assert cached(client_of(daemon, blue)) == 0
+        assert cached(client_of(daemon, blue)) > 0
+        assert cached(client_of(daemon, red)) == 0
+        assert cached(client_of(daemon, blue), cache_salt="s") == 0
+        assert cached(client_of(daemon, blue), cache_salt="s") > 0
+        assert cached(client_of(daemon, red), cache_salt="s") == 0
+
+
+def test_a_full_queue_is_refused_with_retry_after():
+    config = "scheduler:\n  running_max: 1\n  waiting_max: 1\n"
+    with Daemon(config=config) as daemon:
+        client = client_of(daemon)
+
+        def try_one(_):
+            try:
+                return ask(client, max_tokens=200, messages=[
+                    {"role": "user", "content": "Write a long story."}])
+            except openai.RateLimitError as error:
+                return error
+
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(try_one, range(8)))
+        refused = [a for a in answers if isinstance(a, openai.RateLimitError)]
+        assert refused and len(refused) < len(answers)
+        assert all(int(r.response.headers["retry-after"]) >= 1 for r in refused)
+
+
+def test_term_lets_accepted_streams_end_and_exits_0():
+    with Daemon() as daemon:
+        client = client_of(daemon)
+        streams = [ask(client, stream=True, max_tokens=60, messages=[
+            {"role": "user", "content": f"Write a story about {i} foxes."}]) for i in range(6)]
+        first = [next(iter(s)) for s in streams]
+        daemon.process.send_signal(signal.SIGTERM)
+        assert wait_until(lambda: refuses(daemon))
+        for stream in streams:
+            assert list(stream)[-1].choices[0].finish_reason in ("stop", "length")
+        assert len(first) == 6 and daemon.process.wait(60) == 0
+
+
+def refuses(daemon):
+    try:
+        return daemon.get("/health/ready")[0] == 503
+    except OSError:
+        return True
+
+
+def test_a_second_signal_ends_at_once():
+    with Daemon() as daemon:
+        stream = ask(client_of(daemon), stream=True, max_tokens=4000, extra_body={"ignore_eos": True})
+        next(iter(stream))
+        daemon.process.send_signal(signal.SIGTERM)
+        assert wait_until(lambda: refuses(daemon))
+        daemon.process.send_signal(signal.SIGTERM)
+        assert daemon.process.wait(10) != 0
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (["--model", "/nowhere/model.gguf"], ["/nowhere/model.gguf"]),
+    (["--http", "0.0.0.0:0"], ["keys", "loopback"]),
+    (["--no-such-flag"], ["no-such-flag"]),
+])
+def test_what_cannot_start_says_why(arguments, words):
+    if "--model" not in arguments and os.environ.get("HOLDFAST_MODEL"):
+        arguments = ["--model", os.environ["HOLDFAST_MODEL"], *arguments]
+    run = subprocess.run([str(BINARY), "serve", "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0",
+                          *arguments], capture_output=True, text=True, timeout=60)
+    assert run.returncode != 0
+    for word in words:
+        assert word in run.stderr + run.stdout
+
+
+def test_faults_of_a_configuration_come_all_at_once(tmp_path):
+    path = tmp_path / "bad.yaml"
+    path.write_text("modle:\n  path: x\nscheduler:\n  running_max: -1\n")
+    run = subprocess.run([str(BINARY), "check-config", str(path)], capture_output=True, text=True)
+    said = run.stdout + run.stderr
+    assert run.returncode != 0 and "model" in said and "running_max" in said
+    assert f"{path}:1" in said and f"{path}:4" in said
+
+
+def test_the_second_start_is_quick_and_idle_costs_nothing():
+    with Daemon() as daemon:
+        ticks = lambda: sum(map(int, open(f"/proc/{daemon.process.pid}/stat").read().split()[13:15]))
+        ask(client_of(daemon))
+        wait_until(lambda: daemon.metric("vllm:num_requests_running") == 0)
+        before = ticks()
+        time.sleep(1.0)  # the thing measured is idleness itself
+        assert ticks() - before <= 5  # of 100 ticks a second: no busy waiting
