@@ -1,7 +1,6 @@
 // What the server hands to the scheduler: a prompt in tokens for one tenant. Text stays outside.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <optional>
 #include <vector>
@@ -9,12 +8,9 @@
 #include "absl/time/time.h"
 #include "config/ids.h"
 #include "engine/step_plan.h"
+#include "kvstore/reuse_scope.h"
 
 namespace holdfast {
-
-// Which KV may be shared: SHA-256 over tenant or sharing group, caller's salt, model digest,
-// adapter and KV layout. Made by the server from the authenticated tenant; opaque to the store.
-using ReuseScope = std::array<uint8_t, 32>;
 
 struct Request {
   RequestId id{};

@@ -1,0 +1,166 @@
+// Gives the scheduler its thread and the engine its own, and joins them with mailboxes:
+//
+//   any thread --Submit, Cancel--> mailbox --> scheduler thread --StepPlan--> engine thread
+//                                     ^            |     ^                        |
+//                                     |            |     +------ StepResult ------+  (by mailbox)
+//                                     |            +--> TokenSink (PromptEvent, TokenEvent, ...)
+//                                     +-- Drain, Stop
+//
+// The scheduler thread sleeps in its mailbox whenever there is nothing to plan or a step runs, and
+// reads new messages while the engine computes. All events reach the sink from this one thread.
+//
+// Bound: running_max + waiting_max requests in all; one more is an answer (kShed), not a wait.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <thread>
+#include <variant>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "config/base/clock.h"
+#include "config/base/mailbox.h"
+#include "config/base/metrics.h"
+#include "config/ids.h"
+#include "engine/engine.h"
+#include "engine/step_plan.h"
+#include "scheduler/events.h"
+#include "scheduler/request.h"
+#include "scheduler/scheduler.h"
+#include "scheduler/scheduler_options.h"
+
+namespace holdfast {
+
+// kAccepted: exactly one RequestDone will come. kShed, kDraining: none will; the request was not
+// taken (429 and 503 on the wire).
+enum class Admit : uint8_t { kAccepted, kShed, kDraining };
+
+// After Engine::Execute has failed, all requests in the scheduler end with kUnavailable and all
+// cached KV is forgotten. Then:
+enum class AfterEngineError : uint8_t {
+  kContinue,  // serve on with the same engine
+  kRefuse,    // take nothing more (kDraining); main sees it in the snapshot and leaves
+};
+
+// Counts of the moment, for health and readiness; each is true, together they may be a step apart.
+struct SchedulerSnapshot {
+  int32_t requests = 0;           // accepted and not yet done
+  int32_t running_sequences = 0;
+  int32_t waiting_sequences = 0;
+  BlockCounts blocks;
+  uint64_t steps = 0;  // completed
+  bool draining = false;
+  bool engine_failed = false;  // a step has failed since the start
+};
+
+class SchedulerLoop final {
+ public:
+  // Starts both threads. All references must outlive the loop. kInvalidArgument: the options or the
+  // engine's sizes make no sense, e.g. the KV pool cannot hold one longest sequence.
+  static absl::StatusOr<std::unique_ptr<SchedulerLoop>> Create(
+      Engine& engine, const SchedulerOptions& options, MetricsRegistry& registry, TokenSink& sink,
+      AfterEngineError after_error = AfterEngineError::kContinue, const Clock* clock = nullptr);
+  ~SchedulerLoop();  // Stop()
+  SchedulerLoop(const SchedulerLoop&) = delete;
+
+  // Any thread, never blocks. Events for an accepted request may reach the sink before this returns.
+  // The request is moved from only if it is accepted.
+  [[nodiscard]] Admit Submit(Request&& request);
+
+  // Any thread, never blocks. May come late, twice or for someone gone: then nothing happens. Else
+  // the request's RequestDone (kCancelled) comes within one step, its blocks being back. Callers
+  // keep to a few a request: cancels are not counted against the mailbox's bound.
+  void Cancel(RequestId request);
+
+  // Takes nothing new from here on; what was accepted runs to its end.
+  void BeginDrain();
+  // Waits until everything accepted is done after BeginDrain. False: `timeout` came first.
+  bool WaitDrained(absl::Duration timeout);
+  // Ends what is left with kUnavailable after the step that is running, and joins the threads. Not
+  // from the sink. Idempotent.
+  void Stop();
+
+  SchedulerSnapshot snapshot() const;  // any thread
+
+ private:
+  struct CancelMessage {
+    RequestId request{};
+  };
+  struct StepDoneMessage {
+    absl::Status status;
+  };
+  struct WakeMessage {};  // look at the flags
+  using Message = std::variant<Request, CancelMessage, StepDoneMessage, WakeMessage>;
+  struct StepJob {  // the plan and result lie in the loop, the one or the other side uses them
+    const StepPlan* plan = nullptr;
+    StepResult* result = nullptr;
+  };
+
+  // Counts requests out before the receiver hears of it, so that whoever reacts to a RequestDone
+  // finds room.
+  class CountingSink final : public TokenSink {
+   public:
+    CountingSink(TokenSink& sink, std::atomic<int32_t>& live) : sink_(sink), live_(live) {}
+    void OnPrompt(PromptEvent event) override { sink_.OnPrompt(std::move(event)); }
+    void OnToken(TokenEvent event) override { sink_.OnToken(std::move(event)); }
+    void OnDone(RequestDone event) override {
+      live_.fetch_sub(1);
+      sink_.OnDone(std::move(event));
+    }
+
+   private:
+    TokenSink& sink_;
+    std::atomic<int32_t>& live_;
+  };
+
+  SchedulerLoop(Engine& engine, const SchedulerOptions& options, MetricsRegistry& registry,
+                TokenSink& sink, AfterEngineError after_error, const Clock& clock);
+  void Start(std::unique_ptr<Scheduler> scheduler);
+  void RunScheduler() noexcept;
+  void RunEngine() noexcept;
+  void Handle(Message& message);
+  void HandleStepDone(const absl::Status& status);
+  void StartStepIfIdle();
+  void PublishSnapshot();
+  void NoteIfDrained() ABSL_LOCKS_EXCLUDED(drained_mutex_);
+
+  Engine& engine_;
+  const Clock& clock_;
+  const AfterEngineError after_error_;
+  const int32_t live_max_;
+  SchedulerMetrics metrics_;
+
+  // Shared.
+  std::atomic<int32_t> live_{0};  // accepted and not done
+  std::atomic<bool> draining_{false};
+  std::atomic<bool> stopping_{false};
+  std::atomic<bool> engine_failed_{false};
+  std::atomic<int32_t> running_{0}, waiting_{0}, free_{0}, held_{0}, evictable_{0};
+  std::atomic<uint64_t> steps_{0};
+  Mailbox<Message> mailbox_;
+  Mailbox<StepJob> jobs_{2};
+  absl::Mutex drained_mutex_;
+  bool drained_ ABSL_GUARDED_BY(drained_mutex_) = false;
+  absl::Mutex stop_mutex_;  // one Stop at a time
+
+  // The scheduler thread's.
+  CountingSink sink_;
+  std::unique_ptr<Scheduler> scheduler_;
+  std::vector<Message> messages_;
+  bool step_running_ = false;
+
+  // One side's at a time: the engine thread's from job to StepDoneMessage.
+  StepPlan plan_;
+  StepResult result_;
+
+  std::thread scheduler_thread_;
+  std::thread engine_thread_;
+};
+
+}  // namespace holdfast

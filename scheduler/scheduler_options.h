@@ -1,0 +1,22 @@
+// What the scheduler is told at start; made by main from the daemon's configuration.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "config/tenant_config.h"
+
+namespace holdfast {
+
+struct SchedulerOptions {
+  int32_t running_max = 64;        // sequences in one step; the engine's slots bound it too
+  int32_t waiting_max = 512;       // requests in the queue when all places are taken; beyond: shed
+  int32_t step_tokens_max = 512;   // token budget of a step; the engine's bound holds too
+  int32_t chunk_tokens_max = 512;  // of one sequence's prefill in a step
+  bool prefix_cache = true;        // false: no KV is ever found again
+  std::vector<TenantConfig> tenants;  // by TenantIndex; empty: the one tenant `default`
+  std::string model_name;             // label of the metrics
+};
+
+}  // namespace holdfast
