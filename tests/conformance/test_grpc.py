@@ -12,3 +12,101 @@ def test_health_and_reflection_are_there(channel):
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
     services = ProtoReflectionDescriptorDatabase(channel).get_services()
     assert "holdfast.v1.Generation" in services
+
+
+def ask(pb, **kwargs):
+    arguments = dict(
+        messages=[pb.Message(role="user", content="What is the capital of France?")],
+        sampling=pb.Sampling(temperature=0), stopping=pb.Stopping(max_tokens=32))
+    return pb.ChatRequest(**{**arguments, **kwargs})
+
+
+@pytest.fixture(scope="module")
+def generation(stubs, channel):
+    return stubs[1].GenerationStub(channel)
+
+
+def test_a_question_is_answered_alike_on_both_ports(stubs, generation, client):
+    answer = generation.Chat(ask(stubs[0]))
+    http = client.chat.completions.create(
+        model="SmolLM2-135M-Instruct", temperature=0, max_tokens=32,
+        messages=[{"role": "user", "content": "What is the capital of France?"}])
+    assert "Paris" in answer.choices[0].message.content
+    assert answer.choices[0].message.content == http.choices[0].message.content
+    assert answer.choices[0].finish_reason == stubs[0].FINISH_REASON_STOP
+    assert answer.usage.prompt_tokens == http.usage.prompt_tokens
+    assert answer.usage.completion_tokens == http.usage.completion_tokens
+
+
+def test_streamed_pieces_make_the_whole_answer(stubs, generation):
+    whole = generation.Chat(ask(stubs[0])).choices[0].message.content
+    chunks = list(generation.ChatStream(ask(stubs[0])))
+    assert "".join(c.content for chunk in chunks for c in chunk.choices) == whole
+    assert chunks[-1].usage.completion_tokens > 0
+
+
+def test_tokens_in_tokens_out(stubs, generation, daemon):
+    pb = stubs[0]
+    answer = generation.Generate(pb.GenerateRequest(
+        prompt_tokens=[504, 3575, 282, 4649, 314], sampling=pb.Sampling(temperature=0),
+        stopping=pb.Stopping(max_tokens=5), top_logprobs=2))
+    choice = answer.choices[0]
+    assert len(choice.tokens) == len(choice.logprobs) == 5
+    assert [t.chosen.token_id for t in choice.logprobs] == list(choice.tokens)
+    streamed = [token for chunk in generation.GenerateStream(pb.GenerateRequest(
+        prompt_tokens=[504, 3575, 282, 4649, 314], sampling=pb.Sampling(temperature=0),
+        stopping=pb.Stopping(max_tokens=5))) for c in chunk.choices for token in c.tokens]
+    assert streamed == list(choice.tokens)
+
+
+def test_a_text_is_continued(stubs, generation):
+    pb = stubs[0]
+    request = pb.CompleteRequest(prompt="The capital of France is", echo=True, prompt_logprobs=1,
+                                 sampling=pb.Sampling(temperature=0),
+                                 stopping=pb.Stopping(max_tokens=4))
+    answer = generation.Complete(request)
+    assert "Paris" in answer.choices[0].text
+    assert answer.prompt.text == "The capital of France is"
+    assert len(answer.prompt.logprobs) == answer.usage.prompt_tokens - 1
+
+
+@pytest.mark.parametrize("change, code, param", [
+    (dict(model="gpt-4"), grpc.StatusCode.NOT_FOUND, "model"),
+    (dict(messages=[]), grpc.StatusCode.INVALID_ARGUMENT, "messages"),
+    (dict(n=0), grpc.StatusCode.INVALID_ARGUMENT, "n"),
+    (dict(top_logprobs=21), grpc.StatusCode.INVALID_ARGUMENT, "top_logprobs"),
+])
+def test_what_is_wrong_is_refused_by_name(stubs, generation, change, code, param):
+    with pytest.raises(grpc.RpcError) as caught:
+        generation.Chat(ask(stubs[0], **change))
+    assert caught.value.code() == code
+    assert dict(caught.value.trailing_metadata())["holdfast-error-param"] == param
+
+
+def test_cancel_by_id_ends_the_stream(stubs, generation, daemon):
+    pb = stubs[0]
+    stream = generation.ChatStream(ask(
+        pb, messages=[pb.Message(role="user", content="Write a very long story.")],
+        stopping=pb.Stopping(max_tokens=4000, ignore_eos=True),
+        options=pb.RequestOptions(request_id="to-be-cancelled")))
+    first = next(stream)
+    assert generation.Cancel(pb.CancelRequest(id=first.id)).found
+    with pytest.raises(grpc.RpcError) as caught:
+        list(stream)
+    assert caught.value.code() == grpc.StatusCode.CANCELLED
+    assert not generation.Cancel(pb.CancelRequest(id="never-there")).found
+
+
+def test_a_client_that_leaves_frees_its_blocks(stubs, generation, daemon):
+    pb = stubs[0]
+    stream = generation.ChatStream(ask(pb, stopping=pb.Stopping(max_tokens=4000, ignore_eos=True)))
+    next(stream)
+    stream.cancel()
+    assert wait_until(lambda: daemon.metric("vllm:num_requests_running") == 0)
+    assert daemon.metric("holdfast_kvstore_blocks", state="held") == 0
+
+
+def test_the_model_describes_itself(stubs, generation):
+    models = generation.ListModels(stubs[0].ListModelsRequest()).models
+    assert [m.context_tokens for m in models] == [8192]
+    assert generation.GetModel(stubs[0].GetModelRequest(name=models[0].name)) == models[0]
