@@ -1,0 +1,154 @@
+// GenerationService over the scheduler of this process: text in, token requests to the scheduler,
+// token events back, text out.
+//
+//   Start ─► prompt worker: render, tokenise, check ─► stream worker: Submit ─► scheduler
+//                                                          ▲                       │
+//   GenerationStream ◄── detokenise, stop strings ◄────────┴── OnPrompt/OnToken/OnDone
+//
+// Two pools, since a prompt of megabytes takes seconds and must not hold up the tokens of others.
+// A request's output always runs on the stream worker that its id names, which owns its state.
+//
+// The ring: the scheduler needs a TokenSink (this) when it is made, and this needs the scheduler.
+// So main makes this first, then the scheduler with it, then calls Connect once, before the first
+// Start; the two functions may be called from any thread and must not block.
+//
+// A request is over for the client when its stream ends; it is over here (running, WaitIdle) when
+// the scheduler has said OnDone, its blocks being back then.
+//
+// Thread: all members by any. Front ends must be stopped, and the scheduler too, before this goes.
+// Bound: kTextTasksMax waiting prompts a worker (beyond: kResourceExhausted); token events by
+// num_choices * max_tokens of what the scheduler accepted.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "config/base/clock.h"
+#include "config/base/metrics.h"
+#include "config/tenant_config.h"
+#include "scheduler/events.h"
+#include "scheduler/request.h"
+#include "server/generation.h"
+#include "server/generation_metrics.h"
+#include "server/text_workers.h"
+#include "text/text.h"
+
+namespace holdfast {
+
+struct GenerationServiceOptions {
+  GenerationService::ModelInfo model;
+  std::vector<TokenId> eos_tokens;          // drawing one ends a choice, unless ignore_eos
+  std::array<uint8_t, 32> model_digest{};   // as EngineInfo
+  std::string kv_layout;                    // names dtype and shape of a KV block
+  std::vector<TenantConfig> tenants;        // by TenantIndex; empty: the one tenant `default`
+  bool prefix_cache = true;
+  int32_t text_threads = 2;                 // of each pool
+  absl::Duration request_timeout = absl::Minutes(10);  // arrival to end: kDeadlineExceeded
+};
+
+// How requests reach the scheduler.
+struct SchedulerPort {
+  // False: it takes no more now; nothing will come for the request.
+  std::function<bool(Request&&)> submit;
+  // May come late, twice or for a request that is over.
+  std::function<void(RequestId)> cancel;
+};
+
+class GenerationTask;
+
+class SchedulerGenerationService final : public GenerationService,
+                                         public TokenSink,
+                                         private TextWorkers::Handler {
+ public:
+  // `chat_template` may be null: then chats are refused. All references must outlive this.
+  SchedulerGenerationService(GenerationServiceOptions options, const Tokenizer& tokenizer,
+                             const ChatTemplate* chat_template, const Clock& clock,
+                             MetricsRegistry& metrics);
+  ~SchedulerGenerationService() override;
+
+  void Connect(SchedulerPort scheduler);  // once, before the first Start
+
+  // From now on Start answers kUnavailable; what runs goes on. Idempotent.
+  void BeginDrain() { draining_.store(true, std::memory_order_relaxed); }
+  // True: nothing runs. Waits until then, at most until `deadline`.
+  bool WaitIdle(absl::Time deadline) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Ends what still runs with `reason`; the scheduler gives the blocks back.
+  void CancelAll(const absl::Status& reason) ABSL_LOCKS_EXCLUDED(mutex_);
+  int32_t running() const ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // GenerationService
+  std::shared_ptr<GenerationStream> Start(GenerationRequest request) override;
+  bool CancelByWireId(TenantIndex tenant, const std::string& wire_id) override;
+  // When too many tasks wait, `done` is called at once, by the caller's thread.
+  void Tokenize(std::variant<ChatInput, std::string> text, bool add_special_tokens,
+                absl::AnyInvocable<void(absl::StatusOr<std::vector<TokenId>>)> done) override;
+  void Detokenize(std::vector<TokenId> tokens,
+                  absl::AnyInvocable<void(absl::StatusOr<std::string>)> done) override;
+  std::string TokenText(TokenId token) const override;
+  const ModelInfo& model_info() const override { return options_.model; }
+
+  // TokenSink, on the scheduler's thread: one push into a mailbox.
+  void OnPrompt(PromptEvent event) override;
+  void OnToken(TokenEvent event) override;
+  void OnDone(RequestDone event) override;
+
+ private:
+  using WireKey = std::pair<TenantIndex, std::string>;
+  struct Pending;      // a request on its way to the stream worker
+  struct StreamState;  // one stream worker's own
+
+  // Prompt pool.
+  absl::StatusOr<std::vector<TokenId>> EncodePrompt(const GenerationRequest& request) const;
+  absl::StatusOr<std::vector<TokenId>> Encode(const std::variant<ChatInput, std::string>& text,
+                                              bool add_special_tokens) const;
+  absl::Status CheckLength(GenerationRequest& request, int32_t prompt_tokens) const;
+  void Prepare(std::unique_ptr<Pending> pending);
+
+  // Stream pool.
+  absl::Duration Handle(int32_t worker, std::vector<TextMessage>& messages) override;
+  void Begin(std::unique_ptr<Pending> pending);
+  void Cancel(RequestId id, absl::Status reason);
+  void Deliver(PromptEvent event);
+  void Deliver(TimedToken token);
+  void Deliver(RequestDone event);
+  void Settle(GenerationTask& task);  // after an event: ends the stream if all choices have ended
+  void ExpireOld(StreamState& state, absl::Time now);
+  Request ToSchedulerRequest(const GenerationTask& task) const;
+
+  int32_t StreamWorkerOf(RequestId id) const;
+  StreamState& StateOf(RequestId id);
+  void Forget(RequestId id, const WireKey& key) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  const GenerationServiceOptions options_;
+  const Tokenizer& tokenizer_;
+  const ChatTemplate* const chat_template_;
+  const Clock& clock_;
+  GenerationMetrics metrics_;
+  SchedulerPort scheduler_;
+  std::atomic<bool> draining_{false};
+  std::atomic<uint64_t> next_id_{1};
+
+  struct Live;  // what other threads may do to a running request: cancel it
+  mutable absl::Mutex mutex_;
+  absl::flat_hash_map<RequestId, std::shared_ptr<Live>> live_ ABSL_GUARDED_BY(mutex_);
+  // A completions request with several prompts has several requests under one wire id.
+  absl::flat_hash_map<WireKey, std::vector<RequestId>> by_wire_id_ ABSL_GUARDED_BY(mutex_);
+
+  std::vector<std::unique_ptr<StreamState>> stream_states_;  // by stream worker
+  // The pools come last: their threads end before what they use.
+  std::unique_ptr<TextWorkers> stream_workers_;
+  std::unique_ptr<TextWorkers> prompt_workers_;
+};
+
+}  // namespace holdfast
