@@ -1,0 +1,51 @@
+// The gRPC port: the Generation service of proto/holdfast/v1 with health and reflection beside it.
+//
+//   Create --> serving --BeginDrain--> draining --Shutdown--> stopped
+//
+// Health (grpc.health.v1) says SERVING for "" and "holdfast.v1.Generation" while readiness is
+// kReady, else NOT_SERVING; calls are then refused with UNAVAILABLE. Health and reflection need no
+// key: they tell nothing of a tenant.
+//
+// Thread: all members by any; Shutdown is not for a gRPC thread. Calls run on gRPC's own threads.
+// Bound: kRequestBodyBytesMax a message, kRequestHeaderBytesMax metadata, kGrpcStreamsMax calls a
+// connection; answers wait in GenerationStream, which is bounded.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "config/daemon_config.h"
+#include "server/authenticator.h"
+#include "server/generation.h"
+
+namespace holdfast {
+
+struct GrpcServerOptions {
+  std::string address = "127.0.0.1:50051";  // ADDR:PORT or [V6]:PORT; port 0: the system picks
+  std::optional<TlsConfig> tls;
+};
+
+class GrpcServer {
+ public:
+  // Binds and serves. What is passed by reference must outlive the server; `readiness` is called
+  // on gRPC's threads. kInvalidArgument: bad TLS files; kUnavailable: the port cannot be had.
+  static absl::StatusOr<std::unique_ptr<GrpcServer>> Create(GrpcServerOptions options,
+                                                            GenerationService& service,
+                                                            const Authenticator& authenticator,
+                                                            std::function<Readiness()> readiness);
+  virtual ~GrpcServer() = default;  // as Shutdown at once
+
+  virtual int port() const = 0;
+  // Tells the health service's watchers; calls ask `readiness` themselves.
+  virtual void SetReadiness(Readiness readiness) = 0;
+  virtual void BeginDrain() = 0;  // SetReadiness(kDraining)
+  // No new calls; waits for what runs until `deadline`, then cancels it. Idempotent.
+  virtual void Shutdown(absl::Time deadline) = 0;
+};
+
+}  // namespace holdfast
