@@ -9,7 +9,7 @@
 namespace holdfast {
 
 // KV.
-inline constexpr int32_t kBlockTokens = 16;  // token places of a KV block
+inline constexpr int32_t kBlockTokens = 16;            // token places of a KV block
 inline constexpr int32_t kAttentionSplitTokens = 256;  // keys of one partial attention; fixed, so
                                                        // that sums have one order (promise 1)
 
@@ -17,12 +17,15 @@ inline constexpr int32_t kAttentionSplitTokens = 256;  // keys of one partial at
 inline constexpr size_t kRequestBodyBytesMax = 8 << 20;
 inline constexpr size_t kRequestHeaderBytesMax = 32 << 10;
 inline constexpr int32_t kJsonDepthMax = 64;
-inline constexpr int32_t kMessagesMax = 4096;        // messages of one chat request
-inline constexpr int32_t kContentPartsMax = 1024;    // parts of one message
-inline constexpr int32_t kChoicesMax = 16;           // n
-inline constexpr int32_t kPromptsMax = 64;           // prompts of one completions request
-inline constexpr int32_t kStopStringsMax = 16;       // OpenAI allows 4; peers allow more
+inline constexpr int32_t kJsonContainersMax = 100'000;  // objects and arrays of one body: 20 MB
+inline constexpr size_t kJsonFieldsMax = 128;           // fields of an object that we read
+inline constexpr int32_t kMessagesMax = 4096;           // messages of one chat request
+inline constexpr int32_t kContentPartsMax = 1024;       // parts of one message
+inline constexpr int32_t kChoicesMax = 16;              // n
+inline constexpr int32_t kPromptsMax = 64;              // prompts of one completions request
+inline constexpr int32_t kStopStringsMax = 16;          // OpenAI allows 4; peers allow more
 inline constexpr size_t kStopStringBytesMax = 256;
+inline constexpr int32_t kStopTokensMax = 64;  // stop_token_ids
 inline constexpr int32_t kTopLogprobsMax = 20;
 inline constexpr int32_t kLogitBiasMax = 1024;
 inline constexpr int32_t kToolsMax = 512;
