@@ -1,0 +1,141 @@
+#include "server/request_validator.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "absl/strings/cord.h"
+#include "absl/strings/str_cat.h"
+#include "config/base/status_macros.h"
+#include "config/limits.h"
+#include "server/http_status.h"
+
+namespace holdfast {
+namespace {
+
+absl::Status OutOfRange(absl::string_view name, absl::string_view wanted, absl::string_view found) {
+  return ParameterError(name, "invalid_value",
+                        absl::StrCat(name, " must be ", wanted, "; got ", found));
+}
+
+// Written so that NaN, which protobuf can carry, is out of every range.
+absl::Status CheckRange(absl::string_view name, double value, double low, double high) {
+  if (value >= low && value <= high) return absl::OkStatus();
+  return OutOfRange(name, absl::StrCat("between ", low, " and ", high), absl::StrCat(value));
+}
+
+// low < value <= high
+absl::Status CheckAbove(absl::string_view name, double value, double low, double high) {
+  if (value > low && value <= high) return absl::OkStatus();
+  return OutOfRange(name, absl::StrCat("above ", low, " and at most ", high), absl::StrCat(value));
+}
+
+absl::Status CheckCount(absl::string_view name, size_t count, size_t most) {
+  if (count <= most) return absl::OkStatus();
+  return ParameterError(
+      name, "array_above_max_length",
+      absl::StrCat(name, " has ", count, " entries; at most ", most, " are taken"));
+}
+
+absl::Status CheckVocabulary(absl::string_view name, TokenId token, int32_t vocab_size) {
+  if (token >= 0 && token < vocab_size) return absl::OkStatus();
+  return OutOfRange(name, absl::StrCat("a token id below ", vocab_size), absl::StrCat(token));
+}
+
+absl::Status CheckSampling(const SamplingParams& sampling, int32_t vocab_size) {
+  RETURN_IF_ERROR(CheckRange("temperature", sampling.temperature, 0, 2));
+  RETURN_IF_ERROR(CheckRange("top_p", sampling.top_p, 0, 1));
+  RETURN_IF_ERROR(CheckRange("min_p", sampling.min_p, 0, 1));
+  RETURN_IF_ERROR(CheckAbove("typical_p", sampling.typical_p, 0, 1));
+  if (sampling.top_k < 0) {
+    return OutOfRange("top_k", "0 (off) or more", absl::StrCat(sampling.top_k));
+  }
+  RETURN_IF_ERROR(CheckRange("presence_penalty", sampling.presence_penalty, -2, 2));
+  RETURN_IF_ERROR(CheckRange("frequency_penalty", sampling.frequency_penalty, -2, 2));
+  RETURN_IF_ERROR(CheckAbove("repetition_penalty", sampling.repetition_penalty, 0, 10));
+  RETURN_IF_ERROR(CheckCount("logit_bias", sampling.logit_bias.size(), kLogitBiasMax));
+  for (const auto& [token, bias] : sampling.logit_bias) {
+    RETURN_IF_ERROR(CheckVocabulary("logit_bias", token, vocab_size));
+    RETURN_IF_ERROR(CheckRange("logit_bias", bias, -100, 100));
+  }
+  if (sampling.top_logprobs.has_value()) {
+    RETURN_IF_ERROR(CheckRange("top_logprobs", *sampling.top_logprobs, 0, kTopLogprobsMax));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckStops(const GenerationRequest& request, int32_t vocab_size) {
+  RETURN_IF_ERROR(CheckCount("stop", request.stop.size(), kStopStringsMax));
+  for (const std::string& stop : request.stop) {
+    if (stop.empty()) return OutOfRange("stop", "strings that are not empty", "an empty one");
+    if (stop.size() > kStopStringBytesMax) {
+      return OutOfRange("stop", absl::StrCat("strings of at most ", kStopStringBytesMax, " bytes"),
+                        absl::StrCat("one of ", stop.size()));
+    }
+  }
+  RETURN_IF_ERROR(CheckCount("stop_token_ids", request.stop_token_ids.size(), kStopTokensMax));
+  for (const TokenId token : request.stop_token_ids) {
+    RETURN_IF_ERROR(CheckVocabulary("stop_token_ids", token, vocab_size));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckLengths(const GenerationRequest& request) {
+  const int32_t min_tokens = request.sampling.min_tokens;
+  if (min_tokens < 0) return OutOfRange("min_tokens", "0 or more", absl::StrCat(min_tokens));
+  if (!request.max_tokens.has_value()) return absl::OkStatus();
+  const int32_t max_tokens = *request.max_tokens;
+  if (max_tokens < 0 || (max_tokens == 0 && !request.prompt_top_logprobs.has_value())) {
+    return OutOfRange("max_tokens", "1 or more (0 only with echo and logprobs)",
+                      absl::StrCat(max_tokens));
+  }
+  if (min_tokens > max_tokens) {
+    return OutOfRange("min_tokens", absl::StrCat("at most max_tokens, ", max_tokens),
+                      absl::StrCat(min_tokens));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status CheckModel(const std::string& name, const GenerationService::ModelInfo& info) {
+  if (name.empty() || name == info.name ||
+      std::find(info.aliases.begin(), info.aliases.end(), name) != info.aliases.end()) {
+    return absl::OkStatus();
+  }
+  absl::Status status = absl::NotFoundError(
+      absl::StrCat("The model `", name.substr(0, 128),
+                   "` does not exist here; the served model is `", info.name, "`"));
+  status.SetPayload(kErrorCodeUrl, absl::Cord("model_not_found"));
+  status.SetPayload(kErrorParamUrl, absl::Cord("model"));
+  return status;
+}
+
+absl::Status CheckTokens(const std::vector<TokenId>& tokens, const std::string& param,
+                         const GenerationService::ModelInfo& info) {
+  for (const TokenId token : tokens) {
+    RETURN_IF_ERROR(CheckVocabulary(param, token, info.vocab_size));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckGenerationRequest(const GenerationRequest& request,
+                                    const GenerationService::ModelInfo& info) {
+  if (const auto* tokens = std::get_if<std::vector<TokenId>>(&request.prompt); tokens != nullptr) {
+    if (tokens->empty()) return OutOfRange("prompt", "at least one token", "none");
+    RETURN_IF_ERROR(CheckTokens(*tokens, "prompt", info));
+  }
+  RETURN_IF_ERROR(CheckRange("n", request.num_choices, 1, kChoicesMax));
+  if (request.prompt_top_logprobs.has_value()) {
+    RETURN_IF_ERROR(CheckRange("logprobs", *request.prompt_top_logprobs, 0, kTopLogprobsMax));
+  }
+  RETURN_IF_ERROR(CheckSampling(request.sampling, info.vocab_size));
+  RETURN_IF_ERROR(CheckStops(request, info.vocab_size));
+  RETURN_IF_ERROR(CheckLengths(request));
+  if (request.cache_salt.size() > kCacheSaltBytesMax) {
+    return OutOfRange("cache_salt", absl::StrCat("at most ", kCacheSaltBytesMax, " bytes"),
+                      absl::StrCat(request.cache_salt.size()));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace holdfast
