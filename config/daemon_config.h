@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "config/tenant_config.h"
@@ -28,25 +29,25 @@ struct DaemonConfig {
   } listen;
 
   struct Model {
-    std::string path;        // GGUF file or Hugging Face folder
-    std::string name;        // on the wire; default from the file's metadata or name
+    std::string path;  // GGUF file or Hugging Face folder
+    std::string name;  // on the wire; default from the file's metadata or name
     std::vector<std::string> aliases;
     std::string weights = "native";  // native | f32 (dequantised; the oracle's arithmetic)
   } model;
 
   struct EngineSettings {
-    int32_t threads = 0;                 // 0: all cores
-    std::string isa = "auto";            // auto | scalar | avx2 | avx512-vnni
-    std::string kv_dtype = "f16";        // f16 | f32
+    int32_t threads = 0;                     // 0: all cores
+    std::string isa = "auto";                // auto | scalar | avx2 | avx512-vnni
+    std::string kv_dtype = "f16";            // f16 | f32
     std::optional<int64_t> kv_device_bytes;  // default: a share of free memory
     std::optional<int32_t> context_tokens;   // default and most: the model's
   } engine;
 
   struct SchedulerSettings {
-    int32_t running_max = 64;         // sequences in one step
-    int32_t waiting_max = 512;        // requests in the queue; beyond: 429
-    int32_t step_tokens_max = 512;    // token budget of a step
-    int32_t chunk_tokens_max = 512;   // of one sequence's prefill in a step
+    int32_t running_max = 64;        // sequences in one step
+    int32_t waiting_max = 512;       // requests in the queue; beyond: 429
+    int32_t step_tokens_max = 512;   // token budget of a step
+    int32_t chunk_tokens_max = 512;  // of one sequence's prefill in a step
     bool prefix_cache = true;
   } scheduler;
 
@@ -65,9 +66,21 @@ struct DaemonConfig {
   std::vector<TenantConfig> tenants;  // empty: the one tenant `default`, no keys
 };
 
-// Reads and checks the YAML text. kInvalidArgument lists every fault as `file:line: what`, an
-// unknown key with the nearest known one.
+// Reads and checks the YAML text (1 MiB at most). kInvalidArgument lists every fault as
+// `file:line: what`, one a line, an unknown key with the nearest known one.
 absl::StatusOr<DaemonConfig> ParseDaemonConfig(std::string_view yaml, const std::string& file_name);
 absl::StatusOr<DaemonConfig> LoadDaemonConfig(const std::string& path);
+
+// Sets one single-valued setting by its path, `scheduler.running_max`, from a flag's text. The
+// error says what was wanted and found, without the setting's name; nothing has changed then.
+absl::Status OverrideSetting(std::string_view path, std::string_view text, DaemonConfig& config);
+
+// What no single setting can know of itself; ParseDaemonConfig has checked it already, so this is
+// for after OverrideSetting. One sentence a fault.
+absl::Status CheckDaemonConfig(const DaemonConfig& config);
+
+// The file's JSON Schema (draft 2020-12), made from the same table as the parser; shipped as
+// daemon_config.schema.json for editors.
+std::string DaemonConfigSchema();
 
 }  // namespace holdfast

@@ -38,5 +38,6 @@ inline constexpr size_t kTemplateOutputBytesMax = 32 << 20;
 
 // Streams.
 inline constexpr int32_t kStreamEventsMax = 4096;  // events waiting for one slow reader
+inline constexpr size_t kTextTasksMax = 1024;      // prompts waiting for one text worker
 
 }  // namespace holdfast

@@ -10,9 +10,9 @@
 
 namespace holdfast {
 
-// A key as it is stored: "sha256:" + 64 hex digits of SHA-256 over the key's text.
+// A key as it is stored: SHA-256 over the key's text. In the file with "sha256:" before it.
 struct KeyHash {
-  std::string sha256_hex;
+  std::string sha256_hex;  // 64 lower-case digits
 };
 
 struct TenantConfig {

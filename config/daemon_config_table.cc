@@ -1,0 +1,430 @@
+#include "config/daemon_config_table.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <iterator>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/ascii.h"
+#include "absl/strings/numbers.h"
+#include "absl/time/time.h"
+#include "config/base/check.h"
+#include "config/base/concat.h"
+#include "config/base/status_macros.h"
+#include "config/endpoint.h"
+
+namespace holdfast {
+namespace {
+
+constexpr int64_t kMillisecondsOfDay = 24 * 60 * 60 * 1000;
+constexpr size_t kTextBytesMax = 4096;
+constexpr size_t kNameBytesMax = 64;
+constexpr std::string_view kHashPrefix = "sha256:";
+
+#define DAEMON_SLOT(member) \
+  [](const SettingOwner& owner) -> SettingSlot { return &owner.daemon->member; }
+#define TLS_SLOT(member) [](const SettingOwner& owner) -> SettingSlot { return &owner.tls->member; }
+#define TENANT_SLOT(member) \
+  [](const SettingOwner& owner) -> SettingSlot { return &owner.tenant->member; }
+
+std::vector<Setting> MakeSettings() {
+  using enum SettingKind;
+  return {
+      {.section = "listen",
+       .key = "http",
+       .kind = kEndpoint,
+       .slot = DAEMON_SLOT(listen.http),
+       .about = "ADDR:PORT of the OpenAI-compatible HTTP port; port 0: the system picks"},
+      {.section = "listen",
+       .key = "grpc",
+       .kind = kEndpoint,
+       .slot = DAEMON_SLOT(listen.grpc),
+       .about = "ADDR:PORT of the gRPC port; empty: no gRPC",
+       .may_be_empty = true},
+      {.section = "listen",
+       .key = "allow_anonymous",
+       .kind = kBool,
+       .slot = DAEMON_SLOT(listen.allow_anonymous),
+       .about = "serve addresses other than loopback although no tenant has a key"},
+      {.section = "listen.tls",
+       .key = "certificate_path",
+       .kind = kText,
+       .slot = TLS_SLOT(certificate_path),
+       .about = "certificate chain, PEM",
+       .required = true},
+      {.section = "listen.tls",
+       .key = "key_path",
+       .kind = kText,
+       .slot = TLS_SLOT(key_path),
+       .about = "private key, PEM",
+       .required = true},
+
+      {.section = "model",
+       .key = "path",
+       .kind = kText,
+       .slot = DAEMON_SLOT(model.path),
+       .about = "GGUF file or Hugging Face folder"},
+      {.section = "model",
+       .key = "name",
+       .kind = kText,
+       .slot = DAEMON_SLOT(model.name),
+       .about = "the model's name on the wire; default: from its metadata or file name"},
+      {.section = "model",
+       .key = "aliases",
+       .kind = kTexts,
+       .slot = DAEMON_SLOT(model.aliases),
+       .about = "further names under which the model is served",
+       .most = 64},
+      {.section = "model",
+       .key = "weights",
+       .kind = kChoice,
+       .slot = DAEMON_SLOT(model.weights),
+       .about = "native: as they lie in the file; f32: dequantised, slow, the reference",
+       .choices = {"native", "f32"}},
+
+      {.section = "engine",
+       .key = "threads",
+       .kind = kInteger,
+       .slot = DAEMON_SLOT(engine.threads),
+       .about = "compute threads; 0: one a core",
+       .least = 0,
+       .most = 1024},
+      {.section = "engine",
+       .key = "isa",
+       .kind = kChoice,
+       .slot = DAEMON_SLOT(engine.isa),
+       .about = "instruction set of the kernels",
+       .choices = {"auto", "scalar", "avx2", "avx512-vnni"}},
+      {.section = "engine",
+       .key = "kv_dtype",
+       .kind = kChoice,
+       .slot = DAEMON_SLOT(engine.kv_dtype),
+       .about = "number format of the KV cache",
+       .choices = {"f16", "f32"}},
+      {.section = "engine",
+       .key = "kv_device_bytes",
+       .kind = kBytes,
+       .slot = DAEMON_SLOT(engine.kv_device_bytes),
+       .about = "memory for KV blocks; default: a share of free memory",
+       .least = int64_t{1} << 20,
+       .most = int64_t{1} << 50},
+      {.section = "engine",
+       .key = "context_tokens",
+       .kind = kInteger,
+       .slot = DAEMON_SLOT(engine.context_tokens),
+       .about = "longest sequence, prompt and completion; default and most: the model's",
+       .least = 1,
+       .most = 1 << 24},
+
+      {.section = "scheduler",
+       .key = "running_max",
+       .kind = kInteger,
+       .slot = DAEMON_SLOT(scheduler.running_max),
+       .about = "sequences computed at once",
+       .least = 1,
+       .most = 4096},
+      {.section = "scheduler",
+       .key = "waiting_max",
+       .kind = kInteger,
+       .slot = DAEMON_SLOT(scheduler.waiting_max),
+       .about = "requests in the queue; beyond it: 429",
+       .least = 1,
+       .most = 1'000'000},
+      {.section = "scheduler",
+       .key = "step_tokens_max",
+       .kind = kInteger,
+       .slot = DAEMON_SLOT(scheduler.step_tokens_max),
+       .about = "tokens computed in one step",
+       .least = 1,
+       .most = 65536},
+      {.section = "scheduler",
+       .key = "chunk_tokens_max",
+       .kind = kInteger,
+       .slot = DAEMON_SLOT(scheduler.chunk_tokens_max),
+       .about = "tokens of one prompt computed in one step",
+       .least = 1,
+       .most = 65536},
+      {.section = "scheduler",
+       .key = "prefix_cache",
+       .kind = kBool,
+       .slot = DAEMON_SLOT(scheduler.prefix_cache),
+       .about = "reuse the KV of prompts that begin alike"},
+
+      {.section = "server",
+       .key = "text_threads",
+       .kind = kInteger,
+       .slot = DAEMON_SLOT(server.text_threads),
+       .about = "threads that tokenise and detokenise",
+       .least = 1,
+       .most = 64},
+      {.section = "server",
+       .key = "http_connections_max",
+       .kind = kInteger,
+       .slot = DAEMON_SLOT(server.http_connections_max),
+       .about = "open HTTP connections; beyond it: 503",
+       .least = 1,
+       .most = 65536},
+      {.section = "server",
+       .key = "drain_timeout",
+       .kind = kDuration,
+       .slot = DAEMON_SLOT(server.drain_timeout),
+       .about = "how long running requests may take to finish once the daemon is told to stop",
+       .least = 0,
+       .most = kMillisecondsOfDay},
+      {.section = "server",
+       .key = "request_timeout",
+       .kind = kDuration,
+       .slot = DAEMON_SLOT(server.request_timeout),
+       .about = "longest time from a request's arrival to its end; beyond it: 504",
+       .least = 100,
+       .most = kMillisecondsOfDay},
+
+      {.section = "log",
+       .key = "level",
+       .kind = kChoice,
+       .slot = DAEMON_SLOT(log.level),
+       .about = "the least that is logged",
+       .choices = {"debug", "info", "warn", "error"}},
+      {.section = "log",
+       .key = "format",
+       .kind = kChoice,
+       .slot = DAEMON_SLOT(log.format),
+       .about = "text for people, json (one object a line) for machines",
+       .choices = {"text", "json"}},
+
+      {.section = "tenants",
+       .key = "name",
+       .kind = kName,
+       .slot = TENANT_SLOT(name),
+       .about = "who; stands in logs and metrics",
+       .required = true},
+      {.section = "tenants",
+       .key = "keys",
+       .kind = kKeyHashes,
+       .slot = TENANT_SLOT(keys),
+       .about = "hashes of the tenant's keys, as `holdfast keys new` prints them",
+       .least = 1,
+       .most = 64,
+       .required = true},
+      {.section = "tenants",
+       .key = "sharing_group",
+       .kind = kName,
+       .slot = TENANT_SLOT(sharing_group),
+       .about = "tenants of one group share KV; default: the tenant alone"},
+      {.section = "tenants",
+       .key = "running_max",
+       .kind = kInteger,
+       .slot = TENANT_SLOT(running_max),
+       .about = "the tenant's requests running at once; 0: no bound of its own",
+       .least = 0,
+       .most = 1'000'000},
+      {.section = "tenants",
+       .key = "waiting_max",
+       .kind = kInteger,
+       .slot = TENANT_SLOT(waiting_max),
+       .about = "the tenant's requests in the queue; 0: no bound of its own",
+       .least = 0,
+       .most = 1'000'000},
+  };
+}
+#undef DAEMON_SLOT
+#undef TLS_SLOT
+#undef TENANT_SLOT
+
+absl::Status Wanted(std::string_view what, std::string_view found) {
+  return absl::InvalidArgumentError(Concat("wanted ", what, ", found `", found.substr(0, 80), "`"));
+}
+
+bool HasControlCharacter(std::string_view text) {
+  return std::any_of(text.begin(), text.end(),
+                     [](char c) { return absl::ascii_iscntrl(static_cast<unsigned char>(c)); });
+}
+
+absl::Status CheckText(std::string_view text) {
+  if (text.empty()) return Wanted("some text", text);
+  if (text.size() > kTextBytesMax) {
+    return absl::InvalidArgumentError(
+        Concat("wanted at most ", kTextBytesMax, " bytes, found ", text.size()));
+  }
+  if (HasControlCharacter(text)) {
+    return absl::InvalidArgumentError("wanted text without control characters");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckName(std::string_view text) {
+  const bool fits = !text.empty() && text.size() <= kNameBytesMax &&
+                    absl::ascii_isalnum(static_cast<unsigned char>(text.front())) &&
+                    std::all_of(text.begin(), text.end(), [](char c) {
+                      return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '.' ||
+                             c == '_' || c == '-';
+                    });
+  if (fits) return absl::OkStatus();
+  return Wanted(Concat("1 to ", kNameBytesMax,
+                       " letters, digits, `.`, `_` or `-`, the first a letter or digit"),
+                text);
+}
+
+absl::StatusOr<int64_t> ReadInteger(const Setting& setting, std::string_view text) {
+  int64_t value = 0;
+  if (!absl::SimpleAtoi(AbslView(text), &value) || value < setting.least || value > setting.most) {
+    return Wanted(Concat("a whole number from ", setting.least, " to ", setting.most), text);
+  }
+  return value;
+}
+
+absl::StatusOr<int64_t> ReadBytes(const Setting& setting, std::string_view text) {
+  static constexpr std::pair<std::string_view, double> kUnits[] = {
+      {"", 1},      {"B", 1},      {"KB", 1e3},      {"MB", 1e6},      {"GB", 1e9},
+      {"TB", 1e12}, {"KiB", 1024}, {"MiB", 1048576}, {"GiB", 1 << 30}, {"TiB", 1099511627776.0},
+  };
+  const size_t digits = std::min(text.find_first_not_of("0123456789."), text.size());
+  const std::string_view unit =
+      text.substr(std::min(text.find_first_not_of(" ", digits), text.size()));
+  double number = 0;
+  const auto* found = std::find_if(std::begin(kUnits), std::end(kUnits),
+                                   [&](const auto& known) { return known.first == unit; });
+  if (found != std::end(kUnits) && absl::SimpleAtod(AbslView(text.substr(0, digits)), &number)) {
+    const double bytes = std::floor(number * found->second);
+    if (bytes >= static_cast<double>(setting.least) && bytes <= static_cast<double>(setting.most)) {
+      return static_cast<int64_t>(bytes);
+    }
+  }
+  return Wanted(Concat("a size such as 4GiB, from ", setting.least, " to ", setting.most, " bytes"),
+                text);
+}
+
+absl::StatusOr<absl::Duration> ReadDuration(const Setting& setting, std::string_view text) {
+  absl::Duration value;
+  if (!absl::ParseDuration(AbslView(text), &value) || value < absl::Milliseconds(setting.least) ||
+      value > absl::Milliseconds(setting.most)) {
+    return Wanted(Concat("a time with its unit, such as 30s or 10m, from ",
+                         absl::FormatDuration(absl::Milliseconds(setting.least)), " to ",
+                         absl::FormatDuration(absl::Milliseconds(setting.most))),
+                  text);
+  }
+  return value;
+}
+
+absl::StatusOr<bool> ReadBool(std::string_view text) {
+  if (text == "true" || text == "True" || text == "TRUE") return true;
+  if (text == "false" || text == "False" || text == "FALSE") return false;
+  return Wanted("true or false", text);
+}
+
+absl::StatusOr<KeyHash> ReadKeyHash(std::string_view text) {
+  std::string_view digits = text;
+  const bool named = digits.starts_with(kHashPrefix);
+  if (named) digits.remove_prefix(kHashPrefix.size());
+  const bool is_hash =
+      named && digits.size() == 64 && std::all_of(digits.begin(), digits.end(), [](char c) {
+        return absl::ascii_isxdigit(static_cast<unsigned char>(c));
+      });
+  // What stands there may be the key itself by mistake: it is not repeated.
+  if (!is_hash) {
+    return absl::InvalidArgumentError(
+        "wanted sha256: and 64 hex digits, as `holdfast keys new` prints them, and found "
+        "something else; never write the key itself");
+  }
+  return KeyHash{.sha256_hex = absl::AsciiStrToLower(AbslView(digits))};
+}
+
+// The text of a text-like setting, checked.
+absl::Status CheckTextKind(const Setting& setting, std::string_view text) {
+  if (setting.may_be_empty && text.empty()) return absl::OkStatus();
+  switch (setting.kind) {
+    case SettingKind::kName:
+      return CheckName(text);
+    case SettingKind::kEndpoint:
+      return ParseEndpoint(text).status();
+    case SettingKind::kChoice:
+      if (std::count(setting.choices.begin(), setting.choices.end(), text) == 0) {
+        return Wanted(ConcatList(setting.choices, " | "), text);
+      }
+      return absl::OkStatus();
+    default:
+      return CheckText(text);
+  }
+}
+
+}  // namespace
+
+std::span<const SettingSection> SettingSections() {
+  static constexpr SettingSection kSections[] = {
+      {"listen", "where clients reach the daemon"},
+      {"listen.tls", "TLS for both ports; without it they speak plain text"},
+      {"model", "what is served"},
+      {"engine", "how it is computed"},
+      {"scheduler", "who runs, and how many"},
+      {"server", "connections and their times"},
+      {"log", "lines on standard error"},
+      {"tenants", "who may use the daemon; none: everyone on loopback, as tenant `default`", true},
+  };
+  return kSections;
+}
+
+std::span<const Setting> Settings() {
+  static const std::vector<Setting>* const settings = new std::vector<Setting>(MakeSettings());
+  return *settings;
+}
+
+absl::Status ReadSetting(const Setting& setting, std::string_view text, const SettingSlot& slot) {
+  switch (setting.kind) {
+    case SettingKind::kBool: {
+      ASSIGN_OR_RETURN(*std::get<bool*>(slot), ReadBool(text));
+      return absl::OkStatus();
+    }
+    case SettingKind::kInteger: {
+      ASSIGN_OR_RETURN(const int64_t value, ReadInteger(setting, text));
+      if (auto* const* plain = std::get_if<int32_t*>(&slot)) {
+        **plain = static_cast<int32_t>(value);
+      } else {
+        *std::get<std::optional<int32_t>*>(slot) = static_cast<int32_t>(value);
+      }
+      return absl::OkStatus();
+    }
+    case SettingKind::kBytes: {
+      ASSIGN_OR_RETURN(*std::get<std::optional<int64_t>*>(slot), ReadBytes(setting, text));
+      return absl::OkStatus();
+    }
+    case SettingKind::kDuration: {
+      ASSIGN_OR_RETURN(*std::get<absl::Duration*>(slot), ReadDuration(setting, text));
+      return absl::OkStatus();
+    }
+    case SettingKind::kTexts: {
+      RETURN_IF_ERROR(CheckText(text));
+      std::get<std::vector<std::string>*>(slot)->emplace_back(text);
+      return absl::OkStatus();
+    }
+    case SettingKind::kKeyHashes: {
+      ASSIGN_OR_RETURN(KeyHash hash, ReadKeyHash(text));
+      std::get<std::vector<KeyHash>*>(slot)->push_back(std::move(hash));
+      return absl::OkStatus();
+    }
+    case SettingKind::kText:
+    case SettingKind::kName:
+    case SettingKind::kEndpoint:
+    case SettingKind::kChoice: {
+      RETURN_IF_ERROR(CheckTextKind(setting, text));
+      if (auto* const* plain = std::get_if<std::string*>(&slot)) {
+        **plain = std::string(text);
+      } else {
+        *std::get<std::optional<std::string>*>(slot) = std::string(text);
+      }
+      return absl::OkStatus();
+    }
+  }
+  CHECK(false);
+  return absl::InternalError("unreachable");
+}
+
+}  // namespace holdfast
