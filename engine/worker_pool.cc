@@ -1,0 +1,112 @@
+#include "engine/worker_pool.h"
+
+#include "config/base/check.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace holdfast {
+namespace {
+
+// About 20 us of looking at one cache line; a futex round trip costs about 10 us.
+constexpr int kWatchRounds = 600;
+
+inline void Pause() {
+#if defined(__x86_64__)
+  _mm_pause();
+#else
+  std::this_thread::yield();
+#endif
+}
+
+constexpr uint32_t kClosed = 0xFFFFFFFF;  // an index beyond every count
+
+constexpr uint64_t Ticket(uint32_t loop_number, uint32_t index) {
+  return (static_cast<uint64_t>(loop_number) << 32) | index;
+}
+
+}  // namespace
+
+WorkerPool::WorkerPool(int32_t num_workers) {
+  CHECK(num_workers >= 1);
+  threads_.reserve(static_cast<size_t>(num_workers) - 1);
+  for (int32_t worker = 1; worker < num_workers; ++worker) {
+    threads_.emplace_back([this, worker] { WorkerMain(worker); });
+  }
+}
+
+WorkerPool::~WorkerPool() {
+  stopping_.store(true, std::memory_order_release);
+  loop_number_.fetch_add(1, std::memory_order_release);
+  loop_number_.notify_all();
+  for (std::thread& thread : threads_) thread.join();
+}
+
+void WorkerPool::Run(int32_t count, Function function, const void* context) {
+  if (count <= 0) return;
+  if (count == 1 || threads_.empty()) {
+    for (int32_t index = 0; index < count; ++index) function(context, index, 0);
+    return;
+  }
+  // Closed before the description changes: a worker that comes late from the loop before must not
+  // take its end for an open index of this one.
+  const uint32_t number = loop_number_.load(std::memory_order_relaxed) + 1;
+  ticket_.store(Ticket(number, kClosed), std::memory_order_release);
+  count_.store(count, std::memory_order_release);
+  function_.store(function, std::memory_order_release);
+  context_.store(context, std::memory_order_release);
+  unfinished_.store(count, std::memory_order_release);
+  ticket_.store(Ticket(number, 0), std::memory_order_release);
+  loop_number_.store(number, std::memory_order_release);
+  loop_number_.notify_all();  // a system call only if somebody is parked
+
+  TakeIndices(0);
+  for (int round = 0; round < kWatchRounds; ++round) {
+    if (unfinished_.load(std::memory_order_acquire) == 0) return;
+    Pause();
+  }
+  for (int32_t left = unfinished_.load(std::memory_order_acquire); left != 0;
+       left = unfinished_.load(std::memory_order_acquire)) {
+    unfinished_.wait(left, std::memory_order_acquire);
+  }
+}
+
+void WorkerPool::TakeIndices(int32_t worker) {
+  uint64_t ticket = ticket_.load(std::memory_order_acquire);
+  while (true) {
+    const int32_t count = count_.load(std::memory_order_acquire);
+    const Function function = function_.load(std::memory_order_acquire);
+    const void* context = context_.load(std::memory_order_acquire);
+    const uint32_t index = static_cast<uint32_t>(ticket);
+    if (index >= static_cast<uint32_t>(count)) return;
+    if (!ticket_.compare_exchange_weak(ticket, ticket + 1, std::memory_order_acq_rel,
+                                       std::memory_order_acquire)) {
+      continue;
+    }
+    function(context, static_cast<int32_t>(index), worker);
+    // After the last one the loop's owner may be gone: nothing but our own members from here on.
+    if (unfinished_.fetch_sub(1, std::memory_order_acq_rel) == 1) unfinished_.notify_one();
+    ticket = ticket_.load(std::memory_order_acquire);
+  }
+}
+
+void WorkerPool::WorkerMain(int32_t worker) {
+  uint32_t seen = 0;
+  while (true) {
+    uint32_t number = loop_number_.load(std::memory_order_acquire);
+    for (int round = 0; number == seen && round < kWatchRounds; ++round) {
+      Pause();
+      number = loop_number_.load(std::memory_order_acquire);
+    }
+    if (number == seen) {
+      loop_number_.wait(seen, std::memory_order_acquire);
+      continue;
+    }
+    seen = number;
+    if (stopping_.load(std::memory_order_acquire)) return;
+    TakeIndices(worker);
+  }
+}
+
+}  // namespace holdfast

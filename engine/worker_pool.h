@@ -1,0 +1,70 @@
+// Splits the work of a step over a fixed set of threads: the caller is worker 0, the others are
+// started once and stay.
+//
+//            ParallelFor                 no index left          nothing for some 20 us
+//   parked ---------------> working ---------------> watching ---------------> parked (futex)
+//                              ^                        |
+//                              +------- ParallelFor ----+
+//
+// A step has some hundred short loops, so a worker watches for the next one a short while before it
+// parks; an idle pool uses no processor. Indices are handed out one by one from a counter: which
+// worker computes an index is open, what an index computes must not depend on it (promise 1).
+//
+// Thread: ParallelFor from one thread at a time, and not from inside an index. Allocates nothing.
+// Bounds: num_workers threads, 2^31 - 1 indices.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <thread>
+#include <vector>
+
+namespace holdfast {
+
+class WorkerPool final {
+ public:
+  explicit WorkerPool(int32_t num_workers);  // >= 1, the caller included
+  ~WorkerPool();
+  WorkerPool(const WorkerPool&) = delete;
+  WorkerPool& operator=(const WorkerPool&) = delete;
+
+  int32_t num_workers() const { return static_cast<int32_t>(threads_.size()) + 1; }
+
+  // Calls body(index, worker) once for each index in [0, count), on several workers at once, and
+  // returns when all calls have. 0 <= worker < num_workers(); calls of one worker do not overlap,
+  // so that it may name a workspace. What the caller wrote before is seen by all indices, and what
+  // they wrote by the caller after.
+  template <typename Body>
+  void ParallelFor(int32_t count, const Body& body) {
+    Run(
+        count,
+        [](const void* context, int32_t index, int32_t worker) {
+          (*static_cast<const Body*>(context))(index, worker);
+        },
+        &body);
+  }
+
+ private:
+  using Function = void (*)(const void* context, int32_t index, int32_t worker);
+
+  void Run(int32_t count, Function function, const void* context);
+  // Takes indices of the current loop until none is left.
+  void TakeIndices(int32_t worker);
+  void WorkerMain(int32_t worker);
+
+  // Number of the loop in the high half, next index to hand out in the low one. A worker that
+  // comes late finds another number and takes nothing; so nobody waits for those still asleep.
+  alignas(64) std::atomic<uint64_t> ticket_{0};
+  // The current loop. Written only while no index is open; read before an index is taken, and used
+  // only if the taking then succeeds, which proves that they belong to it.
+  std::atomic<int32_t> count_{0};
+  std::atomic<Function> function_{nullptr};
+  std::atomic<const void*> context_{nullptr};
+
+  alignas(64) std::atomic<int32_t> unfinished_{0};  // indices of the current loop not yet computed
+  alignas(64) std::atomic<uint32_t> loop_number_{0};  // what idle workers wait on
+  std::atomic<bool> stopping_{false};
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace holdfast

@@ -1,0 +1,77 @@
+#include "engine/worker_pool.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <random>
+#include <thread>
+#include <vector>
+
+namespace holdfast {
+namespace {
+
+TEST(WorkerPoolTest, EveryIndexRunsExactlyOnceForManyLoopsOfManySizes) {
+  for (int32_t num_workers : {1, 2, 3, 8}) {
+    SCOPED_TRACE(testing::Message() << num_workers << " workers");
+    WorkerPool pool(num_workers);
+    ASSERT_EQ(pool.num_workers(), num_workers);
+    std::mt19937 rng(7);
+    std::vector<int32_t> runs(300);
+    for (int loop = 0; loop < 2000; ++loop) {
+      const int32_t count = static_cast<int32_t>(rng() % runs.size());
+      std::fill(runs.begin(), runs.end(), 0);
+      pool.ParallelFor(count, [&](int32_t index, int32_t) { ++runs[index]; });
+      for (int32_t i = 0; i < count; ++i)
+        ASSERT_EQ(runs[i], 1) << "loop " << loop << " index " << i;
+      for (size_t i = count; i < runs.size(); ++i) ASSERT_EQ(runs[i], 0);
+    }
+  }
+}
+
+TEST(WorkerPoolTest, AWorkersCallsDoNotOverlapAndItsNumberIsInRange) {
+  constexpr int32_t kWorkers = 4;
+  WorkerPool pool(kWorkers);
+  std::array<std::atomic<int32_t>, kWorkers> inside{};
+  std::atomic<int32_t> faults = 0;
+  for (int loop = 0; loop < 200; ++loop) {
+    pool.ParallelFor(64, [&](int32_t, int32_t worker) {
+      if (worker < 0 || worker >= kWorkers || inside[worker].fetch_add(1) != 0) ++faults;
+      inside[worker].fetch_sub(1);
+    });
+  }
+  EXPECT_EQ(faults.load(), 0);
+}
+
+TEST(WorkerPoolTest, SeveralWorkersTakePart) {
+  WorkerPool pool(2);
+  // Each of the two indices waits for the other: this ends only if they run at once.
+  std::atomic<int32_t> arrived = 0;
+  pool.ParallelFor(2, [&](int32_t, int32_t) {
+    ++arrived;
+    while (arrived.load() < 2) std::this_thread::yield();
+  });
+  EXPECT_EQ(arrived.load(), 2);
+}
+
+TEST(WorkerPoolTest, NothingRunsForAnEmptyLoop) {
+  WorkerPool pool(2);
+  pool.ParallelFor(0, [](int32_t, int32_t) { FAIL(); });
+}
+
+TEST(WorkerPoolTest, WorkersThatParkedComeBack) {
+  WorkerPool pool(3);
+  for (int round = 0; round < 50; ++round) {
+    // Longer than a worker watches; counted in work, not in time.
+    std::mt19937 work(round);
+    work.discard(200'000);
+    ASSERT_NE(work(), 1u);
+    std::atomic<int32_t> sum = 0;
+    pool.ParallelFor(100, [&](int32_t index, int32_t) { sum += index; });
+    ASSERT_EQ(sum.load(), 4950);
+  }
+}
+
+}  // namespace
+}  // namespace holdfast
