@@ -50,7 +50,7 @@ enum class AfterEngineError : uint8_t {
 
 // Counts of the moment, for health and readiness; each is true, together they may be a step apart.
 struct SchedulerSnapshot {
-  int32_t requests = 0;           // accepted and not yet done
+  int32_t requests = 0;  // accepted and not yet done
   int32_t running_sequences = 0;
   int32_t waiting_sequences = 0;
   BlockCounts blocks;
@@ -69,8 +69,8 @@ class SchedulerLoop final {
   ~SchedulerLoop();  // Stop()
   SchedulerLoop(const SchedulerLoop&) = delete;
 
-  // Any thread, never blocks. Events for an accepted request may reach the sink before this returns.
-  // The request is moved from only if it is accepted.
+  // Any thread, never blocks. Events for an accepted request may reach the sink before this
+  // returns. The request is moved from only if it is accepted.
   [[nodiscard]] Admit Submit(Request&& request);
 
   // Any thread, never blocks. May come late, twice or for someone gone: then nothing happens. Else

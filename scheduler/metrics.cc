@@ -1,0 +1,111 @@
+#include "scheduler/metrics.h"
+
+#include <algorithm>
+
+namespace holdfast {
+namespace {
+
+std::vector<std::string> TenantNames(const SchedulerOptions& options) {
+  std::vector<std::string> names;
+  for (const TenantConfig& tenant : options.tenants) names.push_back(tenant.name);
+  if (names.empty()) names.push_back("default");
+  return names;
+}
+
+std::vector<double> StepBuckets() {
+  return {0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10};
+}
+
+std::vector<double> RowBuckets() { return {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048}; }
+
+Gauge AddBlocksGauge(MetricsRegistry& registry, const std::string& state) {
+  return registry.AddGauge("holdfast_kvstore_blocks", "KV blocks of the device tier by state.",
+                           {{"state", state}});
+}
+
+}  // namespace
+
+SchedulerMetrics::SchedulerMetrics(MetricsRegistry& registry, const SchedulerOptions& options,
+                                   int32_t num_blocks)
+    : preemptions(registry.AddCounter("holdfast_scheduler_preemptions_total",
+                                      "Running sequences whose blocks were taken back.")),
+      recomputed_tokens(registry.AddCounter("holdfast_scheduler_recomputed_tokens_total",
+                                            "Tokens computed again after a preemption.")),
+      steps_failed(registry.AddCounter("holdfast_scheduler_steps_failed_total",
+                                       "Steps that the engine could not compute.")),
+      step_seconds(registry.AddHistogram("holdfast_scheduler_step_seconds",
+                                         "Time of a step, from planned to committed.",
+                                         StepBuckets())),
+      step_rows(registry.AddHistogram("holdfast_scheduler_step_rows",
+                                      "Tokens computed in one step.", RowBuckets())),
+      running_(registry.AddGauge("holdfast_scheduler_running_sequences",
+                                 "Sequences in the running set.")),
+      waiting_(registry.AddGauge("holdfast_scheduler_waiting_sequences",
+                                 "Sequences in the queue, preempted ones among them.")),
+      free_blocks_(AddBlocksGauge(registry, "free")),
+      held_blocks_(AddBlocksGauge(registry, "held")),
+      evictable_blocks_(AddBlocksGauge(registry, "evictable")),
+      evicted_(registry.AddCounter("holdfast_kvstore_evicted_blocks_total",
+                                   "Findable blocks forgotten to make room.")),
+      hit_(registry.AddCounter("holdfast_kvstore_hit_blocks_total",
+                               "Blocks found by prefix and used again.")),
+      published_(registry.AddCounter("holdfast_kvstore_published_blocks_total",
+                                     "Computed blocks that became findable.")),
+      collisions_(registry.AddCounter("holdfast_kvstore_key_collisions_total",
+                                      "Blocks not published because other content had their key.")),
+      vllm_running_(registry.AddGauge("vllm:num_requests_running",
+                                      "Alias of holdfast_scheduler_running_sequences.",
+                                      {{"model_name", options.model_name}})),
+      vllm_waiting_(registry.AddGauge("vllm:num_requests_waiting",
+                                      "Alias of holdfast_scheduler_waiting_sequences.",
+                                      {{"model_name", options.model_name}})),
+      vllm_usage_(registry.AddGauge("vllm:kv_cache_usage_perc",
+                                    "Held share of the KV blocks, 0 to 1.",
+                                    {{"model_name", options.model_name}})) {
+  for (const std::string& name : TenantNames(options)) {
+    const MetricLabels labels = {{"tenant", name}};
+    tenants_.push_back(
+        {.prompt_tokens =
+             registry.AddCounter("holdfast_scheduler_prompt_tokens_total",
+                                 "Prompt tokens of requests whose prompt is computed.", labels),
+         .cached_tokens = registry.AddCounter("holdfast_scheduler_cached_tokens_total",
+                                              "Prompt tokens that needed no prefill.", labels),
+         .completion_tokens = registry.AddCounter("holdfast_scheduler_completion_tokens_total",
+                                                  "Tokens drawn and delivered.", labels),
+         .shed = registry.AddCounter("holdfast_scheduler_shed_total",
+                                     "Requests refused because a queue was full.", labels),
+         .queue_seconds = registry.AddHistogram("holdfast_scheduler_queue_seconds",
+                                                "Time from submitted to first admitted.",
+                                                LatencyBuckets(), labels)});
+  }
+  registry
+      .AddGauge("vllm:cache_config_info", "Sizes of the KV cache, as labels.",
+                {{"block_size", std::to_string(kBlockTokens)},
+                 {"num_gpu_blocks", std::to_string(num_blocks)},
+                 {"model_name", options.model_name}})
+      .Set(1);
+  SetQueues(0, 0);
+  SetBlocks({.free = num_blocks}, {});
+}
+
+void SchedulerMetrics::SetQueues(int32_t running_sequences, int32_t waiting_sequences) {
+  running_.Set(running_sequences);
+  waiting_.Set(waiting_sequences);
+  vllm_running_.Set(running_sequences);
+  vllm_waiting_.Set(waiting_sequences);
+}
+
+void SchedulerMetrics::SetBlocks(const BlockCounts& counts, const KvStoreCounters& counters) {
+  free_blocks_.Set(counts.free);
+  held_blocks_.Set(counts.held);
+  evictable_blocks_.Set(counts.evictable);
+  const int32_t capacity = counts.free + counts.held + counts.evictable;
+  vllm_usage_.Set(capacity == 0 ? 0.0 : static_cast<double>(counts.held) / capacity);
+  evicted_.Add(static_cast<double>(counters.blocks_evicted - last_.blocks_evicted));
+  hit_.Add(static_cast<double>(counters.blocks_hit - last_.blocks_hit));
+  published_.Add(static_cast<double>(counters.blocks_published - last_.blocks_published));
+  collisions_.Add(static_cast<double>(counters.key_collisions - last_.key_collisions));
+  last_ = counters;
+}
+
+}  // namespace holdfast

@@ -1,0 +1,63 @@
+// What the scheduler tells the outside about itself, and about the store that it owns. Gauges are
+// set from counts after each step; a scrape reads them and never touches the scheduler.
+//
+// The vllm:* names are aliases with vLLM's meaning, because the endpoint pickers of Kubernetes read
+// them without configuration (vLLM documentation, "Production metrics").
+//
+// Thread: made at start, then the scheduler's.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "config/base/metrics.h"
+#include "config/ids.h"
+#include "kvstore/kv_store.h"
+#include "scheduler/scheduler_options.h"
+
+namespace holdfast {
+
+class SchedulerMetrics final {
+ public:
+  SchedulerMetrics(MetricsRegistry& registry, const SchedulerOptions& options, int32_t num_blocks);
+
+  struct Tenant {               // label tenant
+    Counter prompt_tokens;      // holdfast_scheduler_prompt_tokens_total
+    Counter cached_tokens;      // holdfast_scheduler_cached_tokens_total; part of the former
+    Counter completion_tokens;  // holdfast_scheduler_completion_tokens_total
+    Counter shed;               // holdfast_scheduler_shed_total; by the scheduler's own bounds
+    Histogram queue_seconds;    // holdfast_scheduler_queue_seconds; submitted to first admitted
+  };
+  Tenant& Of(TenantIndex tenant) { return tenants_[static_cast<size_t>(Number(tenant))]; }
+
+  Counter preemptions;        // holdfast_scheduler_preemptions_total
+  Counter recomputed_tokens;  // holdfast_scheduler_recomputed_tokens_total; after preemption
+  Counter steps_failed;       // holdfast_scheduler_steps_failed_total
+  Histogram step_seconds;     // holdfast_scheduler_step_seconds; planned to committed
+  Histogram step_rows;        // holdfast_scheduler_step_rows
+
+  // Also the aliases vllm:num_requests_running, vllm:num_requests_waiting (each sequence is a
+  // request there) and vllm:kv_cache_usage_perc (a fraction: held of all blocks).
+  void SetQueues(int32_t running_sequences, int32_t waiting_sequences);
+  void SetBlocks(const BlockCounts& counts, const KvStoreCounters& counters);
+
+ private:
+  std::vector<Tenant> tenants_;
+  Gauge running_;      // holdfast_scheduler_running_sequences
+  Gauge waiting_;      // holdfast_scheduler_waiting_sequences
+  Gauge free_blocks_;  // holdfast_kvstore_blocks{state}
+  Gauge held_blocks_;
+  Gauge evictable_blocks_;
+  Counter evicted_;     // holdfast_kvstore_evicted_blocks_total
+  Counter hit_;         // holdfast_kvstore_hit_blocks_total
+  Counter published_;   // holdfast_kvstore_published_blocks_total
+  Counter collisions_;  // holdfast_kvstore_key_collisions_total
+  Gauge vllm_running_;
+  Gauge vllm_waiting_;
+  Gauge vllm_usage_;
+  KvStoreCounters last_;  // already counted
+};
+
+}  // namespace holdfast

@@ -1,0 +1,443 @@
+#include "scheduler/scheduler.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "config/base/check.h"
+
+namespace holdfast {
+namespace {
+
+bool RunsBefore(const Sequence* a, const Sequence* b) { return a->order < b->order; }
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Scheduler>> Scheduler::Create(const EngineInfo& engine,
+                                                             const SchedulerOptions& options,
+                                                             SchedulerMetrics& metrics,
+                                                             TokenSink& sink,
+                                                             BlockKeyFunctions keys) {
+  const auto check_positive = [](int32_t value, const char* name) -> absl::Status {
+    if (value > 0) return absl::OkStatus();
+    return absl::InvalidArgumentError(absl::StrCat(name, " is ", value, "; it must be at least 1"));
+  };
+  absl::Status status;
+  status.Update(check_positive(options.running_max, "scheduler.running_max"));
+  status.Update(check_positive(options.waiting_max, "scheduler.waiting_max"));
+  status.Update(check_positive(options.step_tokens_max, "scheduler.step_tokens_max"));
+  status.Update(check_positive(options.chunk_tokens_max, "scheduler.chunk_tokens_max"));
+  status.Update(check_positive(engine.vocab_size, "the engine's vocabulary"));
+  status.Update(check_positive(engine.context_tokens, "the engine's context"));
+  status.Update(check_positive(engine.num_blocks, "the engine's number of KV blocks"));
+  status.Update(check_positive(engine.num_sequence_slots, "the engine's number of sequences"));
+  status.Update(check_positive(engine.step_tokens_max, "the engine's number of rows"));
+  if (!status.ok()) return status;
+  const int32_t blocks_needed = BlocksFor(engine.context_tokens);
+  if (blocks_needed > engine.num_blocks) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("one longest sequence of ", engine.context_tokens, " tokens takes ",
+                     blocks_needed, " KV blocks; there are ", engine.num_blocks,
+                     "; raise engine.kv_device_bytes or lower engine.context_tokens"));
+  }
+  return std::unique_ptr<Scheduler>(new Scheduler(engine, options, metrics, sink, keys));
+}
+
+Scheduler::Scheduler(const EngineInfo& engine, const SchedulerOptions& options,
+                     SchedulerMetrics& metrics, TokenSink& sink, BlockKeyFunctions keys)
+    : engine_(engine),
+      options_(options),
+      // Each running sequence must get a row in every step.
+      running_max_(std::min({options.running_max, engine.num_sequence_slots,
+                             options.step_tokens_max, engine.step_tokens_max})),
+      step_tokens_max_(std::min(options.step_tokens_max, engine.step_tokens_max)),
+      metrics_(metrics),
+      sink_(sink),
+      store_(engine.num_blocks, keys),
+      tenants_(options.tenants) {
+  running_.reserve(static_cast<size_t>(running_max_));
+  in_flight_.reserve(static_cast<size_t>(running_max_));
+  for (int32_t slot = running_max_ - 1; slot >= 0; --slot) {
+    free_slots_.push_back(SequenceSlot{slot});
+  }
+}
+
+AdmissionView Scheduler::View() const {
+  return {.running_sequences = num_running(),
+          .running_max = running_max_,
+          .waiting_requests = waiting_requests_,
+          .waiting_max = options_.waiting_max};
+}
+
+// The server has checked all of this with better words; here it protects the device.
+absl::Status Scheduler::Check(const Request& request) const {
+  if (request.prompt.empty()) return absl::InvalidArgumentError("the prompt is empty");
+  const auto total = static_cast<int64_t>(request.prompt.size()) + request.max_tokens;
+  if (request.max_tokens < 0 || total > engine_.context_tokens) {
+    return absl::InvalidArgumentError(absl::StrCat("prompt and completion may have ", total,
+                                                   " tokens; the model takes ",
+                                                   engine_.context_tokens, "; shorten them"));
+  }
+  if (request.num_choices < 1 || request.num_choices > kChoicesMax) {
+    return absl::InvalidArgumentError(absl::StrCat("the request has ", request.num_choices,
+                                                   " choices; 1 to ", kChoicesMax, " can be had"));
+  }
+  for (TokenId token : request.prompt) {
+    if (token < 0 || token >= engine_.vocab_size) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "prompt token ", token, " is not in the vocabulary of ", engine_.vocab_size));
+    }
+  }
+  return absl::OkStatus();
+}
+
+bool Scheduler::Submit(Request&& request, absl::Time now) {
+  thread_.CheckThread();
+  const RequestId id = request.id;
+  const TenantIndex tenant = request.tenant;
+  CHECK(tenants_.Knows(tenant) && !requests_.contains(id));
+  absl::Status status = Check(request);
+  if (status.ok() && ShouldShed(View(), tenants_[tenant])) {
+    metrics_.Of(tenant).shed.Add();
+    status = absl::ResourceExhaustedError("too many requests are waiting; retry later");
+  }
+  if (!status.ok()) {
+    sink_.OnDone({.request = id, .status = std::move(status)});
+    return false;
+  }
+  if (!options_.prefix_cache) request.reuse_prefix = false;
+  std::unique_ptr<ActiveRequest> active =
+      MakeActiveRequest(std::move(request), next_arrival_++, now);
+  Sequence& first = *active->choices.front();
+  waiting_.emplace(first.order, &first);
+  tenants_.AddWaiting(tenant, 1);
+  ++waiting_requests_;
+  requests_.emplace(id, std::move(active));
+  return true;
+}
+
+void Scheduler::Cancel(RequestId id) {
+  thread_.CheckThread();
+  const auto found = requests_.find(id);
+  if (found == requests_.end()) return;
+  ActiveRequest& request = *found->second;
+  if (request.cancelled) return;
+  const bool in_step = std::any_of(in_flight_.begin(), in_flight_.end(), [&](const InFlight& part) {
+    return part.sequence->request == &request;
+  });
+  if (in_step) {
+    request.cancelled = true;
+    cancelled_.push_back(&request);
+  } else {
+    EndRequest(request, absl::CancelledError("the request was cancelled"));
+  }
+}
+
+bool Scheduler::Plan(absl::Time now, StepPlan& plan) {
+  thread_.CheckThread();
+  CHECK(!step_running());
+  plan.Clear();
+  Chunker chunker(step_tokens_max_, options_.chunk_tokens_max);
+  const int32_t running_before = num_running();
+
+  // By index: a preemption takes sequences off the end, all of them after the one that grows.
+  for (size_t i = 0; i < running_.size(); ++i) {
+    Sequence& sequence = *running_[i];
+    if (sequence.unplanned_tokens() != 1) continue;
+    if (!GrowForDecode(sequence)) break;
+    AddRows(sequence, chunker.Take(1), plan);
+  }
+  const bool preempted = num_running() < running_before;
+  for (Sequence* sequence : running_) {
+    if (sequence->unplanned_tokens() < 2) continue;
+    const int32_t rows = chunker.Take(sequence->unplanned_tokens());
+    if (rows == 0) break;
+    AddRows(*sequence, rows, plan);
+  }
+  if (!preempted) AdmitWaiting(chunker, now, plan);
+
+  planned_rows_ = step_tokens_max_ - chunker.left();
+  planned_at_ = now;
+  PublishCounts();
+  CHECK(step_running() || idle());  // someone can always run
+  return step_running();
+}
+
+bool Scheduler::GrowForDecode(Sequence& sequence) {
+  const int32_t missing =
+      BlocksFor(sequence.num_tokens()) - static_cast<int32_t>(sequence.blocks.size());
+  if (missing <= 0) return true;
+  while (!store_.TryAcquire(missing, sequence.blocks)) {
+    Sequence& latest = *running_.back();
+    Preempt(latest);
+    if (&latest == &sequence) return false;
+  }
+  return true;
+}
+
+void Scheduler::AdmitWaiting(Chunker& chunker, absl::Time now, StepPlan& plan) {
+  for (auto next = waiting_.begin(); next != waiting_.end() && chunker.left() > 0;) {
+    Sequence& sequence = *next->second;
+    const ActiveRequest& request = *sequence.request;
+    switch (MayRun(View(), tenants_[request.request.tenant], request.running_choices > 0)) {
+      case Admission::kWait:
+        return;
+      case Admission::kSkip:
+        ++next;
+        continue;
+      case Admission::kRun:
+        break;
+    }
+    if (!TryStart(sequence, now)) return;
+    next = waiting_.erase(next);
+    SequenceOpen& open = plan.opens.emplace_back();
+    FillOpen(sequence, open);
+    AddRows(sequence, chunker.Take(sequence.unplanned_tokens()), plan);
+  }
+}
+
+bool Scheduler::TryStart(Sequence& sequence, absl::Time now) {
+  ActiveRequest& request = *sequence.request;
+  const std::optional<int32_t> cached =
+      store_.TryAcquirePrefix(request.request.reuse_scope, sequence.tokens,
+                              request.ReuseOf(sequence), BlocksFor(sequence.num_tokens()),
+                              SpareBlocks(num_running()), sequence.blocks, sequence.published);
+  if (!cached) return false;
+  CHECK(!free_slots_.empty());
+  sequence.slot = free_slots_.back();
+  free_slots_.pop_back();
+  sequence.state = SequenceState::kRunning;
+  sequence.computed_tokens = sequence.planned_tokens = *cached;
+  if (sequence.preempted_tokens > *cached) {
+    metrics_.recomputed_tokens.Add(sequence.preempted_tokens - *cached);
+  }
+  sequence.preempted_tokens = 0;
+  running_.insert(std::upper_bound(running_.begin(), running_.end(), &sequence, RunsBefore),
+                  &sequence);
+  const TenantIndex tenant = request.request.tenant;
+  if (request.running_choices++ == 0) tenants_.AddRunning(tenant, 1);
+  if (!request.admitted) {
+    request.admitted = true;
+    request.cached_tokens = *cached;
+    tenants_.AddWaiting(tenant, -1);
+    --waiting_requests_;
+    metrics_.Of(tenant).queue_seconds.Observe(
+        std::max(0.0, absl::ToDoubleSeconds(now - request.submitted)));
+  }
+  return true;
+}
+
+void Scheduler::AddRows(Sequence& sequence, int32_t num_tokens, StepPlan& plan) {
+  CHECK(num_tokens > 0);
+  const ActiveRequest& request = *sequence.request;
+  const int32_t first = sequence.planned_tokens;
+  const int32_t end = first + num_tokens;
+  const int32_t num_blocks = BlocksFor(end);
+  CHECK(static_cast<size_t>(num_blocks) <= sequence.blocks.size());
+
+  PlanSequence& part = plan.sequences.emplace_back();
+  part.slot = sequence.slot;
+  part.first_position = first;
+  part.tokens_begin = static_cast<int32_t>(plan.tokens.size());
+  part.num_tokens = num_tokens;
+  part.blocks_begin = static_cast<int32_t>(plan.blocks.size());
+  part.num_blocks = num_blocks;
+  part.samples = end == sequence.num_tokens() && request.draws();
+  const bool scores_prompt = request.WantsPromptLogprobs(sequence);
+  if (scores_prompt) {
+    part.prompt_top_logprobs = request.request.prompt_top_logprobs;
+    if (end < sequence.num_tokens()) part.next_token = sequence.tokens[static_cast<size_t>(end)];
+  }
+  plan.tokens.insert(plan.tokens.end(), sequence.tokens.begin() + first,
+                     sequence.tokens.begin() + end);
+  plan.blocks.insert(plan.blocks.end(), sequence.blocks.begin(),
+                     sequence.blocks.begin() + num_blocks);
+  sequence.planned_tokens = end;
+  in_flight_.push_back({.sequence = &sequence,
+                        .num_tokens = num_tokens,
+                        .samples = part.samples,
+                        .scores_prompt = scores_prompt});
+}
+
+void Scheduler::Commit(const StepResult& result, absl::Time now) {
+  thread_.CheckThread();
+  CHECK(step_running());
+  size_t next_sample = 0, next_prompt_logprob = 0;
+  for (const InFlight& part : in_flight_) {
+    CommitSequence(part, result, next_sample, next_prompt_logprob);
+  }
+  CHECK(next_sample == result.samples.size());
+  CHECK(next_prompt_logprob == result.prompt_logprobs.size());
+  in_flight_.clear();
+  for (ActiveRequest* request : cancelled_) {
+    EndRequest(*request, absl::CancelledError("the request was cancelled"));
+  }
+  cancelled_.clear();
+  metrics_.step_rows.Observe(planned_rows_);
+  metrics_.step_seconds.Observe(std::max(0.0, absl::ToDoubleSeconds(now - planned_at_)));
+  PublishCounts();
+}
+
+void Scheduler::CommitSequence(const InFlight& part, const StepResult& result, size_t& next_sample,
+                               size_t& next_prompt_logprob) {
+  Sequence& sequence = *part.sequence;
+  ActiveRequest& request = *sequence.request;
+  if (part.scores_prompt) TakePromptLogprobs(part, result, next_prompt_logprob);
+  const SampledToken* sampled = nullptr;
+  if (part.samples) {
+    CHECK(next_sample < result.samples.size());
+    sampled = &result.samples[next_sample++];
+    CHECK(sampled->slot == sequence.slot);
+  }
+  if (request.cancelled) return;  // all of it goes when the step is through
+
+  sequence.computed_tokens += part.num_tokens;
+  CHECK(sequence.computed_tokens == sequence.planned_tokens);
+  store_.Publish(request.request.reuse_scope,
+                 std::span(sequence.tokens).first(static_cast<size_t>(sequence.computed_tokens)),
+                 request.ReuseOf(sequence), sequence.blocks, sequence.published);
+  if (!request.prompt_done && sequence.computed_tokens >= request.prompt_size) {
+    FinishPrompt(request);
+  }
+  if (sampled != nullptr) {
+    DeliverToken(sequence, *sampled, result);
+  } else if (!request.draws() && sequence.computed_tokens == sequence.num_tokens()) {
+    EndSequence(sequence);
+  }
+}
+
+void Scheduler::TakePromptLogprobs(const InFlight& part, const StepResult& result, size_t& next) {
+  ActiveRequest& request = *part.sequence->request;
+  // Each row but the prompt's last has a next prompt token.
+  const bool has_last = part.sequence->planned_tokens < part.sequence->num_tokens();
+  const int32_t count = part.num_tokens - (has_last ? 0 : 1);
+  for (int32_t i = 0; i < count; ++i) {
+    CHECK(next < result.prompt_logprobs.size());
+    const SampledToken& scored = result.prompt_logprobs[next++];
+    CHECK(scored.slot == part.sequence->slot);
+    if (request.cancelled) continue;
+    const std::span<const TokenLogprob> top = result.TopOf(scored);
+    request.prompt_logprobs.push_back({.chosen = {.token = scored.token, .logprob = scored.logprob},
+                                       .top = {top.begin(), top.end()}});
+  }
+}
+
+void Scheduler::FinishPrompt(ActiveRequest& request) {
+  request.prompt_done = true;
+  SchedulerMetrics::Tenant& metrics = metrics_.Of(request.request.tenant);
+  metrics.prompt_tokens.Add(request.prompt_size);
+  metrics.cached_tokens.Add(request.cached_tokens);
+  sink_.OnPrompt({.request = request.request.id,
+                  .cached_tokens = request.cached_tokens,
+                  .prompt_logprobs = std::move(request.prompt_logprobs)});
+  for (size_t choice = 1; choice < request.choices.size(); ++choice) {
+    Sequence& sequence = *request.choices[choice];
+    CHECK(sequence.state == SequenceState::kHeldBack);
+    const std::vector<TokenId>& first = request.choices.front()->tokens;
+    sequence.tokens.assign(first.begin(), first.begin() + request.prompt_size);
+    sequence.state = SequenceState::kWaiting;
+    waiting_.emplace(sequence.order, &sequence);
+  }
+}
+
+void Scheduler::DeliverToken(Sequence& sequence, const SampledToken& sampled,
+                             const StepResult& result) {
+  const ActiveRequest& request = *sequence.request;
+  sequence.tokens.push_back(sampled.token);
+  ++sequence.num_completion;
+  const std::optional<SequenceEnd> end = EndAfterLastToken(sequence, engine_.context_tokens);
+  TokenEvent event{.request = request.request.id,
+                   .choice = sequence.order.choice,
+                   .token = sampled.token,
+                   .end = end};
+  if (request.request.sampling.top_logprobs) {
+    const std::span<const TokenLogprob> top = result.TopOf(sampled);
+    event.logprob = sampled.logprob;
+    event.top.assign(top.begin(), top.end());
+  }
+  metrics_.Of(request.request.tenant).completion_tokens.Add();
+  sink_.OnToken(std::move(event));
+  if (end) EndSequence(sequence);
+}
+
+void Scheduler::Preempt(Sequence& sequence) {
+  metrics_.preemptions.Add();
+  sequence.preempted_tokens = sequence.computed_tokens;
+  StopRunning(sequence);
+  if (!sequence.request->prompt_done) sequence.request->prompt_logprobs.clear();
+  sequence.state = SequenceState::kWaiting;
+  waiting_.emplace(sequence.order, &sequence);
+}
+
+void Scheduler::StopRunning(Sequence& sequence) {
+  CHECK(sequence.state == SequenceState::kRunning);
+  ActiveRequest& request = *sequence.request;
+  const auto at = std::lower_bound(running_.begin(), running_.end(), &sequence, RunsBefore);
+  CHECK(at != running_.end() && *at == &sequence);
+  running_.erase(at);
+  free_slots_.push_back(sequence.slot);
+  store_.Release(sequence.blocks, sequence.published);
+  sequence.computed_tokens = sequence.planned_tokens = 0;
+  if (--request.running_choices == 0) tenants_.AddRunning(request.request.tenant, -1);
+}
+
+void Scheduler::EndSequence(Sequence& sequence) {
+  ActiveRequest& request = *sequence.request;
+  StopRunning(sequence);
+  sequence.state = SequenceState::kEnded;
+  if (--request.choices_left == 0) EndRequest(request, absl::OkStatus());
+}
+
+void Scheduler::EndRequest(ActiveRequest& request, absl::Status status) {
+  for (const std::unique_ptr<Sequence>& choice : request.choices) {
+    if (choice->state == SequenceState::kRunning) StopRunning(*choice);
+    if (choice->state == SequenceState::kWaiting) waiting_.erase(choice->order);
+    choice->state = SequenceState::kEnded;
+  }
+  if (!request.admitted) {
+    tenants_.AddWaiting(request.request.tenant, -1);
+    --waiting_requests_;
+  }
+  const RequestId id = request.request.id;
+  requests_.erase(id);
+  sink_.OnDone({.request = id, .status = std::move(status)});
+}
+
+void Scheduler::FailAll(const absl::Status& status) {
+  thread_.CheckThread();
+  CHECK(!status.ok());
+  if (step_running()) metrics_.steps_failed.Add();
+  in_flight_.clear();
+  cancelled_.clear();
+  std::vector<ActiveRequest*> all;
+  for (const auto& [id, request] : requests_) all.push_back(request.get());
+  std::sort(all.begin(), all.end(),
+            [](const ActiveRequest* a, const ActiveRequest* b) { return a->arrival < b->arrival; });
+  for (ActiveRequest* request : all) EndRequest(*request, status);
+  store_.ForgetEvictable();
+  PublishCounts();
+}
+
+void Scheduler::PublishCounts() {
+  metrics_.SetQueues(num_running(), num_waiting());
+  metrics_.SetBlocks(store_.counts(), store_.counters());
+}
+
+void Scheduler::CheckInvariants() const {
+  store_.CheckInvariants();
+  CHECK(std::is_sorted(running_.begin(), running_.end(), RunsBefore));
+  CHECK(running_.size() + free_slots_.size() == static_cast<size_t>(running_max_));
+  for (const Sequence* sequence : running_) {
+    CHECK(sequence->state == SequenceState::kRunning);
+    CHECK(BlocksFor(sequence->planned_tokens) <= static_cast<int32_t>(sequence->blocks.size()));
+  }
+  for (const auto& [order, sequence] : waiting_) {
+    CHECK(sequence->state == SequenceState::kWaiting && sequence->blocks.empty());
+  }
+  if (requests_.empty()) {
+    CHECK(running_.empty() && waiting_.empty() && waiting_requests_ == 0);
+    CHECK(store_.counts().held == 0);
+  }
+}
+
+}  // namespace holdfast

@@ -1,0 +1,144 @@
+// Decides one step at a time who runs: continuous batching over a paged KV store, first come, first
+// served. Pure in the sense that it has no thread, no clock and no device: time is handed in, steps
+// are handed out and come back.
+//
+//   Submit --> waiting --admit--> running --Plan--> StepPlan ... Commit(StepResult) --> events
+//                 ^                  |
+//                 +---- preempt -----+   the latest to arrive gives its blocks back and recomputes
+//
+// A step: decodes first (one row each, growing by a block where needed, preempting from the latest
+// when there is none), then chunks of running prefills, then admissions while places, blocks and
+// rows last. Nobody is admitted past someone who waits for blocks, except past those whose tenant
+// runs all it may.
+//
+// Why the oldest always gets on: it is never preempted while others run, admission leaves the rest
+// of the pool to it, and one longest sequence fits the pool (checked at start).
+//
+// A block is published by the Commit of the step that computed its last place, and not before
+// (promise 3). What a preempted sequence had published it may find again.
+//
+// Thread: one; ThreadChecker proves it in debug builds. Bound: running_max + waiting_max requests
+// (see admission.h). A warm step allocates only with growing tables and the events' own payloads.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "config/base/thread_checker.h"
+#include "config/ids.h"
+#include "engine/engine.h"
+#include "engine/step_plan.h"
+#include "kvstore/kv_store.h"
+#include "scheduler/admission.h"
+#include "scheduler/chunker.h"
+#include "scheduler/events.h"
+#include "scheduler/metrics.h"
+#include "scheduler/request.h"
+#include "scheduler/scheduler_options.h"
+#include "scheduler/sequence.h"
+#include "scheduler/tenant_ledger.h"
+
+namespace holdfast {
+
+class Scheduler final {
+ public:
+  // kInvalidArgument: a bound is below 1, or the engine's KV pool cannot hold one longest sequence.
+  // `metrics` and `sink` must outlive the scheduler. `keys`: see block_key.h.
+  static absl::StatusOr<std::unique_ptr<Scheduler>> Create(
+      const EngineInfo& engine, const SchedulerOptions& options, SchedulerMetrics& metrics,
+      TokenSink& sink, BlockKeyFunctions keys = Xxh3BlockKeys());
+
+  // Takes the request. Exactly one RequestDone follows, as its last event: at once if it is shed
+  // (kResourceExhausted) or cannot be served (kInvalidArgument), and false is returned.
+  bool Submit(Request&& request, absl::Time now);
+
+  // Ends the request with kCancelled: at once, or with the Commit of the step that computes it,
+  // whose result is dropped. Unknown or finished: nothing happens.
+  void Cancel(RequestId id);
+
+  // Fills `plan` (cleared first) with the next step. False: there is nothing to compute. No step
+  // may be planned while one runs. The plan's blocks are lent until Commit or FailAll.
+  [[nodiscard]] bool Plan(absl::Time now, StepPlan& plan);
+
+  // What the engine answered to the last plan.
+  void Commit(const StepResult& result, absl::Time now);
+
+  // The device is in doubt, or we stop: every request ends with `status` and all KV is forgotten.
+  // No step runs any more.
+  void FailAll(const absl::Status& status);
+
+  bool idle() const { return requests_.empty(); }
+  bool step_running() const { return !in_flight_.empty(); }
+  int32_t num_requests() const { return static_cast<int32_t>(requests_.size()); }
+  int32_t num_running() const { return static_cast<int32_t>(running_.size()); }
+  int32_t num_waiting() const { return static_cast<int32_t>(waiting_.size()); }
+  BlockCounts block_counts() const { return store_.counts(); }
+  const KvStore& store() const { return store_; }
+  void DetachThread() { thread_.Detach(); }  // the next caller's thread owns it
+
+  void CheckInvariants() const;  // stops the process; for tests and idle time
+
+ private:
+  struct InFlight {
+    Sequence* sequence = nullptr;
+    int32_t num_tokens = 0;
+    bool samples = false;
+    bool scores_prompt = false;  // prompt logprobs come back
+  };
+
+  Scheduler(const EngineInfo& engine, const SchedulerOptions& options, SchedulerMetrics& metrics,
+            TokenSink& sink, BlockKeyFunctions keys);
+
+  absl::Status Check(const Request& request) const;
+  AdmissionView View() const;
+
+  // Parts of Plan.
+  bool GrowForDecode(Sequence& sequence);  // false: it was preempted itself
+  void AdmitWaiting(Chunker& chunker, absl::Time now, StepPlan& plan);
+  bool TryStart(Sequence& sequence, absl::Time now);
+  void AddRows(Sequence& sequence, int32_t num_tokens, StepPlan& plan);
+
+  // Parts of Commit.
+  void CommitSequence(const InFlight& part, const StepResult& result, size_t& next_sample,
+                      size_t& next_prompt_logprob);
+  void TakePromptLogprobs(const InFlight& part, const StepResult& result, size_t& next);
+  void FinishPrompt(ActiveRequest& request);
+  void DeliverToken(Sequence& sequence, const SampledToken& sampled, const StepResult& result);
+
+  // Transitions.
+  void Preempt(Sequence& sequence);
+  void StopRunning(Sequence& sequence);  // gives back slot and blocks
+  void EndSequence(Sequence& sequence);
+  void EndRequest(ActiveRequest& request, absl::Status status);
+  void PublishCounts();
+
+  const EngineInfo engine_;
+  const SchedulerOptions options_;
+  const int32_t running_max_;
+  const int32_t step_tokens_max_;
+  SchedulerMetrics& metrics_;
+  TokenSink& sink_;
+
+  KvStore store_;
+  TenantLedger tenants_;
+  absl::flat_hash_map<RequestId, std::unique_ptr<ActiveRequest>> requests_;  // looked up only
+  std::map<SequenceOrder, Sequence*> waiting_;
+  std::vector<Sequence*> running_;  // by order
+  std::vector<SequenceSlot> free_slots_;
+  std::vector<InFlight> in_flight_;        // in plan order
+  std::vector<ActiveRequest*> cancelled_;  // with the step that runs
+  uint64_t next_arrival_ = 0;
+  int32_t waiting_requests_ = 0;  // that have not run yet
+  int32_t planned_rows_ = 0;
+  absl::Time planned_at_;
+  ThreadChecker thread_;
+};
+
+}  // namespace holdfast

@@ -1,0 +1,200 @@
+#include "scheduler/scheduler_loop.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "config/base/check.h"
+
+namespace holdfast {
+namespace {
+
+const Clock& ClockOrReal(const Clock* clock) {
+  static const RealClock real_clock;
+  return clock == nullptr ? real_clock : *clock;
+}
+
+template <typename... Handlers>
+struct Overloaded : Handlers... {
+  using Handlers::operator()...;
+};
+template <typename... Handlers>
+Overloaded(Handlers...) -> Overloaded<Handlers...>;
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<SchedulerLoop>> SchedulerLoop::Create(
+    Engine& engine, const SchedulerOptions& options, MetricsRegistry& registry, TokenSink& sink,
+    AfterEngineError after_error, const Clock* clock) {
+  std::unique_ptr<SchedulerLoop> loop(
+      new SchedulerLoop(engine, options, registry, sink, after_error, ClockOrReal(clock)));
+  absl::StatusOr<std::unique_ptr<Scheduler>> scheduler =
+      Scheduler::Create(engine.info(), options, loop->metrics_, loop->sink_);
+  if (!scheduler.ok()) return scheduler.status();
+  loop->Start(*std::move(scheduler));
+  return loop;
+}
+
+SchedulerLoop::SchedulerLoop(Engine& engine, const SchedulerOptions& options,
+                             MetricsRegistry& registry, TokenSink& sink,
+                             AfterEngineError after_error, const Clock& clock)
+    : engine_(engine),
+      clock_(clock),
+      after_error_(after_error),
+      live_max_(std::max(options.running_max, 0) + std::max(options.waiting_max, 0)),
+      metrics_(registry, options, engine.info().num_blocks),
+      free_(engine.info().num_blocks),
+      mailbox_(static_cast<size_t>(live_max_)),
+      sink_(sink, live_) {}
+
+SchedulerLoop::~SchedulerLoop() { Stop(); }
+
+void SchedulerLoop::Start(std::unique_ptr<Scheduler> scheduler) {
+  scheduler_ = std::move(scheduler);
+  scheduler_->DetachThread();
+  engine_thread_ = std::thread(&SchedulerLoop::RunEngine, this);
+  scheduler_thread_ = std::thread(&SchedulerLoop::RunScheduler, this);
+}
+
+Admit SchedulerLoop::Submit(Request&& request) {
+  // Counted before the flag is read: whoever sees draining and a count of 0 sees all of us.
+  const int32_t live_before = live_.fetch_add(1);
+  if (draining_.load()) {
+    live_.fetch_sub(1);
+    mailbox_.PushUrgent(WakeMessage{});  // the drain may have waited for this count alone
+    return Admit::kDraining;
+  }
+  if (live_before >= live_max_) {
+    live_.fetch_sub(1);
+    if (draining_.load()) mailbox_.PushUrgent(WakeMessage{});
+    return Admit::kShed;
+  }
+  Message message(std::in_place_type<Request>, std::move(request));
+  if (mailbox_.Push(std::move(message))) return Admit::kAccepted;
+  request = std::get<Request>(std::move(message));
+  live_.fetch_sub(1);
+  if (!draining_.load()) return Admit::kShed;
+  mailbox_.PushUrgent(WakeMessage{});
+  return Admit::kDraining;
+}
+
+void SchedulerLoop::Cancel(RequestId request) {
+  mailbox_.PushUrgent(CancelMessage{.request = request});
+}
+
+void SchedulerLoop::BeginDrain() {
+  draining_.store(true);
+  mailbox_.PushUrgent(WakeMessage{});
+}
+
+bool SchedulerLoop::WaitDrained(absl::Duration timeout) {
+  absl::MutexLock lock(&drained_mutex_);
+  return drained_mutex_.AwaitWithTimeout(absl::Condition(&drained_), timeout);
+}
+
+void SchedulerLoop::Stop() {
+  absl::MutexLock lock(&stop_mutex_);
+  if (!scheduler_thread_.joinable()) return;
+  draining_.store(true);
+  stopping_.store(true);
+  mailbox_.PushUrgent(WakeMessage{});
+  scheduler_thread_.join();
+  jobs_.Close();
+  engine_thread_.join();
+}
+
+SchedulerSnapshot SchedulerLoop::snapshot() const {
+  constexpr auto kRelaxed = std::memory_order_relaxed;
+  return {.requests = live_.load(kRelaxed),
+          .running_sequences = running_.load(kRelaxed),
+          .waiting_sequences = waiting_.load(kRelaxed),
+          .blocks = {.free = free_.load(kRelaxed),
+                     .held = held_.load(kRelaxed),
+                     .evictable = evictable_.load(kRelaxed)},
+          .steps = steps_.load(kRelaxed),
+          .draining = draining_.load(kRelaxed),
+          .engine_failed = engine_failed_.load(kRelaxed)};
+}
+
+void SchedulerLoop::RunScheduler() noexcept {
+  while (!stopping_.load() || step_running_) {
+    messages_.clear();
+    mailbox_.WaitTakeAll(messages_);
+    for (Message& message : messages_) Handle(message);
+    StartStepIfIdle();
+    PublishSnapshot();
+    NoteIfDrained();
+  }
+  // After Close nothing can come behind what we take here: every accepted request gets its end.
+  mailbox_.Close();
+  messages_.clear();
+  mailbox_.TakeAll(messages_);
+  for (Message& message : messages_) Handle(message);
+  scheduler_->FailAll(absl::UnavailableError("the server is stopping"));
+  PublishSnapshot();
+  NoteIfDrained();
+}
+
+void SchedulerLoop::Handle(Message& message) {
+  std::visit(Overloaded{
+                 [&](Request& request) {
+                   if (engine_failed_.load() && after_error_ == AfterEngineError::kRefuse) {
+                     sink_.OnDone({.request = request.id,
+                                   .status = absl::UnavailableError("the engine has failed")});
+                     return;
+                   }
+                   scheduler_->Submit(std::move(request), clock_.Now());
+                 },
+                 [&](CancelMessage& cancel) { scheduler_->Cancel(cancel.request); },
+                 [&](StepDoneMessage& done) { HandleStepDone(done.status); },
+                 [](WakeMessage&) {},
+             },
+             message);
+}
+
+void SchedulerLoop::HandleStepDone(const absl::Status& status) {
+  CHECK(step_running_);
+  step_running_ = false;
+  if (status.ok()) {
+    scheduler_->Commit(result_, clock_.Now());
+    steps_.fetch_add(1, std::memory_order_relaxed);
+    return;
+  }
+  engine_failed_.store(true);
+  if (after_error_ == AfterEngineError::kRefuse) draining_.store(true);
+  scheduler_->FailAll(
+      absl::UnavailableError("the engine failed while it computed the request; retry later"));
+}
+
+void SchedulerLoop::StartStepIfIdle() {
+  if (step_running_ || stopping_.load() || !scheduler_->Plan(clock_.Now(), plan_)) return;
+  step_running_ = true;
+  CHECK(jobs_.Push(StepJob{.plan = &plan_, .result = &result_}));
+}
+
+void SchedulerLoop::RunEngine() noexcept {
+  std::vector<StepJob> jobs;
+  while (jobs_.WaitTakeAll(jobs)) {
+    for (const StepJob& job : jobs) {
+      mailbox_.PushUrgent(StepDoneMessage{.status = engine_.Execute(*job.plan, *job.result)});
+    }
+    jobs.clear();
+  }
+}
+
+void SchedulerLoop::PublishSnapshot() {
+  constexpr auto kRelaxed = std::memory_order_relaxed;
+  const BlockCounts blocks = scheduler_->block_counts();
+  running_.store(scheduler_->num_running(), kRelaxed);
+  waiting_.store(scheduler_->num_waiting(), kRelaxed);
+  free_.store(blocks.free, kRelaxed);
+  held_.store(blocks.held, kRelaxed);
+  evictable_.store(blocks.evictable, kRelaxed);
+}
+
+void SchedulerLoop::NoteIfDrained() {
+  if (!draining_.load() || live_.load() != 0) return;
+  absl::MutexLock lock(&drained_mutex_);
+  drained_ = true;
+}
+
+}  // namespace holdfast

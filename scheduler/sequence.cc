@@ -1,0 +1,62 @@
+#include "scheduler/sequence.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "config/base/check.h"
+
+namespace holdfast {
+
+bool ActiveRequest::WantsPromptLogprobs(const Sequence& sequence) const {
+  return request.prompt_top_logprobs.has_value() && !prompt_done && sequence.order.choice == 0;
+}
+
+PrefixReuse ActiveRequest::ReuseOf(const Sequence& sequence) const {
+  if (!request.reuse_prefix) return PrefixReuse::kNone;
+  return WantsPromptLogprobs(sequence) ? PrefixReuse::kPublish : PrefixReuse::kMatchAndPublish;
+}
+
+std::unique_ptr<ActiveRequest> MakeActiveRequest(Request&& request, uint64_t arrival,
+                                                 absl::Time now) {
+  auto active = std::make_unique<ActiveRequest>();
+  active->request = std::move(request);
+  active->prompt_size = static_cast<int32_t>(active->request.prompt.size());
+  active->arrival = arrival;
+  active->submitted = now;
+  // Without a token to draw all choices are the same.
+  const int32_t num_choices = active->draws() ? active->request.num_choices : 1;
+  active->choices_left = num_choices;
+  for (int32_t choice = 0; choice < num_choices; ++choice) {
+    auto sequence = std::make_unique<Sequence>();
+    sequence->request = active.get();
+    sequence->order = {.arrival = arrival, .choice = choice};
+    active->choices.push_back(std::move(sequence));
+  }
+  active->choices.front()->tokens = std::move(active->request.prompt);
+  active->choices.front()->state = SequenceState::kWaiting;
+  return active;
+}
+
+void FillOpen(const Sequence& sequence, SequenceOpen& open) {
+  open.slot = sequence.slot;
+  open.sampling = sequence.request->request.sampling;
+  open.sampling.seed += static_cast<uint64_t>(sequence.order.choice);
+  const auto prompt_end = sequence.tokens.begin() + sequence.num_prompt();
+  open.prompt.assign(sequence.tokens.begin(), prompt_end);
+  open.completion.assign(prompt_end, sequence.tokens.end());
+}
+
+std::optional<SequenceEnd> EndAfterLastToken(const Sequence& sequence, int32_t context_tokens) {
+  CHECK(sequence.num_completion > 0);
+  const Request& request = sequence.request->request;
+  if (std::find(request.stop_tokens.begin(), request.stop_tokens.end(), sequence.tokens.back()) !=
+      request.stop_tokens.end()) {
+    return SequenceEnd::kStopToken;
+  }
+  if (sequence.num_completion >= request.max_tokens || sequence.num_tokens() >= context_tokens) {
+    return SequenceEnd::kLength;
+  }
+  return std::nullopt;
+}
+
+}  // namespace holdfast

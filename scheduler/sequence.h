@@ -1,0 +1,98 @@
+// One line of tokens being computed, and the request that it belongs to.
+//
+//   kHeldBack ---> kWaiting ---> kRunning ---> kEnded
+//                     ^             |
+//                     +-- preempt --+
+//
+// kHeldBack: a later choice (n > 1) until the first has computed and published the prompt, so that
+// the others find it. kWaiting holds nothing; kRunning holds a slot and blocks for all its tokens
+// whose KV it computes; kEnded holds nothing.
+//
+// Thread: the scheduler's alone.
+#pragma once
+
+#include <compare>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "config/ids.h"
+#include "engine/step_plan.h"
+#include "kvstore/kv_store.h"
+#include "scheduler/events.h"
+#include "scheduler/request.h"
+
+namespace holdfast {
+
+struct ActiveRequest;
+
+// First come, first served: by the order in which requests came in, then by choice.
+struct SequenceOrder {
+  uint64_t arrival = 0;  // counts requests, from 0
+  int32_t choice = 0;
+  auto operator<=>(const SequenceOrder&) const = default;
+};
+
+enum class SequenceState : uint8_t { kHeldBack, kWaiting, kRunning, kEnded };
+
+struct Sequence {
+  ActiveRequest* request = nullptr;
+  SequenceOrder order;
+  SequenceState state = SequenceState::kHeldBack;
+
+  // Prompt, then completion; the last `num_completion` of them. Empty while held back.
+  std::vector<TokenId> tokens;
+  int32_t num_completion = 0;
+
+  // While running. What the host plans and what the device has done are two names.
+  SequenceSlot slot{};
+  int32_t computed_tokens = 0;  // KV written by committed steps, or found
+  int32_t planned_tokens = 0;   // and by the step that runs; >= computed_tokens
+  std::vector<BlockId> blocks;
+  PublishedPrefix published;
+
+  int32_t preempted_tokens = 0;  // were computed when it was last preempted; 0 once it runs again
+
+  int32_t num_tokens() const { return static_cast<int32_t>(tokens.size()); }
+  int32_t num_prompt() const { return num_tokens() - num_completion; }
+  // Tokens whose KV no step has been planned for.
+  int32_t unplanned_tokens() const { return num_tokens() - planned_tokens; }
+};
+
+// A request from Submit to RequestDone.
+struct ActiveRequest {
+  Request request;  // its prompt has moved into the first choice; see `prompt_size`
+  int32_t prompt_size = 0;
+  uint64_t arrival = 0;
+  absl::Time submitted;
+  std::vector<std::unique_ptr<Sequence>> choices;
+  int32_t choices_left = 0;
+  int32_t running_choices = 0;
+  bool admitted = false;      // some choice has run
+  bool prompt_done = false;   // the PromptEvent is out
+  bool cancelled = false;     // while a step with one of its sequences runs; ends with that step
+  int32_t cached_tokens = 0;  // found when first admitted
+  // Of prompt tokens 1 .. in order, as far as computed, when the request asks for them.
+  std::vector<PromptEvent::TokenWithTop> prompt_logprobs;
+
+  // Logprobs of the whole prompt come from the first choice, which computes all of it.
+  bool WantsPromptLogprobs(const Sequence& sequence) const;
+  PrefixReuse ReuseOf(const Sequence& sequence) const;
+  // A token is drawn after the last of `tokens`; false for those that only want their prompt
+  // scored.
+  bool draws() const { return request.max_tokens > 0; }
+};
+
+// The request as sequences, the first choice waiting. Request::prompt is moved out.
+std::unique_ptr<ActiveRequest> MakeActiveRequest(Request&& request, uint64_t arrival,
+                                                 absl::Time now);
+
+// What the engine must know when `sequence` takes its slot, for the first time or again.
+void FillOpen(const Sequence& sequence, SequenceOpen& open);
+
+// Why `sequence` is over after its last token, if it is.
+std::optional<SequenceEnd> EndAfterLastToken(const Sequence& sequence, int32_t context_tokens);
+
+}  // namespace holdfast

@@ -1,0 +1,35 @@
+#include "scheduler/tenant_ledger.h"
+
+#include "config/base/check.h"
+
+namespace holdfast {
+
+TenantLedger::TenantLedger(const std::vector<TenantConfig>& tenants) {
+  for (const TenantConfig& tenant : tenants) {
+    loads_.push_back({.running_max = tenant.running_max, .waiting_max = tenant.waiting_max});
+  }
+  if (loads_.empty()) loads_.emplace_back();
+}
+
+bool TenantLedger::Knows(TenantIndex tenant) const {
+  return Number(tenant) >= 0 && static_cast<size_t>(Number(tenant)) < loads_.size();
+}
+
+size_t TenantLedger::Index(TenantIndex tenant) const {
+  CHECK(Knows(tenant));
+  return static_cast<size_t>(Number(tenant));
+}
+
+void TenantLedger::AddRunning(TenantIndex tenant, int32_t change) {
+  TenantLoad& load = loads_[Index(tenant)];
+  load.running += change;
+  CHECK(load.running >= 0);
+}
+
+void TenantLedger::AddWaiting(TenantIndex tenant, int32_t change) {
+  TenantLoad& load = loads_[Index(tenant)];
+  load.waiting += change;
+  CHECK(load.waiting >= 0);
+}
+
+}  // namespace holdfast
