@@ -1,0 +1,236 @@
+// Promise 1: the same request gets the same tokens and bitwise the same logprobs, however it is
+// served. Forty requests on the default model, each first computed alone without any cache; then all
+// of them under one change of circumstance after the other. Needs the model (HOLDFAST_MODEL).
+
+#include <cstdint>
+#include <cstdlib>
+#include <map>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "engine/cpu_engine.h"
+#include "engine/weights.h"
+#include "gtest/gtest.h"
+#include "scheduler/scheduler.h"
+
+namespace holdfast {
+namespace {
+
+constexpr int kRequests = 40;
+constexpr int32_t kContextTokens = 320;
+
+// All that a client can see of one choice.
+struct Answer {
+  std::vector<TokenId> tokens;
+  std::vector<float> logprobs;
+  std::vector<TokenLogprob> top;
+  bool operator==(const Answer&) const = default;  // floats compared exactly, as promised
+};
+using Answers = std::map<std::pair<uint64_t, int32_t>, Answer>;  // by request and choice
+
+class Collector final : public TokenSink {
+ public:
+  void OnPrompt(PromptEvent event) override { cached_tokens += event.cached_tokens; }
+  void OnToken(TokenEvent event) override {
+    Answer& answer = answers[{Number(event.request), event.choice}];
+    answer.tokens.push_back(event.token);
+    answer.logprobs.push_back(event.logprob);
+    answer.top.insert(answer.top.end(), event.top.begin(), event.top.end());
+  }
+  void OnDone(RequestDone event) override {
+    EXPECT_TRUE(event.status.ok()) << event.status;
+    ++done;
+  }
+  Answers answers;
+  int done = 0;
+  int64_t cached_tokens = 0;
+};
+
+// Prompts of many lengths, half of them behind one of two shared beginnings; greedy and drawn, with
+// and without penalties and truncations, some with two choices.
+std::vector<Request> MakeRequests(int32_t vocab_size) {
+  std::mt19937 rng(20260101);
+  const auto tokens = [&](int count) {
+    std::vector<TokenId> out(count);
+    for (TokenId& token : out) token = 100 + static_cast<TokenId>(rng() % (vocab_size - 100));
+    return out;
+  };
+  const std::vector<TokenId> shared[2] = {tokens(48), tokens(150)};
+  std::vector<Request> requests;
+  for (int i = 0; i < kRequests; ++i) {
+    Request request;
+    request.id = RequestId(i + 1);
+    if (i % 2 == 0) request.prompt = shared[(i / 2) % 2];
+    const std::vector<TokenId> own = tokens(i % 5 == 0 ? 1 + i % 17 : 5 + rng() % 70);
+    request.prompt.insert(request.prompt.end(), own.begin(), own.end());
+    request.max_tokens = 4 + static_cast<int32_t>(rng() % 16);
+    request.num_choices = i % 10 == 3 ? 2 : 1;
+    SamplingParams& sampling = request.sampling;
+    sampling.temperature = i % 3 == 0 ? 0.0f : 0.9f;
+    sampling.seed = 1000 + i;
+    sampling.top_logprobs = i % 4;
+    if (i % 4 == 1) sampling.top_p = 0.9f;
+    if (i % 4 == 2) sampling.top_k = 40;
+    if (i % 6 == 1) sampling.min_p = 0.02f;
+    if (i % 6 == 4) sampling.repetition_penalty = 1.2f;
+    if (i % 7 == 2) sampling.presence_penalty = 0.5f;
+    requests.push_back(std::move(request));
+  }
+  return requests;
+}
+
+struct Circumstance {
+  std::string name;
+  int32_t threads = 2;
+  Isa isa = BestIsa();
+  int32_t chunk_tokens = 512;
+  int32_t step_tokens = 512;
+  int32_t running = 16;
+  int32_t pool_blocks = 2000;
+  bool prefix_cache = true;
+  int rounds = 1;  // the second meets a warm cache
+  bool expect_preemption = false;
+};
+
+class SameAnswerTest : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    const char* path = std::getenv("HOLDFAST_MODEL");
+    if (path == nullptr) return;
+    absl::StatusOr<LoadedModel> model = LoadModel(path);
+    ASSERT_TRUE(model.ok()) << model.status();
+    model_ = new LoadedModel(*std::move(model));
+    std::unique_ptr<CpuEngine> engine = MakeEngine(Circumstance{});
+    alone_ = new Answers;
+    // Alone: one request at a time, nothing cached, the whole prompt in one chunk.
+    for (const Request& request : MakeRequests(model_->config.vocab_size)) {
+      const Answers answers =
+          Serve(*engine, Circumstance{.running = 2, .prefix_cache = false}, {request});
+      alone_->insert(answers.begin(), answers.end());
+    }
+  }
+  static void TearDownTestSuite() {
+    delete alone_;
+    delete model_;
+  }
+  void SetUp() override {
+    if (model_ == nullptr) GTEST_SKIP() << "HOLDFAST_MODEL is not set: no model to ask";
+  }
+
+  static std::unique_ptr<CpuEngine> MakeEngine(const Circumstance& c) {
+    CpuEngineOptions options;
+    options.threads = c.threads;
+    options.isa = c.isa;
+    options.context_tokens = kContextTokens;
+    options.num_sequence_slots = 16;
+    options.step_tokens_max = 512;
+    const ModelConfig& config = model_->config;
+    const KvLayout layout{.num_layers = config.num_layers,
+                          .num_kv_heads = config.num_kv_heads,
+                          .head_dim = config.head_dim};
+    options.kv_device_bytes = static_cast<int64_t>(layout.block_bytes()) * c.pool_blocks;
+    absl::StatusOr<std::unique_ptr<CpuEngine>> engine = CpuEngine::Create(*model_, options);
+    CHECK(engine.ok());
+    return *std::move(engine);
+  }
+
+  static Answers Serve(CpuEngine& engine, const Circumstance& c, std::vector<Request> requests) {
+    MetricsRegistry registry;
+    SchedulerOptions options;
+    options.running_max = c.running;
+    options.waiting_max = 1000;
+    options.step_tokens_max = c.step_tokens;
+    options.chunk_tokens_max = c.chunk_tokens;
+    options.prefix_cache = c.prefix_cache;
+    SchedulerMetrics metrics(registry, options, engine.info().num_blocks);
+    Collector collector;
+    auto scheduler = Scheduler::Create(engine.info(), options, metrics, collector);
+    CHECK(scheduler.ok());
+    StepPlan plan;
+    StepResult result;
+    Answers first_round;
+    for (int round = 0; round < c.rounds; ++round) {
+      if (round == 1) {
+        first_round = std::exchange(collector.answers, {});
+        collector.cached_tokens = 0;
+      }
+      for (const Request& request : requests) {
+        EXPECT_TRUE((*scheduler)->Submit(Request(request), absl::UnixEpoch()));
+      }
+      while ((*scheduler)->Plan(absl::UnixEpoch(), plan)) {
+        CHECK(engine.Execute(plan, result).ok());
+        (*scheduler)->Commit(result, absl::UnixEpoch());
+      }
+      (*scheduler)->CheckInvariants();
+    }
+    EXPECT_EQ(collector.done, static_cast<int>(requests.size()) * c.rounds);
+    EXPECT_EQ((*scheduler)->block_counts().held, 0);
+    if (c.rounds > 1) {
+      EXPECT_GT(collector.cached_tokens, 0);
+      EXPECT_EQ(first_round, collector.answers);
+    }
+    const bool preempted =
+        registry.Serialize().find("holdfast_scheduler_preemptions_total 0\n") == std::string::npos;
+    EXPECT_EQ(preempted, c.expect_preemption) << registry.Serialize();
+    return collector.answers;
+  }
+
+  void ExpectSameAsAlone(const Circumstance& c) {
+    SCOPED_TRACE(c.name);
+    std::unique_ptr<CpuEngine> engine = MakeEngine(c);
+    const Answers answers = Serve(*engine, c, MakeRequests(model_->config.vocab_size));
+    ASSERT_EQ(answers.size(), alone_->size());
+    for (const auto& [id, answer] : answers) {
+      const Answer& expected = alone_->at(id);
+      EXPECT_EQ(answer.tokens, expected.tokens) << "request " << id.first;
+      EXPECT_TRUE(answer == expected) << "request " << id.first << ": logprobs differ in bits";
+    }
+  }
+
+  static LoadedModel* model_;
+  static Answers* alone_;
+};
+LoadedModel* SameAnswerTest::model_ = nullptr;
+Answers* SameAnswerTest::alone_ = nullptr;
+
+TEST_F(SameAnswerTest, TogetherAsAlone) { ExpectSameAsAlone({.name = "together"}); }
+
+TEST_F(SameAnswerTest, WithoutPrefixCache) {
+  ExpectSameAsAlone({.name = "no prefix cache", .prefix_cache = false});
+}
+
+TEST_F(SameAnswerTest, InChunksOfAnySize) {
+  for (int32_t chunk : {7, 64, 512}) {
+    ExpectSameAsAlone({.name = absl::StrCat("chunks of ", chunk), .chunk_tokens = chunk});
+  }
+}
+
+TEST_F(SameAnswerTest, WithASmallTokenBudget) {
+  ExpectSameAsAlone({.name = "budget 24", .chunk_tokens = 16, .step_tokens = 24});
+}
+
+TEST_F(SameAnswerTest, WithAnyNumberOfThreads) {
+  for (int32_t threads : {1, 2, 3}) {
+    ExpectSameAsAlone({.name = absl::StrCat(threads, " threads"), .threads = threads});
+  }
+}
+
+TEST_F(SameAnswerTest, WithAWarmPrefixCache) {
+  ExpectSameAsAlone({.name = "warm cache", .rounds = 2});
+}
+
+TEST_F(SameAnswerTest, AcrossPreemption) {
+  ExpectSameAsAlone({.name = "tiny pool", .pool_blocks = 26, .expect_preemption = true});
+}
+
+TEST_F(SameAnswerTest, OnEveryFastInstructionPath) {
+  for (Isa isa : {Isa::kAvx2, Isa::kAvx512Vnni}) {
+    if (IsaSupported(isa)) ExpectSameAsAlone({.name = IsaName(isa), .isa = isa});
+  }
+}
+
+}  // namespace
+}  // namespace holdfast
