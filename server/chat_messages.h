@@ -1,0 +1,16 @@
+// A chat request's conversation: messages and tools of OpenAI's form, checked and brought to the
+// form that chat templates take (content a string, tool-call arguments an object).
+//
+// Thread: any; pure.
+#pragma once
+
+#include "server/json_body.h"
+#include "text/text.h"
+
+namespace holdfast {
+
+// The fields `messages` (required), `tools`, `chat_template_kwargs` and `add_generation_prompt`.
+// A fault is left in `fields`, and the result is then of no use.
+ChatInput ReadChatInput(JsonFields& fields);
+
+}  // namespace holdfast

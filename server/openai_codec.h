@@ -1,0 +1,65 @@
+// OpenAI's request bodies as checked structs: chat completions, completions, and vLLM's tokenize
+// and detokenize. Every parameter is honoured, refused with a 400 that names it, or listed below as
+// harmless; an unknown one is refused. null is absent.
+//
+// Harmless, checked for type and then dropped: user, safety_identifier, prompt_cache_key,
+// session_id, metadata, store:false, service_tier auto|default, response_format text,
+// modalities ["text"], tools [] and tool_choice none|auto without tools.
+// With tool_choice none, `tools` are shown to the chat template and none is called.
+//
+// Text parts of one message are joined with a newline, as vLLM does for templates that take
+// strings; role `developer` becomes `system`, which is what the templates of open models know.
+//
+// Thread: any; pure. A body of 8 MB decodes in some 50 ms.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "server/generation.h"
+
+namespace holdfast {
+
+// What of a request decides the form of its answer.
+struct AnswerShape {
+  bool chat = true;
+  int32_t num_prompts = 1;
+  int32_t num_choices = 1;  // of each prompt; choice index = prompt * num_choices + i
+  bool echo = false;
+  bool logprobs = false;
+  bool stream = false;
+  bool include_usage = false;           // stream: a last chunk with usage
+  bool continuous_usage_stats = false;  // stream: usage so far in each chunk
+};
+
+// A generation call, decoded and checked. The caller fills in what the body does not know: tenant,
+// wire_id, arrival and, where `seed_given` is false, sampling.seed.
+struct GenerationCall {
+  AnswerShape shape;
+  std::string model;  // as asked for, else the served model's name
+  bool seed_given = false;
+  std::vector<GenerationRequest> requests;  // one per prompt
+};
+
+// kInvalidArgument or kNotFound (model), both with the payloads of server/generation.h.
+absl::StatusOr<GenerationCall> DecodeChatCompletion(std::string_view body,
+                                                    const GenerationService::ModelInfo& info);
+absl::StatusOr<GenerationCall> DecodeCompletion(std::string_view body,
+                                                const GenerationService::ModelInfo& info);
+
+struct TokenizeCall {
+  std::variant<ChatInput, std::string> text;
+  bool add_special_tokens = true;
+  bool return_token_strs = false;
+};
+absl::StatusOr<TokenizeCall> DecodeTokenize(std::string_view body,
+                                            const GenerationService::ModelInfo& info);
+
+absl::StatusOr<std::vector<TokenId>> DecodeDetokenize(std::string_view body,
+                                                      const GenerationService::ModelInfo& info);
+
+}  // namespace holdfast

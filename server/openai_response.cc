@@ -1,0 +1,312 @@
+#include "server/openai_response.h"
+
+#include <utility>
+#include <variant>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "config/base/check.h"
+
+namespace holdfast {
+namespace {
+
+const char* FinishName(FinishReason reason) {
+  return reason == FinishReason::kStop ? "stop" : "length";
+}
+
+const char* ObjectName(const AnswerShape& shape) {
+  if (!shape.chat) return "text_completion";
+  return shape.stream ? "chat.completion.chunk" : "chat.completion";
+}
+
+// The JSON text of a string; what is not UTF-8 becomes U+FFFD.
+std::string Quoted(const std::string& text) { return DumpJson(Json(text)); }
+
+bool IsUtf8(const std::string& bytes) {
+  size_t i = 0;
+  while (i < bytes.size()) {
+    const auto lead = static_cast<uint8_t>(bytes[i]);
+    const size_t length = lead < 0x80   ? 1
+                          : lead < 0xC2 ? 0
+                          : lead < 0xE0 ? 2
+                          : lead < 0xF0 ? 3
+                          : lead < 0xF5 ? 4
+                                        : 0;
+    if (length == 0 || i + length > bytes.size()) return false;
+    for (size_t k = 1; k < length; ++k) {
+      const auto byte = static_cast<uint8_t>(bytes[i + k]);
+      if ((byte & 0xC0) != 0x80) return false;
+      if (k == 1 && ((lead == 0xE0 && byte < 0xA0) || (lead == 0xED && byte > 0x9F) ||
+                     (lead == 0xF0 && byte < 0x90) || (lead == 0xF4 && byte > 0x8F))) {
+        return false;
+      }
+    }
+    i += length;
+  }
+  return true;
+}
+
+// A token as key or text of the older form.
+std::string LegacyText(const std::string& bytes) {
+  if (IsUtf8(bytes)) return bytes;
+  std::string escaped = "bytes:";
+  for (const char byte : bytes) {
+    absl::StrAppendFormat(&escaped, "\\x%02x", static_cast<uint8_t>(byte));
+  }
+  return escaped;
+}
+
+int64_t NumCharacters(const std::string& bytes) {
+  int64_t count = 0;
+  for (const char byte : bytes) count += (static_cast<uint8_t>(byte) & 0xC0) != 0x80;
+  return count;
+}
+
+// -inf has no JSON; OpenAI prints -9999.
+double Printable(float logprob) { return logprob < -9999.0f ? -9999.0 : logprob; }
+
+Json ChatToken(const TokenText& token) {
+  Json bytes = Json::array();
+  for (const char byte : token.bytes) bytes.push_back(static_cast<uint8_t>(byte));
+  Json json = Json::object();
+  json["token"] = token.bytes;
+  json["logprob"] = Printable(token.logprob);
+  json["bytes"] = std::move(bytes);
+  return json;
+}
+
+void AppendChatLogprobs(const std::vector<TokenTextWithTop>& tokens, Json& list) {
+  for (const TokenTextWithTop& token : tokens) {
+    Json json = ChatToken(token.chosen);
+    Json top = Json::array();
+    for (const TokenText& other : token.top) top.push_back(ChatToken(other));
+    json["top_logprobs"] = std::move(top);
+    list.push_back(std::move(json));
+  }
+}
+
+Json ChatLogprobs(Json content) {
+  Json json = Json::object();
+  json["content"] = std::move(content);
+  json["refusal"] = nullptr;
+  return json;
+}
+
+}  // namespace
+
+void UsageCount::Add(int32_t prompt, const GenerationEvent& event) {
+  OfPrompt& count = prompts_[prompt];
+  if (const auto* info = std::get_if<PromptInfo>(&event); info != nullptr) {
+    count.prompt_tokens = info->prompt_tokens;
+    count.cached_tokens = info->cached_tokens;
+  } else if (const auto* delta = std::get_if<ChoiceDelta>(&event); delta != nullptr) {
+    count.completion_tokens += static_cast<int64_t>(delta->tokens.size());
+  } else if (const auto* done = std::get_if<GenerationDone>(&event); done != nullptr) {
+    count = {done->prompt_tokens, done->cached_tokens, done->completion_tokens};
+  }
+}
+
+Json UsageCount::ToJson() const {
+  OfPrompt sum;
+  for (const OfPrompt& count : prompts_) {
+    sum.prompt_tokens += count.prompt_tokens;
+    sum.cached_tokens += count.cached_tokens;
+    sum.completion_tokens += count.completion_tokens;
+  }
+  Json json = Json::object();
+  json["prompt_tokens"] = sum.prompt_tokens;
+  json["completion_tokens"] = sum.completion_tokens;
+  json["total_tokens"] = sum.prompt_tokens + sum.completion_tokens;
+  json["prompt_tokens_details"] = {{"cached_tokens", sum.cached_tokens}};
+  json["completion_tokens_details"] = {{"reasoning_tokens", 0}};
+  return json;
+}
+
+void LegacyLogprobs::Append(const std::string& bytes, Json logprob, Json top) {
+  tokens_.push_back(LegacyText(bytes));
+  token_logprobs_.push_back(std::move(logprob));
+  top_logprobs_.push_back(std::move(top));
+  offsets_.push_back(offset_);
+  offset_ += NumCharacters(bytes);
+}
+
+void LegacyLogprobs::Add(const TokenTextWithTop& token) {
+  Json top = Json::object();
+  for (const TokenText& other : token.top) top[LegacyText(other.bytes)] = Printable(other.logprob);
+  top[LegacyText(token.chosen.bytes)] = Printable(token.chosen.logprob);
+  Append(token.chosen.bytes, Printable(token.chosen.logprob), std::move(top));
+}
+
+void LegacyLogprobs::AddPrompt(const PromptInfo& prompt, const AnswerHead& head) {
+  for (size_t i = 0; i < prompt.logprobs.size(); ++i) {
+    if (prompt.logprobs[i].has_value()) {
+      Add(*prompt.logprobs[i]);
+    } else if (i < prompt.tokens.size()) {  // the first: nothing comes before it
+      Append(head.token_text(prompt.tokens[i]), nullptr, nullptr);
+    }
+  }
+}
+
+Json LegacyLogprobs::Take() {
+  Json json = Json::object();
+  json["tokens"] = std::exchange(tokens_, Json::array());
+  json["token_logprobs"] = std::exchange(token_logprobs_, Json::array());
+  json["top_logprobs"] = std::exchange(top_logprobs_, Json::array());
+  json["text_offset"] = std::exchange(offsets_, Json::array());
+  return json;
+}
+
+AnswerBody::AnswerBody(AnswerHead head, const AnswerShape& shape)
+    : head_(std::move(head)),
+      shape_(shape),
+      usage_(shape.num_prompts),
+      choices_(static_cast<size_t>(shape.num_prompts) * shape.num_choices) {}
+
+void AnswerBody::Add(int32_t prompt, GenerationEvent&& event) {
+  usage_.Add(prompt, event);
+  const size_t first = static_cast<size_t>(prompt) * shape_.num_choices;
+  if (auto* info = std::get_if<PromptInfo>(&event); info != nullptr && shape_.echo) {
+    for (int32_t i = 0; i < shape_.num_choices; ++i) {
+      choices_[first + i].text = info->text;
+      if (shape_.logprobs) choices_[first + i].legacy_logprobs.AddPrompt(*info, head_);
+    }
+  } else if (auto* delta = std::get_if<ChoiceDelta>(&event); delta != nullptr) {
+    CHECK(delta->choice >= 0 && delta->choice < shape_.num_choices);
+    Choice& choice = choices_[first + delta->choice];
+    choice.text += delta->text;
+    if (delta->finish.has_value()) choice.finish = *delta->finish;
+    if (shape_.logprobs && shape_.chat) {
+      AppendChatLogprobs(delta->logprobs, choice.chat_logprobs);
+    } else if (shape_.logprobs) {
+      for (const auto& token : delta->logprobs) choice.legacy_logprobs.Add(token);
+    }
+  }
+}
+
+Json AnswerBody::ChoiceJson(int32_t index, Choice& choice) const {
+  Json json = Json::object();
+  json["index"] = index;
+  if (shape_.chat) {
+    json["message"] = {
+        {"role", "assistant"}, {"content", std::move(choice.text)}, {"refusal", nullptr}};
+    json["logprobs"] = shape_.logprobs ? ChatLogprobs(std::move(choice.chat_logprobs)) : Json();
+  } else {
+    json["text"] = std::move(choice.text);
+    json["logprobs"] = shape_.logprobs ? choice.legacy_logprobs.Take() : Json();
+  }
+  json["finish_reason"] = FinishName(choice.finish);
+  return json;
+}
+
+std::string AnswerBody::Finish() {
+  Json json = Json::object();
+  json["id"] = head_.id;
+  json["object"] = ObjectName(shape_);
+  json["created"] = head_.created_unix;
+  json["model"] = head_.model;
+  if (!head_.system_fingerprint.empty()) json["system_fingerprint"] = head_.system_fingerprint;
+  Json choices = Json::array();
+  for (size_t i = 0; i < choices_.size(); ++i) {
+    choices.push_back(ChoiceJson(static_cast<int32_t>(i), choices_[i]));
+  }
+  json["choices"] = std::move(choices);
+  json["usage"] = usage_.ToJson();
+  return DumpJson(json);
+}
+
+AnswerStream::AnswerStream(AnswerHead head, const AnswerShape& shape)
+    : head_(std::move(head)),
+      shape_(shape),
+      opening_(
+          absl::StrCat("data: {\"id\":", Quoted(head_.id), ",\"object\":\"", ObjectName(shape),
+                       "\",\"created\":", head_.created_unix, ",\"model\":", Quoted(head_.model),
+                       head_.system_fingerprint.empty() ? "" : ",\"system_fingerprint\":",
+                       head_.system_fingerprint.empty() ? "" : Quoted(head_.system_fingerprint),
+                       ",\"choices\":")),
+      usage_(shape.num_prompts),
+      legacy_logprobs_(static_cast<size_t>(shape.num_prompts) * shape.num_choices) {}
+
+// `delta` is the JSON of the chat delta, or of the text. Put together by hand: this runs once a
+// token, and a tree of JSON values would cost several times the bytes' own price.
+void AnswerStream::AppendChunk(int32_t index, absl::string_view delta, const Json& logprobs,
+                               absl::string_view finish, std::string& sse) {
+  absl::StrAppend(
+      &sse, opening_, "[{\"index\":", index, shape_.chat ? ",\"delta\":" : ",\"text\":", delta,
+      ",\"logprobs\":", logprobs.is_null() ? "null" : DumpJson(logprobs), ",\"finish_reason\":");
+  if (finish.empty()) {
+    absl::StrAppend(&sse, "null}]");
+  } else {
+    absl::StrAppend(&sse, "\"", finish, "\"}]");
+  }
+  if (shape_.continuous_usage_stats) {
+    absl::StrAppend(&sse, ",\"usage\":", DumpJson(usage_.ToJson()));
+  } else if (shape_.include_usage) {
+    absl::StrAppend(&sse, ",\"usage\":null");
+  }
+  absl::StrAppend(&sse, "}\n\n");
+}
+
+void AnswerStream::AppendPrompt(int32_t prompt, const PromptInfo& info, std::string& sse) {
+  for (int32_t i = 0; i < shape_.num_choices; ++i) {
+    const int32_t index = prompt * shape_.num_choices + i;
+    if (shape_.chat) {
+      AppendChunk(index, R"({"role":"assistant","content":"","refusal":null})", Json(), "", sse);
+    } else if (shape_.echo) {
+      Json logprobs;
+      if (shape_.logprobs) {
+        legacy_logprobs_[index].AddPrompt(info, head_);
+        logprobs = legacy_logprobs_[index].Take();
+      }
+      AppendChunk(index, Quoted(info.text), logprobs, "", sse);
+    }
+  }
+}
+
+void AnswerStream::AppendDelta(int32_t prompt, const ChoiceDelta& delta, std::string& sse) {
+  CHECK(delta.choice >= 0 && delta.choice < shape_.num_choices);
+  const int32_t index = prompt * shape_.num_choices + delta.choice;
+  Json logprobs;
+  if (shape_.logprobs && !delta.logprobs.empty()) {
+    if (shape_.chat) {
+      Json content = Json::array();
+      AppendChatLogprobs(delta.logprobs, content);
+      logprobs = ChatLogprobs(std::move(content));
+    } else {
+      for (const TokenTextWithTop& token : delta.logprobs) legacy_logprobs_[index].Add(token);
+      logprobs = legacy_logprobs_[index].Take();
+    }
+  }
+  const char* finish = delta.finish.has_value() ? FinishName(*delta.finish) : "";
+  if (!shape_.chat) {
+    if (!delta.text.empty() || !logprobs.is_null() || delta.finish.has_value()) {
+      AppendChunk(index, Quoted(delta.text), logprobs, finish, sse);
+    }
+    return;
+  }
+  if (!delta.text.empty() || !logprobs.is_null()) {
+    AppendChunk(index, absl::StrCat("{\"content\":", Quoted(delta.text), "}"), logprobs, "", sse);
+  }
+  if (delta.finish.has_value()) AppendChunk(index, "{}", Json(), finish, sse);
+}
+
+void AnswerStream::Append(int32_t prompt, GenerationEvent&& event, std::string& sse) {
+  usage_.Add(prompt, event);
+  if (const auto* info = std::get_if<PromptInfo>(&event); info != nullptr) {
+    AppendPrompt(prompt, *info, sse);
+  } else if (const auto* delta = std::get_if<ChoiceDelta>(&event); delta != nullptr) {
+    AppendDelta(prompt, *delta, sse);
+  }
+}
+
+void AnswerStream::AppendEnd(std::string& sse) {
+  if (shape_.include_usage) {
+    absl::StrAppend(&sse, opening_, "[],\"usage\":", DumpJson(usage_.ToJson()), "}\n\n");
+  }
+  absl::StrAppend(&sse, "data: [DONE]\n\n");
+}
+
+void AnswerStream::AppendError(const OpenAiError& error, std::string& sse) {
+  absl::StrAppend(&sse, "data: ", ErrorBody(error), "\n\n");
+}
+
+}  // namespace holdfast
