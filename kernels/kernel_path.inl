@@ -1,0 +1,27 @@
+// The whole of one instruction path, after its lanes_<path>.inl: included by kernels_<path>.cc.
+#include "kernels/lanes.inl"
+//
+#include "kernels/attention.inl"
+#include "kernels/float_rows.inl"
+#include "kernels/quantized_matmul.inl"
+
+namespace holdfast {
+namespace {
+
+constexpr KernelTable MakeKernelTable(Isa isa, const char* name) {
+  return {.isa = isa,
+          .name = name,
+          .quantize_rows = QuantizeRows,
+          .quantized_matmul = QuantizedMatmul,
+          .f32_matmul = F32Matmul,
+          .rms_norm = RmsNorm,
+          .rope = Rope,
+          .swiglu = Swiglu,
+          .add = AddInPlace,
+          .write_kv = WriteKv,
+          .attention = Attention,
+          .log_sum_exp = LogSumExp};
+}
+
+}  // namespace
+}  // namespace holdfast

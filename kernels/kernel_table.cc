@@ -1,0 +1,66 @@
+#include "kernels/kernel_table.h"
+
+#include "kernels/kernel_paths.h"
+
+namespace holdfast {
+
+size_t AttentionWorkspaceFloats(int32_t num_rows, int32_t num_heads, int32_t head_dim) {
+  const auto padded = [](size_t floats) { return (floats + 15) / 16 * 16; };
+  constexpr size_t kSplitKeys = 256, kPlaces = 16;
+  const auto dim = static_cast<size_t>(head_dim);
+  const size_t padded_dim = padded(dim);
+  const size_t queries = static_cast<size_t>(num_rows) * static_cast<size_t>(num_heads);
+  // In the order of Carve in attention.inl.
+  return padded(queries * dim) + queries * kSplitKeys + 2 * queries * padded_dim +
+         3 * padded(queries) + kPlaces * padded_dim;
+}
+
+bool IsaSupported(Isa isa) {
+  switch (isa) {
+    case Isa::kScalar:
+      return true;
+#ifdef HOLDFAST_X86
+    case Isa::kAvx2:
+      return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+             __builtin_cpu_supports("f16c");
+    case Isa::kAvx512Vnni:
+      return IsaSupported(Isa::kAvx2) && __builtin_cpu_supports("avx512f") &&
+             __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+             __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
+#else
+    default:
+      return false;
+#endif
+  }
+  return false;
+}
+
+Isa BestIsa() {
+  for (const Isa isa : {Isa::kAvx512Vnni, Isa::kAvx2}) {
+    if (IsaSupported(isa)) return isa;
+  }
+  return Isa::kScalar;
+}
+
+const KernelTable& KernelsOf(Isa isa) {
+#ifdef HOLDFAST_X86
+  if (isa == Isa::kAvx512Vnni) return Avx512VnniKernels();
+  if (isa == Isa::kAvx2) return Avx2Kernels();
+#endif
+  static_cast<void>(isa);
+  return ScalarKernels();
+}
+
+const char* IsaName(Isa isa) {
+  switch (isa) {
+    case Isa::kScalar:
+      return "scalar";
+    case Isa::kAvx2:
+      return "avx2";
+    case Isa::kAvx512Vnni:
+      return "avx512-vnni";
+  }
+  return "?";
+}
+
+}  // namespace holdfast

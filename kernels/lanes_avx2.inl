@@ -1,0 +1,224 @@
+// F32x16 and I32x16 as two 256-bit vectors; meaning as in lanes_scalar.inl.
+#include <immintrin.h>
+
+#include "kernels/half.h"
+
+namespace holdfast {
+namespace {
+
+struct F32x16 {
+  __m256 low, high;
+};
+struct I32x16 {
+  __m256i low, high;
+};
+
+#define HOLDFAST_INLINE [[gnu::always_inline]] inline
+
+HOLDFAST_INLINE F32x16 Splat(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
+HOLDFAST_INLINE F32x16 Zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
+HOLDFAST_INLINE F32x16 Load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
+HOLDFAST_INLINE void Store(float* p, F32x16 x) {
+  _mm256_storeu_ps(p, x.low);
+  _mm256_storeu_ps(p + 8, x.high);
+}
+HOLDFAST_INLINE F32x16 Add(F32x16 a, F32x16 b) {
+  return {_mm256_add_ps(a.low, b.low), _mm256_add_ps(a.high, b.high)};
+}
+HOLDFAST_INLINE F32x16 Sub(F32x16 a, F32x16 b) {
+  return {_mm256_sub_ps(a.low, b.low), _mm256_sub_ps(a.high, b.high)};
+}
+HOLDFAST_INLINE F32x16 Mul(F32x16 a, F32x16 b) {
+  return {_mm256_mul_ps(a.low, b.low), _mm256_mul_ps(a.high, b.high)};
+}
+HOLDFAST_INLINE F32x16 Div(F32x16 a, F32x16 b) {
+  return {_mm256_div_ps(a.low, b.low), _mm256_div_ps(a.high, b.high)};
+}
+HOLDFAST_INLINE F32x16 Fma(F32x16 a, F32x16 b, F32x16 c) {
+  return {_mm256_fmadd_ps(a.low, b.low, c.low), _mm256_fmadd_ps(a.high, b.high, c.high)};
+}
+HOLDFAST_INLINE F32x16 Max(F32x16 a, F32x16 b) {
+  return {_mm256_max_ps(a.low, b.low), _mm256_max_ps(a.high, b.high)};
+}
+HOLDFAST_INLINE F32x16 Min(F32x16 a, F32x16 b) {
+  return {_mm256_min_ps(a.low, b.low), _mm256_min_ps(a.high, b.high)};
+}
+HOLDFAST_INLINE F32x16 SelectLess(F32x16 a, F32x16 b, F32x16 x, F32x16 y) {
+  return {_mm256_blendv_ps(y.low, x.low, _mm256_cmp_ps(a.low, b.low, _CMP_LT_OQ)),
+          _mm256_blendv_ps(y.high, x.high, _mm256_cmp_ps(a.high, b.high, _CMP_LT_OQ))};
+}
+HOLDFAST_INLINE F32x16 KeepLanes(F32x16 x, int32_t begin, int32_t end, float fill) {
+  const __m256 outside = _mm256_set1_ps(fill);
+  const auto keep = [&](__m256 half, __m256i index) {
+    const __m256i from = _mm256_cmpgt_epi32(index, _mm256_set1_epi32(begin - 1));
+    const __m256i until = _mm256_cmpgt_epi32(_mm256_set1_epi32(end), index);
+    return _mm256_blendv_ps(outside, half, _mm256_castsi256_ps(_mm256_and_si256(from, until)));
+  };
+  return {keep(x.low, _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)),
+          keep(x.high, _mm256_setr_epi32(8, 9, 10, 11, 12, 13, 14, 15))};
+}
+HOLDFAST_INLINE F32x16 PowerOfTwo(F32x16 t) {
+  const auto power = [](__m256 half) {
+    const __m256i exponent = _mm256_slli_epi32(_mm256_castps_si256(half), 23);
+    return _mm256_castsi256_ps(_mm256_add_epi32(exponent, _mm256_set1_epi32(0x3f800000)));
+  };
+  return {power(t.low), power(t.high)};
+}
+
+HOLDFAST_INLINE float SumLanes(F32x16 x) {
+  const __m256 eight = _mm256_add_ps(x.low, x.high);
+  __m128 v = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  v = _mm_add_ps(v, _mm_movehl_ps(v, v));
+  return _mm_cvtss_f32(_mm_add_ss(v, _mm_movehdup_ps(v)));
+}
+HOLDFAST_INLINE float MaxLanes(F32x16 x) {
+  const __m256 eight = _mm256_max_ps(x.low, x.high);
+  __m128 v = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  v = _mm_max_ps(v, _mm_movehl_ps(v, v));
+  return _mm_cvtss_f32(_mm_max_ss(v, _mm_movehdup_ps(v)));
+}
+
+HOLDFAST_INLINE F32x16 LoadHalf(const void* p) {
+  const auto* halves = static_cast<const __m128i*>(p);
+  return {_mm256_cvtph_ps(_mm_loadu_si128(halves)), _mm256_cvtph_ps(_mm_loadu_si128(halves + 1))};
+}
+HOLDFAST_INLINE void StoreHalf(void* p, F32x16 x) {
+  auto* halves = static_cast<__m128i*>(p);
+  _mm_storeu_si128(halves, _mm256_cvtps_ph(x.low, _MM_FROUND_TO_NEAREST_INT));
+  _mm_storeu_si128(halves + 1, _mm256_cvtps_ph(x.high, _MM_FROUND_TO_NEAREST_INT));
+}
+
+// Eight pairs from two vectors of four pairs each: evens and odds within each 128-bit half, then
+// the halves in order.
+HOLDFAST_INLINE __m256 InOrder(__m256 x) {
+  return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(x), 0xd8));
+}
+HOLDFAST_INLINE void LoadPairs(const float* p, F32x16& first, F32x16& second) {
+  const __m256 a = _mm256_loadu_ps(p), b = _mm256_loadu_ps(p + 8);
+  const __m256 c = _mm256_loadu_ps(p + 16), d = _mm256_loadu_ps(p + 24);
+  first = {InOrder(_mm256_shuffle_ps(a, b, 0x88)), InOrder(_mm256_shuffle_ps(c, d, 0x88))};
+  second = {InOrder(_mm256_shuffle_ps(a, b, 0xdd)), InOrder(_mm256_shuffle_ps(c, d, 0xdd))};
+}
+HOLDFAST_INLINE void StorePairs(float* p, F32x16 first, F32x16 second) {
+  const auto store = [](float* at, __m256 x, __m256 y) {
+    const __m256 a = _mm256_unpacklo_ps(x, y), b = _mm256_unpackhi_ps(x, y);
+    _mm256_storeu_ps(at, _mm256_permute2f128_ps(a, b, 0x20));
+    _mm256_storeu_ps(at + 8, _mm256_permute2f128_ps(a, b, 0x31));
+  };
+  store(p, first.low, second.low);
+  store(p + 16, first.high, second.high);
+}
+
+HOLDFAST_INLINE uint32_t MaxMagnitudeBits(F32x16 a, F32x16 b) {
+  const __m256i mask = _mm256_set1_epi32(0x7fffffff);
+  const auto magnitude = [&](__m256 x) { return _mm256_and_si256(_mm256_castps_si256(x), mask); };
+  const __m256i eight = _mm256_max_epu32(_mm256_max_epu32(magnitude(a.low), magnitude(a.high)),
+                                         _mm256_max_epu32(magnitude(b.low), magnitude(b.high)));
+  __m128i v = _mm_max_epu32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+  v = _mm_max_epu32(v, _mm_shuffle_epi32(v, 0x4e));
+  v = _mm_max_epu32(v, _mm_shuffle_epi32(v, 0xb1));
+  return static_cast<uint32_t>(_mm_cvtsi128_si32(v));
+}
+HOLDFAST_INLINE int32_t StoreRoundedI8(int8_t* p, F32x16 x) {
+  const __m256i low = _mm256_cvtps_epi32(x.low), high = _mm256_cvtps_epi32(x.high);
+  const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(low, high), 0xd8);
+  const __m128i bytes =
+      _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), bytes);
+  const __m256i eight = _mm256_add_epi32(low, high);
+  __m128i v = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+  v = _mm_add_epi32(v, _mm_shuffle_epi32(v, 0x4e));
+  v = _mm_add_epi32(v, _mm_shuffle_epi32(v, 0xb1));
+  return _mm_cvtsi128_si32(v);
+}
+
+HOLDFAST_INLINE I32x16 SplatInt(int32_t x) { return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
+HOLDFAST_INLINE F32x16 ToFloat(I32x16 x) {
+  return {_mm256_cvtepi32_ps(x.low), _mm256_cvtepi32_ps(x.high)};
+}
+
+HOLDFAST_INLINE __m256i BroadcastFour(const int8_t* p) {
+  int32_t four;
+  __builtin_memcpy(&four, p, sizeof four);
+  return _mm256_set1_epi32(four);
+}
+
+// vpmaddubsw saturates at 16 bits. Two products of a code and an activation (|x| <= 127) sum to at
+// most 2 * max_code * 127, so this many may be added in 16 bits before they are widened: 8 for
+// 4-bit codes, 4 for 5-bit, 2 for 6-bit. 8-bit codes are made signed, w = code - 128, and the sign
+// of w goes to x, so that 2 * 128 * 127 just fits; their dots need no zero point any more.
+inline constexpr bool kSignedDotsOf8Bits = true;
+
+template <int kMaxCode>
+inline constexpr int kAddableProducts = 32767 / (2 * 127 * kMaxCode);
+
+// Half of the outputs (8) of kRows rows over a block's vectors.
+template <TensorType kType, int kRows, int kBegin, int kEnd>
+HOLDFAST_INLINE void DotHalf(const uint8_t* codes, const int8_t* x, int64_t x_stride,
+                             __m256i (&dot)[kRows]) {
+  constexpr CodeFormat kFormat = FormatOf(kType);
+  const __m256i ones = _mm256_set1_epi16(1);
+  const auto vector = [codes](int v) __attribute__((always_inline)) {
+    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes + 64 * v));
+  };
+  if constexpr (kFormat.max_code == 255) {
+    ForEach<kEnd - kBegin>([&](auto v) __attribute__((always_inline)) {
+      const __m256i w = _mm256_xor_si256(vector(kBegin + v), _mm256_set1_epi8(-128));
+      const __m256i magnitude = _mm256_abs_epi8(w);
+      ForEach<kRows>([&](auto i) __attribute__((always_inline)) {
+        const __m256i four = BroadcastFour(x + i * x_stride + 4 * (kBegin + v));
+        const __m256i pairs = _mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(four, w));
+        dot[i] = _mm256_add_epi32(dot[i], _mm256_madd_epi16(pairs, ones));
+      });
+    });
+  } else {
+    // Vectors of 8-bit codes; 4-bit ones count twice.
+    constexpr int kCodesPerByte = kFormat.code_bits == 4 ? 2 : 1;
+    constexpr int kTogether = kAddableProducts<kFormat.max_code> / kCodesPerByte;
+    constexpr int kVectors = kEnd - kBegin;
+    static_assert(kTogether >= 1 && kVectors % (kTogether < kVectors ? kTogether : kVectors) == 0);
+    constexpr int kGroup = kTogether < kVectors ? kTogether : kVectors;
+    ForEach<kVectors / kGroup>([&](auto group) __attribute__((always_inline)) {
+      __m256i pairs[kRows];
+      ForEach<kGroup>([&](auto g) __attribute__((always_inline)) {
+        const int v = kBegin + group * kGroup + g;
+        const __m256i bytes = vector(v);
+        const __m256i nibble = _mm256_set1_epi8(15);
+        const __m256i low = kCodesPerByte == 2 ? _mm256_and_si256(bytes, nibble) : bytes;
+        const __m256i high = _mm256_and_si256(_mm256_srli_epi16(bytes, 4), nibble);
+        ForEach<kRows>([&](auto i) __attribute__((always_inline)) {
+          const int8_t* at = x + i * x_stride + 4 * v;
+          __m256i sum = _mm256_maddubs_epi16(low, BroadcastFour(at));
+          if constexpr (kCodesPerByte == 2) {
+            sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(high, BroadcastFour(at + 16)));
+          }
+          pairs[i] = g == 0 ? sum : _mm256_add_epi16(pairs[i], sum);
+        });
+      });
+      ForEach<kRows>([&](auto i) __attribute__((always_inline)) {
+        dot[i] = _mm256_add_epi32(dot[i], _mm256_madd_epi16(pairs[i], ones));
+      });
+    });
+  }
+}
+
+template <TensorType kType, int kRows, int kBegin, int kEnd>
+HOLDFAST_INLINE void DotCodes(const uint8_t* codes, const int8_t* x, int64_t x_stride,
+                              I32x16 (&dot)[kRows]) {
+  __m256i half[kRows];
+  ForEach<kRows>(HOLDFAST_EACH { half[i] = dot[i].low; });
+  DotHalf<kType, kRows, kBegin, kEnd>(codes, x, x_stride, half);
+  ForEach<kRows>(HOLDFAST_EACH {
+    dot[i].low = half[i];
+    half[i] = dot[i].high;
+  });
+  DotHalf<kType, kRows, kBegin, kEnd>(codes + 32, x, x_stride, half);
+  ForEach<kRows>(HOLDFAST_EACH { dot[i].high = half[i]; });
+}
+
+// 16 registers: 4 rows of 8 sums leave room for codes and constants.
+inline constexpr int kMatmulRows = 4;
+inline constexpr int kTileRows = 4;
+
+}  // namespace
+}  // namespace holdfast

@@ -1,0 +1,168 @@
+// F32x16 and I32x16 in plain C++: the meaning of every operation that the vector paths must repeat
+// bit for bit. Included by kernels_scalar.cc alone; lanes_avx2.inl and lanes_avx512.inl offer the
+// same names.
+#include "kernels/half.h"
+
+namespace holdfast {
+namespace {
+
+struct F32x16 {
+  float lane[16];
+};
+struct I32x16 {
+  int32_t lane[16];
+};
+
+template <typename F>
+inline F32x16 EachLane(F&& f) {
+  F32x16 out;
+  for (int i = 0; i < 16; ++i) out.lane[i] = f(i);
+  return out;
+}
+
+inline F32x16 Splat(float x) {
+  return EachLane([&](int) { return x; });
+}
+inline F32x16 Zero() { return Splat(0.0f); }
+inline F32x16 Load(const float* p) {  // any alignment, as everywhere
+  F32x16 out;
+  __builtin_memcpy(out.lane, p, sizeof out.lane);
+  return out;
+}
+inline void Store(float* p, F32x16 x) { __builtin_memcpy(p, x.lane, sizeof x.lane); }
+
+inline F32x16 Add(F32x16 a, F32x16 b) {
+  return EachLane([&](int i) { return a.lane[i] + b.lane[i]; });
+}
+inline F32x16 Sub(F32x16 a, F32x16 b) {
+  return EachLane([&](int i) { return a.lane[i] - b.lane[i]; });
+}
+inline F32x16 Mul(F32x16 a, F32x16 b) {
+  return EachLane([&](int i) { return a.lane[i] * b.lane[i]; });
+}
+inline F32x16 Div(F32x16 a, F32x16 b) {
+  return EachLane([&](int i) { return a.lane[i] / b.lane[i]; });
+}
+// a * b + c, rounded once.
+inline F32x16 Fma(F32x16 a, F32x16 b, F32x16 c) {
+  return EachLane([&](int i) { return __builtin_fmaf(a.lane[i], b.lane[i], c.lane[i]); });
+}
+// The second operand where the two are equal or one is NaN.
+inline F32x16 Max(F32x16 a, F32x16 b) {
+  return EachLane([&](int i) { return a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]; });
+}
+inline F32x16 Min(F32x16 a, F32x16 b) {
+  return EachLane([&](int i) { return a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i]; });
+}
+// a < b ? x : y; y if a or b is NaN.
+inline F32x16 SelectLess(F32x16 a, F32x16 b, F32x16 x, F32x16 y) {
+  return EachLane([&](int i) { return a.lane[i] < b.lane[i] ? x.lane[i] : y.lane[i]; });
+}
+// Lanes [begin, end) of x, `fill` elsewhere.
+inline F32x16 KeepLanes(F32x16 x, int32_t begin, int32_t end, float fill) {
+  return EachLane([&](int i) { return i >= begin && i < end ? x.lane[i] : fill; });
+}
+// 2^n for t = n + 1.5 * 2^23 with n an integer in -126..127.
+inline F32x16 PowerOfTwo(F32x16 t) {
+  return EachLane([&](int i) { return FloatOfBits((BitsOfFloat(t.lane[i]) << 23) + 0x3f800000u); });
+}
+
+// The tree: lane i with i + 8, then with i + 4, i + 2, i + 1.
+inline float SumLanes(F32x16 x) {
+  for (int width = 8; width > 0; width /= 2) {
+    for (int i = 0; i < width; ++i) x.lane[i] = x.lane[i] + x.lane[i + width];
+  }
+  return x.lane[0];
+}
+inline float MaxLanes(F32x16 x) {
+  for (int width = 8; width > 0; width /= 2) {
+    for (int i = 0; i < width; ++i) {
+      x.lane[i] = x.lane[i] > x.lane[i + width] ? x.lane[i] : x.lane[i + width];
+    }
+  }
+  return x.lane[0];
+}
+
+inline F32x16 LoadHalf(const void* p) {
+  uint16_t half[16];
+  __builtin_memcpy(half, p, sizeof half);
+  return EachLane([&](int i) { return FloatOfHalf(half[i]); });
+}
+inline void StoreHalf(void* p, F32x16 x) {
+  uint16_t half[16];
+  for (int i = 0; i < 16; ++i) half[i] = HalfOfFloat(x.lane[i]);
+  __builtin_memcpy(p, half, sizeof half);
+}
+
+// 16 pairs lying one after the other, and back.
+inline void LoadPairs(const float* p, F32x16& first, F32x16& second) {
+  first = EachLane([&](int i) { return p[2 * i]; });
+  second = EachLane([&](int i) { return p[2 * i + 1]; });
+}
+inline void StorePairs(float* p, F32x16 first, F32x16 second) {
+  for (int i = 0; i < 16; ++i) {
+    p[2 * i] = first.lane[i];
+    p[2 * i + 1] = second.lane[i];
+  }
+}
+
+// The largest of the 32 bit patterns without sign: orders magnitudes, infinity and NaN above all.
+inline uint32_t MaxMagnitudeBits(F32x16 a, F32x16 b) {
+  uint32_t most = 0;
+  for (int i = 0; i < 16; ++i) {
+    const uint32_t x = BitsOfFloat(a.lane[i]) & 0x7fffffffu;
+    const uint32_t y = BitsOfFloat(b.lane[i]) & 0x7fffffffu;
+    if (x > most) most = x;
+    if (y > most) most = y;
+  }
+  return most;
+}
+// Rounds to the nearest integer, ties to even; |x| <= 127. Returns the sum.
+inline int32_t StoreRoundedI8(int8_t* p, F32x16 x) {
+  int32_t sum = 0;
+  for (int i = 0; i < 16; ++i) {
+    const float shifted = x.lane[i] + 0x1.8p23f;
+    const auto rounded = static_cast<int32_t>(BitsOfFloat(shifted) - 0x4b400000u);
+    p[i] = static_cast<int8_t>(rounded);
+    sum += rounded;
+  }
+  return sum;
+}
+
+inline I32x16 SplatInt(int32_t x) {
+  I32x16 out;
+  for (int i = 0; i < 16; ++i) out.lane[i] = x;
+  return out;
+}
+inline F32x16 ToFloat(I32x16 x) {
+  return EachLane([&](int i) { return static_cast<float>(x.lane[i]); });
+}
+
+// dot[r].lane[j] += sum over vectors [kBegin, kEnd) and t < 4 of code(row j, vector, t) * x[r][..].
+// See packed_layout.h; with 4-bit codes the range is all of the block, 0..4.
+template <TensorType kType, int kRows, int kBegin, int kEnd>
+inline void DotCodes(const uint8_t* codes, const int8_t* x, int64_t x_stride,
+                     I32x16 (&dot)[kRows]) {
+  constexpr bool kNibbles = FormatOf(kType).code_bits == 4;
+  for (int r = 0; r < kRows; ++r) {
+    for (int v = kBegin; v < kEnd; ++v) {
+      for (int j = 0; j < 16; ++j) {
+        for (int t = 0; t < 4; ++t) {
+          const int32_t code = codes[64 * v + 4 * j + t];
+          const int8_t* at = x + r * x_stride + 4 * v + t;
+          dot[r].lane[j] += kNibbles ? (code & 15) * at[0] + (code >> 4) * at[16] : code * at[0];
+        }
+      }
+    }
+  }
+}
+
+// True where DotCodes takes 8-bit codes (max_code 255) as code - 128, without a zero point in dot.
+inline constexpr bool kSignedDotsOf8Bits = false;
+
+// Rows that the quantised product, and attention, work on at once.
+inline constexpr int kMatmulRows = 1;
+inline constexpr int kTileRows = 4;
+
+}  // namespace
+}  // namespace holdfast
