@@ -39,5 +39,6 @@ inline constexpr size_t kTemplateOutputBytesMax = 32 << 20;
 // Streams.
 inline constexpr int32_t kStreamEventsMax = 4096;  // events waiting for one slow reader
 inline constexpr size_t kTextTasksMax = 1024;      // prompts waiting for one text worker
+inline constexpr int kGrpcStreamsMax = 1024;       // calls of one gRPC connection at a time
 
 }  // namespace holdfast

@@ -19,17 +19,16 @@ TenantGenerationMetrics MakeTenantMetrics(MetricsRegistry& registry, const std::
       .time_to_first_token = registry.AddHistogram(
           "holdfast_server_time_to_first_token_seconds",
           "From the arrival of a request to its first token.", latency, labels),
-      .inter_token_latency = registry.AddHistogram(
-          "holdfast_server_inter_token_latency_seconds",
-          "Gap between two tokens of one choice.", latency, labels),
+      .inter_token_latency =
+          registry.AddHistogram("holdfast_server_inter_token_latency_seconds",
+                                "Gap between two tokens of one choice.", latency, labels),
       .e2e_latency = registry.AddHistogram("holdfast_server_e2e_latency_seconds",
                                            "From the arrival of a request to its last token.",
                                            latency, labels),
       .prompt_tokens = registry.AddCounter("holdfast_server_prompt_tokens_total",
                                            "Prompt tokens of started requests.", labels),
-      .cached_tokens =
-          registry.AddCounter("holdfast_server_cached_tokens_total",
-                              "Prompt tokens that needed no computing.", labels),
+      .cached_tokens = registry.AddCounter("holdfast_server_cached_tokens_total",
+                                           "Prompt tokens that needed no computing.", labels),
       .completion_tokens = registry.AddCounter("holdfast_server_completion_tokens_total",
                                                "Tokens produced for clients.", labels),
       .requests = {requests(Outcome::kOk), requests(Outcome::kInvalid), requests(Outcome::kShed),

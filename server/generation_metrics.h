@@ -28,12 +28,12 @@ const char* OutcomeName(Outcome outcome);
 Outcome OutcomeOf(const absl::Status& status);
 
 struct TenantGenerationMetrics {
-  Histogram time_to_first_token;   // holdfast_server_time_to_first_token_seconds
-  Histogram inter_token_latency;   // holdfast_server_inter_token_latency_seconds
-  Histogram e2e_latency;           // holdfast_server_e2e_latency_seconds; of kOk alone
-  Counter prompt_tokens;           // holdfast_server_prompt_tokens_total
-  Counter cached_tokens;           // holdfast_server_cached_tokens_total
-  Counter completion_tokens;       // holdfast_server_completion_tokens_total
+  Histogram time_to_first_token;               // holdfast_server_time_to_first_token_seconds
+  Histogram inter_token_latency;               // holdfast_server_inter_token_latency_seconds
+  Histogram e2e_latency;                       // holdfast_server_e2e_latency_seconds; of kOk alone
+  Counter prompt_tokens;                       // holdfast_server_prompt_tokens_total
+  Counter cached_tokens;                       // holdfast_server_cached_tokens_total
+  Counter completion_tokens;                   // holdfast_server_completion_tokens_total
   std::array<Counter, kNumOutcomes> requests;  // holdfast_server_requests_total{outcome=}
 };
 

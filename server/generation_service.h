@@ -15,7 +15,10 @@
 // A request is over for the client when its stream ends; it is over here (running, WaitIdle) when
 // the scheduler has said OnDone, its blocks being back then.
 //
-// Thread: all members by any. Front ends must be stopped, and the scheduler too, before this goes.
+// The way down, in this order: the front ends stop; SchedulerLoop::Stop; Shutdown; then loop and
+// service may go.
+//
+// Thread: all members by any, except Shutdown and the destructor.
 // Bound: kTextTasksMax waiting prompts a worker (beyond: kResourceExhausted); token events by
 // num_choices * max_tokens of what the scheduler accepted.
 #pragma once
@@ -48,24 +51,23 @@ namespace holdfast {
 
 struct GenerationServiceOptions {
   GenerationService::ModelInfo model;
-  std::vector<TokenId> eos_tokens;          // drawing one ends a choice, unless ignore_eos
-  std::array<uint8_t, 32> model_digest{};   // as EngineInfo
-  std::string kv_layout;                    // names dtype and shape of a KV block
-  std::vector<TenantConfig> tenants;        // by TenantIndex; empty: the one tenant `default`
+  std::vector<TokenId> eos_tokens;         // drawing one ends a choice, unless ignore_eos
+  std::array<uint8_t, 32> model_digest{};  // as EngineInfo
+  std::string kv_layout;                   // names dtype and shape of a KV block
+  std::vector<TenantConfig> tenants;       // by TenantIndex; empty: the one tenant `default`
   bool prefix_cache = true;
-  int32_t text_threads = 2;                 // of each pool
+  int32_t text_threads = 2;                            // of each pool
   absl::Duration request_timeout = absl::Minutes(10);  // arrival to end: kDeadlineExceeded
 };
 
-// How requests reach the scheduler.
+enum class Admit : uint8_t;  // scheduler/scheduler_loop.h
+class GenerationTask;
+
+// How requests reach the scheduler: SchedulerLoop's Submit and Cancel, and what they promise.
 struct SchedulerPort {
-  // False: it takes no more now; nothing will come for the request.
-  std::function<bool(Request&&)> submit;
-  // May come late, twice or for a request that is over.
+  std::function<Admit(Request&&)> submit;
   std::function<void(RequestId)> cancel;
 };
-
-class GenerationTask;
 
 class SchedulerGenerationService final : public GenerationService,
                                          public TokenSink,
@@ -86,6 +88,9 @@ class SchedulerGenerationService final : public GenerationService,
   // Ends what still runs with `reason`; the scheduler gives the blocks back.
   void CancelAll(const absl::Status& reason) ABSL_LOCKS_EXCLUDED(mutex_);
   int32_t running() const ABSL_LOCKS_EXCLUDED(mutex_);
+  // Joins the workers and ends what is left with kUnavailable. The scheduler's loop must be stopped
+  // (so that its last events are still told) and not yet destroyed. Idempotent.
+  void Shutdown();
 
   // GenerationService
   std::shared_ptr<GenerationStream> Start(GenerationRequest request) override;
@@ -105,30 +110,37 @@ class SchedulerGenerationService final : public GenerationService,
 
  private:
   using WireKey = std::pair<TenantIndex, std::string>;
-  struct Pending;      // a request on its way to the stream worker
+  struct Live;         // what other threads may do to a request: have it stopped
+  struct Pending;      // a request before it has tokens
   struct StreamState;  // one stream worker's own
 
-  // Prompt pool.
-  absl::StatusOr<std::vector<TokenId>> EncodePrompt(const GenerationRequest& request) const;
+  // Any thread.
+  std::shared_ptr<Live> Register(const GenerationRequest& request) ABSL_LOCKS_EXCLUDED(mutex_);
+  void Forget(const Live& live) ABSL_LOCKS_EXCLUDED(mutex_);
+  void Stop(Live& live, const absl::Status& reason);
+  void EndBeforeBegin(Pending& pending, absl::Status status);
+  absl::Status CheckTime(const GenerationRequest& request) const;
+  int32_t StreamWorkerOf(RequestId id) const;
+
+  // Prompt workers.
+  void Prepare(const std::shared_ptr<Pending>& pending);
+  absl::Status EncodePrompt(GenerationRequest& request, std::vector<TokenId>& prompt) const;
+  absl::Status EncodeChat(const ChatInput& input, std::vector<TokenId>& prompt) const;
   absl::StatusOr<std::vector<TokenId>> Encode(const std::variant<ChatInput, std::string>& text,
                                               bool add_special_tokens) const;
-  absl::Status CheckLength(GenerationRequest& request, int32_t prompt_tokens) const;
-  void Prepare(std::unique_ptr<Pending> pending);
 
-  // Stream pool.
+  // The stream worker of the request.
   absl::Duration Handle(int32_t worker, std::vector<TextMessage>& messages) override;
-  void Begin(std::unique_ptr<Pending> pending);
-  void Cancel(RequestId id, absl::Status reason);
-  void Deliver(PromptEvent event);
-  void Deliver(TimedToken token);
-  void Deliver(RequestDone event);
-  void Settle(GenerationTask& task);  // after an event: ends the stream if all choices have ended
-  void ExpireOld(StreamState& state, absl::Time now);
+  void Begin(Pending& pending, std::vector<TokenId> prompt);
   Request ToSchedulerRequest(const GenerationTask& task) const;
-
-  int32_t StreamWorkerOf(RequestId id) const;
-  StreamState& StateOf(RequestId id);
-  void Forget(RequestId id, const WireKey& key) ABSL_LOCKS_EXCLUDED(mutex_);
+  void HandleStop(RequestId id);
+  void HandleToken(TimedToken token);
+  void HandleDone(RequestDone event);
+  // The client's end comes before the scheduler's, whose sequences must stop.
+  void EndEarly(GenerationTask& task, absl::Status status);
+  void ExpireOld(StreamState& state);
+  GenerationTask* FindTask(RequestId id);             // null: over
+  void EraseTask(RequestId id, absl::Status status);  // over; ends the stream if it has not ended
 
   const GenerationServiceOptions options_;
   const Tokenizer& tokenizer_;
@@ -137,16 +149,16 @@ class SchedulerGenerationService final : public GenerationService,
   GenerationMetrics metrics_;
   SchedulerPort scheduler_;
   std::atomic<bool> draining_{false};
-  std::atomic<uint64_t> next_id_{1};
 
-  struct Live;  // what other threads may do to a running request: cancel it
   mutable absl::Mutex mutex_;
+  uint64_t next_id_ ABSL_GUARDED_BY(mutex_) = 1;
   absl::flat_hash_map<RequestId, std::shared_ptr<Live>> live_ ABSL_GUARDED_BY(mutex_);
   // A completions request with several prompts has several requests under one wire id.
   absl::flat_hash_map<WireKey, std::vector<RequestId>> by_wire_id_ ABSL_GUARDED_BY(mutex_);
 
   std::vector<std::unique_ptr<StreamState>> stream_states_;  // by stream worker
-  // The pools come last: their threads end before what they use.
+  std::unique_ptr<TextWorkers::Handler> prompt_handler_;
+  // The pools come last: their threads end before what they use, prompts before streams.
   std::unique_ptr<TextWorkers> stream_workers_;
   std::unique_ptr<TextWorkers> prompt_workers_;
 };

@@ -18,9 +18,13 @@ TextWorkers::TextWorkers(int32_t num_workers, size_t mailbox_capacity, Handler& 
   }
 }
 
-TextWorkers::~TextWorkers() {
+TextWorkers::~TextWorkers() { Stop(); }
+
+void TextWorkers::Stop() {
   for (auto& worker : workers_) worker->mailbox.Close();
-  for (auto& worker : workers_) worker->thread.join();
+  for (auto& worker : workers_) {
+    if (worker->thread.joinable()) worker->thread.join();
+  }
 }
 
 int32_t TextWorkers::PickWorker(size_t weight_bytes) {

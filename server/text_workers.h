@@ -40,16 +40,16 @@ class TextWorkers final {
   class Handler {
    public:
     virtual ~Handler() = default;
-    // All messages that waited, in order (maybe none). Returns after how long to call again even if no
-    // message comes; InfiniteDuration: not at all.
+    // All messages that waited, in order (maybe none). Returns after how long to call again even if
+    // no message comes; InfiniteDuration: not at all.
     virtual absl::Duration Handle(int32_t worker, std::vector<TextMessage>& messages) = 0;
   };
 
   // `handler` must outlive the pool. num_workers > 0.
   TextWorkers(int32_t num_workers, size_t mailbox_capacity, Handler& handler);
-  ~TextWorkers();  // closes the mailboxes, lets the workers finish what waits, joins them
-
-  int32_t num_workers() const { return static_cast<int32_t>(workers_.size()); }
+  ~TextWorkers();  // as Stop
+  // Closes the mailboxes, lets the workers finish what waits, joins them. Idempotent; one thread.
+  void Stop();
 
   // The worker with the least text waiting to be tokenised; ties go round. `weight_bytes` counts
   // until TaskDone, so that one long prompt is not followed by others on the same worker.

@@ -19,8 +19,7 @@ void AppendTo(std::vector<T>& to, std::vector<T>&& from) {
   if (to.empty()) {
     to = std::move(from);
   } else {
-    to.insert(to.end(), std::make_move_iterator(from.begin()),
-              std::make_move_iterator(from.end()));
+    to.insert(to.end(), std::make_move_iterator(from.begin()), std::make_move_iterator(from.end()));
   }
 }
 
@@ -149,8 +148,8 @@ StreamWriter& StreamWriter::operator=(StreamWriter&&) noexcept = default;
 
 StreamWriter::~StreamWriter() {
   if (state_ != nullptr) {
-    state_->Push(GenerationDone{.status = absl::UnavailableError(
-                                    "the daemon stopped before the answer was complete")});
+    state_->Push(GenerationDone{
+        .status = absl::UnavailableError("the daemon stopped before the answer was complete")});
   }
 }
 

@@ -1,0 +1,111 @@
+#include "server/generation_task.h"
+
+#include <utility>
+
+#include "config/base/check.h"
+
+namespace holdfast {
+
+GenerationTask::GenerationTask(RequestId id, GenerationRequest request, std::vector<TokenId> prompt,
+                               StreamWriter writer, const Tokenizer& tokenizer,
+                               TenantGenerationMetrics& metrics)
+    : id_(id),
+      request_(std::move(request)),
+      prompt_(std::move(prompt)),
+      writer_(std::move(writer)),
+      tokenizer_(tokenizer),
+      metrics_(metrics) {
+  choices_.reserve(request_.num_choices);
+  for (int32_t i = 0; i < request_.num_choices; ++i) choices_.emplace_back(i, request_, tokenizer);
+  last_token_at_.assign(request_.num_choices, absl::InfinitePast());
+}
+
+void GenerationTask::OnPrompt(PromptEvent event) {
+  cached_tokens_ = event.cached_tokens;
+  metrics_.prompt_tokens.Add(static_cast<double>(prompt_.size()));
+  metrics_.cached_tokens.Add(cached_tokens_);
+  PromptInfo info{.prompt_tokens = static_cast<int32_t>(prompt_.size()),
+                  .cached_tokens = cached_tokens_};
+  if (request_.echo) info.text = PromptText();
+  if (request_.echo || request_.prompt_top_logprobs.has_value()) info.tokens = prompt_;
+  if (request_.prompt_top_logprobs.has_value()) {
+    info.logprobs.reserve(prompt_.size());
+    info.logprobs.emplace_back(std::nullopt);
+    for (const auto& token : event.prompt_logprobs) info.logprobs.emplace_back(Describe(token));
+  }
+  Send(std::move(info));
+}
+
+void GenerationTask::OnToken(TokenEvent event, absl::Time at) {
+  CHECK(event.choice >= 0 && static_cast<size_t>(event.choice) < choices_.size());
+  ChoiceText& choice = choices_[event.choice];
+  if (ended_ || choice.ended()) return;  // drawn before the scheduler heard of the end
+  absl::Time& last = last_token_at_[event.choice];
+  if (!first_token_seen_) {
+    first_token_seen_ = true;
+    metrics_.time_to_first_token.Observe(absl::ToDoubleSeconds(at - request_.arrival));
+  }
+  if (last != absl::InfinitePast()) {
+    metrics_.inter_token_latency.Observe(absl::ToDoubleSeconds(at - last));
+  }
+  last = at;
+  metrics_.completion_tokens.Add(1);
+  ChoiceDelta delta = choice.Add(std::move(event));
+  if (!IsEmpty(delta)) Send(std::move(delta));
+}
+
+void GenerationTask::AnswerWithoutTokens() { OnPrompt({.request = id_}); }
+
+void GenerationTask::End(absl::Status status, absl::Time now) {
+  if (ended_) return;
+  ended_ = true;
+  GenerationDone done{.status = std::move(status),
+                      .prompt_tokens = static_cast<int32_t>(prompt_.size()),
+                      .cached_tokens = cached_tokens_};
+  for (ChoiceText& choice : choices_) {
+    if (done.status.ok() && !choice.ended()) Send(choice.EndAtLength());
+    done.completion_tokens += choice.completion_tokens();
+  }
+  metrics_.requests[static_cast<size_t>(OutcomeOf(done.status))].Add(1);
+  if (done.status.ok()) {
+    metrics_.e2e_latency.Observe(absl::ToDoubleSeconds(now - request_.arrival));
+  }
+  Send(std::move(done));
+}
+
+bool GenerationTask::all_choices_ended() const {
+  for (const ChoiceText& choice : choices_) {
+    if (!choice.ended()) return false;
+  }
+  return true;
+}
+
+void GenerationTask::Send(GenerationEvent event) {
+  if (!writer_.Push(std::move(event))) reader_gone_ = true;
+}
+
+std::string GenerationTask::PromptText() const {
+  if (!request_.want_text) return "";
+  // As the caller wrote it, where there is such a thing: tokens may not spell it byte for byte.
+  if (const auto* text = std::get_if<std::string>(&request_.prompt)) return *text;
+  Detokenizer detokenizer(tokenizer_,
+                          request_.skip_special_tokens ? SpecialText::kHide : SpecialText::kShow);
+  std::string text;
+  for (TokenId token : prompt_) detokenizer.Append(token, text);
+  detokenizer.Finish(text);
+  return text;
+}
+
+TokenTextWithTop GenerationTask::Describe(const PromptEvent::TokenWithTop& token) const {
+  TokenTextWithTop described{.chosen = Describe(token.chosen)};
+  for (const TokenLogprob& other : token.top) described.top.push_back(Describe(other));
+  return described;
+}
+
+TokenText GenerationTask::Describe(const TokenLogprob& token) const {
+  return {.token = token.token,
+          .bytes = std::string(tokenizer_.TokenBytes(token.token)),
+          .logprob = token.logprob};
+}
+
+}  // namespace holdfast

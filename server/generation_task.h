@@ -1,0 +1,68 @@
+// One request at work on a stream worker: its choices, its end of the stream, and what it has used.
+//
+//   made ──► events of the scheduler ──► all choices ended ──► End(ok)
+//                      └──► cancelled, timed out, device lost ──► End(status)
+//
+// End is what the client sees and happens once; the task itself stays until the scheduler has said
+// RequestDone, since its sequences may hold blocks until then.
+//
+// Thread: its stream worker's alone.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "scheduler/events.h"
+#include "server/choice_text.h"
+#include "server/generation.h"
+#include "server/generation_metrics.h"
+#include "server/token_stream.h"
+#include "text/text.h"
+
+namespace holdfast {
+
+class GenerationTask final {
+ public:
+  // `prompt`: the request's tokens. `request.max_tokens` is set.
+  GenerationTask(RequestId id, GenerationRequest request, std::vector<TokenId> prompt,
+                 StreamWriter writer, const Tokenizer& tokenizer, TenantGenerationMetrics& metrics);
+
+  void OnPrompt(PromptEvent event);
+  void OnToken(TokenEvent event, absl::Time at);
+  // Nothing is to be computed: answers with the prompt alone.
+  void AnswerWithoutTokens();
+
+  // Ends the stream, once; kOk ends what choices are open with FinishReason::kLength.
+  void End(absl::Status status, absl::Time now);
+
+  RequestId id() const { return id_; }
+  const GenerationRequest& request() const { return request_; }
+  const std::vector<TokenId>& prompt() const { return prompt_; }
+  bool all_choices_ended() const;
+  bool ended() const { return ended_; }
+  bool reader_gone() const { return reader_gone_; }
+
+ private:
+  void Send(GenerationEvent event);
+  std::string PromptText() const;
+  TokenTextWithTop Describe(const PromptEvent::TokenWithTop& token) const;
+  TokenText Describe(const TokenLogprob& token) const;
+
+  const RequestId id_;
+  const GenerationRequest request_;
+  const std::vector<TokenId> prompt_;
+  StreamWriter writer_;
+  const Tokenizer& tokenizer_;
+  TenantGenerationMetrics& metrics_;
+  std::vector<ChoiceText> choices_;
+  std::vector<absl::Time> last_token_at_;  // by choice; InfinitePast before the first
+  bool first_token_seen_ = false;
+  int32_t cached_tokens_ = 0;
+  bool ended_ = false;
+  bool reader_gone_ = false;
+};
+
+}  // namespace holdfast

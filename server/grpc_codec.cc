@@ -1,0 +1,269 @@
+#include "server/grpc_codec.h"
+
+#include <utility>
+#include <vector>
+
+#include "absl/random/random.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "config/base/status_macros.h"
+#include "config/limits.h"
+#include "server/chat_messages.h"
+#include "server/http_status.h"
+#include "server/json_body.h"
+#include "server/request_validator.h"
+
+namespace holdfast {
+namespace {
+
+uint64_t DrawNumber() {
+  thread_local absl::BitGen generator;
+  return absl::Uniform<uint64_t>(generator);
+}
+
+SamplingParams ReadSampling(const v1::Sampling& from) {
+  SamplingParams to;
+  if (from.has_temperature()) to.temperature = from.temperature();
+  if (from.has_top_p()) to.top_p = from.top_p();
+  if (from.has_top_k()) to.top_k = from.top_k();
+  if (from.has_min_p()) to.min_p = from.min_p();
+  if (from.has_typical_p()) to.typical_p = from.typical_p();
+  if (from.has_presence_penalty()) to.presence_penalty = from.presence_penalty();
+  if (from.has_frequency_penalty()) to.frequency_penalty = from.frequency_penalty();
+  if (from.has_repetition_penalty()) to.repetition_penalty = from.repetition_penalty();
+  for (const auto& [token, bias] : from.logit_bias()) to.logit_bias.emplace_back(token, bias);
+  to.seed = from.has_seed() ? from.seed() : DrawNumber();
+  return to;
+}
+
+// What the three requests name alike; the prompt and the checks are the callers'.
+template <typename From>
+GenerationRequest ReadCommon(const From& from, const char* id_prefix) {
+  GenerationRequest to;
+  to.model = from.model();
+  to.wire_id = from.options().request_id();
+  if (to.wire_id.empty()) {
+    to.wire_id = absl::StrFormat("%s%016x%016x", id_prefix, DrawNumber(), DrawNumber());
+  }
+  to.cache_salt = from.options().cache_salt();
+  to.priority = from.options().priority();
+  if (from.has_n()) to.num_choices = from.n();
+  to.sampling = ReadSampling(from.sampling());
+  if (from.has_top_logprobs()) to.sampling.top_logprobs = from.top_logprobs();
+  const v1::Stopping& stopping = from.stopping();
+  if (stopping.has_max_tokens()) to.max_tokens = stopping.max_tokens();
+  to.sampling.min_tokens = stopping.min_tokens();
+  to.stop.assign(stopping.stop().begin(), stopping.stop().end());
+  to.stop_token_ids.assign(stopping.stop_token_ids().begin(), stopping.stop_token_ids().end());
+  to.include_stop = stopping.include_stop();
+  to.ignore_eos = stopping.ignore_eos();
+  return to;
+}
+
+absl::Status Check(GenerationRequest& request, const GenerationService::ModelInfo& info) {
+  RETURN_IF_ERROR(CheckModel(request.model, info));
+  request.model = info.name;
+  if (request.wire_id.size() > kUserStringBytesMax) {
+    return ParameterError("options.request_id", "string_above_max_length",
+                          absl::StrCat("options.request_id has ", request.wire_id.size(),
+                                       " bytes; at most ", kUserStringBytesMax, " are taken"));
+  }
+  return CheckGenerationRequest(request, info);
+}
+
+// In OpenAI's form, which the reader of conversations takes and checks.
+absl::StatusOr<Json> ToJson(const v1::ChatRequest& from) {
+  Json body = Json::object();
+  if (from.messages_size() > 0) body["messages"] = Json::array();
+  for (const v1::Message& message : from.messages()) {
+    Json to = {{"role", message.role()}};
+    // An assistant that only calls tools has no content, which is not the same as an empty one.
+    if (!message.content().empty() || message.tool_calls().empty()) {
+      to["content"] = message.content();
+    }
+    if (!message.name().empty()) to["name"] = message.name();
+    if (!message.tool_call_id().empty()) to["tool_call_id"] = message.tool_call_id();
+    for (const v1::ToolCall& call : message.tool_calls()) {
+      to["tool_calls"].push_back(
+          {{"id", call.id()},
+           {"type", "function"},
+           {"function", {{"name", call.function_name()}, {"arguments", call.arguments_json()}}}});
+    }
+    body["messages"].push_back(std::move(to));
+  }
+  for (const v1::Tool& tool : from.tools()) {
+    Json function = {{"name", tool.name()}};
+    if (!tool.description().empty()) function["description"] = tool.description();
+    if (!tool.parameters_json().empty()) {
+      absl::StatusOr<Json> parameters = ParseJson(tool.parameters_json());
+      if (!parameters.ok()) {
+        return ParameterError("tools", "invalid_value",
+                              absl::StrCat("parameters_json of tool ", tool.name().substr(0, 64),
+                                           ": ", parameters.status().message()));
+      }
+      function["parameters"] = *std::move(parameters);
+    }
+    body["tools"].push_back({{"type", "function"}, {"function", std::move(function)}});
+  }
+  if (!from.chat_template_kwargs_json().empty()) {
+    absl::StatusOr<Json> kwargs = ParseJson(from.chat_template_kwargs_json());
+    if (!kwargs.ok()) {
+      return ParameterError("chat_template_kwargs_json", "invalid_value",
+                            absl::StrCat("chat_template_kwargs_json: ", kwargs.status().message()));
+    }
+    body["chat_template_kwargs"] = *std::move(kwargs);
+  }
+  if (from.has_add_generation_prompt()) {
+    body["add_generation_prompt"] = from.add_generation_prompt();
+  }
+  return body;
+}
+
+void SetToken(TokenText from, v1::TokenLogprob& to) {
+  to.set_token_id(from.token);
+  to.set_bytes(std::move(from.bytes));
+  to.set_logprob(from.logprob);
+}
+
+void SetToken(TokenTextWithTop from, v1::TokenLogprobs& to) {
+  SetToken(std::move(from.chosen), *to.mutable_chosen());
+  for (TokenText& other : from.top) SetToken(std::move(other), *to.add_top());
+}
+
+v1::FinishReason ToProto(FinishReason reason) {
+  return reason == FinishReason::kStop ? v1::FINISH_REASON_STOP : v1::FINISH_REASON_LENGTH;
+}
+
+template <typename Choice>
+void AppendCommon(ChoiceDelta& delta, Choice& choice) {
+  choice.set_index(delta.choice);
+  if (delta.finish.has_value()) choice.set_finish_reason(ToProto(*delta.finish));
+  for (TokenTextWithTop& token : delta.logprobs) {
+    SetToken(std::move(token), *choice.add_logprobs());
+  }
+}
+
+// Entry i belongs to token i + 1: the first token's missing entry is left out.
+template <typename Logprobs>
+void SetPromptLogprobs(PromptInfo& prompt, Logprobs& logprobs) {
+  for (auto& token : prompt.logprobs) {
+    if (token.has_value()) SetToken(*std::move(token), *logprobs.Add());
+  }
+}
+
+template <typename Answer>
+bool SetCompletePrompt(PromptInfo& prompt, bool echo, Answer& answer) {
+  if (!echo) return false;
+  v1::PromptEcho& to = *answer.mutable_prompt();
+  to.set_text(std::move(prompt.text));
+  to.mutable_token_ids()->Add(prompt.tokens.begin(), prompt.tokens.end());
+  SetPromptLogprobs(prompt, *to.mutable_logprobs());
+  return true;
+}
+
+template <typename Answer>
+bool SetGeneratePrompt(PromptInfo& prompt, Answer& answer) {
+  SetPromptLogprobs(prompt, *answer.mutable_prompt_logprobs());
+  return answer.prompt_logprobs_size() > 0;
+}
+
+}  // namespace
+
+absl::StatusOr<GenerationRequest> Decode(const v1::ChatRequest& from,
+                                         const GenerationService::ModelInfo& info) {
+  GenerationRequest request = ReadCommon(from, "chatcmpl-");
+  request.skip_special_tokens = !from.has_skip_special_tokens() || from.skip_special_tokens();
+  RETURN_IF_ERROR(CheckModel(request.model, info));
+  ASSIGN_OR_RETURN(const Json body, ToJson(from));
+  JsonFields fields(body, "");
+  request.prompt = ReadChatInput(fields);
+  RETURN_IF_ERROR(fields.Finish());
+  RETURN_IF_ERROR(Check(request, info));
+  return request;
+}
+
+absl::StatusOr<GenerationRequest> Decode(const v1::CompleteRequest& from,
+                                         const GenerationService::ModelInfo& info) {
+  GenerationRequest request = ReadCommon(from, "cmpl-");
+  request.skip_special_tokens = !from.has_skip_special_tokens() || from.skip_special_tokens();
+  request.prompt = from.prompt();
+  request.echo = from.echo();
+  if (from.has_prompt_logprobs()) {
+    if (!from.echo()) {
+      return ParameterError("prompt_logprobs", "invalid_value",
+                            "prompt_logprobs needs echo; set echo or leave prompt_logprobs out");
+    }
+    request.prompt_top_logprobs = from.prompt_logprobs();
+  }
+  RETURN_IF_ERROR(Check(request, info));
+  return request;
+}
+
+absl::StatusOr<GenerationRequest> Decode(const v1::GenerateRequest& from,
+                                         const GenerationService::ModelInfo& info) {
+  GenerationRequest request = ReadCommon(from, "gen-");
+  request.want_text = false;
+  if (!request.stop.empty()) {
+    return ParameterError("stop", "unsupported_parameter",
+                          "stop strings need text; use stop_token_ids, or Complete");
+  }
+  request.prompt = std::vector<TokenId>(from.prompt_tokens().begin(), from.prompt_tokens().end());
+  if (from.has_prompt_logprobs()) request.prompt_top_logprobs = from.prompt_logprobs();
+  RETURN_IF_ERROR(Check(request, info));
+  return request;
+}
+
+void Append(ChoiceDelta delta, v1::ChatChoice& choice) {
+  AppendCommon(delta, choice);
+  choice.mutable_message()->set_role("assistant");
+  choice.mutable_message()->mutable_content()->append(delta.text);
+  if (!delta.stop_string.empty()) choice.set_stop_string(std::move(delta.stop_string));
+}
+
+void Append(ChoiceDelta delta, v1::ChatChoiceDelta& choice) {
+  AppendCommon(delta, choice);
+  choice.mutable_content()->append(delta.text);
+  if (!delta.stop_string.empty()) choice.set_stop_string(std::move(delta.stop_string));
+}
+
+void Append(ChoiceDelta delta, v1::CompleteChoice& choice) {
+  AppendCommon(delta, choice);
+  choice.mutable_text()->append(delta.text);
+  if (!delta.stop_string.empty()) choice.set_stop_string(std::move(delta.stop_string));
+}
+
+void Append(ChoiceDelta delta, v1::GenerateChoice& choice) {
+  AppendCommon(delta, choice);
+  choice.mutable_tokens()->Add(delta.tokens.begin(), delta.tokens.end());
+}
+
+bool SetPrompt(PromptInfo prompt, bool echo, v1::CompleteResponse& answer) {
+  return SetCompletePrompt(prompt, echo, answer);
+}
+bool SetPrompt(PromptInfo prompt, bool echo, v1::CompleteChunk& answer) {
+  return SetCompletePrompt(prompt, echo, answer);
+}
+bool SetPrompt(PromptInfo prompt, bool, v1::GenerateResponse& answer) {
+  return SetGeneratePrompt(prompt, answer);
+}
+bool SetPrompt(PromptInfo prompt, bool, v1::GenerateChunk& answer) {
+  return SetGeneratePrompt(prompt, answer);
+}
+
+void SetUsage(const GenerationDone& done, v1::Usage& usage) {
+  usage.set_prompt_tokens(done.prompt_tokens);
+  usage.set_completion_tokens(done.completion_tokens);
+  usage.set_total_tokens(done.prompt_tokens + done.completion_tokens);
+  usage.set_cached_tokens(done.cached_tokens);
+}
+
+void SetModel(const GenerationService::ModelInfo& info, v1::Model& model) {
+  model.set_name(info.name);
+  for (const std::string& alias : info.aliases) model.add_aliases(alias);
+  model.set_context_tokens(info.context_tokens);
+  model.set_vocab_size(info.vocab_size);
+  model.set_created_unix(info.created_unix);
+  model.set_has_chat_template(info.has_chat_template);
+}
+
+}  // namespace holdfast

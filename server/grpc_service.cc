@@ -1,0 +1,329 @@
+#include "server/grpc_service.h"
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/cord.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "config/base/status_macros.h"
+#include "server/grpc_codec.h"
+#include "server/request_validator.h"
+
+namespace holdfast {
+namespace {
+
+// Statuses travel in headers, which proxies bound at some kilobytes; ours may quote the caller.
+constexpr size_t kStatusMessageBytesMax = 2048;
+
+std::string_view MetadataOf(const grpc::CallbackServerContext& context, const char* name) {
+  const auto found = context.client_metadata().find(name);
+  if (found == context.client_metadata().end()) return {};
+  return {found->second.data(), found->second.size()};
+}
+
+std::string_view KeyOf(const grpc::CallbackServerContext& context) {
+  constexpr std::string_view kBearer = "bearer ";
+  const std::string_view authorization = MetadataOf(context, "authorization");
+  if (absl::StartsWithIgnoreCase({authorization.data(), authorization.size()},
+                                 {kBearer.data(), kBearer.size()})) {
+    return authorization.substr(kBearer.size());
+  }
+  return MetadataOf(context, "x-api-key");
+}
+
+// A generation call with one answer.
+template <typename Response>
+class UnaryCall final : public grpc::ServerUnaryReactor {
+ public:
+  UnaryCall(grpc::CallbackServerContext& context, CallCount& calls, AnswerHead head,
+            int32_t num_choices, bool echo, Response& response)
+      : context_(context), calls_(calls), echo_(echo), response_(response) {
+    SetHead(head, response_);
+    for (int32_t i = 0; i < num_choices; ++i) Append({.choice = i}, *response_.add_choices());
+    calls_.Enter();
+  }
+
+  void Begin(std::shared_ptr<GenerationStream> stream) {
+    stream_ = std::move(stream);
+    Pump();
+  }
+
+  void OnCancel() override { stream_->Cancel(); }
+  void OnDone() override {
+    CallCount& calls = calls_;
+    delete this;
+    calls.Leave();
+  }
+
+ private:
+  // `this` may be gone when Finish or NotifyReady returns.
+  void Pump() {
+    while (std::optional<GenerationEvent> event = stream_->TryNext()) {
+      if (auto* done = std::get_if<GenerationDone>(&*event)) {
+        if (done->status.ok()) SetUsage(*done, *response_.mutable_usage());
+        Finish(ToGrpcStatus(context_, done->status));
+        return;
+      }
+      if (auto* delta = std::get_if<ChoiceDelta>(&*event)) {
+        AppendToChoice(*delta);
+      } else {
+        SetPrompt(std::get<PromptInfo>(*std::move(event)), echo_, response_);
+      }
+    }
+    stream_->NotifyReady([this] { Pump(); });
+  }
+
+  void AppendToChoice(ChoiceDelta& delta) {
+    const int32_t index = delta.choice;
+    Append(std::move(delta), *response_.mutable_choices(index));
+  }
+
+  grpc::CallbackServerContext& context_;
+  CallCount& calls_;
+  const bool echo_;
+  Response& response_;
+  std::shared_ptr<GenerationStream> stream_;
+};
+
+// A generation call that is answered in pieces.
+template <typename Chunk>
+class StreamCall final : public grpc::ServerWriteReactor<Chunk> {
+ public:
+  StreamCall(grpc::CallbackServerContext& context, CallCount& calls, AnswerHead head, bool echo)
+      : context_(context), calls_(calls), head_(std::move(head)), echo_(echo) {
+    calls_.Enter();
+  }
+
+  void Begin(std::shared_ptr<GenerationStream> stream) {
+    stream_ = std::move(stream);
+    Pump();
+  }
+
+  void OnCancel() override { stream_->Cancel(); }
+  void OnWriteDone(bool ok) override {
+    if (!ok) {
+      stream_->Cancel();
+      this->Finish(grpc::Status(grpc::StatusCode::CANCELLED, "the client is gone"));
+      return;
+    }
+    Pump();
+  }
+  void OnDone() override {
+    CallCount& calls = calls_;
+    delete this;
+    calls.Leave();
+  }
+
+ private:
+  // `this` may be gone when StartWrite, Finish or NotifyReady returns.
+  void Pump() {
+    chunk_.Clear();
+    bool has_news = false;
+    while (!done_.has_value()) {
+      std::optional<GenerationEvent> event = stream_->TryNext();
+      if (!event.has_value()) break;
+      if (auto* delta = std::get_if<ChoiceDelta>(&*event)) {
+        Append(std::move(*delta), *chunk_.add_choices());
+        has_news = true;
+      } else if (auto* prompt = std::get_if<PromptInfo>(&*event)) {
+        has_news = SetPrompt(std::move(*prompt), echo_, chunk_) || has_news;
+      } else {
+        done_ = std::get<GenerationDone>(*std::move(event));
+      }
+    }
+    if (has_news) {
+      SetHead(head_, chunk_);
+      this->StartWrite(&chunk_);
+    } else if (done_.has_value()) {
+      End();
+    } else {
+      stream_->NotifyReady([this] { Pump(); });
+    }
+  }
+
+  void End() {
+    if (!done_->status.ok()) {
+      this->Finish(ToGrpcStatus(context_, done_->status));
+      return;
+    }
+    SetHead(head_, chunk_);
+    SetUsage(*done_, *chunk_.mutable_usage());
+    this->StartWriteAndFinish(&chunk_, grpc::WriteOptions(), grpc::Status::OK);
+  }
+
+  grpc::CallbackServerContext& context_;
+  CallCount& calls_;
+  const AnswerHead head_;
+  const bool echo_;
+  std::shared_ptr<GenerationStream> stream_;
+  Chunk chunk_;  // being written
+  std::optional<GenerationDone> done_;
+};
+
+template <typename Chunk>
+class RefusedStream final : public grpc::ServerWriteReactor<Chunk> {
+ public:
+  explicit RefusedStream(const grpc::Status& status) { this->Finish(status); }
+  void OnDone() override { delete this; }
+};
+
+grpc::ServerUnaryReactor* FinishUnary(grpc::CallbackServerContext& context,
+                                      const absl::Status& status) {
+  grpc::ServerUnaryReactor* reactor = context.DefaultReactor();
+  reactor->Finish(ToGrpcStatus(context, status));
+  return reactor;
+}
+
+}  // namespace
+
+void CallCount::Enter() {
+  absl::MutexLock lock(&mutex_);
+  ++count_;
+}
+
+void CallCount::Leave() {
+  absl::MutexLock lock(&mutex_);
+  --count_;
+}
+
+bool CallCount::WaitNone(absl::Time deadline) {
+  absl::MutexLock lock(&mutex_);
+  auto none = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return count_ == 0; };
+  return mutex_.AwaitWithDeadline(absl::Condition(&none), deadline);
+}
+
+grpc::Status ToGrpcStatus(grpc::CallbackServerContext& context, const absl::Status& status) {
+  if (status.ok()) return grpc::Status::OK;
+  const std::pair<const char*, const char*> payloads[] = {{kErrorCodeUrl, "holdfast-error-code"},
+                                                          {kErrorParamUrl, "holdfast-error-param"},
+                                                          {kRetryAfterUrl, "retry-after"}};
+  for (const auto& [url, name] : payloads) {
+    if (const auto payload = status.GetPayload(url); payload.has_value()) {
+      context.AddTrailingMetadata(name, std::string(*payload));
+    }
+  }
+  // The two enumerations have the same numbers by design of absl::StatusCode.
+  return {static_cast<grpc::StatusCode>(status.raw_code()),
+          std::string(status.message().substr(0, kStatusMessageBytesMax))};
+}
+
+GrpcService::GrpcService(GenerationService& service, const Authenticator& authenticator,
+                         std::function<Readiness()> readiness)
+    : service_(service), authenticator_(authenticator), readiness_(std::move(readiness)) {}
+
+absl::StatusOr<TenantIndex> GrpcService::Authenticate(
+    const grpc::CallbackServerContext& context) const {
+  ASSIGN_OR_RETURN(const Authenticated caller, authenticator_.Authenticate(KeyOf(context)));
+  return caller.tenant;
+}
+
+template <typename Request>
+absl::StatusOr<GenerationRequest> GrpcService::Accept(const grpc::CallbackServerContext& context,
+                                                      const Request& request) const {
+  ASSIGN_OR_RETURN(const TenantIndex tenant, Authenticate(context));
+  if (const Readiness readiness = readiness_(); readiness != Readiness::kReady) {
+    absl::Status status = absl::UnavailableError(
+        readiness == Readiness::kLoading ? "the model is being loaded; try again in a moment"
+                                         : "the daemon is stopping; ask another one");
+    status.SetPayload(kRetryAfterUrl, absl::Cord("5"));
+    return status;
+  }
+  ASSIGN_OR_RETURN(GenerationRequest accepted, Decode(request, service_.model_info()));
+  accepted.tenant = tenant;
+  accepted.arrival = absl::Now();
+  return accepted;
+}
+
+template <typename Request, typename Response>
+grpc::ServerUnaryReactor* GrpcService::StartUnary(grpc::CallbackServerContext& context,
+                                                  const Request& request, Response& response) {
+  absl::StatusOr<GenerationRequest> accepted = Accept(context, request);
+  if (!accepted.ok()) return FinishUnary(context, accepted.status());
+  AnswerHead head{.id = accepted->wire_id,
+                  .model = accepted->model,
+                  .created_unix = absl::ToUnixSeconds(accepted->arrival)};
+  auto* call = new UnaryCall<Response>(context, calls_, std::move(head), accepted->num_choices,
+                                       accepted->echo, response);
+  call->Begin(service_.Start(*std::move(accepted)));
+  return call;
+}
+
+template <typename Chunk, typename Request>
+grpc::ServerWriteReactor<Chunk>* GrpcService::StartStream(grpc::CallbackServerContext& context,
+                                                          const Request& request) {
+  absl::StatusOr<GenerationRequest> accepted = Accept(context, request);
+  if (!accepted.ok()) {
+    return new RefusedStream<Chunk>(ToGrpcStatus(context, accepted.status()));
+  }
+  AnswerHead head{.id = accepted->wire_id,
+                  .model = accepted->model,
+                  .created_unix = absl::ToUnixSeconds(accepted->arrival)};
+  auto* call = new StreamCall<Chunk>(context, calls_, std::move(head), accepted->echo);
+  call->Begin(service_.Start(*std::move(accepted)));
+  return call;
+}
+
+grpc::ServerUnaryReactor* GrpcService::Chat(grpc::CallbackServerContext* context,
+                                            const v1::ChatRequest* request,
+                                            v1::ChatResponse* response) {
+  return StartUnary(*context, *request, *response);
+}
+
+grpc::ServerWriteReactor<v1::ChatChunk>* GrpcService::ChatStream(
+    grpc::CallbackServerContext* context, const v1::ChatRequest* request) {
+  return StartStream<v1::ChatChunk>(*context, *request);
+}
+
+grpc::ServerUnaryReactor* GrpcService::Complete(grpc::CallbackServerContext* context,
+                                                const v1::CompleteRequest* request,
+                                                v1::CompleteResponse* response) {
+  return StartUnary(*context, *request, *response);
+}
+
+grpc::ServerWriteReactor<v1::CompleteChunk>* GrpcService::CompleteStream(
+    grpc::CallbackServerContext* context, const v1::CompleteRequest* request) {
+  return StartStream<v1::CompleteChunk>(*context, *request);
+}
+
+grpc::ServerUnaryReactor* GrpcService::Generate(grpc::CallbackServerContext* context,
+                                                const v1::GenerateRequest* request,
+                                                v1::GenerateResponse* response) {
+  return StartUnary(*context, *request, *response);
+}
+
+grpc::ServerWriteReactor<v1::GenerateChunk>* GrpcService::GenerateStream(
+    grpc::CallbackServerContext* context, const v1::GenerateRequest* request) {
+  return StartStream<v1::GenerateChunk>(*context, *request);
+}
+
+grpc::ServerUnaryReactor* GrpcService::ListModels(grpc::CallbackServerContext* context,
+                                                  const v1::ListModelsRequest*,
+                                                  v1::ListModelsResponse* response) {
+  const absl::StatusOr<TenantIndex> tenant = Authenticate(*context);
+  if (tenant.ok()) SetModel(service_.model_info(), *response->add_models());
+  return FinishUnary(*context, tenant.status());
+}
+
+grpc::ServerUnaryReactor* GrpcService::GetModel(grpc::CallbackServerContext* context,
+                                                const v1::GetModelRequest* request,
+                                                v1::Model* response) {
+  absl::Status status = Authenticate(*context).status();
+  if (status.ok()) status = CheckModel(request->name(), service_.model_info());
+  if (status.ok()) SetModel(service_.model_info(), *response);
+  return FinishUnary(*context, status);
+}
+
+grpc::ServerUnaryReactor* GrpcService::Cancel(grpc::CallbackServerContext* context,
+                                              const v1::CancelRequest* request,
+                                              v1::CancelResponse* response) {
+  const absl::StatusOr<TenantIndex> tenant = Authenticate(*context);
+  if (tenant.ok()) response->set_found(service_.CancelByWireId(*tenant, request->id()));
+  return FinishUnary(*context, tenant.status());
+}
+
+}  // namespace holdfast
