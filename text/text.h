@@ -4,6 +4,7 @@
 // Thread: const members by any number of threads at once.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -38,7 +39,8 @@ class Tokenizer {
   static absl::StatusOr<std::unique_ptr<Tokenizer>> FromGguf(const GgufVocabulary& vocabulary);
   static absl::StatusOr<std::unique_ptr<Tokenizer>> FromJsonFile(const std::string& path);
 
-  // Appends ids. Invalid UTF-8 is replaced by U+FFFD first. `add_bos_eos`: as the model's files ask.
+  // Appends ids. Invalid UTF-8 is replaced by U+FFFD first. `add_bos_eos`: as the model's files
+  // ask.
   virtual absl::Status Encode(std::string_view text, SpecialTokens special, bool add_bos_eos,
                               std::vector<int32_t>& ids) const = 0;
   // The bytes that a token stands for (may be part of a UTF-8 sequence); empty if out of range.
@@ -46,6 +48,15 @@ class Tokenizer {
   // A control token: not shown in text unless asked for.
   virtual bool IsSpecial(int32_t id) const = 0;
   virtual int32_t vocab_size() const = 0;
+  // Encoding puts a space before a text (SentencePiece), so showing a whole text drops one. A
+  // completion, which goes on after a prompt, keeps it.
+  virtual bool adds_space_prefix() const { return false; }
+};
+
+// Bounds of one rendering. The defaults are those of config/limits.h.
+struct TemplateLimits {
+  uint64_t fuel = 20'000'000;  // minijinja steps: about 100 ms
+  size_t output_bytes_max = 32 << 20;
 };
 
 // A conversation as JSON texts, in OpenAI's form.
@@ -60,17 +71,28 @@ class ChatTemplate {
  public:
   virtual ~ChatTemplate();
   // Compiles once. `bos_token`, `eos_token` are the texts that templates refer to. Special tokens
-  // of `tokenizer` occurring in the messages' strings never become control tokens.
-  // `tokenizer` must outlive the template.
+  // of `tokenizer` occurring in the messages' strings never become control tokens (how: guard.rs).
+  // `tokenizer` must be one of this header's factories and outlive the template.
   static absl::StatusOr<std::unique_ptr<ChatTemplate>> Create(std::string_view source,
                                                               std::string_view bos_token,
                                                               std::string_view eos_token,
-                                                              const Tokenizer& tokenizer);
+                                                              const Tokenizer& tokenizer,
+                                                              const TemplateLimits& limits = {});
   // Renders and tokenises. kInvalidArgument: the template refused (raise_exception) or a limit on
   // steps or output size was passed; the message is for the caller.
   virtual absl::Status Encode(const ChatInput& input, std::vector<int32_t>& ids) const = 0;
   // The rendered text, for tests and /tokenize's sake.
   virtual absl::StatusOr<std::string> Render(const ChatInput& input) const = 0;
 };
+
+// The chat template of a Hugging Face folder, as tokenizer_config.json and chat_template.jinja have
+// it. Either path may be empty; the second wins. kNotFound: there is none.
+struct HuggingFaceChatTemplate {
+  std::string source;
+  std::string tool_use_source;  // for requests with tools, where the model has its own; or empty
+  std::string bos_token, eos_token;
+};
+absl::StatusOr<HuggingFaceChatTemplate> LoadHuggingFaceChatTemplate(
+    const std::string& tokenizer_config_path, const std::string& chat_template_path);
 
 }  // namespace holdfast
