@@ -21,9 +21,9 @@ struct TokenEvent {
   RequestId request{};
   int32_t choice = 0;
   TokenId token = 0;
-  float logprob = 0.0f;               // with sampling.top_logprobs
-  std::vector<TokenLogprob> top;      // likewise; best first
-  std::optional<SequenceEnd> end;     // set on the choice's last token
+  float logprob = 0.0f;            // with sampling.top_logprobs
+  std::vector<TokenLogprob> top;   // likewise; best first
+  std::optional<SequenceEnd> end;  // set on the choice's last token
 };
 
 // Sent once before the first token: how much of the prompt needed no prefill; and logprobs of

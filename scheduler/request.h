@@ -17,13 +17,14 @@ struct Request {
   TenantIndex tenant{};
   ReuseScope reuse_scope{};
   std::vector<TokenId> prompt;  // not empty, prompt + max_tokens <= context
-  int32_t max_tokens = 0;       // completion tokens of each choice, >= 0 (0 only with prompt logprobs)
-  std::vector<TokenId> stop_tokens;  // drawing one ends the sequence; it is the last token delivered
-  int32_t num_choices = 1;      // n; choice i draws with seed sampling.seed + i
+  int32_t max_tokens = 0;  // completion tokens of each choice, >= 0 (0 only with prompt logprobs)
+  // Drawing one of these ends the sequence; it is the last token delivered.
+  std::vector<TokenId> stop_tokens;
+  int32_t num_choices = 1;  // n; choice i draws with seed sampling.seed + i
   SamplingParams sampling;
   std::optional<int32_t> prompt_top_logprobs;  // echo with logprobs; computes the whole prompt
-  bool reuse_prefix = true;     // false: neither match nor publish KV (for tests and comparisons)
-  int32_t priority = 0;         // lower first, as in vLLM; unused until the policies come
+  bool reuse_prefix = true;  // false: neither match nor publish KV (for tests and comparisons)
+  int32_t priority = 0;      // lower first, as in vLLM; unused until the policies come
   absl::Time arrival;
 };
 

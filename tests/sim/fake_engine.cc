@@ -1,0 +1,149 @@
+#include "tests/sim/fake_engine.h"
+
+#include <algorithm>
+#include <set>
+
+#include "config/base/check.h"
+
+namespace holdfast {
+namespace {
+
+constexpr uint64_t kUnwritten = 0xdeadbeefdeadbeef;
+
+// SplitMix64 (Steele, Lea, Flood, OOPSLA 2014).
+uint64_t Mix(uint64_t a, uint64_t b) {
+  uint64_t z = (a ^ (b + 0x9e3779b97f4a7c15)) + 0x9e3779b97f4a7c15;
+  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
+  z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
+  return z ^ (z >> 31);
+}
+
+float ToLogprob(uint64_t digest) { return -static_cast<float>(digest % 4096) / 256.0f; }
+
+}  // namespace
+
+FakeEngine::FakeEngine(const FakeEngineOptions& options) {
+  info_.vocab_size = options.vocab_size;
+  info_.context_tokens = options.context_tokens;
+  info_.num_blocks = options.num_blocks;
+  info_.num_sequence_slots = options.num_sequence_slots;
+  info_.step_tokens_max = options.step_tokens_max;
+  info_.kv_layout = {.num_layers = 1, .num_kv_heads = 1, .head_dim = 1};
+  places_.assign(static_cast<size_t>(options.num_blocks) * kBlockTokens, kUnwritten);
+  slots_.resize(static_cast<size_t>(options.num_sequence_slots));
+}
+
+uint64_t& FakeEngine::Place(std::span<const BlockId> blocks, int32_t position) {
+  const BlockId block = blocks[static_cast<size_t>(position / kBlockTokens)];
+  return places_[static_cast<size_t>(Number(block) * kBlockTokens + position % kBlockTokens)];
+}
+
+void FakeEngine::CheckPlan(const StepPlan& plan) const {
+  CHECK(!plan.sequences.empty());
+  CHECK(static_cast<int32_t>(plan.tokens.size()) <= info_.step_tokens_max);
+  std::set<SequenceSlot> slots;
+  std::map<BlockId, int> readers;
+  int32_t tokens_end = 0, blocks_end = 0;
+  for (const PlanSequence& part : plan.sequences) {
+    CHECK(Number(part.slot) >= 0 && Number(part.slot) < info_.num_sequence_slots);
+    CHECK(slots.insert(part.slot).second);
+    CHECK(part.num_tokens > 0 && part.first_position >= 0);
+    CHECK(part.first_position + part.num_tokens <= info_.context_tokens);
+    CHECK(part.tokens_begin == tokens_end && part.blocks_begin == blocks_end);
+    tokens_end += part.num_tokens;
+    blocks_end += part.num_blocks;
+    const int32_t end = part.first_position + part.num_tokens;
+    CHECK(part.num_blocks == (end + kBlockTokens - 1) / kBlockTokens);
+    std::set<BlockId> own;
+    for (BlockId block : plan.BlocksOf(part)) {
+      CHECK(Number(block) >= 0 && Number(block) < info_.num_blocks);
+      CHECK(own.insert(block).second);
+      ++readers[block];
+    }
+  }
+  CHECK(tokens_end == static_cast<int32_t>(plan.tokens.size()));
+  CHECK(blocks_end == static_cast<int32_t>(plan.blocks.size()));
+  // A block that is written is nobody else's.
+  for (const PlanSequence& part : plan.sequences) {
+    const int32_t last = part.first_position + part.num_tokens - 1;
+    for (int32_t i = part.first_position / kBlockTokens; i <= last / kBlockTokens; ++i) {
+      CHECK(readers[plan.BlocksOf(part)[static_cast<size_t>(i)]] == 1);
+    }
+  }
+  for (TokenId token : plan.tokens) CHECK(token >= 0 && token < info_.vocab_size);
+}
+
+absl::Status FakeEngine::Execute(const StepPlan& plan, StepResult& result) {
+  if (hook_) hook_(plan);
+  CheckPlan(plan);
+  result.Clear();
+  for (const SequenceOpen& open : plan.opens) {
+    slots_[static_cast<size_t>(Number(open.slot))] = {.sampling = open.sampling,
+                                                      .prompt = open.prompt,
+                                                      .completion = open.completion,
+                                                      .open = true};
+  }
+  num_rows_ += static_cast<int64_t>(plan.tokens.size());
+  if (num_steps_++ == fail_step_) {
+    for (const PlanSequence& part : plan.sequences) {
+      for (int32_t i = 0; i < part.num_tokens; ++i) {
+        Place(plan.BlocksOf(part), part.first_position + i) = kUnwritten;
+      }
+    }
+    return absl::InternalError("the fake device has failed, as it was told to");
+  }
+  for (const PlanSequence& part : plan.sequences) ComputeSequence(plan, part, result);
+  return absl::OkStatus();
+}
+
+SampledToken FakeEngine::Score(uint64_t digest, SequenceSlot slot, TokenId token, int32_t num_top,
+                               StepResult& result) const {
+  SampledToken scored{.slot = slot,
+                      .token = token,
+                      .logprob = ToLogprob(Mix(digest, static_cast<uint64_t>(token))),
+                      .top_begin = static_cast<int32_t>(result.top.size()),
+                      .num_top = num_top};
+  for (int32_t i = 0; i < num_top; ++i) {
+    const uint64_t other = Mix(digest, 1'000'000 + static_cast<uint64_t>(i));
+    result.top.push_back(
+        {.token = static_cast<TokenId>(other % static_cast<uint64_t>(info_.vocab_size)),
+         .logprob = ToLogprob(other)});
+  }
+  return scored;
+}
+
+void FakeEngine::ComputeSequence(const StepPlan& plan, const PlanSequence& part,
+                                 StepResult& result) {
+  Slot& slot = slots_[static_cast<size_t>(Number(part.slot))];
+  CHECK(slot.open);
+  const std::span<const BlockId> blocks = plan.BlocksOf(part);
+  const std::span<const TokenId> tokens = plan.TokensOf(part);
+  // What attention sees before this chunk, as it lies in the blocks.
+  uint64_t visible = 0;
+  for (int32_t p = 0; p < part.first_position; ++p) visible = Mix(visible, Place(blocks, p));
+
+  for (int32_t i = 0; i < part.num_tokens; ++i) {
+    const int32_t position = part.first_position + i;
+    const auto token = static_cast<uint64_t>(tokens[static_cast<size_t>(i)]);
+    Place(blocks, position) = Mix(Mix(visible, token), static_cast<uint64_t>(position));
+    visible = Mix(visible, Place(blocks, position));
+    if (!part.prompt_top_logprobs) continue;
+    const bool last_row = i + 1 == part.num_tokens;
+    if (last_row && !part.next_token) continue;
+    const TokenId next = last_row ? *part.next_token : tokens[static_cast<size_t>(i) + 1];
+    result.prompt_logprobs.push_back(
+        Score(visible, part.slot, next, *part.prompt_top_logprobs, result));
+  }
+  if (!part.samples) return;
+
+  const auto drawn = slot.completion.size();
+  CHECK(slot.prompt.size() + drawn == static_cast<size_t>(part.first_position + part.num_tokens));
+  uint64_t digest = Mix(Mix(visible, slot.sampling.seed), drawn);
+  for (TokenId token : slot.completion) digest = Mix(digest, static_cast<uint64_t>(token));
+  const auto token = static_cast<TokenId>(digest % static_cast<uint64_t>(info_.vocab_size));
+  slot.completion.push_back(token);
+  result.samples.push_back(
+      Score(digest, part.slot, token, slot.sampling.top_logprobs.value_or(0), result));
+}
+
+}  // namespace holdfast

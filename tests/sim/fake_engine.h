@@ -1,0 +1,69 @@
+// An engine without a model, whose every answer betrays a wrong step. Its KV is a hash of the whole
+// context up to a place, chained over what it reads through the block table, as real KV depends on
+// all tokens before it; the next token is a hash of the KV of all visible places. So a wrong block
+// table, a stale or overwritten block, a missed recompute or a hit under a wrong prefix shows as a
+// wrong token. What a plan may not do stops the process.
+//
+// A token depends on nothing but the sequence's own tokens and sampling: the same request alone,
+// with a large pool and no cache, gives the truth to compare with.
+//
+// Thread: one, like any engine.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "engine/engine.h"
+#include "engine/step_plan.h"
+
+namespace holdfast {
+
+struct FakeEngineOptions {
+  int32_t vocab_size = 1000;
+  int32_t context_tokens = 256;
+  int32_t num_blocks = 64;
+  int32_t num_sequence_slots = 16;
+  int32_t step_tokens_max = 256;
+};
+
+class FakeEngine final : public Engine {
+ public:
+  explicit FakeEngine(const FakeEngineOptions& options);
+
+  const EngineInfo& info() const override { return info_; }
+  absl::Status Execute(const StepPlan& plan, StepResult& result) override;
+
+  // Called at the start of each step, on the engine's thread: for tests that hold a step back.
+  void OnExecute(std::function<void(const StepPlan&)> hook) { hook_ = std::move(hook); }
+  // Fails the step with this number (from 0), after it has spoilt the KV that it was to write.
+  void FailStep(int64_t step) { fail_step_ = step; }
+  int64_t num_steps() const { return num_steps_; }
+  int64_t num_rows() const { return num_rows_; }  // computed since the start
+
+ private:
+  struct Slot {
+    SamplingParams sampling;
+    std::vector<TokenId> prompt;
+    std::vector<TokenId> completion;
+    bool open = false;
+  };
+
+  void CheckPlan(const StepPlan& plan) const;
+  uint64_t& Place(std::span<const BlockId> blocks, int32_t position);
+  void ComputeSequence(const StepPlan& plan, const PlanSequence& part, StepResult& result);
+  SampledToken Score(uint64_t digest, SequenceSlot slot, TokenId token, int32_t num_top,
+                     StepResult& result) const;
+
+  EngineInfo info_;
+  std::vector<uint64_t> places_;  // the KV: [block][place]
+  std::vector<Slot> slots_;
+  std::function<void(const StepPlan&)> hook_;
+  int64_t fail_step_ = -1;
+  int64_t num_steps_ = 0;
+  int64_t num_rows_ = 0;
+};
+
+}  // namespace holdfast

@@ -1,0 +1,272 @@
+// The loop with its two threads. Also run under the thread sanitizer.
+#include "scheduler/scheduler_loop.h"
+
+#include <atomic>
+#include <map>
+#include <random>
+#include <thread>
+
+#include "absl/synchronization/mutex.h"
+#include "absl/synchronization/notification.h"
+#include "gtest/gtest.h"
+#include "tests/sim/scheduler_bench.h"
+
+namespace holdfast {
+namespace {
+
+// Records from the scheduler's thread, read by the test's.
+class SharedSink final : public TokenSink {
+ public:
+  void OnPrompt(PromptEvent event) override {
+    absl::MutexLock lock(&mutex_);
+    recorded_.OnPrompt(std::move(event));
+  }
+  void OnToken(TokenEvent event) override {
+    absl::MutexLock lock(&mutex_);
+    recorded_.OnToken(std::move(event));
+  }
+  void OnDone(RequestDone event) override {
+    absl::MutexLock lock(&mutex_);
+    recorded_.OnDone(std::move(event));
+    ++num_done_;
+  }
+  void WaitDone(int count) {
+    absl::MutexLock lock(&mutex_);
+    wanted_ = count;
+    mutex_.Await(absl::Condition(
+        +[](SharedSink* sink) { return sink->num_done_ >= sink->wanted_; }, this));
+  }
+  RecordedRequest Get(RequestId id) {
+    absl::MutexLock lock(&mutex_);
+    return recorded_[id];
+  }
+  int num_done() {
+    absl::MutexLock lock(&mutex_);
+    return num_done_;
+  }
+
+ private:
+  absl::Mutex mutex_;
+  RecordingSink recorded_;
+  int num_done_ = 0;
+  int wanted_ = 0;
+};
+
+// Holds each step back until the test lets it go.
+class Gate {
+ public:
+  void Pass() {
+    absl::MutexLock lock(&mutex_);
+    arrived_ = true;
+    mutex_.Await(absl::Condition(&open_));
+  }
+  void WaitArrived() {
+    absl::MutexLock lock(&mutex_);
+    mutex_.Await(absl::Condition(&arrived_));
+  }
+  void Open() {
+    absl::MutexLock lock(&mutex_);
+    open_ = true;
+  }
+
+ private:
+  absl::Mutex mutex_;
+  bool open_ = false, arrived_ = false;
+};
+
+std::unique_ptr<SchedulerLoop> MakeLoop(Engine& engine, const SchedulerOptions& options,
+                                        MetricsRegistry& registry, TokenSink& sink,
+                                        AfterEngineError after = AfterEngineError::kContinue) {
+  auto loop = SchedulerLoop::Create(engine, options, registry, sink, after);
+  CHECK(loop.ok());
+  return *std::move(loop);
+}
+
+TEST(SchedulerLoopTest, ManyThreadsSubmitAndCancelAndEachAcceptedRequestEndsOnce) {
+  constexpr int kThreads = 4, kEach = 60;
+  FakeEngine engine({.context_tokens = 128, .num_blocks = 12, .num_sequence_slots = 6});
+  MetricsRegistry registry;
+  SharedSink sink;
+  auto loop = MakeLoop(engine, {.running_max = 6, .waiting_max = 20, .chunk_tokens_max = 24},
+                       registry, sink);
+  std::atomic<int> accepted{0};
+  std::atomic<bool> kept[kThreads * kEach] = {};
+  const auto make = [](int index) {
+    return MakeRequest(static_cast<uint64_t>(index), MakePrompt(20 + index % 40, index % 3),
+                       1 + index % 20);
+  };
+  std::vector<std::thread> threads;
+  for (int thread = 0; thread < kThreads; ++thread) {
+    threads.emplace_back([&, thread] {
+      std::mt19937 rng(static_cast<uint32_t>(thread));
+      for (int i = 0; i < kEach; ++i) {
+        const int index = thread * kEach + i;
+        while (true) {
+          const Admit admit = loop->Submit(make(index));
+          if (admit == Admit::kAccepted) break;
+          ASSERT_EQ(admit, Admit::kShed);
+          std::this_thread::yield();
+        }
+        accepted.fetch_add(1);
+        kept[index] = rng() % 3 != 0;
+        if (!kept[index]) {
+          loop->Cancel(RequestId{static_cast<uint64_t>(index)});
+          if (rng() % 2 == 0) loop->Cancel(RequestId{static_cast<uint64_t>(index)});
+        }
+        (void)loop->snapshot();
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  sink.WaitDone(accepted);
+  loop->BeginDrain();
+  EXPECT_TRUE(loop->WaitDrained(absl::InfiniteDuration()));
+  loop->Stop();
+  EXPECT_EQ(sink.num_done(), kThreads * kEach);
+  const SchedulerSnapshot snapshot = loop->snapshot();
+  EXPECT_EQ(snapshot.requests, 0);
+  EXPECT_EQ(snapshot.blocks.held, 0);
+
+  for (int index = 0; index < kThreads * kEach; ++index) {
+    const RequestId id{static_cast<uint64_t>(index)};
+    const RecordedRequest recorded = sink.Get(id);
+    if (!kept[index]) continue;
+    ASSERT_TRUE(recorded.done->ok());
+    SchedulerBench alone({}, {.prefix_cache = false});
+    ASSERT_TRUE(alone.Submit(make(index)));
+    alone.RunToEnd();
+    ASSERT_EQ(recorded.choices, alone.sink[id].choices);
+  }
+}
+
+TEST(SchedulerLoopTest, PastItsBoundARequestIsShedAtOnceAndStaysWithTheCaller) {
+  FakeEngine engine({});
+  Gate gate;
+  engine.OnExecute([&](const StepPlan&) { gate.Pass(); });
+  MetricsRegistry registry;
+  SharedSink sink;
+  auto loop = MakeLoop(engine, {.running_max = 1, .waiting_max = 2}, registry, sink);
+  for (uint64_t id = 1; id <= 3; ++id) {
+    ASSERT_EQ(loop->Submit(MakeRequest(id, {1, 2}, 1)), Admit::kAccepted);
+  }
+  Request fourth = MakeRequest(4, {1, 2}, 1);
+  EXPECT_EQ(loop->Submit(std::move(fourth)), Admit::kShed);
+  EXPECT_EQ(fourth.prompt.size(), 2u);
+  gate.Open();
+  sink.WaitDone(3);
+  EXPECT_EQ(loop->Submit(std::move(fourth)), Admit::kAccepted);
+  sink.WaitDone(4);
+}
+
+TEST(SchedulerLoopTest, ACancelDuringAStepTakesEffectWithThatStep) {
+  FakeEngine engine({});
+  Gate gate;
+  engine.OnExecute([&](const StepPlan&) { gate.Pass(); });
+  MetricsRegistry registry;
+  SharedSink sink;
+  auto loop = MakeLoop(engine, {}, registry, sink);
+  ASSERT_EQ(loop->Submit(MakeRequest(1, MakePrompt(40), 100)), Admit::kAccepted);
+  gate.WaitArrived();
+  loop->Cancel(RequestId{1});
+  gate.Open();
+  sink.WaitDone(1);
+  EXPECT_EQ(sink.Get(RequestId{1}).done->code(), absl::StatusCode::kCancelled);
+  loop->Stop();
+  EXPECT_LE(engine.num_steps(), 2);  // the cancel may cross with the step's end
+}
+
+TEST(SchedulerLoopTest, ADrainFinishesWhatWasAcceptedAndTakesNothingNew) {
+  FakeEngine engine({});
+  Gate gate;
+  engine.OnExecute([&](const StepPlan&) { gate.Pass(); });
+  MetricsRegistry registry;
+  SharedSink sink;
+  auto loop = MakeLoop(engine, {}, registry, sink);
+  for (uint64_t id = 1; id <= 5; ++id) {
+    ASSERT_EQ(loop->Submit(MakeRequest(id, MakePrompt(20), 10)), Admit::kAccepted);
+  }
+  loop->BeginDrain();
+  EXPECT_EQ(loop->Submit(MakeRequest(6, {1}, 1)), Admit::kDraining);
+  EXPECT_TRUE(loop->snapshot().draining);
+  EXPECT_FALSE(loop->WaitDrained(absl::ZeroDuration()));
+  gate.Open();
+  EXPECT_TRUE(loop->WaitDrained(absl::InfiniteDuration()));
+  for (uint64_t id = 1; id <= 5; ++id) {
+    EXPECT_EQ(sink.Get(RequestId{id}).choices.at(0).tokens.size(), 10u);
+  }
+}
+
+TEST(SchedulerLoopTest, AnIdleLoopDrainsAtOnceAndStopsTwice) {
+  FakeEngine engine({});
+  MetricsRegistry registry;
+  SharedSink sink;
+  auto loop = MakeLoop(engine, {}, registry, sink);
+  loop->BeginDrain();
+  EXPECT_TRUE(loop->WaitDrained(absl::InfiniteDuration()));
+  loop->Stop();
+  loop->Stop();
+  loop->Cancel(RequestId{1});
+  EXPECT_EQ(loop->Submit(MakeRequest(6, {1}, 1)), Admit::kDraining);
+}
+
+TEST(SchedulerLoopTest, StoppingEndsEveryAcceptedRequest) {
+  FakeEngine engine({});
+  Gate gate;
+  engine.OnExecute([&](const StepPlan&) { gate.Pass(); });
+  MetricsRegistry registry;
+  SharedSink sink;
+  auto loop = MakeLoop(engine, {.running_max = 2}, registry, sink);
+  for (uint64_t id = 1; id <= 5; ++id) {
+    ASSERT_EQ(loop->Submit(MakeRequest(id, MakePrompt(20), 200)), Admit::kAccepted);
+  }
+  gate.WaitArrived();
+  std::thread stopper([&] { loop->Stop(); });
+  gate.Open();
+  stopper.join();
+  EXPECT_EQ(sink.num_done(), 5);
+  for (uint64_t id = 1; id <= 5; ++id) {
+    const absl::StatusCode code = sink.Get(RequestId{id}).done->code();
+    // On a slow machine the stop may come after the last token.
+    EXPECT_TRUE(code == absl::StatusCode::kUnavailable || code == absl::StatusCode::kOk) << code;
+  }
+  EXPECT_EQ(loop->snapshot().requests, 0);
+}
+
+TEST(SchedulerLoopTest, AfterAnEngineErrorTheLoopGoesOnIfToldSo) {
+  FakeEngine engine({});
+  engine.FailStep(1);
+  MetricsRegistry registry;
+  SharedSink sink;
+  auto loop = MakeLoop(engine, {}, registry, sink, AfterEngineError::kContinue);
+  ASSERT_EQ(loop->Submit(MakeRequest(1, MakePrompt(20), 10)), Admit::kAccepted);
+  sink.WaitDone(1);
+  EXPECT_EQ(sink.Get(RequestId{1}).done->code(), absl::StatusCode::kUnavailable);
+  ASSERT_EQ(loop->Submit(MakeRequest(2, MakePrompt(20), 10)), Admit::kAccepted);
+  sink.WaitDone(2);
+  EXPECT_TRUE(sink.Get(RequestId{2}).done->ok());
+  EXPECT_TRUE(loop->snapshot().engine_failed);
+}
+
+TEST(SchedulerLoopTest, AfterAnEngineErrorTheLoopRefusesIfToldSo) {
+  FakeEngine engine({});
+  engine.FailStep(0);
+  MetricsRegistry registry;
+  SharedSink sink;
+  auto loop = MakeLoop(engine, {}, registry, sink, AfterEngineError::kRefuse);
+  ASSERT_EQ(loop->Submit(MakeRequest(1, MakePrompt(20), 10)), Admit::kAccepted);
+  sink.WaitDone(1);
+  EXPECT_EQ(sink.Get(RequestId{1}).done->code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(loop->Submit(MakeRequest(2, MakePrompt(20), 10)), Admit::kDraining);
+  EXPECT_TRUE(loop->WaitDrained(absl::InfiniteDuration()));
+}
+
+TEST(SchedulerLoopTest, SizesThatMakeNoSenseAreRefusedAtStart) {
+  FakeEngine engine({.context_tokens = 1000, .num_blocks = 4});
+  MetricsRegistry registry;
+  SharedSink sink;
+  const auto loop = SchedulerLoop::Create(engine, {}, registry, sink);
+  EXPECT_EQ(loop.status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+}  // namespace
+}  // namespace holdfast
