@@ -1,0 +1,281 @@
+#include "engine/cpu_engine.h"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <atomic>
+#include <limits>
+#include <span>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "config/base/check.h"
+#include "config/base/status_macros.h"
+#include "engine/model_digest.h"
+
+namespace holdfast {
+namespace {
+
+constexpr int32_t kLogitRowsMax = 64;  // 12 MB of logits for 49k tokens, 39 MB for 152k
+constexpr int32_t kThreadsMax = 1024;
+constexpr int32_t kSequenceSlotsMax = 4096;
+constexpr int32_t kStepTokensMax = 1 << 20;
+constexpr double kMega = 1e6;
+
+int32_t UsableProcessors() {
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
+  return std::max(CPU_COUNT(&set), 1);
+}
+
+int32_t BlocksOf(int32_t tokens) { return (tokens + kBlockTokens - 1) / kBlockTokens; }
+
+absl::Status CheckOptions(const ModelConfig& model, const CpuEngineOptions& options) {
+  const auto in_range = [](const char* name, int64_t value, int64_t low,
+                           int64_t high) -> absl::Status {
+    if (value >= low && value <= high) return absl::OkStatus();
+    return absl::InvalidArgumentError(
+        absl::StrCat(name, " is ", value, "; it must be from ", low, " to ", high));
+  };
+  RETURN_IF_ERROR(in_range("engine.threads", options.threads, 0, kThreadsMax));
+  RETURN_IF_ERROR(in_range("num_sequence_slots", options.num_sequence_slots, 1, kSequenceSlotsMax));
+  RETURN_IF_ERROR(in_range("step_tokens_max", options.step_tokens_max, 1, kStepTokensMax));
+  if (options.context_tokens.has_value()) {
+    RETURN_IF_ERROR(
+        in_range("engine.context_tokens", *options.context_tokens, 1, model.context_tokens));
+  }
+  const Isa isa = options.isa.value_or(BestIsa());
+  if (!IsaSupported(isa)) {
+    return absl::InvalidArgumentError(absl::StrCat("this processor has no ", IsaName(isa),
+                                                   "; the fastest here is ", IsaName(BestIsa())));
+  }
+  return absl::OkStatus();
+}
+
+const char* KvDtypeName(KvDtype dtype) { return dtype == KvDtype::kF32 ? "f32" : "f16"; }
+const char* WeightsModeName(WeightsMode mode) {
+  return mode == WeightsMode::kF32 ? "f32" : "native";
+}
+
+// The model's digest, and all that decides the bits of its KV: how weights are multiplied and what
+// KV is stored as. The instruction set is not in it, because it changes no bit (kernel_table.h);
+// oneDNN's is.
+std::array<uint8_t, 32> ArithmeticDigest(const LoadedModel& model, const CpuEngineOptions& options,
+                                         bool uses_dense) {
+  const std::string arithmetic = absl::StrCat(
+      "cpu weights=", WeightsModeName(options.weights_mode), " kv=", KvDtypeName(options.kv_dtype),
+      " dense=", uses_dense ? DenseMatmul::InstructionsName() : std::string("none"));
+  ModelDigest digest;
+  digest.AddBytes("model", std::as_bytes(std::span(model.digest)));
+  digest.AddBytes("arithmetic", std::as_bytes(std::span(arithmetic)));
+  return digest.Finish();
+}
+
+}  // namespace
+
+// ---- Create -------------------------------------------------------------------------------------
+
+absl::StatusOr<std::unique_ptr<CpuEngine>> CpuEngine::Create(const LoadedModel& model,
+                                                             const CpuEngineOptions& options) {
+  RETURN_IF_ERROR(CheckOptions(model.config, options));
+  const int32_t threads = options.threads > 0 ? options.threads : UsableProcessors();
+  std::unique_ptr<CpuEngine> engine(
+      new CpuEngine(options, KernelsOf(options.isa.value_or(BestIsa())), threads));
+  RETURN_IF_ERROR(engine->TakeMemory(model));
+  return engine;
+}
+
+CpuEngine::CpuEngine(const CpuEngineOptions& options, const KernelTable& kernels,
+                     int32_t num_threads)
+    : options_(options), kernels_(kernels), pool_(num_threads) {}
+
+absl::Status CpuEngine::TakeMemory(const LoadedModel& model) {
+  const ModelConfig& config = model.config;
+  info_.vocab_size = config.vocab_size;
+  info_.context_tokens = options_.context_tokens.value_or(config.context_tokens);
+  info_.num_sequence_slots = options_.num_sequence_slots;
+  info_.step_tokens_max = options_.step_tokens_max;
+
+  info_.kv_layout = Transformer::KvLayoutOf(config, options_.kv_dtype);
+  const int32_t sequence_blocks = BlocksOf(info_.context_tokens);
+  const auto block_bytes = static_cast<int64_t>(info_.kv_layout.block_bytes());
+  const int64_t kv_bytes = options_.kv_device_bytes;
+  const int64_t num_blocks =
+      std::min<int64_t>(kv_bytes / block_bytes, std::numeric_limits<int32_t>::max());
+  if (num_blocks < sequence_blocks) {
+    return absl::ResourceExhaustedError(absl::StrFormat(
+        "one sequence of %d tokens needs %d bytes of KV (%d blocks of %d bytes), but "
+        "kv_device_bytes is %d; raise it to at least that, or lower engine.context_tokens to %d",
+        info_.context_tokens, sequence_blocks * block_bytes, sequence_blocks, block_bytes, kv_bytes,
+        std::max<int64_t>(num_blocks, 0) * kBlockTokens));
+  }
+  info_.num_blocks = static_cast<int32_t>(num_blocks);
+
+  const int64_t step_blocks = static_cast<int64_t>(sequence_blocks) * options_.num_sequence_slots;
+  ASSIGN_OR_RETURN(transformer_,
+                   Transformer::Create(model,
+                                       {.weights_mode = options_.weights_mode,
+                                        .kv_dtype = options_.kv_dtype,
+                                        .step_tokens_max = options_.step_tokens_max,
+                                        .step_blocks_max = static_cast<int32_t>(std::min<int64_t>(
+                                            step_blocks, std::numeric_limits<int32_t>::max())),
+                                        .logit_rows_max = kLogitRowsMax},
+                                       kernels_, pool_));
+  info_.model_digest = ArithmeticDigest(model, options_, transformer_->uses_dense());
+
+  std::optional<PageBuffer> arena =
+      PageBuffer::Map(static_cast<size_t>(num_blocks) * info_.kv_layout.block_bytes());
+  std::optional<PageBuffer> logits =
+      PageBuffer::Map(sizeof(float) * kLogitRowsMax * static_cast<size_t>(info_.vocab_size));
+  if (!arena.has_value() || !logits.has_value()) {
+    return absl::ResourceExhaustedError(absl::StrCat("the system has no room for ",
+                                                     num_blocks * block_bytes,
+                                                     " bytes of KV; lower kv_device_bytes"));
+  }
+  kv_arena_ = *std::move(arena);
+  logits_ = *std::move(logits);
+  slots_.resize(static_cast<size_t>(options_.num_sequence_slots));
+  scratch_.reserve(static_cast<size_t>(pool_.num_workers()));
+  for (int32_t worker = 0; worker < pool_.num_workers(); ++worker) {
+    scratch_.emplace_back(info_.vocab_size);
+  }
+  logit_rows_.reserve(static_cast<size_t>(options_.step_tokens_max));
+  row_numbers_.reserve(kLogitRowsMax);
+  return absl::OkStatus();
+}
+
+std::string CpuEngine::Describe() const {
+  const double kv_token_bytes = static_cast<double>(info_.kv_layout.block_bytes()) / kBlockTokens;
+  return absl::StrFormat(
+      "cpu engine: isa=%s threads=%d weights=%s (%.1f MB%s) kv=%s (%d blocks of %d tokens, %.1f "
+      "MB, %.1f kB a token) context_tokens=%d step_tokens_max=%d sequence_slots=%d",
+      kernels_.name, pool_.num_workers(), WeightsModeName(options_.weights_mode),
+      static_cast<double>(transformer_->weight_bytes()) / kMega,
+      transformer_->uses_dense() ? absl::StrCat(", oneDNN ", DenseMatmul::InstructionsName()) : "",
+      KvDtypeName(options_.kv_dtype), info_.num_blocks, kBlockTokens,
+      static_cast<double>(kv_arena_.bytes()) / kMega, kv_token_bytes / 1e3, info_.context_tokens,
+      info_.step_tokens_max, info_.num_sequence_slots);
+}
+
+// ---- Execute ------------------------------------------------------------------------------------
+
+absl::Status CpuEngine::Execute(const StepPlan& plan, StepResult& result) {
+  result.Clear();
+  CheckPlan(plan);
+  for (const SequenceOpen& open : plan.opens) slots_[Number(open.slot)].Open(open);
+  if (plan.sequences.empty()) return absl::OkStatus();
+
+  transformer_->Forward(plan, kv_arena_.data());
+  ListLogitRows(plan, result);
+
+  auto* const logits = reinterpret_cast<float*>(logits_.data());
+  const auto vocab = static_cast<size_t>(info_.vocab_size);
+  std::atomic<bool> finite = true;
+  for (size_t begin = 0; begin < logit_rows_.size(); begin += kLogitRowsMax) {
+    const std::span<const LogitRow> batch =
+        std::span(logit_rows_)
+            .subspan(begin, std::min<size_t>(kLogitRowsMax, logit_rows_.size() - begin));
+    row_numbers_.clear();
+    for (const LogitRow& logit_row : batch) row_numbers_.push_back(logit_row.row);
+    transformer_->Logits(row_numbers_, logits);
+    pool_.ParallelFor(static_cast<int32_t>(batch.size()), [&](int32_t index, int32_t worker) {
+      const std::span<float> row(logits + static_cast<size_t>(index) * vocab, vocab);
+      if (!FinishRow(batch[index], row, worker, result)) finite = false;
+    });
+  }
+  if (!finite) {
+    return absl::InternalError(
+        "a row of logits has no finite value: the weights or the KV memory are broken");
+  }
+  return absl::OkStatus();
+}
+
+void CpuEngine::CheckPlan(const StepPlan& plan) const {
+  const auto slot_in_range = [&](SequenceSlot slot) {
+    return Number(slot) >= 0 && Number(slot) < info_.num_sequence_slots;
+  };
+  for (const SequenceOpen& open : plan.opens) CHECK(slot_in_range(open.slot));
+  CHECK(plan.tokens.size() <= static_cast<size_t>(info_.step_tokens_max));
+  CHECK(plan.sequences.size() <= static_cast<size_t>(info_.num_sequence_slots));
+  int64_t num_rows = 0;
+  for (const PlanSequence& s : plan.sequences) {
+    CHECK(slot_in_range(s.slot));
+    CHECK(s.num_tokens > 0 && s.tokens_begin >= 0 && s.first_position >= 0);
+    CHECK(static_cast<size_t>(s.tokens_begin) + static_cast<size_t>(s.num_tokens) <=
+          plan.tokens.size());
+    CHECK(static_cast<int64_t>(s.first_position) + s.num_tokens <= info_.context_tokens);
+    CHECK(s.blocks_begin >= 0 && s.num_blocks >= BlocksOf(s.first_position + s.num_tokens) &&
+          s.num_blocks <= BlocksOf(info_.context_tokens));
+    CHECK(static_cast<size_t>(s.blocks_begin) + static_cast<size_t>(s.num_blocks) <=
+          plan.blocks.size());
+    for (TokenId token : plan.TokensOf(s)) CHECK(token >= 0 && token < info_.vocab_size);
+    for (BlockId block : plan.BlocksOf(s)) {
+      CHECK(Number(block) >= 0 && Number(block) < info_.num_blocks);
+    }
+    if (s.next_token.has_value()) CHECK(*s.next_token >= 0 && *s.next_token < info_.vocab_size);
+    num_rows += s.num_tokens;
+  }
+  CHECK(num_rows <= info_.step_tokens_max);
+}
+
+void CpuEngine::AddResultEntry(std::vector<SampledToken>& entries, SequenceSlot slot, TokenId token,
+                               std::optional<int32_t> top_logprobs, StepResult& result) const {
+  const int32_t num_top = std::clamp(top_logprobs.value_or(0), 0, kTopLogprobsMax);
+  entries.push_back({.slot = slot,
+                     .token = token,
+                     .top_begin = static_cast<int32_t>(result.top.size()),
+                     .num_top = std::min(num_top, info_.vocab_size)});
+  result.top.resize(result.top.size() + static_cast<size_t>(entries.back().num_top));
+}
+
+void CpuEngine::ListLogitRows(const StepPlan& plan, StepResult& result) {
+  logit_rows_.clear();
+  int32_t row = 0;  // of the step
+  for (const PlanSequence& s : plan.sequences) {
+    const std::span<const TokenId> tokens = plan.TokensOf(s);
+    for (size_t i = 0; i < tokens.size(); ++i, ++row) {
+      const bool last = i + 1 == tokens.size();
+      LogitRow logit_row{.row = row, .slot = s.slot};
+      if (s.prompt_top_logprobs.has_value() && (!last || s.next_token.has_value())) {
+        logit_row.prompt_logprob = static_cast<int32_t>(result.prompt_logprobs.size());
+        AddResultEntry(result.prompt_logprobs, s.slot, last ? *s.next_token : tokens[i + 1],
+                       s.prompt_top_logprobs, result);
+      }
+      if (s.samples && last) {
+        logit_row.sample = static_cast<int32_t>(result.samples.size());
+        AddResultEntry(result.samples, s.slot, 0, slots_[Number(s.slot)].params().top_logprobs,
+                       result);
+      }
+      if (logit_row.sample || logit_row.prompt_logprob) logit_rows_.push_back(logit_row);
+    }
+  }
+}
+
+bool CpuEngine::FinishRow(const LogitRow& logit_row, std::span<float> logits, int32_t worker,
+                          StepResult& result) {
+  if (!MakeLogitsFinite(logits)) return false;
+  if (logit_row.prompt_logprob.has_value()) {
+    FillLogprobs(logits, result.prompt_logprobs[*logit_row.prompt_logprob], result);
+  }
+  if (logit_row.sample.has_value()) {
+    SamplerState& state = slots_[Number(logit_row.slot)];
+    SampledToken& entry = result.samples[*logit_row.sample];
+    entry.token = Sampler::Draw(logits, state, scratch_[worker]);
+    state.Append(entry.token);
+    if (state.params().top_logprobs.has_value()) FillLogprobs(logits, entry, result);
+  }
+  return true;
+}
+
+void CpuEngine::FillLogprobs(std::span<const float> logits, SampledToken& entry,
+                             StepResult& result) const {
+  const float log_sum_exp =
+      kernels_.log_sum_exp(logits.data(), static_cast<int32_t>(logits.size()));
+  entry.logprob = logits[entry.token] - log_sum_exp;
+  Sampler::BestLogprobs(
+      logits, log_sum_exp,
+      std::span(result.top)
+          .subspan(static_cast<size_t>(entry.top_begin), static_cast<size_t>(entry.num_top)));
+}
+
+}  // namespace holdfast

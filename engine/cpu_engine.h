@@ -1,0 +1,94 @@
+// The engine that computes on this machine's processors: weights prepared for the chosen
+// instruction set, one KV arena, a pool of workers, and a sampler for each sequence slot.
+//
+//   Execute: opens ─► checks ─► forward pass ─► logits of up to 64 rows at a time ─► draws,
+//   logprobs
+//
+// Thread: Create by one, then Execute by one (the engine's); the workers are its own.
+// Memory: all of it is taken at Create, so that a step that fits the plan's bounds cannot fail for
+// want of it; a warm step allocates nothing but what dense_matmul_onednn.h and sampler.h say.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "engine/engine.h"
+#include "engine/page_buffer.h"
+#include "engine/sampler.h"
+#include "engine/transformer.h"
+#include "engine/weights.h"
+#include "engine/worker_pool.h"
+
+namespace holdfast {
+
+struct CpuEngineOptions {
+  int32_t threads = 0;     // 0: all processors this process may use
+  std::optional<Isa> isa;  // nullopt: the fastest here
+  WeightsMode weights_mode = WeightsMode::kNative;
+  KvDtype kv_dtype = KvDtype::kF16;
+  int64_t kv_device_bytes = 0;            // at least one sequence of context_tokens
+  std::optional<int32_t> context_tokens;  // nullopt: the model's, which is also the most
+  int32_t num_sequence_slots = 64;
+  int32_t step_tokens_max = 512;
+};
+
+class CpuEngine final : public Engine {
+ public:
+  // kInvalidArgument: a setting is out of range or this machine lacks the instruction set.
+  // kResourceExhausted: one sequence of context_tokens does not fit into the KV memory, or there is
+  // no memory; the message has the sizes.
+  static absl::StatusOr<std::unique_ptr<CpuEngine>> Create(const LoadedModel& model,
+                                                           const CpuEngineOptions& options);
+
+  const EngineInfo& info() const override { return info_; }
+  // kInternal: a sequence's logits are not finite: weights or KV are broken.
+  absl::Status Execute(const StepPlan& plan, StepResult& result) override;
+
+  // One line for the start log: instruction set, threads, weights, KV, bounds.
+  std::string Describe() const;
+
+  // The parts, for tests and benchmarks.
+  Transformer& transformer() { return *transformer_; }
+  std::byte* kv_arena() { return kv_arena_.data(); }
+
+ private:
+  // A row whose logits are wanted: to draw from, to give a prompt token's logprob, or both.
+  struct LogitRow {
+    int32_t row;
+    SequenceSlot slot;
+    std::optional<int32_t> sample;          // into StepResult::samples
+    std::optional<int32_t> prompt_logprob;  // into StepResult::prompt_logprobs
+  };
+
+  CpuEngine(const CpuEngineOptions& options, const KernelTable& kernels, int32_t num_threads);
+  absl::Status TakeMemory(const LoadedModel& model);
+
+  void CheckPlan(const StepPlan& plan) const;
+  // Lists logit_rows_ and makes the result's entries, which the rows then fill.
+  void ListLogitRows(const StepPlan& plan, StepResult& result);
+  void AddResultEntry(std::vector<SampledToken>& entries, SequenceSlot slot, TokenId token,
+                      std::optional<int32_t> top_logprobs, StepResult& result) const;
+  // False: the row's logits are not finite.
+  bool FinishRow(const LogitRow& logit_row, std::span<float> logits, int32_t worker,
+                 StepResult& result);
+  void FillLogprobs(std::span<const float> logits, SampledToken& entry, StepResult& result) const;
+
+  const CpuEngineOptions options_;
+  const KernelTable& kernels_;
+  WorkerPool pool_;
+  std::unique_ptr<Transformer> transformer_;
+  EngineInfo info_;
+  PageBuffer kv_arena_;
+  PageBuffer logits_;  // [logit_rows_max][vocab_size]
+  std::vector<SamplerState> slots_;
+  std::vector<SamplerScratch> scratch_;  // one a worker
+
+  std::vector<LogitRow> logit_rows_;  // of the step at work
+  std::vector<int32_t> row_numbers_;
+};
+
+}  // namespace holdfast

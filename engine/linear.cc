@@ -1,0 +1,196 @@
+#include "engine/linear.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "config/base/check.h"
+#include "config/base/status_macros.h"
+
+namespace holdfast {
+namespace {
+
+constexpr int32_t kRowsPerTask = 128;      // of a long prefill, when there are workers to feed
+constexpr int32_t kPanelsPerTaskMax = 16;  // 256 outputs: their weights stay in a 1 MB L2 cache
+constexpr int32_t kTasksPerWorker = 4;     // so that the last one to finish is not waited for long
+
+absl::Status NoMemory(int32_t n, int32_t k) {
+  return absl::ResourceExhaustedError(
+      absl::StrCat("no memory for a matrix of ", n, " x ", k, " weights"));
+}
+
+const std::byte* RowOf(const WeightTensor& tensor, int32_t row) {
+  return tensor.data + static_cast<size_t>(row) * RowBytes(tensor.type, tensor.cols);
+}
+
+bool CanPackTogether(const WeightTensor& a, const WeightTensor& b) {
+  return IsQuantized(b.type) && a.type == b.type && a.rows % kPanelRows == 0;
+}
+
+}  // namespace
+
+std::vector<float> FloatsOf(const WeightTensor& tensor) {
+  const int64_t count = static_cast<int64_t>(tensor.rows) * tensor.cols;
+  std::vector<float> floats(static_cast<size_t>(count));
+  if (count > 0) DequantizeRow(tensor.type, tensor.data, count, floats.data());
+  return floats;
+}
+
+absl::StatusOr<Linear> Linear::Create(std::span<const Source> sources, WeightsMode mode,
+                                      const KernelTable& kernels, WorkerPool& pool) {
+  CHECK(!sources.empty());
+  Linear linear;
+  linear.kernels_ = &kernels;
+  linear.k_ = sources[0].weight.cols;
+  bool has_bias = false;
+  for (const Source& source : sources) has_bias |= static_cast<bool>(source.bias);
+  for (size_t i = 0; i < sources.size();) {
+    const WeightTensor& weight = sources[i].weight;
+    CHECK(weight && weight.cols == linear.k_);
+    size_t next = i + 1;
+    if (mode == WeightsMode::kF32) {
+      RETURN_IF_ERROR(linear.AddF32(sources[i], pool));
+    } else if (IsQuantized(weight.type)) {
+      while (next < sources.size() &&
+             CanPackTogether(sources[next - 1].weight, sources[next].weight)) {
+        ++next;
+      }
+      RETURN_IF_ERROR(linear.AddPacked(sources.subspan(i, next - i), pool));
+    } else if (DenseMatmul::Available()) {
+      RETURN_IF_ERROR(linear.AddDense(sources[i], pool));
+    } else {
+      RETURN_IF_ERROR(linear.AddF32(sources[i], pool));
+    }
+    i = next;
+  }
+  if (has_bias) {
+    for (const Source& source : sources) {
+      std::vector<float> bias = FloatsOf(source.bias);
+      bias.resize(static_cast<size_t>(source.weight.rows));  // absent: zeros
+      linear.bias_.insert(linear.bias_.end(), bias.begin(), bias.end());
+    }
+  }
+  linear.CutTasks(pool.num_workers());
+  return linear;
+}
+
+absl::Status Linear::AddPacked(std::span<const Source> sources, WorkerPool& pool) {
+  const TensorType type = sources[0].weight.type;
+  Section section{.n_begin = n_};
+  for (const Source& source : sources) section.n += source.weight.rows;
+  const size_t bytes = PackedMatrixBytes(type, section.n, k_);
+  std::optional<PageBuffer> buffer = PageBuffer::Map(bytes);
+  if (!buffer.has_value()) return NoMemory(section.n, k_);
+  section.buffer = *std::move(buffer);
+  section.packed = {.type = type, .n = section.n, .k = k_, .data = section.buffer.data()};
+  std::byte* const packed = section.buffer.data();
+  int32_t offset = 0;  // of the tensor's rows in the section
+  for (const Source& source : sources) {
+    constexpr int32_t kRows = 4 * kPanelRows;
+    const WeightTensor& weight = source.weight;
+    pool.ParallelFor((weight.rows + kRows - 1) / kRows, [&](int32_t index, int32_t) {
+      const int32_t begin = index * kRows;
+      const int32_t end = std::min(begin + kRows, weight.rows);
+      PackRows(type, RowOf(weight, begin), section.n, k_, offset + begin, offset + end, packed);
+    });
+    offset += weight.rows;
+  }
+  n_ += section.n;
+  wants_quantized_ = true;
+  weight_bytes_ += bytes;
+  sections_.push_back(std::move(section));
+  return absl::OkStatus();
+}
+
+absl::Status Linear::AddF32(const Source& source, WorkerPool& pool) {
+  const WeightTensor& weight = source.weight;
+  Section section{.n_begin = n_, .n = weight.rows};
+  const size_t bytes = sizeof(float) * static_cast<size_t>(weight.rows) * static_cast<size_t>(k_);
+  std::optional<PageBuffer> buffer = PageBuffer::Map(bytes);
+  if (!buffer.has_value()) return NoMemory(section.n, k_);
+  section.buffer = *std::move(buffer);
+  auto* floats = reinterpret_cast<float*>(section.buffer.data());
+  pool.ParallelFor(weight.rows, [&](int32_t row, int32_t) {
+    DequantizeRow(weight.type, RowOf(weight, row), k_, floats + static_cast<int64_t>(row) * k_);
+  });
+  n_ += section.n;
+  weight_bytes_ += bytes;
+  sections_.push_back(std::move(section));
+  return absl::OkStatus();
+}
+
+absl::Status Linear::AddDense(const Source& source, WorkerPool& pool) {
+  const WeightTensor& weight = source.weight;
+  Section section{.n_begin = n_, .n = weight.rows, .panel_outputs = DenseMatmul::kPanelOutputs};
+  const bool bf16 = weight.type == TensorType::kBf16 && DenseMatmul::HasNativeBf16();
+  if (bf16) {
+    ASSIGN_OR_RETURN(section.dense,
+                     DenseMatmul::Create(DenseType::kBf16, weight.data, weight.rows, k_, pool));
+  } else {
+    const std::vector<float> floats = FloatsOf(weight);
+    ASSIGN_OR_RETURN(section.dense,
+                     DenseMatmul::Create(DenseType::kF32, floats.data(), weight.rows, k_, pool));
+  }
+  n_ += section.n;
+  uses_dense_ = true;
+  weight_bytes_ += (bf16 ? 2 : 4) * static_cast<size_t>(weight.rows) * static_cast<size_t>(k_);
+  sections_.push_back(std::move(section));
+  return absl::OkStatus();
+}
+
+void Linear::CutTasks(int32_t num_workers) {
+  int32_t num_panels = 0;
+  for (const Section& section : sections_) {
+    num_panels += (section.n + section.panel_outputs - 1) / section.panel_outputs;
+  }
+  const int32_t step =
+      std::clamp(num_panels / (num_workers * kTasksPerWorker), 1, kPanelsPerTaskMax);
+  for (size_t s = 0; s < sections_.size(); ++s) {
+    const Section& section = sections_[s];
+    const int32_t panels = (section.n + section.panel_outputs - 1) / section.panel_outputs;
+    for (int32_t begin = 0; begin < panels; begin += step) {
+      tasks_.push_back({static_cast<int32_t>(s), begin, std::min(begin + step, panels)});
+    }
+  }
+}
+
+void Linear::Run(const LinearInput& input, int32_t rows, float* y, int64_t y_stride,
+                 WorkerPool& pool) const {
+  const auto num_tasks = static_cast<int32_t>(tasks_.size());
+  const bool cut_rows = num_tasks < kTasksPerWorker * pool.num_workers();
+  const int32_t rows_per_task = cut_rows ? kRowsPerTask : rows;
+  const int32_t row_parts = (rows + rows_per_task - 1) / std::max(rows_per_task, 1);
+  pool.ParallelFor(num_tasks * row_parts, [&](int32_t index, int32_t worker) {
+    const int32_t row_begin = index / num_tasks * rows_per_task;
+    RunTask(tasks_[index % num_tasks], input, row_begin, std::min(rows_per_task, rows - row_begin),
+            y, y_stride, worker);
+  });
+}
+
+void Linear::RunTask(const Task& task, const LinearInput& input, int32_t row_begin, int32_t rows,
+                     float* y, int64_t y_stride, int32_t worker) const {
+  const Section& section = sections_[task.section];
+  const int64_t row = row_begin;
+  const float* x = input.x + row * k_;
+  float* out = y + row * y_stride + section.n_begin;
+  const int32_t begin = task.panel_begin * section.panel_outputs;
+  const int32_t end = std::min(task.panel_end * section.panel_outputs, section.n);
+  if (section.packed.data != nullptr) {
+    const QuantizedRows quantized = {.q = input.quantized.q + row * k_,
+                                     .scale = input.quantized.scale + row * (k_ / 32),
+                                     .sum = input.quantized.sum + row * (k_ / 16)};
+    kernels_->quantized_matmul(section.packed, quantized, rows, task.panel_begin, task.panel_end,
+                               out, y_stride);
+  } else if (section.dense != nullptr) {
+    section.dense->Run(task.panel_begin, task.panel_end, x, rows, out, y_stride, worker);
+  } else {
+    kernels_->f32_matmul(reinterpret_cast<const float*>(section.buffer.data()), k_, x, rows, k_,
+                         begin, end, out, y_stride);
+  }
+  if (bias_.empty()) return;
+  const float* bias = bias_.data() + section.n_begin;
+  for (int32_t r = 0; r < rows; ++r) {
+    for (int32_t column = begin; column < end; ++column) out[r * y_stride + column] += bias[column];
+  }
+}
+
+}  // namespace holdfast

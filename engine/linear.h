@@ -1,0 +1,96 @@
+// One linear layer, y = x W^T + b, prepared for this device: its weights may come from several
+// tensors whose outputs stand side by side (q, k, v; gate and up), each in the type it has in the
+// file.
+//
+//   quantised types ─► PackedMatrix ─► KernelTable::quantized_matmul   x quantised by the caller
+//   f32, f16, bf16  ─► DenseMatmul (oneDNN), or without it the f32 kernel
+//   any, in mode kF32 ─► dequantised ─► KernelTable::f32_matmul        the reference arithmetic
+//
+// The work is cut into tasks of whole panels and runs of rows; each output is one fixed sequence of
+// operations, so how it is cut changes no bit (promise 1).
+//
+// Thread: Run from the pool's caller.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "engine/dense_matmul_onednn.h"
+#include "engine/page_buffer.h"
+#include "engine/weights.h"
+#include "engine/worker_pool.h"
+#include "kernels/kernel_table.h"
+
+namespace holdfast {
+
+enum class WeightsMode : uint8_t {
+  kNative,  // as stored: quantised products on quantised activations
+  kF32      // everything dequantised to f32: the oracle's arithmetic, slow and large
+};
+
+// Activations in the forms that a linear layer may ask for.
+struct LinearInput {
+  const float* x = nullptr;  // [rows][k]
+  QuantizedRows quantized;   // of the same rows; filled if the layer wants_quantized()
+};
+
+class Linear final {
+ public:
+  struct Source {
+    WeightTensor weight;
+    WeightTensor bias;  // may be absent; cols = weight.rows
+  };
+
+  // Sources have equal cols and are copied. kResourceExhausted: no memory for them.
+  static absl::StatusOr<Linear> Create(std::span<const Source> sources, WeightsMode mode,
+                                       const KernelTable& kernels, WorkerPool& pool);
+
+  int32_t n() const { return n_; }
+  int32_t k() const { return k_; }
+  size_t weight_bytes() const { return weight_bytes_; }
+  bool wants_quantized() const { return wants_quantized_; }
+  bool uses_dense() const { return uses_dense_; }  // oneDNN takes part
+
+  // y: row r at y + r * y_stride, n() columns.
+  void Run(const LinearInput& input, int32_t rows, float* y, int64_t y_stride,
+           WorkerPool& pool) const;
+
+ private:
+  // Neighbouring sources of one kind, outputs [n_begin, n_begin + n).
+  struct Section {
+    int32_t n_begin = 0;
+    int32_t n = 0;
+    int32_t panel_outputs = kPanelRows;
+    PageBuffer buffer;                   // packed or f32 weights
+    PackedMatrix packed;                 // data set: quantised
+    std::unique_ptr<DenseMatmul> dense;  // set: oneDNN
+  };
+  struct Task {
+    int32_t section;
+    int32_t panel_begin, panel_end;
+  };
+
+  absl::Status AddPacked(std::span<const Source> sources, WorkerPool& pool);
+  absl::Status AddF32(const Source& source, WorkerPool& pool);
+  absl::Status AddDense(const Source& source, WorkerPool& pool);
+  void CutTasks(int32_t num_workers);
+  void RunTask(const Task& task, const LinearInput& input, int32_t row_begin, int32_t rows,
+               float* y, int64_t y_stride, int32_t worker) const;
+
+  const KernelTable* kernels_ = nullptr;
+  int32_t n_ = 0, k_ = 0;
+  bool wants_quantized_ = false, uses_dense_ = false;
+  size_t weight_bytes_ = 0;
+  std::vector<Section> sections_;
+  std::vector<Task> tasks_;
+  std::vector<float> bias_;  // [n], empty: none
+};
+
+// A small tensor (norm weights, biases) as f32.
+std::vector<float> FloatsOf(const WeightTensor& tensor);
+
+}  // namespace holdfast

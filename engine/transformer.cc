@@ -1,0 +1,336 @@
+#include "engine/transformer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+#include "config/base/check.h"
+#include "config/base/status_macros.h"
+
+namespace holdfast {
+namespace {
+
+constexpr int32_t kRowsPerTask = 4;         // element-wise work: about 10 us
+constexpr int32_t kAttentionTileRows = 16;  // query rows that share one reading of the keys
+
+// Hands out parts of one buffer, each on its own cache lines; without a buffer it only counts.
+class Carver {
+ public:
+  explicit Carver(std::byte* base) : base_(base) {}
+
+  template <typename T>
+  T* Take(size_t count) {
+    std::byte* const part = base_ == nullptr ? nullptr : base_ + used_;
+    used_ += (count * sizeof(T) + 63) / 64 * 64;
+    return reinterpret_cast<T*>(part);
+  }
+  size_t used() const { return used_; }
+
+ private:
+  std::byte* const base_;
+  size_t used_ = 0;
+};
+
+int32_t WindowOf(const ModelConfig& config, int32_t layer) {
+  const bool has_window = config.layer_has_window.empty() || config.layer_has_window[layer];
+  return has_window ? config.sliding_window : 0;
+}
+
+}  // namespace
+
+// ---- Create -------------------------------------------------------------------------------------
+
+absl::StatusOr<std::unique_ptr<Transformer>> Transformer::Create(const LoadedModel& model,
+                                                                 const TransformerOptions& options,
+                                                                 const KernelTable& kernels,
+                                                                 WorkerPool& pool) {
+  std::unique_ptr<Transformer> transformer(new Transformer(model, options, kernels, pool));
+  RETURN_IF_ERROR(transformer->PrepareWeights(model.weights, options.weights_mode));
+  RETURN_IF_ERROR(transformer->TakeMemory());
+  return transformer;
+}
+
+Transformer::Transformer(const LoadedModel& model, const TransformerOptions& options,
+                         const KernelTable& kernels, WorkerPool& pool)
+    : config_(model.config),
+      options_(options),
+      kernels_(kernels),
+      pool_(pool),
+      mapping_(model.mapping),
+      embedding_(model.weights.embedding),
+      rope_(model.config.rope),
+      kv_layout_(KvLayoutOf(config_, options.kv_dtype)),
+      q_width_(config_.num_heads * config_.head_dim),
+      kv_width_(config_.num_kv_heads * config_.head_dim),
+      qkv_width_(q_width_ + 2 * kv_width_) {}
+
+KvLayout Transformer::KvLayoutOf(const ModelConfig& config, KvDtype dtype) {
+  return {.num_layers = config.num_layers,
+          .num_kv_heads = config.num_kv_heads,
+          .head_dim = config.head_dim,
+          .dtype = dtype};
+}
+
+absl::Status Transformer::PrepareWeights(const ModelWeights& weights, WeightsMode mode) {
+  const auto prepare = [&](std::initializer_list<Linear::Source> sources, Linear& linear) {
+    absl::StatusOr<Linear> made =
+        Linear::Create(std::span(sources.begin(), sources.size()), mode, kernels_, pool_);
+    if (!made.ok()) return made.status();
+    linear = *std::move(made);
+    weight_bytes_ += linear.weight_bytes();
+    uses_dense_ |= linear.uses_dense();
+    return absl::OkStatus();
+  };
+  CHECK(static_cast<int32_t>(weights.layers.size()) == config_.num_layers);
+  layers_.resize(weights.layers.size());
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    const LayerWeights& w = weights.layers[i];
+    Layer& layer = layers_[i];
+    layer.window = WindowOf(config_, static_cast<int32_t>(i));
+    layer.attention_norm = FloatsOf(w.attention_norm);
+    layer.mlp_norm = FloatsOf(w.mlp_norm);
+    layer.q_norm = FloatsOf(w.q_norm);
+    layer.k_norm = FloatsOf(w.k_norm);
+    RETURN_IF_ERROR(prepare({{w.q, w.q_bias}, {w.k, w.k_bias}, {w.v, w.v_bias}}, layer.qkv));
+    RETURN_IF_ERROR(prepare({{w.o, w.o_bias}}, layer.o));
+    RETURN_IF_ERROR(prepare({{w.gate, w.gate_bias}, {w.up, w.up_bias}}, layer.gate_up));
+    RETURN_IF_ERROR(prepare({{w.down, w.down_bias}}, layer.down));
+    CHECK(layer.qkv.n() == qkv_width_ && layer.qkv.k() == config_.hidden);
+    CHECK(layer.o.n() == config_.hidden && layer.o.k() == q_width_);
+    CHECK(layer.gate_up.n() == 2 * config_.intermediate);
+    CHECK(layer.down.n() == config_.hidden && layer.down.k() == config_.intermediate);
+  }
+  final_norm_ = FloatsOf(weights.final_norm);
+  RETURN_IF_ERROR(prepare({{weights.head, {}}}, head_));
+  CHECK(head_.n() == config_.vocab_size);
+  return absl::OkStatus();
+}
+
+absl::Status Transformer::TakeMemory() {
+  const auto rows =
+      static_cast<size_t>(std::max(options_.step_tokens_max, options_.logit_rows_max));
+  const auto hidden = static_cast<size_t>(config_.hidden);
+  const auto intermediate = static_cast<size_t>(config_.intermediate);
+  const auto k_max =
+      static_cast<size_t>(std::max({config_.hidden, q_width_, config_.intermediate}));
+  attention_workspace_floats_ =
+      AttentionWorkspaceFloats(kAttentionTileRows, config_.num_heads / config_.num_kv_heads,
+                               config_.head_dim) +
+      16;  // no two workers on one cache line
+  const auto carve = [&](Carver carver) {
+    residual_ = carver.Take<float>(rows * hidden);
+    normed_ = carver.Take<float>(rows * hidden);
+    qkv_ = carver.Take<float>(rows * static_cast<size_t>(qkv_width_));
+    attended_ = carver.Take<float>(rows * static_cast<size_t>(q_width_));
+    gate_up_ = carver.Take<float>(rows * 2 * intermediate);
+    activated_ = carver.Take<float>(rows * intermediate);
+    projected_ = carver.Take<float>(rows * hidden);
+    cos_sin_ = carver.Take<float>(rows * 2 * static_cast<size_t>(rope_.num_pairs()));
+    quantized_.q = carver.Take<int8_t>(rows * k_max);
+    quantized_.scale = carver.Take<float>(rows * (k_max / 32));
+    quantized_.sum = carver.Take<int32_t>(rows * (k_max / 16));
+    attention_workspace_ =
+        carver.Take<float>(attention_workspace_floats_ * static_cast<size_t>(pool_.num_workers()));
+    return carver.used();
+  };
+  const size_t bytes = carve(Carver(nullptr));
+  std::optional<PageBuffer> memory = PageBuffer::Map(bytes);
+  if (!memory.has_value()) {
+    return absl::ResourceExhaustedError(absl::StrCat("no memory for the activations of ", rows,
+                                                     " rows (", bytes,
+                                                     " bytes); lower step_tokens_max"));
+  }
+  memory_ = *std::move(memory);
+  carve(Carver(memory_.data()));
+  rows_.reserve(rows);
+  tiles_.reserve(rows);
+  block_numbers_.reserve(static_cast<size_t>(options_.step_blocks_max));
+  return absl::OkStatus();
+}
+
+// ---- Forward ------------------------------------------------------------------------------------
+
+template <typename Body>
+void Transformer::ForRows(const Body& body) {
+  const auto num_rows = static_cast<int32_t>(rows_.size());
+  pool_.ParallelFor((num_rows + kRowsPerTask - 1) / kRowsPerTask, [&](int32_t index, int32_t) {
+    const int32_t end = std::min((index + 1) * kRowsPerTask, num_rows);
+    for (int32_t row = index * kRowsPerTask; row < end; ++row) body(row);
+  });
+}
+
+void Transformer::ListRows(const StepPlan& plan) {
+  rows_.clear();
+  tiles_.clear();
+  block_numbers_.clear();
+  for (const PlanSequence& sequence : plan.sequences) {
+    const auto blocks_begin = static_cast<int32_t>(block_numbers_.size());
+    for (BlockId block : plan.BlocksOf(sequence)) block_numbers_.push_back(Number(block));
+    const auto first_row = static_cast<int32_t>(rows_.size());
+    for (TokenId token : plan.TokensOf(sequence)) {
+      const int32_t position =
+          sequence.first_position + static_cast<int32_t>(rows_.size()) - first_row;
+      rows_.push_back({.token = token, .position = position, .blocks_begin = blocks_begin});
+    }
+    for (int32_t begin = 0; begin < sequence.num_tokens; begin += kAttentionTileRows) {
+      tiles_.push_back({.row_begin = first_row + begin,
+                        .num_rows = std::min(kAttentionTileRows, sequence.num_tokens - begin)});
+    }
+  }
+  CHECK(static_cast<int32_t>(rows_.size()) <= options_.step_tokens_max);
+  CHECK(static_cast<int64_t>(block_numbers_.size()) <= options_.step_blocks_max);
+}
+
+void Transformer::EmbedRow(int32_t row) {
+  const Row& r = rows_[row];
+  const std::byte* weights =
+      embedding_.data + static_cast<size_t>(r.token) * RowBytes(embedding_.type, embedding_.cols);
+  DequantizeRow(embedding_.type, weights, config_.hidden,
+                residual_ + static_cast<int64_t>(row) * config_.hidden);
+  rope_.Fill(r.position, cos_sin_ + static_cast<int64_t>(row) * 2 * rope_.num_pairs());
+}
+
+void Transformer::QuantizeRow(const float* x, int32_t row, int32_t k, const Linear& reader) {
+  if (!reader.wants_quantized()) return;
+  const int64_t r = row;
+  kernels_.quantize_rows(x, 1, k,
+                         {.q = quantized_.q + r * k,
+                          .scale = quantized_.scale + r * (k / 32),
+                          .sum = quantized_.sum + r * (k / 16)});
+}
+
+void Transformer::NormRow(int32_t row, const std::vector<float>& weight, const Linear& reader) {
+  const int64_t offset = static_cast<int64_t>(row) * config_.hidden;
+  kernels_.rms_norm(residual_ + offset, config_.hidden, weight.data(), 1, config_.hidden,
+                    config_.rms_norm_eps, normed_ + offset, config_.hidden);
+  QuantizeRow(normed_ + offset, row, config_.hidden, reader);
+}
+
+// From the projections of one row to what attention reads: normed and rotated q, and KV in place.
+void Transformer::PlaceRow(const Layer& layer, int32_t layer_index, int32_t row,
+                           std::byte* kv_arena) {
+  const int32_t head_dim = config_.head_dim;
+  float* const q = qkv_ + static_cast<int64_t>(row) * qkv_width_;
+  float* const k = q + q_width_;
+  const float* const v = k + kv_width_;
+  if (!layer.q_norm.empty()) {
+    kernels_.rms_norm(q, head_dim, layer.q_norm.data(), config_.num_heads, head_dim,
+                      config_.rms_norm_eps, q, head_dim);
+  }
+  if (!layer.k_norm.empty()) {
+    kernels_.rms_norm(k, head_dim, layer.k_norm.data(), config_.num_kv_heads, head_dim,
+                      config_.rms_norm_eps, k, head_dim);
+  }
+  const float* const cos_sin = cos_sin_ + static_cast<int64_t>(row) * 2 * rope_.num_pairs();
+  // q and k heads lie side by side.
+  kernels_.rope(q, config_.num_heads + config_.num_kv_heads, head_dim, config_.rope.dim,
+                config_.rope.pairing, cos_sin);
+
+  const Row& r = rows_[row];
+  const int32_t block = block_numbers_[r.blocks_begin + r.position / kBlockTokens];
+  std::byte* head = kv_arena + static_cast<size_t>(block) * kv_layout_.block_bytes() +
+                    static_cast<size_t>(layer_index) * static_cast<size_t>(config_.num_kv_heads) *
+                        kv_layout_.head_bytes();
+  for (int32_t h = 0; h < config_.num_kv_heads; ++h) {
+    kernels_.write_kv(k + h * head_dim, v + h * head_dim, head_dim,
+                      kv_layout_.dtype == KvDtype::kF32, r.position % kBlockTokens, head);
+    head += kv_layout_.head_bytes();
+  }
+}
+
+void Transformer::AttendTile(const Layer& layer, int32_t layer_index, const Tile& tile,
+                             int32_t kv_head, const std::byte* kv_arena, int32_t worker) {
+  const int32_t group = config_.num_heads / config_.num_kv_heads;
+  const int32_t head_dim = config_.head_dim;
+  const int64_t row = tile.row_begin;
+  const int64_t first_query = static_cast<int64_t>(kv_head) * group * head_dim;
+  const auto head_index =
+      static_cast<size_t>(layer_index) * static_cast<size_t>(config_.num_kv_heads) +
+      static_cast<size_t>(kv_head);
+  kernels_.attention({.q = qkv_ + row * qkv_width_ + first_query,
+                      .q_row_stride = qkv_width_,
+                      .num_rows = tile.num_rows,
+                      .num_heads = group,
+                      .head_dim = head_dim,
+                      .first_position = rows_[row].position,
+                      .window = layer.window,
+                      .scale = 1.0f / std::sqrt(static_cast<float>(head_dim)),
+                      .kv_base = kv_arena + head_index * kv_layout_.head_bytes(),
+                      .kv_block_stride = kv_layout_.block_bytes(),
+                      .block_table = block_numbers_.data() + rows_[row].blocks_begin,
+                      .kv_f32 = kv_layout_.dtype == KvDtype::kF32,
+                      .out = attended_ + row * q_width_ + first_query,
+                      .out_row_stride = q_width_,
+                      .lse = nullptr,
+                      .workspace = attention_workspace_ +
+                                   attention_workspace_floats_ * static_cast<size_t>(worker)});
+}
+
+// On entry normed_ (and its quantised form) is the layer's input after attention_norm; on return it
+// is the next layer's.
+void Transformer::RunLayer(int32_t layer_index, std::byte* kv_arena) {
+  const Layer& layer = layers_[layer_index];
+  const auto rows = static_cast<int32_t>(rows_.size());
+  const int32_t hidden = config_.hidden, intermediate = config_.intermediate;
+
+  layer.qkv.Run({.x = normed_, .quantized = quantized_}, rows, qkv_, qkv_width_, pool_);
+  ForRows([&](int32_t row) { PlaceRow(layer, layer_index, row, kv_arena); });
+  const auto num_tiles = static_cast<int32_t>(tiles_.size());
+  pool_.ParallelFor(num_tiles * config_.num_kv_heads, [&](int32_t index, int32_t worker) {
+    AttendTile(layer, layer_index, tiles_[index / config_.num_kv_heads],
+               index % config_.num_kv_heads, kv_arena, worker);
+  });
+  ForRows([&](int32_t row) {
+    QuantizeRow(attended_ + static_cast<int64_t>(row) * q_width_, row, q_width_, layer.o);
+  });
+  layer.o.Run({.x = attended_, .quantized = quantized_}, rows, projected_, hidden, pool_);
+  ForRows([&](int32_t row) {
+    const int64_t offset = static_cast<int64_t>(row) * hidden;
+    kernels_.add(projected_ + offset, hidden, residual_ + offset);
+    NormRow(row, layer.mlp_norm, layer.gate_up);
+  });
+
+  layer.gate_up.Run({.x = normed_, .quantized = quantized_}, rows, gate_up_, 2 * intermediate,
+                    pool_);
+  ForRows([&](int32_t row) {
+    const float* gate = gate_up_ + static_cast<int64_t>(row) * 2 * intermediate;
+    float* out = activated_ + static_cast<int64_t>(row) * intermediate;
+    kernels_.swiglu(gate, gate + intermediate, intermediate, out);
+    QuantizeRow(out, row, intermediate, layer.down);
+  });
+  layer.down.Run({.x = activated_, .quantized = quantized_}, rows, projected_, hidden, pool_);
+  const bool last = layer_index + 1 == config_.num_layers;
+  ForRows([&](int32_t row) {
+    const int64_t offset = static_cast<int64_t>(row) * hidden;
+    kernels_.add(projected_ + offset, hidden, residual_ + offset);
+    if (last) return;  // Logits norms the rows it is asked for
+    const Layer& next = layers_[layer_index + 1];
+    NormRow(row, next.attention_norm, next.qkv);
+  });
+}
+
+void Transformer::Forward(const StepPlan& plan, std::byte* kv_arena) {
+  ListRows(plan);
+  ForRows([&](int32_t row) {
+    EmbedRow(row);
+    NormRow(row, layers_[0].attention_norm, layers_[0].qkv);
+  });
+  for (int32_t layer = 0; layer < config_.num_layers; ++layer) RunLayer(layer, kv_arena);
+}
+
+void Transformer::Logits(std::span<const int32_t> rows, float* logits) {
+  const auto num_rows = static_cast<int32_t>(rows.size());
+  CHECK(num_rows <= options_.logit_rows_max);
+  const int32_t hidden = config_.hidden;
+  for (int32_t i = 0; i < num_rows; ++i) {
+    CHECK(rows[i] >= 0 && rows[i] < static_cast<int32_t>(rows_.size()));
+    float* const normed = normed_ + static_cast<int64_t>(i) * hidden;
+    kernels_.rms_norm(residual_ + static_cast<int64_t>(rows[i]) * hidden, hidden,
+                      final_norm_.data(), 1, hidden, config_.rms_norm_eps, normed, hidden);
+    QuantizeRow(normed, i, hidden, head_);
+  }
+  head_.Run({.x = normed_, .quantized = quantized_}, num_rows, logits, config_.vocab_size, pool_);
+}
+
+}  // namespace holdfast

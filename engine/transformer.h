@@ -1,0 +1,135 @@
+// One forward pass of a decoder-only transformer, for all rows of a step at once: prefill chunks
+// and decodes side by side. Which model it is follows from ModelConfig's table of differences.
+//
+//   token ─► embedding ─┬─► norm ─► q,k,v ─► [q,k norm] ─► RoPE ─► KV ─► attention ─► o ─► + ─┐
+//                       │                                                                    │
+//                       └──────────── num_layers times ◄── + ◄── down ◄── swiglu ◄── gate,up ◄──
+//                       norm
+//   rows that are asked for ─► final norm ─► head ─► logits
+//
+// Between two matrix products, a row's element-wise work is one task; a product is cut by panels
+// (linear.h), attention by (sequence, KV head, run of rows). No result depends on how it is cut or
+// on which rows share the step (promise 1).
+//
+// Thread: one, the pool's caller. Memory: weights and one set of activations for step_tokens_max
+// rows, taken at Create; a forward pass allocates nothing (but see dense_matmul_onednn.h).
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "engine/linear.h"
+#include "engine/page_buffer.h"
+#include "engine/rope_table.h"
+#include "engine/step_plan.h"
+#include "engine/weights.h"
+#include "engine/worker_pool.h"
+#include "kernels/kernel_table.h"
+#include "kvstore/kv_layout.h"
+
+namespace holdfast {
+
+struct TransformerOptions {
+  WeightsMode weights_mode = WeightsMode::kNative;
+  KvDtype kv_dtype = KvDtype::kF16;
+  int32_t step_tokens_max = 512;
+  int32_t step_blocks_max = 0;  // entries of all block tables of a step
+  int32_t logit_rows_max = 64;  // rows of one Logits call
+};
+
+class Transformer final {
+ public:
+  // `kernels` and `pool` outlive it; the model's mapping is kept for the embedding's rows.
+  static absl::StatusOr<std::unique_ptr<Transformer>> Create(const LoadedModel& model,
+                                                             const TransformerOptions& options,
+                                                             const KernelTable& kernels,
+                                                             WorkerPool& pool);
+
+  // The shape of a model's KV blocks, known before it is loaded.
+  static KvLayout KvLayoutOf(const ModelConfig& config, KvDtype dtype);
+
+  int32_t vocab_size() const { return config_.vocab_size; }
+  size_t weight_bytes() const { return weight_bytes_; }  // as prepared, without the mapped file
+  bool uses_dense() const { return uses_dense_; }
+
+  // Computes the plan's rows, in the order of its sequences, and writes their KV into the blocks of
+  // `kv_arena`. The plan keeps its contract (step_plan.h); ids were checked by the caller.
+  void Forward(const StepPlan& plan, std::byte* kv_arena);
+
+  // Logits of rows of the last Forward, logits[i] = row rows[i] of the step, [rows][vocab_size].
+  // At most logit_rows_max rows.
+  void Logits(std::span<const int32_t> rows, float* logits);
+
+ private:
+  struct Layer {
+    std::vector<float> attention_norm, mlp_norm, q_norm, k_norm;
+    Linear qkv, o, gate_up, down;
+    int32_t window = 0;
+  };
+  struct Row {
+    TokenId token;
+    int32_t position;
+    int32_t blocks_begin;  // of its sequence, into block_numbers_
+  };
+  struct Tile {
+    int32_t row_begin;
+    int32_t num_rows;
+  };
+
+  Transformer(const LoadedModel& model, const TransformerOptions& options,
+              const KernelTable& kernels, WorkerPool& pool);
+  absl::Status PrepareWeights(const ModelWeights& weights, WeightsMode mode);
+  absl::Status TakeMemory();
+
+  void ListRows(const StepPlan& plan);
+  void EmbedRow(int32_t row);
+  // Norm of residual row into normed_, and its quantised form if `reader` wants it.
+  void NormRow(int32_t row, const std::vector<float>& weight, const Linear& reader);
+  void QuantizeRow(const float* x, int32_t row, int32_t k, const Linear& reader);
+  void PlaceRow(const Layer& layer, int32_t layer_index, int32_t row, std::byte* kv_arena);
+  void AttendTile(const Layer& layer, int32_t layer_index, const Tile& tile, int32_t kv_head,
+                  const std::byte* kv_arena, int32_t worker);
+  void RunLayer(int32_t layer_index, std::byte* kv_arena);
+  template <typename Body>
+  void ForRows(const Body& body);  // body(row), in runs, over the pool
+
+  const ModelConfig config_;
+  const TransformerOptions options_;
+  const KernelTable& kernels_;
+  WorkerPool& pool_;
+  const std::shared_ptr<const void> mapping_;
+  const WeightTensor embedding_;
+  const RopeTable rope_;
+  const KvLayout kv_layout_;
+  const int32_t q_width_, kv_width_, qkv_width_;
+
+  std::vector<Layer> layers_;
+  std::vector<float> final_norm_;
+  Linear head_;
+  size_t weight_bytes_ = 0;
+  bool uses_dense_ = false;
+
+  // Activations, [step_tokens_max][...], parts of one buffer.
+  PageBuffer memory_;
+  float* residual_ = nullptr;             // [hidden]
+  float* normed_ = nullptr;               // [hidden]
+  float* qkv_ = nullptr;                  // [qkv_width_]
+  float* attended_ = nullptr;             // [q_width_]
+  float* gate_up_ = nullptr;              // [2 * intermediate]
+  float* activated_ = nullptr;            // [intermediate]
+  float* projected_ = nullptr;            // [hidden]
+  float* cos_sin_ = nullptr;              // [2 * rope pairs]
+  QuantizedRows quantized_;               // of whichever of the above is read next
+  float* attention_workspace_ = nullptr;  // [workers][attention_workspace_floats_]
+  size_t attention_workspace_floats_ = 0;
+
+  // The step at work; capacity is taken at Create.
+  std::vector<Row> rows_;
+  std::vector<Tile> tiles_;
+  std::vector<int32_t> block_numbers_;
+};
+
+}  // namespace holdfast
