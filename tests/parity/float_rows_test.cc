@@ -1,0 +1,291 @@
+// The f32 kernels of a row: every path gives the scalar path's bits on odd lengths and at any
+// address, and the scalar path agrees with double.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "tests/parity/kernel_inputs.h"
+
+namespace holdfast {
+namespace {
+
+constexpr int32_t kLengths[] = {1, 15, 16, 17, 31, 32, 33, 100, 576};
+
+// `values` moved to an address that is no multiple of 16 floats.
+struct Shifted {
+  explicit Shifted(const std::vector<float>& values) : storage(values.size() + 3) {
+    std::copy(values.begin(), values.end(), storage.begin() + 3);
+  }
+  float* data() { return storage.data() + 3; }
+  std::vector<float> values() const { return {storage.begin() + 3, storage.end()}; }
+  std::vector<float> storage;
+};
+
+TEST(F32MatmulTest, PathsAgreeAndAreNearDouble) {
+  for (const int32_t k : kLengths) {
+    for (const int32_t n : {1, 2, 17}) {
+      Shifted w(RandomFloats(static_cast<size_t>(n) * k, 1));
+      for (const int32_t rows : {0, 1, 2, 3, 5, 17}) {
+        Shifted x(RandomFloats(static_cast<size_t>(rows) * k, 2));
+        const auto product = [&](const KernelTable& kernels) {
+          std::vector<float> y(static_cast<size_t>(rows) * n);
+          kernels.f32_matmul(w.data(), k, x.data(), rows, k, 0, n, y.data(), n);
+          return y;
+        };
+        const auto wanted = product(KernelsOf(Isa::kScalar));
+        for (int32_t r = 0; r < rows; ++r) {
+          for (int32_t i = 0; i < n; ++i) {
+            double sum = 0, magnitude = 0;
+            for (int32_t j = 0; j < k; ++j) {
+              const double p = double{x.data()[r * k + j]} * w.data()[i * k + j];
+              sum += p;
+              magnitude += std::abs(p);
+            }
+            ASSERT_NEAR(wanted[static_cast<size_t>(r) * n + i], sum, 1e-6 * magnitude);
+          }
+        }
+        for (const KernelTable* path : VectorPaths()) {
+          ASSERT_TRUE(SameBits(product(*path), wanted)) << path->name << " " << k << " " << rows;
+        }
+      }
+    }
+  }
+}
+
+TEST(F32MatmulTest, AnOutputDoesNotDependOnItsNeighbours) {
+  constexpr int32_t kInputs = 70, kOutputs = 9, kRows = 7;
+  const auto w = RandomFloats(kOutputs * kInputs, 3), x = RandomFloats(kRows * kInputs, 4);
+  for (const KernelTable* path : AllPaths()) {
+    std::vector<float> together(kRows * kOutputs), alone(kRows * kOutputs);
+    path->f32_matmul(w.data(), kInputs, x.data(), kRows, kInputs, 0, kOutputs, together.data(),
+                     kOutputs);
+    for (int32_t r = 0; r < kRows; ++r) {
+      for (int32_t n = 0; n < kOutputs; ++n) {
+        path->f32_matmul(w.data(), kInputs, x.data() + r * kInputs, 1, kInputs, n, n + 1,
+                         alone.data() + r * kOutputs, kOutputs);
+      }
+    }
+    EXPECT_TRUE(SameBits(together, alone)) << path->name;
+  }
+}
+
+TEST(RmsNormTest, PathsAgreeAreNearDoubleAndWorkInPlace) {
+  constexpr int32_t kRows = 3;
+  for (const int32_t hidden : kLengths) {
+    Shifted x(RandomFloats(static_cast<size_t>(kRows) * hidden, 5));
+    Shifted weight(RandomFloats(static_cast<size_t>(hidden), 6));
+    const auto norm = [&](const KernelTable& kernels) {
+      std::vector<float> out(static_cast<size_t>(kRows) * hidden);
+      kernels.rms_norm(x.data(), hidden, weight.data(), kRows, hidden, 1e-5f, out.data(), hidden);
+      return out;
+    };
+    const auto wanted = norm(KernelsOf(Isa::kScalar));
+    for (int32_t r = 0; r < kRows; ++r) {
+      double squares = 0;
+      for (int32_t h = 0; h < hidden; ++h) squares += std::pow(double{x.data()[r * hidden + h]}, 2);
+      const double inverse = 1.0 / std::sqrt(squares / hidden + 1e-5);
+      for (int32_t h = 0; h < hidden; ++h) {
+        const double y = x.data()[r * hidden + h] * inverse * weight.data()[h];
+        ASSERT_NEAR(wanted[static_cast<size_t>(r) * hidden + h], y, 1e-6 * std::abs(y) + 1e-12);
+      }
+    }
+    for (const KernelTable* path : AllPaths()) {
+      EXPECT_TRUE(SameBits(norm(*path), wanted)) << path->name << " " << hidden;
+      Shifted inout(x.values());
+      path->rms_norm(inout.data(), hidden, weight.data(), kRows, hidden, 1e-5f, inout.data(),
+                     hidden);
+      EXPECT_TRUE(SameBits(inout.values(), wanted)) << path->name << " in place";
+    }
+  }
+}
+
+TEST(RopeTest, PathsAgreeRotateTheRightPairsAndLeaveTheRest) {
+  struct Shape {
+    int32_t head_dim, rope_dim;
+  };
+  for (const Shape shape :
+       {Shape{2, 2}, Shape{16, 16}, Shape{64, 64}, Shape{80, 32}, Shape{96, 72}, Shape{128, 128}}) {
+    for (const RopePairing pairing : {RopePairing::kInterleaved, RopePairing::kHalves}) {
+      const int32_t half = shape.rope_dim / 2;
+      std::vector<float> cos_sin;
+      for (int32_t i = 0; i < half; ++i) {
+        cos_sin.push_back(std::cos(0.37f * static_cast<float>(i + 1)));
+        cos_sin.push_back(std::sin(0.37f * static_cast<float>(i + 1)));
+      }
+      const auto heads = RandomFloats(static_cast<size_t>(3 * shape.head_dim), 7);
+      const auto rotate = [&](const KernelTable& kernels) {
+        Shifted inout(heads);
+        kernels.rope(inout.data(), 3, shape.head_dim, shape.rope_dim, pairing, cos_sin.data());
+        return inout.values();
+      };
+      const auto wanted = rotate(KernelsOf(Isa::kScalar));
+      for (int32_t head = 0; head < 3; ++head) {
+        const size_t base = static_cast<size_t>(head * shape.head_dim);
+        for (int32_t i = 0; i < half; ++i) {
+          const bool interleaved = pairing == RopePairing::kInterleaved;
+          const size_t first = base + static_cast<size_t>(interleaved ? 2 * i : i);
+          const size_t second = base + static_cast<size_t>(interleaved ? 2 * i + 1 : i + half);
+          const double a = heads[first], b = heads[second];
+          const double c = cos_sin[static_cast<size_t>(2 * i)];
+          const double s = cos_sin[static_cast<size_t>(2 * i + 1)];
+          EXPECT_NEAR(wanted[first], a * c - b * s, 1e-6);
+          EXPECT_NEAR(wanted[second], a * s + b * c, 1e-6);
+        }
+        for (int32_t d = shape.rope_dim; d < shape.head_dim; ++d) {
+          EXPECT_EQ(wanted[base + static_cast<size_t>(d)], heads[base + static_cast<size_t>(d)]);
+        }
+      }
+      for (const KernelTable* path : VectorPaths()) {
+        EXPECT_TRUE(SameBits(rotate(*path), wanted)) << path->name << " " << shape.rope_dim;
+      }
+    }
+  }
+}
+
+TEST(SwigluTest, PathsAgreeAndAreNearDoubleAlsoFarOut) {
+  for (const int32_t count : kLengths) {
+    Shifted gate(RandomFloats(static_cast<size_t>(count), 8, 3.0f));
+    Shifted up(RandomFloats(static_cast<size_t>(count), 9));
+    gate.data()[0] = -100.0f;
+    if (count > 2) gate.data()[1] = 100.0f;
+    if (count > 2) gate.data()[2] = -85.0f;
+    const auto apply = [&](const KernelTable& kernels) {
+      std::vector<float> out(static_cast<size_t>(count));
+      kernels.swiglu(gate.data(), up.data(), count, out.data());
+      return out;
+    };
+    const auto wanted = apply(KernelsOf(Isa::kScalar));
+    for (int32_t i = 0; i < count; ++i) {
+      const double g = gate.data()[i];
+      const double y = g / (1 + std::exp(-g)) * up.data()[i];
+      ASSERT_NEAR(wanted[static_cast<size_t>(i)], y, 1e-6 * std::abs(y) + 1e-35) << g;
+    }
+    for (const KernelTable* path : AllPaths()) {
+      EXPECT_TRUE(SameBits(apply(*path), wanted)) << path->name;
+      Shifted inout(gate.values());
+      path->swiglu(inout.data(), up.data(), count, inout.data());
+      EXPECT_TRUE(SameBits(inout.values(), wanted)) << path->name << " in place";
+    }
+  }
+}
+
+// swiglu with up = 1 is g times the logistic function: through it, e^x over its whole range.
+TEST(SwigluTest, PathsAgreeOnEveryMagnitude) {
+  std::vector<float> gate;
+  for (float x = -130.0f; x < 130.0f; x += 0.0137f) gate.push_back(x);
+  for (uint32_t bits = 0; bits < 0xff800000u - 0x10000u; bits += 0x12345u) {
+    gate.push_back(FloatOfBits(bits));
+  }
+  gate.insert(gate.end(), {0.0f, -0.0f, INFINITY, 1e-45f});
+  const std::vector<float> up(gate.size(), 1.0f);
+  std::vector<float> wanted(gate.size()), got(gate.size());
+  const auto count = static_cast<int64_t>(gate.size());
+  KernelsOf(Isa::kScalar).swiglu(gate.data(), up.data(), count, wanted.data());
+  for (size_t i = 0; i < gate.size(); ++i) {
+    if (std::isnan(gate[i])) {
+      EXPECT_TRUE(std::isnan(wanted[i])) << "NaN is not hidden";
+      wanted[i] = 0;
+    }
+  }
+  for (const KernelTable* path : VectorPaths()) {
+    path->swiglu(gate.data(), up.data(), count, got.data());
+    for (size_t i = 0; i < gate.size(); ++i) {
+      if (std::isnan(gate[i]) && std::isnan(got[i])) got[i] = 0;  // payloads are nobody's promise
+    }
+    EXPECT_TRUE(SameBits(got, wanted)) << path->name;
+  }
+}
+
+TEST(AddTest, PathsAgree) {
+  for (const int32_t count : kLengths) {
+    Shifted x(RandomFloats(static_cast<size_t>(count), 10));
+    const auto base = RandomFloats(static_cast<size_t>(count), 11);
+    for (const KernelTable* path : AllPaths()) {
+      Shifted inout(base);
+      path->add(x.data(), count, inout.data());
+      for (int32_t i = 0; i < count; ++i) {
+        ASSERT_EQ(inout.data()[i], base[static_cast<size_t>(i)] + x.data()[i]) << path->name;
+      }
+    }
+  }
+}
+
+TEST(LogSumExpTest, PathsAgreeAndAreNearDouble) {
+  for (const int32_t count : {1, 15, 16, 17, 1000, 49152}) {
+    Shifted logits(RandomFloats(static_cast<size_t>(count), 12, 4.0f));
+    double sum = 0;
+    for (int32_t i = 0; i < count; ++i) sum += std::exp(double{logits.data()[i]});
+    const float wanted = KernelsOf(Isa::kScalar).log_sum_exp(logits.data(), count);
+    EXPECT_NEAR(wanted, std::log(sum), 2e-6 * std::max(1.0, std::abs(std::log(sum))));
+    for (const KernelTable* path : VectorPaths()) {
+      EXPECT_TRUE(SameBits({path->log_sum_exp(logits.data(), count)}, {wanted})) << path->name;
+    }
+  }
+}
+
+TEST(LogSumExpTest, KnowsMaskedInfiniteAndEmptyLogits) {
+  for (const KernelTable* path : AllPaths()) {
+    std::vector<float> logits(40, -INFINITY);
+    EXPECT_EQ(path->log_sum_exp(logits.data(), 40), -INFINITY) << path->name;
+    EXPECT_EQ(path->log_sum_exp(logits.data(), 0), -INFINITY);
+    logits[39] = 2.5f;
+    EXPECT_EQ(path->log_sum_exp(logits.data(), 40), 2.5f);
+    logits[3] = INFINITY;
+    EXPECT_EQ(path->log_sum_exp(logits.data(), 40), INFINITY);
+    logits[3] = std::nanf("");
+    EXPECT_TRUE(std::isnan(path->log_sum_exp(logits.data(), 40)));
+  }
+}
+
+TEST(WriteKvTest, PathsAgreeWithTheDefinitionForEveryKindOfFloat) {
+  std::vector<float> values;  // a sweep over all exponents, both signs, ties and not
+  for (uint64_t bits = 0; bits < 0x100000000u; bits += 0xffdu * 131u) {
+    const float x = FloatOfBits(static_cast<uint32_t>(bits));
+    values.push_back(x);
+    values.push_back(FloatOfBits(static_cast<uint32_t>(bits) & 0xfffff000u));
+  }
+  constexpr int32_t kDims[] = {8, 16, 40, 64, 128};
+  for (const int32_t dim : kDims) {
+    const size_t block_halves = size_t{2} * 16 * static_cast<size_t>(dim);
+    for (size_t begin = 0; begin + 2 * static_cast<size_t>(dim) <= values.size();
+         begin += 2 * static_cast<size_t>(dim)) {
+      const float* key = values.data() + begin;
+      const float* value = key + dim;
+      const int32_t slot = static_cast<int32_t>(begin / static_cast<size_t>(dim) / 2 % 16);
+      for (const KernelTable* path : AllPaths()) {
+        std::vector<uint16_t> block(block_halves, 0xabcd);
+        path->write_kv(key, value, dim, false, slot, reinterpret_cast<std::byte*>(block.data()));
+        for (int32_t i = 0; i < dim; ++i) {
+          const size_t at_key = static_cast<size_t>(i * 16 + slot);
+          const size_t at_value = static_cast<size_t>((16 + slot) * dim + i);
+          ASSERT_EQ(block[at_key], HalfOfFloat(key[i])) << path->name << " " << key[i];
+          ASSERT_EQ(block[at_value], HalfOfFloat(value[i])) << path->name;
+          block[at_key] = block[at_value] = 0xabcd;
+        }
+        ASSERT_EQ(block, std::vector<uint16_t>(block_halves, 0xabcd)) << "wrote elsewhere";
+      }
+    }
+  }
+}
+
+TEST(WriteKvTest, KeepsF32AsItIs) {
+  constexpr int32_t kDim = 40, kSlot = 5;
+  const auto key = RandomFloats(kDim, 13), value = RandomFloats(kDim, 14);
+  for (const KernelTable* path : AllPaths()) {
+    std::vector<float> block(2 * 16 * kDim, 7.0f);
+    path->write_kv(key.data(), value.data(), kDim, true, kSlot,
+                   reinterpret_cast<std::byte*>(block.data()));
+    size_t touched = 0;
+    for (size_t i = 0; i < kDim; ++i) {
+      EXPECT_EQ(block[i * 16 + kSlot], key[i]);
+      EXPECT_EQ(block[(16 + kSlot) * kDim + i], value[i]);
+    }
+    for (const float x : block) touched += x != 7.0f;
+    EXPECT_EQ(touched, size_t{2} * kDim) << path->name;
+  }
+}
+
+}  // namespace
+}  // namespace holdfast
