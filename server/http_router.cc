@@ -1,0 +1,74 @@
+#include "server/http_router.h"
+
+#include <array>
+
+namespace holdfast {
+namespace {
+
+constexpr std::array kRoutes = {
+    Route{HttpEndpoint::kChatCompletions, "POST", "/v1/chat/completions", KeyNeed::kAlways, true},
+    Route{HttpEndpoint::kCompletions, "POST", "/v1/completions", KeyNeed::kAlways, true},
+    Route{HttpEndpoint::kModels, "GET", "/v1/models", KeyNeed::kAlways, false},
+    Route{HttpEndpoint::kModel, "GET", "/v1/models/{id}", KeyNeed::kAlways, false},
+    Route{HttpEndpoint::kTokenize, "POST", "/tokenize", KeyNeed::kAlways, true},
+    Route{HttpEndpoint::kDetokenize, "POST", "/detokenize", KeyNeed::kAlways, true},
+    Route{HttpEndpoint::kLive, "GET", "/health/live", KeyNeed::kNever, false},
+    Route{HttpEndpoint::kReady, "GET", "/health/ready", KeyNeed::kNever, false},
+    Route{HttpEndpoint::kReady, "GET", "/health", KeyNeed::kNever, false},
+    Route{HttpEndpoint::kMetrics, "GET", "/metrics", KeyNeed::kUnlessLoopback, false},
+    Route{HttpEndpoint::kVersion, "GET", "/version", KeyNeed::kNever, false},
+    Route{HttpEndpoint::kOpenApi, "GET", "/openapi.json", KeyNeed::kNever, false},
+};
+
+int HexDigit(char c) {
+  if (c >= '0' && c <= '9') return c - '0';
+  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
+  return -1;
+}
+
+// A broken escape stays as it is: it then names nothing, which is a 404.
+std::string PercentDecoded(std::string_view text) {
+  std::string decoded;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '%' && i + 2 < text.size()) {
+      const int high = HexDigit(text[i + 1]), low = HexDigit(text[i + 2]);
+      if (high >= 0 && low >= 0) {
+        decoded += static_cast<char>(high * 16 + low);
+        i += 2;
+        continue;
+      }
+    }
+    decoded += text[i];
+  }
+  return decoded;
+}
+
+}  // namespace
+
+std::span<const Route> Routes() { return kRoutes; }
+
+RouteMatch MatchRoute(std::string_view method, std::string_view path) {
+  constexpr std::string_view kRest = "{id}";
+  for (const Route& route : kRoutes) {
+    std::string_view pattern = route.path;
+    std::string param;
+    if (pattern.ends_with(kRest)) {
+      pattern.remove_suffix(kRest.size());
+      if (!path.starts_with(pattern) || path.size() == pattern.size()) continue;
+      param = PercentDecoded(path.substr(pattern.size()));
+    } else if (path != pattern) {
+      continue;
+    }
+    const bool allowed =
+        method == route.method || (method == "HEAD" && std::string_view(route.method) == "GET");
+    return {&route, allowed, std::move(param)};
+  }
+  return {};
+}
+
+std::string AllowedMethods(const Route& route) {
+  return std::string_view(route.method) == "GET" ? "GET, HEAD, OPTIONS" : "POST, OPTIONS";
+}
+
+}  // namespace holdfast

@@ -1,0 +1,50 @@
+// Which endpoint a method and a path mean, and what it asks of the caller: one table.
+//
+// Thread: any; pure.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace holdfast {
+
+enum class HttpEndpoint : uint8_t {
+  kChatCompletions,
+  kCompletions,
+  kModels,
+  kModel,
+  kTokenize,
+  kDetokenize,
+  kLive,
+  kReady,
+  kMetrics,
+  kVersion,
+  kOpenApi
+};
+
+// kUnlessLoopback: /metrics speaks of all tenants. Whoever is on this machine may scrape it; from
+// elsewhere it takes a key.
+enum class KeyNeed : uint8_t { kAlways, kNever, kUnlessLoopback };
+
+struct Route {
+  HttpEndpoint endpoint;
+  const char* method;  // GET means HEAD as well
+  const char* path;    // "{id}" at the end stands for the rest of the path, slashes included
+  KeyNeed key;
+  bool needs_ready;  // refused with 503 while loading or draining
+};
+
+struct RouteMatch {
+  const Route* route = nullptr;  // nullptr: unknown path (404)
+  bool method_allowed = false;   // false with a route: 405, or the answer to OPTIONS
+  std::string param;             // what "{id}" stood for, percent-decoded
+};
+
+std::span<const Route> Routes();
+// `path` is without query.
+RouteMatch MatchRoute(std::string_view method, std::string_view path);
+std::string AllowedMethods(const Route& route);  // for the Allow header
+
+}  // namespace holdfast

@@ -1,0 +1,110 @@
+#include "server/http_server.h"
+
+#include <atomic>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/post.hpp>
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
+#include <thread>
+#include <utility>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+#include "config/base/status_macros.h"
+#include "server/http_listener.h"
+#include "server/http_metrics.h"
+#include "server/openai_api.h"
+#include "server/ready_signal.h"
+
+namespace holdfast {
+namespace {
+
+class AsioHttpServer final : public HttpServer {
+ public:
+  AsioHttpServer(HttpServerOptions options, GenerationService& service,
+                 const Authenticator& authenticator, MetricsRegistry& metrics,
+                 std::function<Readiness()> readiness)
+      : options_(std::move(options)),
+        readiness_(std::move(readiness)),
+        http_metrics_(metrics),
+        gate_(std::make_shared<IoGate>(io_)),
+        api_(
+            {.version = options_.version, .system_fingerprint = options_.system_fingerprint},
+            service, metrics, [this] { return ReadinessNow(); }, gate_),
+        listener_(io_, options_, authenticator, http_metrics_,
+                  {.endpoints = [this](HttpExchange& exchange) { return api_.Handle(exchange); },
+                   .readiness = [this] { return ReadinessNow(); },
+                   .on_in_flight = [this](int change) { CountInFlight(change); }}) {}
+
+  ~AsioHttpServer() override { Stop(); }
+
+  absl::Status Begin() {
+    RETURN_IF_ERROR(listener_.Listen());
+    port_ = listener_.port();
+    thread_ = std::thread([this] { Run(); });
+    return absl::OkStatus();
+  }
+
+  int port() const override { return port_; }
+  void BeginDrain() override { draining_.store(true); }
+
+  bool WaitIdle(absl::Time deadline) override {
+    absl::MutexLock lock(&mutex_);
+    return mutex_.AwaitWithDeadline(absl::Condition(this, &AsioHttpServer::Idle), deadline);
+  }
+
+  void Stop() override {
+    absl::MutexLock lock(&stop_mutex_);
+    if (!thread_.joinable()) return;
+    draining_.store(true);
+    asio::post(io_, [this] { listener_.Close(); });
+    thread_.join();  // its tasks all end: every wait of theirs has just been cut
+    gate_->Shut();
+  }
+
+ private:
+  void Run() {
+    try {
+      io_.run();
+    } catch (const std::exception& thrown) {
+      // Each connection's task has its own net; what comes here is a bug of the loop itself.
+      std::fprintf(stderr, "HTTP thread: %s\n", thrown.what());
+      std::abort();
+    }
+  }
+  Readiness ReadinessNow() const { return draining_.load() ? Readiness::kDraining : readiness_(); }
+  void CountInFlight(int change) {
+    http_metrics_.AddInFlight(change);
+    absl::MutexLock lock(&mutex_);
+    num_in_flight_ += change;
+  }
+  bool Idle() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return num_in_flight_ == 0; }
+
+  const HttpServerOptions options_;
+  const std::function<Readiness()> readiness_;
+  std::atomic<bool> draining_{false};
+  HttpMetrics http_metrics_;
+  asio::io_context io_{1};  // one thread: no locks inside
+  const std::shared_ptr<IoGate> gate_;
+  OpenAiApi api_;
+  HttpListener listener_;
+  int port_ = 0;
+  absl::Mutex mutex_;
+  int num_in_flight_ ABSL_GUARDED_BY(mutex_) = 0;
+  absl::Mutex stop_mutex_;  // two stops at once: the second waits for the first
+  std::thread thread_ ABSL_GUARDED_BY(stop_mutex_);
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Create(
+    HttpServerOptions options, GenerationService& service, const Authenticator& authenticator,
+    MetricsRegistry& metrics, std::function<Readiness()> readiness) {
+  auto server = std::make_unique<AsioHttpServer>(std::move(options), service, authenticator,
+                                                 metrics, std::move(readiness));
+  RETURN_IF_ERROR(server->Begin());
+  return server;
+}
+
+}  // namespace holdfast

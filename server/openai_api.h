@@ -1,0 +1,59 @@
+// The endpoints: what each accepted HTTP request does with the GenerationService, and what it
+// answers. A generation's stream is cancelled as soon as its client is gone, its write fails or one
+// of its prompts does.
+//
+// Thread: the I/O thread's alone.
+#pragma once
+
+#include <boost/asio/awaitable.hpp>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/random/random.h"
+#include "config/base/metrics.h"
+#include "server/generation.h"
+#include "server/http_exchange.h"
+#include "server/openai_codec.h"
+#include "server/openai_response.h"
+#include "server/ready_signal.h"
+
+namespace holdfast {
+
+struct OpenAiApiOptions {
+  std::string version;
+  std::string system_fingerprint;
+};
+
+class OpenAiApi final {
+ public:
+  // What is passed by reference must outlive the object.
+  OpenAiApi(OpenAiApiOptions options, GenerationService& service, const MetricsRegistry& metrics,
+            std::function<Readiness()> readiness, std::shared_ptr<IoGate> gate);
+
+  asio::awaitable<void> Handle(HttpExchange& exchange);
+
+ private:
+  struct Running;
+
+  asio::awaitable<void> Generate(HttpExchange& exchange, bool chat);
+  asio::awaitable<void> AnswerAtOnce(HttpExchange& exchange, Running& running);
+  asio::awaitable<void> AnswerAsStream(HttpExchange& exchange, Running& running);
+  asio::awaitable<void> Tokenize(HttpExchange& exchange);
+  asio::awaitable<void> Detokenize(HttpExchange& exchange);
+  asio::awaitable<void> Model(HttpExchange& exchange);
+  asio::awaitable<void> Ready(HttpExchange& exchange);
+
+  AnswerHead MakeHead(const GenerationCall& call);
+  Json ModelObject(const std::string& name) const;
+  HttpReply ModelList() const;
+
+  const OpenAiApiOptions options_;
+  GenerationService& service_;
+  const MetricsRegistry& metrics_;
+  const std::function<Readiness()> readiness_;
+  const std::shared_ptr<IoGate> gate_;
+  absl::BitGen random_;
+};
+
+}  // namespace holdfast

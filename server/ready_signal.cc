@@ -1,0 +1,51 @@
+#include "server/ready_signal.h"
+
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <utility>
+
+namespace holdfast {
+
+void IoGate::Post(absl::AnyInvocable<void()> task) {
+  absl::MutexLock lock(&mutex_);
+  if (io_ != nullptr) asio::post(*io_, std::move(task));
+}
+
+void IoGate::Shut() {
+  absl::MutexLock lock(&mutex_);
+  io_ = nullptr;
+}
+
+ReadySignal::ReadySignal(std::shared_ptr<IoGate> gate, asio::any_io_executor executor)
+    : gate_(std::move(gate)), wake_(std::move(executor), asio::steady_timer::time_point::max()) {}
+
+std::shared_ptr<ReadySignal> ReadySignal::Make(std::shared_ptr<IoGate> gate,
+                                               asio::any_io_executor executor) {
+  return std::shared_ptr<ReadySignal>(new ReadySignal(std::move(gate), std::move(executor)));
+}
+
+// Cancelling a timer that nobody awaits yet is lost, hence the flag.
+asio::awaitable<void> ReadySignal::Wait() {
+  while (!notified_) co_await wake_.async_wait(asio::as_tuple(asio::use_awaitable));
+  notified_ = false;
+}
+
+void ReadySignal::Notify() {
+  notified_ = true;
+  wake_.cancel();
+}
+
+// The weak pointer is looked at on the I/O thread alone, so that the timer is destroyed there.
+absl::AnyInvocable<void()> ReadySignal::Notifier(absl::AnyInvocable<void()> before) {
+  return [gate = gate_, weak = weak_from_this(), before = std::move(before)]() mutable {
+    gate->Post([weak = std::move(weak), before = std::move(before)]() mutable {
+      const std::shared_ptr<ReadySignal> signal = weak.lock();
+      if (signal == nullptr) return;
+      if (before) before();
+      signal->Notify();
+    });
+  };
+}
+
+}  // namespace holdfast

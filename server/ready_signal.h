@@ -1,0 +1,59 @@
+// Lets a coroutine of the I/O thread wait for something that another thread will tell: the next
+// event of one of several streams, a finished tokenisation.
+//
+//   auto signal = ReadySignal::Make(gate, io);
+//   stream->NotifyReady(signal->Notifier());
+//   co_await signal->Wait();          // returns at once if the notifier ran before
+//
+// A notifier may outlive the signal, the coroutine, and the I/O thread itself: it then does
+// nothing.
+//
+// Thread: the I/O thread's alone, but for the notifiers (any) and IoGate (any).
+#pragma once
+
+#include <boost/asio/awaitable.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <functional>
+#include <memory>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/functional/any_invocable.h"
+#include "absl/synchronization/mutex.h"
+
+namespace holdfast {
+
+namespace asio = boost::asio;
+
+// The way into the I/O thread while there is one.
+class IoGate final {
+ public:
+  explicit IoGate(asio::io_context& io) : io_(&io) {}
+  void Post(absl::AnyInvocable<void()> task);  // any thread; dropped once shut
+  void Shut();                                 // before the io_context goes
+
+ private:
+  absl::Mutex mutex_;
+  asio::io_context* io_ ABSL_GUARDED_BY(mutex_);
+};
+
+class ReadySignal final : public std::enable_shared_from_this<ReadySignal> {
+ public:
+  static std::shared_ptr<ReadySignal> Make(std::shared_ptr<IoGate> gate,
+                                           asio::any_io_executor executor);
+
+  asio::awaitable<void> Wait();  // until notified since the last Wait returned
+  void Notify();                 // on the I/O thread
+  // For any thread, once. `before` runs on the I/O thread just before the waiter is woken, unless
+  // the signal is gone by then.
+  absl::AnyInvocable<void()> Notifier(absl::AnyInvocable<void()> before = nullptr);
+
+ private:
+  ReadySignal(std::shared_ptr<IoGate> gate, asio::any_io_executor executor);
+
+  const std::shared_ptr<IoGate> gate_;
+  asio::steady_timer wake_;
+  bool notified_ = false;
+};
+
+}  // namespace holdfast
