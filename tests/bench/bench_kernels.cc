@@ -1,0 +1,251 @@
+// Speed of the kernels on one thread, by instruction path:
+//
+//   bench_kernels --benchmark_filter='Matmul/avx512' --benchmark_repetitions=3
+//
+// Matmul/<path>/<type>/m/k/n    GOP/s, two operations a weight and row, over weights that rotate
+//                               through more memory than the caches hold where a model's would
+// Attention/<path>/rows/context  GFLOP/s, 3 query heads of 64 on one KV head in f16
+// The rest: GB/s read and written.
+#include <benchmark/benchmark.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "kernels/half.h"
+#include "kernels/kernel_table.h"
+
+namespace holdfast {
+namespace {
+
+constexpr double kGiga = 1e9;
+
+std::vector<float> RandomFloats(size_t count) {
+  std::mt19937 rng(1);
+  std::normal_distribution<float> normal;
+  std::vector<float> out(count);
+  for (float& x : out) x = normal(rng);
+  return out;
+}
+
+struct AlignedBytes {
+  explicit AlignedBytes(size_t size) : data(new (std::align_val_t{64}) std::byte[size]) {}
+  ~AlignedBytes() { operator delete[](data, std::align_val_t{64}); }
+  AlignedBytes(const AlignedBytes&) = delete;
+  AlignedBytes& operator=(const AlignedBytes&) = delete;
+  std::byte* data;
+};
+
+void BenchMatmul(benchmark::State& state, const KernelTable& kernels, TensorType type, int32_t m,
+                 int32_t k, int32_t n) {
+  const size_t packed_bytes = PackedMatrixBytes(type, n, k);
+  // As many copies as a model has layers: 30, so that no cache keeps them.
+  const size_t copies = packed_bytes > (size_t{8} << 20) ? 2 : 30;
+  const AlignedBytes packed(packed_bytes * copies);
+  std::mt19937 rng(2);
+  for (size_t i = 0; i < packed_bytes; i += 4) {
+    const auto word = static_cast<uint32_t>(rng()) & 0x3fff3fffu;  // finite as f16 and as f32
+    std::memcpy(packed.data + i, &word, 4);
+  }
+  for (size_t i = 1; i < copies; ++i) {
+    std::memcpy(packed.data + i * packed_bytes, packed.data, packed_bytes);
+  }
+  const auto x = RandomFloats(static_cast<size_t>(m) * k);
+  std::vector<int8_t> q(x.size());
+  std::vector<float> scale(x.size() / 32), y(static_cast<size_t>(m) * n);
+  std::vector<int32_t> sum(x.size() / 16);
+  const QuantizedRows rows{q.data(), scale.data(), sum.data()};
+  kernels.quantize_rows(x.data(), m, k, rows);
+  size_t copy = 0;
+  for (auto _ : state) {
+    const PackedMatrix w{type, n, k, packed.data + copy * packed_bytes};
+    kernels.quantized_matmul(w, rows, m, 0, w.num_panels(), y.data(), n);
+    benchmark::ClobberMemory();
+    copy = (copy + 1) % copies;
+  }
+  const double iterations = static_cast<double>(state.iterations());
+  state.counters["GOP/s"] =
+      benchmark::Counter(2.0 * m * k * n * iterations / kGiga, benchmark::Counter::kIsRate);
+  state.counters["weights_GB/s"] = benchmark::Counter(
+      static_cast<double>(packed_bytes) * iterations / kGiga, benchmark::Counter::kIsRate);
+}
+
+void BenchF32Matmul(benchmark::State& state, const KernelTable& kernels, int32_t m, int32_t k,
+                    int32_t n) {
+  const auto w = RandomFloats(static_cast<size_t>(k) * n);
+  const auto x = RandomFloats(static_cast<size_t>(m) * k);
+  std::vector<float> y(static_cast<size_t>(m) * n);
+  for (auto _ : state) {
+    kernels.f32_matmul(w.data(), k, x.data(), m, k, 0, n, y.data(), n);
+    benchmark::ClobberMemory();
+  }
+  state.counters["GFLOP/s"] =
+      benchmark::Counter(2.0 * m * k * n * static_cast<double>(state.iterations()) / kGiga,
+                         benchmark::Counter::kIsRate);
+}
+
+void BenchAttention(benchmark::State& state, const KernelTable& kernels, int32_t rows,
+                    int32_t context) {
+  constexpr int32_t kHeads = 3, kDim = 64, kPlaces = 16;
+  const int32_t blocks = (context + kPlaces - 1) / kPlaces;
+  const size_t stride = size_t{2} * kPlaces * kDim * sizeof(uint16_t);
+  std::vector<uint16_t> arena(static_cast<size_t>(blocks) * stride / 2);
+  std::mt19937 rng(3);
+  std::normal_distribution<float> normal;
+  for (uint16_t& half : arena) half = HalfOfFloat(normal(rng));
+  std::vector<int32_t> table(static_cast<size_t>(blocks));
+  for (int32_t b = 0; b < blocks; ++b) table[static_cast<size_t>(b)] = b;
+  const auto q = RandomFloats(static_cast<size_t>(rows) * kHeads * kDim);
+  std::vector<float> out(q.size()), workspace(AttentionWorkspaceFloats(rows, kHeads, kDim));
+  const AttentionTile tile{.q = q.data(),
+                           .q_row_stride = kHeads * kDim,
+                           .num_rows = rows,
+                           .num_heads = kHeads,
+                           .head_dim = kDim,
+                           .first_position = context - rows,
+                           .scale = 0.125f,
+                           .kv_base = reinterpret_cast<const std::byte*>(arena.data()),
+                           .kv_block_stride = stride,
+                           .block_table = table.data(),
+                           .out = out.data(),
+                           .out_row_stride = kHeads * kDim,
+                           .workspace = workspace.data()};
+  for (auto _ : state) {
+    kernels.attention(tile);
+    benchmark::ClobberMemory();
+  }
+  double keys = 0;
+  for (int32_t r = 0; r < rows; ++r) keys += context - rows + r + 1;
+  state.counters["GFLOP/s"] = benchmark::Counter(
+      4.0 * kDim * kHeads * keys * static_cast<double>(state.iterations()) / kGiga,
+      benchmark::Counter::kIsRate);
+}
+
+void BenchQuantizeRows(benchmark::State& state, const KernelTable& kernels) {
+  constexpr int32_t kRows = 16, kInputs = 1536;
+  const auto x = RandomFloats(size_t{kRows} * kInputs);
+  std::vector<int8_t> q(x.size());
+  std::vector<float> scale(x.size() / 32);
+  std::vector<int32_t> sum(x.size() / 16);
+  for (auto _ : state) {
+    kernels.quantize_rows(x.data(), kRows, kInputs, {q.data(), scale.data(), sum.data()});
+    benchmark::ClobberMemory();
+  }
+  state.SetBytesProcessed(state.iterations() * kRows * kInputs * 5);
+}
+
+void BenchSwiglu(benchmark::State& state, const KernelTable& kernels) {
+  constexpr int32_t kCount = 1536;
+  const auto gate = RandomFloats(kCount);
+  std::vector<float> out(kCount);
+  for (auto _ : state) {
+    kernels.swiglu(gate.data(), gate.data(), kCount, out.data());
+    benchmark::ClobberMemory();
+  }
+  state.SetBytesProcessed(state.iterations() * kCount * 12);
+}
+
+void BenchRmsNorm(benchmark::State& state, const KernelTable& kernels) {
+  constexpr int32_t kHidden = 576;
+  const auto x = RandomFloats(kHidden);
+  std::vector<float> out(kHidden);
+  for (auto _ : state) {
+    kernels.rms_norm(x.data(), kHidden, x.data(), 1, kHidden, 1e-5f, out.data(), kHidden);
+    benchmark::ClobberMemory();
+  }
+  state.SetBytesProcessed(state.iterations() * kHidden * 8);
+}
+
+void BenchRope(benchmark::State& state, const KernelTable& kernels, RopePairing pairing) {
+  constexpr int32_t kHeads = 12, kDim = 64;
+  auto heads = RandomFloats(kHeads * kDim);
+  const std::vector<float> cos_sin(kDim, 0.70710678f);
+  for (auto _ : state) {
+    kernels.rope(heads.data(), kHeads, kDim, kDim, pairing, cos_sin.data());
+    benchmark::ClobberMemory();
+  }
+  state.SetBytesProcessed(state.iterations() * kHeads * kDim * 8);
+}
+
+void BenchLogSumExp(benchmark::State& state, const KernelTable& kernels) {
+  constexpr int32_t kVocabulary = 49152;
+  const auto logits = RandomFloats(kVocabulary);
+  for (auto _ : state) {
+    benchmark::DoNotOptimize(kernels.log_sum_exp(logits.data(), kVocabulary));
+  }
+  state.SetBytesProcessed(state.iterations() * kVocabulary * 4);
+}
+
+void RegisterPath(const KernelTable& kernels) {
+  const std::string path = kernels.name;
+  const auto name = [](std::initializer_list<std::string> parts) {
+    std::string out;
+    for (const std::string& part : parts) out += (out.empty() ? "" : "/") + part;
+    return out;
+  };
+  const auto number = [](int32_t x) { return std::to_string(x); };
+  const auto matmul = [&](TensorType type, int32_t m, int32_t k, int32_t n) {
+    benchmark::RegisterBenchmark(
+        name({"Matmul", path, TraitsOf(type).name, number(m), number(k), number(n)}).c_str(),
+        [&kernels, type, m, k, n](benchmark::State& s) { BenchMatmul(s, kernels, type, m, k, n); });
+  };
+  struct Shape {
+    int32_t k, n;
+  };
+  // The default model's: attention output, fused q k v, fused gate and up, down, head.
+  for (const Shape shape :
+       {Shape{576, 576}, Shape{576, 960}, Shape{576, 3072}, Shape{1536, 576}, Shape{576, 49152}}) {
+    for (const int32_t m : {1, 4, 16, 64, 512}) {
+      if (m == 512 && shape.n > 4096) continue;
+      matmul(TensorType::kQ4_1, m, shape.k, shape.n);
+    }
+  }
+  for (const TensorType type :
+       {TensorType::kQ4_0, TensorType::kQ5_0, TensorType::kQ5_1, TensorType::kQ8_0,
+        TensorType::kQ4_K, TensorType::kQ5_K, TensorType::kQ6_K}) {
+    for (const int32_t m : {1, 64}) matmul(type, m, 1536, 576);
+  }
+  for (const int32_t m : {1, 16}) {
+    benchmark::RegisterBenchmark(
+        name({"F32Matmul", path, number(m), "576", "576"}).c_str(),
+        [&kernels, m](benchmark::State& s) { BenchF32Matmul(s, kernels, m, 576, 576); });
+  }
+  for (const Shape shape :
+       {Shape{1, 100}, Shape{1, 1000}, Shape{1, 8000}, Shape{64, 64}, Shape{64, 1000}}) {
+    benchmark::RegisterBenchmark(
+        name({"Attention", path, number(shape.k), number(shape.n)}).c_str(),
+        [&kernels, shape](benchmark::State& s) { BenchAttention(s, kernels, shape.k, shape.n); });
+  }
+  const auto row = [&](const char* what, void (*bench)(benchmark::State&, const KernelTable&)) {
+    benchmark::RegisterBenchmark(name({what, path}).c_str(),
+                                 [&kernels, bench](benchmark::State& s) { bench(s, kernels); });
+  };
+  row("QuantizeRows", BenchQuantizeRows);
+  row("Swiglu", BenchSwiglu);
+  row("RmsNorm", BenchRmsNorm);
+  row("LogSumExp", BenchLogSumExp);
+  for (const RopePairing pairing : {RopePairing::kInterleaved, RopePairing::kHalves}) {
+    benchmark::RegisterBenchmark(
+        name({"Rope", path, pairing == RopePairing::kHalves ? "halves" : "interleaved"}).c_str(),
+        [&kernels, pairing](benchmark::State& s) { BenchRope(s, kernels, pairing); });
+  }
+}
+
+}  // namespace
+}  // namespace holdfast
+
+int main(int argc, char** argv) {
+  for (const holdfast::Isa isa :
+       {holdfast::Isa::kScalar, holdfast::Isa::kAvx2, holdfast::Isa::kAvx512Vnni}) {
+    if (holdfast::IsaSupported(isa)) holdfast::RegisterPath(holdfast::KernelsOf(isa));
+  }
+  benchmark::Initialize(&argc, argv);
+  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
+  benchmark::RunSpecifiedBenchmarks();
+  benchmark::Shutdown();
+  return 0;
+}
