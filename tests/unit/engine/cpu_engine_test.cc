@@ -1,0 +1,276 @@
+#include "engine/cpu_engine.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "tests/unit/engine/engine_driver.h"
+#include "tests/unit/engine/random_model.h"
+
+namespace holdfast {
+namespace {
+
+using testing::HasSubstr;
+
+std::vector<Isa> SupportedIsas() {
+  std::vector<Isa> isas;
+  for (Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512Vnni}) {
+    if (IsaSupported(isa)) isas.push_back(isa);
+  }
+  return isas;
+}
+
+CpuEngineOptions SmallOptions() {
+  return {.threads = 2, .num_sequence_slots = 4, .step_tokens_max = 600};
+}
+
+// ---- Promise 1 ----------------------------------------------------------------------------------
+
+class SameLogitsTest : public testing::TestWithParam<RandomModelOptions> {};
+
+TEST_P(SameLogitsTest, WhateverTheChunksThreadsBlocksCompanyAndInstructionSet) {
+  RandomModel random(GetParam());
+  const std::vector<TokenId> tokens = random.RandomTokens(300);
+  const std::vector<TokenId> others = random.RandomTokens(200);
+  CpuEngineOptions options = SmallOptions();
+  options.threads = 1;
+  const std::vector<float> expected =
+      AllLogits(*MakeEngine(random.model, options), tokens, 300, Blocks(0, 38));
+  for (float logit : expected) ASSERT_TRUE(std::isfinite(logit));
+
+  for (Isa isa : SupportedIsas()) {
+    for (int32_t threads : {1, 2, 3}) {
+      if (isa != BestIsa() && threads != 2) continue;
+      options.threads = threads;
+      options.isa = isa;
+      const std::unique_ptr<CpuEngine> engine = MakeEngine(random.model, options);
+      for (int32_t chunk : {1, 7, 64, 512}) {
+        if (isa != BestIsa() && chunk == 1) continue;
+        SCOPED_TRACE(testing::Message()
+                     << IsaName(isa) << ", " << threads << " threads, chunks of " << chunk);
+        ASSERT_EQ(AllLogits(*engine, tokens, chunk, Blocks(0, 38)), expected);
+        ASSERT_EQ(AllLogits(*engine, tokens, chunk, Blocks(20, 38, 5),
+                            {.tokens = others, .blocks = Blocks(60, 20, 9)}),
+                  expected);
+      }
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Models, SameLogitsTest,
+    testing::Values(RandomModelOptions{.type = TensorType::kQ8_0},
+                    RandomModelOptions{.type = TensorType::kQ4_1, .qk_norm = true},
+                    RandomModelOptions{.type = TensorType::kF32, .qkv_bias = true},
+                    RandomModelOptions{.type = TensorType::kBf16, .sliding_window = 37}));
+
+// ---- Execute ------------------------------------------------------------------------------------
+
+TEST(CpuEngineTest, TheQuantisedPathIsCloseToTheReferenceArithmetic) {
+  RandomModel random({.type = TensorType::kQ4_1});
+  const std::vector<TokenId> tokens = random.RandomTokens(100);
+  CpuEngineOptions options = SmallOptions();
+  const std::vector<float> fast =
+      AllLogits(*MakeEngine(random.model, options), tokens, 100, Blocks(0, 38));
+  options.weights_mode = WeightsMode::kF32;
+  options.kv_dtype = KvDtype::kF32;
+  const std::vector<float> reference =
+      AllLogits(*MakeEngine(random.model, options), tokens, 100, Blocks(0, 38));
+  const auto [low, high] = std::minmax_element(reference.begin(), reference.end());
+  double sum = 0.0;
+  for (size_t i = 0; i < fast.size(); ++i) sum += std::abs(fast[i] - reference[i]);
+  EXPECT_LT(sum / static_cast<double>(fast.size()), 0.02 * (*high - *low));
+  EXPECT_NE(fast, reference);
+}
+
+TEST(CpuEngineTest, ExecuteDrawsFromTheLastRowsLogits) {
+  RandomModel random({});
+  const std::unique_ptr<CpuEngine> engine = MakeEngine(random.model, SmallOptions());
+  const std::vector<TokenId> tokens = random.RandomTokens(20);
+  const std::vector<float> logits = AllLogits(*engine, tokens, 20, Blocks(0, 2));
+  const auto vocab = static_cast<size_t>(engine->info().vocab_size);
+  const std::vector<float> last(logits.end() - static_cast<ptrdiff_t>(vocab), logits.end());
+
+  StepPlan plan;
+  StepResult result;
+  plan.opens.push_back({.slot = SequenceSlot{2},
+                        .sampling = {.temperature = 0.0f, .top_logprobs = 3},
+                        .prompt = tokens});
+  AddRows(plan, SequenceSlot{2}, tokens, 0, 20, Blocks(7, 2)).samples = true;
+  ASSERT_TRUE(engine->Execute(plan, result).ok());
+
+  ASSERT_EQ(result.samples.size(), 1u);
+  const SampledToken& sample = result.samples[0];
+  EXPECT_EQ(sample.slot, SequenceSlot{2});
+  EXPECT_EQ(sample.token, std::max_element(last.begin(), last.end()) - last.begin());
+  double total = 0.0;
+  for (float logit : last) total += std::exp(static_cast<double>(logit));
+  EXPECT_NEAR(sample.logprob, last[sample.token] - std::log(total), 1e-5);
+  ASSERT_EQ(sample.num_top, 3);
+  EXPECT_EQ(result.TopOf(sample)[0], (TokenLogprob{sample.token, sample.logprob}));
+  EXPECT_GE(result.TopOf(sample)[1].logprob, result.TopOf(sample)[2].logprob);
+  EXPECT_TRUE(result.prompt_logprobs.empty());
+}
+
+TEST(CpuEngineTest, PromptLogprobsAreThoseOfTheNextTokensWhateverTheChunks) {
+  RandomModel random({});
+  const std::unique_ptr<CpuEngine> engine = MakeEngine(random.model, SmallOptions());
+  const std::vector<TokenId> tokens = random.RandomTokens(150);  // beyond one batch of logit rows
+  const std::vector<float> logits = AllLogits(*engine, tokens, 150, Blocks(0, 10));
+  const auto vocab = static_cast<size_t>(engine->info().vocab_size);
+  for (int32_t chunk : {150, 64, 7}) {
+    SCOPED_TRACE(testing::Message() << "chunks of " << chunk);
+    std::vector<SampledToken> entries;
+    StepPlan plan;
+    StepResult result;
+    for (int32_t begin = 0; begin < 150; begin += chunk) {
+      const int32_t end = std::min(begin + chunk, 150);
+      plan.Clear();
+      if (begin == 0) {
+        plan.opens.push_back({.slot = SequenceSlot{0}, .sampling = {.temperature = 0.0f}});
+      }
+      PlanSequence& s = AddRows(plan, SequenceSlot{0}, tokens, begin, end - begin, Blocks(0, 10));
+      s.prompt_top_logprobs = 2;
+      if (end < 150) s.next_token = tokens[end];
+      s.samples = end == 150;
+      ASSERT_TRUE(engine->Execute(plan, result).ok());
+      ASSERT_EQ(result.samples.size(), end == 150 ? 1u : 0u);
+      entries.insert(entries.end(), result.prompt_logprobs.begin(), result.prompt_logprobs.end());
+      for (const SampledToken& entry : result.prompt_logprobs) {
+        ASSERT_EQ(entry.num_top, 2);
+        ASSERT_GE(result.TopOf(entry)[0].logprob, result.TopOf(entry)[1].logprob);
+        ASSERT_GE(result.TopOf(entry)[0].logprob, entry.logprob);
+      }
+    }
+    ASSERT_EQ(entries.size(), 149u);
+    for (size_t i = 0; i < entries.size(); ++i) {
+      ASSERT_EQ(entries[i].token, tokens[i + 1]);
+      const float* row = logits.data() + i * vocab;
+      double total = 0.0;
+      for (size_t t = 0; t < vocab; ++t) total += std::exp(static_cast<double>(row[t]));
+      ASSERT_NEAR(entries[i].logprob, row[tokens[i + 1]] - std::log(total), 1e-5);
+    }
+  }
+}
+
+// Generates greedily or by draws, giving up the slot after `preempt_after` tokens and coming back
+// in another one with all KV recomputed.
+std::vector<TokenId> Generate(CpuEngine& engine, const std::vector<TokenId>& prompt,
+                              const SamplingParams& sampling, int32_t preempt_after) {
+  constexpr int32_t kTokens = 24;
+  std::vector<TokenId> all = prompt;
+  StepPlan plan;
+  StepResult result;
+  int32_t computed = 0;
+  SequenceSlot slot{0};
+  plan.opens.push_back({.slot = slot, .sampling = sampling, .prompt = prompt});
+  for (int32_t step = 0; step < kTokens; ++step) {
+    if (step == preempt_after) {
+      slot = SequenceSlot{3};
+      computed = 0;
+      plan.opens.push_back(
+          {.slot = slot,
+           .sampling = sampling,
+           .prompt = prompt,
+           .completion = {all.begin() + static_cast<ptrdiff_t>(prompt.size()), all.end()}});
+    }
+    const auto length = static_cast<int32_t>(all.size());
+    AddRows(plan, slot, all, computed, length - computed, Blocks(0, 10)).samples = true;
+    EXPECT_TRUE(engine.Execute(plan, result).ok());
+    all.push_back(result.samples.at(0).token);
+    computed = length;
+    plan.Clear();
+  }
+  return {all.begin() + static_cast<ptrdiff_t>(prompt.size()), all.end()};
+}
+
+TEST(CpuEngineTest, APreemptedSequenceGoesOnAsIfNothingHadHappened) {
+  RandomModel random({});
+  const std::unique_ptr<CpuEngine> engine = MakeEngine(random.model, SmallOptions());
+  const std::vector<TokenId> prompt = random.RandomTokens(30);
+  const SamplingParams sampling = {.temperature = 1.3f,
+                                   .top_p = 0.95f,
+                                   .presence_penalty = 0.5f,
+                                   .frequency_penalty = 0.2f,
+                                   .repetition_penalty = 1.1f,
+                                   .seed = 77};
+  const std::vector<TokenId> straight = Generate(*engine, prompt, sampling, -1);
+  for (int32_t preempt_after : {1, 5, 23}) {
+    EXPECT_EQ(Generate(*engine, prompt, sampling, preempt_after), straight);
+  }
+}
+
+TEST(CpuEngineTest, AStepWithoutSequencesIsAnEmptyResult) {
+  RandomModel random({});
+  const std::unique_ptr<CpuEngine> engine = MakeEngine(random.model, SmallOptions());
+  StepResult result;
+  result.samples.resize(3);
+  EXPECT_TRUE(engine->Execute({}, result).ok());
+  EXPECT_TRUE(result.samples.empty());
+}
+
+TEST(CpuEngineTest, LogitsWithoutAFiniteValueAreAnErrorOfTheStep) {
+  RandomModel random({});
+  random.BreakFinalNorm(std::numeric_limits<float>::quiet_NaN());
+  const std::unique_ptr<CpuEngine> engine = MakeEngine(random.model, SmallOptions());
+  const std::vector<TokenId> tokens = random.RandomTokens(3);
+  StepPlan plan;
+  StepResult result;
+  plan.opens.push_back({.slot = SequenceSlot{0}});
+  AddRows(plan, SequenceSlot{0}, tokens, 0, 3, Blocks(0, 1)).samples = true;
+  EXPECT_EQ(engine->Execute(plan, result).code(), absl::StatusCode::kInternal);
+}
+
+// ---- Create -------------------------------------------------------------------------------------
+
+TEST(CpuEngineTest, KvMemoryTooSmallForOneSequenceIsRefusedWithTheSizes) {
+  RandomModel random({});
+  CpuEngineOptions options = SmallOptions();
+  const size_t block_bytes =
+      Transformer::KvLayoutOf(random.model.config, KvDtype::kF16).block_bytes();
+  options.kv_device_bytes = static_cast<int64_t>(38 * block_bytes - 1);  // 600 tokens: 38 blocks
+  const absl::Status status = CpuEngine::Create(random.model, options).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(status.message(), HasSubstr("one sequence of 600 tokens needs"));
+  EXPECT_THAT(status.message(), HasSubstr(std::to_string(38 * block_bytes)));
+  EXPECT_THAT(status.message(), HasSubstr("lower engine.context_tokens to 592"));
+
+  options.kv_device_bytes += 1;
+  EXPECT_TRUE(CpuEngine::Create(random.model, options).ok());
+}
+
+TEST(CpuEngineTest, SettingsOutOfRangeAreRefusedByName) {
+  RandomModel random({});
+  CpuEngineOptions options = SmallOptions();
+  options.context_tokens = 601;
+  EXPECT_THAT(CpuEngine::Create(random.model, options).status().message(),
+              HasSubstr("engine.context_tokens is 601; it must be from 1 to 600"));
+  options = SmallOptions();
+  options.threads = -1;
+  EXPECT_THAT(CpuEngine::Create(random.model, options).status().message(),
+              HasSubstr("engine.threads is -1"));
+}
+
+TEST(CpuEngineTest, InfoTellsTheBoundsAndTheDigestTellsTheArithmetic) {
+  RandomModel random({});
+  CpuEngineOptions options = SmallOptions();
+  const std::unique_ptr<CpuEngine> engine = MakeEngine(random.model, options);
+  EXPECT_EQ(engine->info().vocab_size, 101);
+  EXPECT_EQ(engine->info().context_tokens, 600);
+  EXPECT_EQ(engine->info().num_blocks, 4 * 38);
+  EXPECT_EQ(engine->info().num_sequence_slots, 4);
+  EXPECT_THAT(engine->Describe(), HasSubstr("threads=2"));
+
+  options.threads = 3;
+  EXPECT_EQ(MakeEngine(random.model, options)->info().model_digest, engine->info().model_digest);
+  options.kv_dtype = KvDtype::kF32;
+  const auto f32_kv = MakeEngine(random.model, options)->info().model_digest;
+  EXPECT_NE(f32_kv, engine->info().model_digest);
+  options.weights_mode = WeightsMode::kF32;
+  EXPECT_NE(MakeEngine(random.model, options)->info().model_digest, f32_kv);
+}
+
+}  // namespace
+}  // namespace holdfast

@@ -1,0 +1,184 @@
+#include "engine/linear.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <random>
+
+#include "engine/dense_matmul_onednn.h"
+
+namespace holdfast {
+namespace {
+
+std::vector<float> RandomFloats(std::mt19937& rng, size_t count) {
+  std::vector<float> floats(count);
+  for (float& x : floats) x = static_cast<float>(rng() % 2001) / 1000.0f - 1.0f;
+  return floats;
+}
+
+WeightTensor TensorOf(const std::vector<float>& values, int32_t rows, int32_t cols) {
+  return {.type = TensorType::kF32,
+          .rows = rows,
+          .cols = cols,
+          .data = reinterpret_cast<const std::byte*>(values.data())};
+}
+
+std::vector<float> SimpleProduct(const std::vector<float>& w, const std::vector<float>& x,
+                                 int32_t n, int32_t k) {
+  std::vector<float> y;
+  for (size_t row = 0; row < x.size() / k; ++row) {
+    for (int32_t i = 0; i < n; ++i) {
+      double sum = 0.0;
+      for (int32_t j = 0; j < k; ++j) {
+        sum += static_cast<double>(w[static_cast<size_t>(i) * k + j]) * x[row * k + j];
+      }
+      y.push_back(static_cast<float>(sum));
+    }
+  }
+  return y;
+}
+
+// Q8_0 with scale 2^-7.
+std::vector<std::byte> RandomQ8(std::mt19937& rng, int32_t rows, int32_t cols) {
+  std::vector<std::byte> bytes(RowBytes(TensorType::kQ8_0, cols) * rows);
+  for (std::byte& byte : bytes) byte = static_cast<std::byte>(rng());
+  const uint16_t scale = 0x2000;
+  for (size_t at = 0; at < bytes.size(); at += 34) std::memcpy(bytes.data() + at, &scale, 2);
+  return bytes;
+}
+
+// Three tensors side by side, of types and sizes that pack together, apart, and not at all.
+TEST(LinearTest, TensorsStandSideBySideWithTheirBiasesInEveryMode) {
+  constexpr int32_t kCols = 64, kRows = 37;
+  std::mt19937 rng(2);
+  WorkerPool pool(2);
+  const int32_t heights[4] = {32, 19, 48, 5};
+  std::vector<std::vector<std::byte>> quantised;
+  std::vector<float> floats = RandomFloats(rng, 48 * kCols);
+  const std::vector<float> bias = RandomFloats(rng, 19);
+  std::vector<Linear::Source> sources;
+  for (int i = 0; i < 4; ++i) {
+    quantised.push_back(RandomQ8(rng, heights[i], kCols));
+    WeightTensor tensor{.type = TensorType::kQ8_0,
+                        .rows = heights[i],
+                        .cols = kCols,
+                        .data = quantised.back().data()};
+    sources.push_back({.weight = i == 2 ? TensorOf(floats, 48, kCols) : tensor});
+  }
+  sources[1].bias = TensorOf(bias, 1, 19);
+
+  std::vector<float> all_weights;
+  for (const Linear::Source& source : sources) {
+    const std::vector<float> part = FloatsOf(source.weight);
+    all_weights.insert(all_weights.end(), part.begin(), part.end());
+  }
+  const std::vector<float> x = RandomFloats(rng, kRows * kCols);
+  std::vector<float> expected = SimpleProduct(all_weights, x, 104, kCols);
+  for (int32_t row = 0; row < kRows; ++row) {
+    for (int32_t i = 0; i < 19; ++i) expected[row * 104 + 32 + i] += bias[i];
+  }
+
+  const KernelTable& kernels = KernelsOf(BestIsa());
+  std::vector<int8_t> q(kRows * kCols);
+  std::vector<float> scale(kRows * kCols / 32);
+  std::vector<int32_t> sum(kRows * kCols / 16);
+  const QuantizedRows quantized{.q = q.data(), .scale = scale.data(), .sum = sum.data()};
+  kernels.quantize_rows(x.data(), kRows, kCols, quantized);
+  for (WeightsMode mode : {WeightsMode::kNative, WeightsMode::kF32}) {
+    const absl::StatusOr<Linear> linear = Linear::Create(sources, mode, kernels, pool);
+    ASSERT_TRUE(linear.ok()) << linear.status();
+    EXPECT_EQ(linear->n(), 104);
+    EXPECT_EQ(linear->wants_quantized(), mode == WeightsMode::kNative);
+    std::vector<float> y(kRows * 110, -7.0f);
+    linear->Run({.x = x.data(), .quantized = quantized}, kRows, y.data(), 110, pool);
+    const float tolerance = mode == WeightsMode::kNative ? 0.15f : 1e-4f;
+    for (int32_t row = 0; row < kRows; ++row) {
+      for (int32_t i = 0; i < 104; ++i) {
+        ASSERT_NEAR(y[row * 110 + i], expected[row * 104 + i], tolerance) << row << " " << i;
+      }
+      for (int32_t i = 104; i < 110; ++i) ASSERT_EQ(y[row * 110 + i], -7.0f);
+    }
+  }
+}
+
+class DenseMatmulTest : public testing::TestWithParam<DenseType> {
+ protected:
+  void SetUp() override {
+    if (!DenseMatmul::Available()) GTEST_SKIP() << "this build has no oneDNN";
+    if (GetParam() == DenseType::kBf16 && !DenseMatmul::HasNativeBf16()) {
+      GTEST_SKIP() << "this processor has no bf16 products";
+    }
+  }
+
+  // Weights that both types hold exactly.
+  static std::vector<float> Weights(std::mt19937& rng, size_t count) {
+    std::vector<float> floats(count);
+    for (float& w : floats) w = static_cast<float>(static_cast<int32_t>(rng() % 255) - 127) / 128;
+    return floats;
+  }
+
+  static absl::StatusOr<std::unique_ptr<DenseMatmul>> Make(const std::vector<float>& weights,
+                                                           int32_t n, int32_t k, WorkerPool& pool) {
+    if (GetParam() == DenseType::kF32) {
+      return DenseMatmul::Create(DenseType::kF32, weights.data(), n, k, pool);
+    }
+    std::vector<uint16_t> halves(weights.size());
+    for (size_t i = 0; i < weights.size(); ++i) {
+      uint32_t bits;
+      std::memcpy(&bits, &weights[i], 4);
+      halves[i] = static_cast<uint16_t>(bits >> 16);
+    }
+    return DenseMatmul::Create(DenseType::kBf16, halves.data(), n, k, pool);
+  }
+};
+
+TEST_P(DenseMatmulTest, AgreesWithASumInDoubles) {
+  std::mt19937 rng(4);
+  WorkerPool pool(2);
+  for (const auto &[n, k] : {std::pair{1, 32}, {64, 576}, {65, 100}, {200, 33}}) {
+    SCOPED_TRACE(testing::Message() << n << " x " << k);
+    const std::vector<float> weights = Weights(rng, static_cast<size_t>(n) * k);
+    const auto dense = Make(weights, n, k, pool);
+    ASSERT_TRUE(dense.ok()) << dense.status();
+    for (int32_t rows : {1, 16, 35}) {
+      const std::vector<float> x = Weights(rng, static_cast<size_t>(rows) * k);
+      const std::vector<float> expected = SimpleProduct(weights, x, n, k);
+      std::vector<float> y(expected.size());
+      (*dense)->Run(0, (*dense)->num_panels(), x.data(), rows, y.data(), n, 0);
+      for (size_t i = 0; i < y.size(); ++i) ASSERT_NEAR(y[i], expected[i], 1e-3);
+    }
+  }
+}
+
+TEST_P(DenseMatmulTest, ARowsBitsDependNeitherOnItsPlaceNorOnItsNeighbours) {
+  std::mt19937 rng(6);
+  WorkerPool pool(2);
+  for (const auto &[n, k] : {std::pair{64, 64}, {192, 576}, {100, 1536}, {70, 77}}) {
+    SCOPED_TRACE(testing::Message() << n << " x " << k);
+    const std::vector<float> weights = RandomFloats(rng, static_cast<size_t>(n) * k);
+    const auto dense = Make(weights, n, k, pool);
+    ASSERT_TRUE(dense.ok()) << dense.status();
+    const std::vector<float> row = RandomFloats(rng, k);
+    std::vector<float> alone(n);
+    (*dense)->Run(0, (*dense)->num_panels(), row.data(), 1, alone.data(), n, 0);
+    for (int32_t rows : {2, 15, 16, 17, 40}) {
+      for (int32_t place = 0; place < rows; ++place) {
+        std::vector<float> x = RandomFloats(rng, static_cast<size_t>(rows) * k);
+        std::copy(row.begin(), row.end(), x.begin() + static_cast<ptrdiff_t>(place) * k);
+        std::vector<float> y(static_cast<size_t>(rows) * n);
+        (*dense)->Run(0, (*dense)->num_panels(), x.data(), rows, y.data(), n, 1);
+        ASSERT_EQ(
+            std::memcmp(y.data() + static_cast<size_t>(place) * n, alone.data(), sizeof(float) * n),
+            0)
+            << "row " << place << " of " << rows;
+      }
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, DenseMatmulTest,
+                         testing::Values(DenseType::kF32, DenseType::kBf16));
+
+}  // namespace
+}  // namespace holdfast
