@@ -1,0 +1,200 @@
+#include "server/command_line.h"
+
+#include <cstddef>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "config/base/concat.h"
+#include "config/nearest_name.h"
+
+namespace holdfast {
+namespace {
+
+enum class FlagKind : uint8_t { kValue, kSwitch };
+
+struct Flag {
+  std::string_view name;
+  std::string_view setting;  // empty: not a setting, see ParseServe
+  std::string_view shown;    // the value's name in help
+  std::string_view about;
+  FlagKind kind = FlagKind::kValue;
+};
+
+constexpr Flag kServeFlags[] = {
+    {"--config", "", "FILE", "configuration file (YAML); flags override it"},
+    {"--port-file", "", "FILE", "once ready, write the ports there: {\"http\":N,\"grpc\":N}"},
+    {"--model", "model.path", "PATH", "GGUF file or Hugging Face folder"},
+    {"--model-name", "model.name", "NAME", "the model's name on the wire"},
+    {"--weights", "model.weights", "native|f32", "as in the file, or dequantised"},
+    {"--http", "listen.http", "ADDR:PORT", "default 127.0.0.1:8080; port 0: the system picks"},
+    {"--grpc", "listen.grpc", "ADDR:PORT", "default 127.0.0.1:50051; empty: none"},
+    {"--tls-certificate", "listen.tls.certificate_path", "FILE", "PEM chain, for both ports"},
+    {"--tls-key", "listen.tls.key_path", "FILE", "PEM"},
+    {"--allow-anonymous", "listen.allow_anonymous", "", "serve other than loopback without keys",
+     FlagKind::kSwitch},
+    {"--threads", "engine.threads", "N", "compute threads; 0: one a core"},
+    {"--isa", "engine.isa", "NAME", "auto, scalar, avx2, avx512-vnni"},
+    {"--kv-dtype", "engine.kv_dtype", "f16|f32", "numbers of the KV cache"},
+    {"--kv-device-bytes", "engine.kv_device_bytes", "SIZE", "memory for KV, as 4GiB"},
+    {"--context-tokens", "engine.context_tokens", "N", "longest sequence"},
+    {"--running-max", "scheduler.running_max", "N", "sequences computed at once"},
+    {"--waiting-max", "scheduler.waiting_max", "N", "requests in the queue"},
+    {"--step-tokens-max", "scheduler.step_tokens_max", "N", "tokens computed in one step"},
+    {"--chunk-tokens-max", "scheduler.chunk_tokens_max", "N", "of one prompt in one step"},
+    {"--prefix-cache", "scheduler.prefix_cache", "true|false", "reuse KV of equal beginnings"},
+    {"--text-threads", "server.text_threads", "N", "threads that tokenise"},
+    {"--drain-timeout", "server.drain_timeout", "TIME", "for running requests at the end, as 30s"},
+    {"--request-timeout", "server.request_timeout", "TIME", "of one request, as 10m"},
+    {"--log-level", "log.level", "LEVEL", "debug, info, warn, error"},
+    {"--log-format", "log.format", "text|json", "lines on standard error"},
+};
+
+constexpr std::string_view kVerbs[] = {"serve", "check-config", "keys", "version", "help"};
+
+absl::Status Usage(std::string what) {
+  return absl::InvalidArgumentError(Concat(what, "; see holdfast help"));
+}
+
+bool IsHelp(std::string_view word) { return word == "--help" || word == "-h"; }
+
+absl::Status UnknownFlag(std::string_view name, std::span<const std::string_view> known) {
+  const auto nearest = NearestName(name, known);
+  return Usage(nearest ? Concat("unknown flag ", name, "; did you mean ", *nearest, "?")
+                       : Concat("unknown flag ", name));
+}
+
+const Flag* FindServeFlag(std::string_view name) {
+  for (const Flag& flag : kServeFlags) {
+    if (flag.name == name) return &flag;
+  }
+  return nullptr;
+}
+
+// Cuts "--name=value"; else the value is the next word, which is taken.
+struct FlagWord {
+  std::string name;
+  std::optional<std::string> value;
+};
+FlagWord SplitFlag(const std::string& word) {
+  const size_t equals = word.find('=');
+  if (equals == std::string::npos) return {.name = word};
+  return {.name = word.substr(0, equals), .value = word.substr(equals + 1)};
+}
+
+absl::StatusOr<CommandLine> ParseServe(std::span<const std::string> words) {
+  CommandLine line{.verb = Verb::kServe};
+  for (size_t i = 0; i < words.size(); ++i) {
+    if (IsHelp(words[i])) return CommandLine{};
+    if (!words[i].starts_with("--")) {
+      return Usage(Concat("serve takes flags only, found `", words[i], "`"));
+    }
+    FlagWord word = SplitFlag(words[i]);
+    const Flag* flag = FindServeFlag(word.name);
+    if (flag == nullptr) {
+      std::vector<std::string_view> known;
+      for (const Flag& other : kServeFlags) known.push_back(other.name);
+      return UnknownFlag(word.name, known);
+    }
+    if (!word.value && flag->kind == FlagKind::kSwitch) word.value = "true";
+    if (!word.value) {
+      if (i + 1 == words.size()) {
+        return Usage(Concat(flag->name, " needs a value: ", flag->shown));
+      }
+      word.value = words[++i];
+    }
+    if (flag->name == "--config") {
+      line.config_path = *std::move(word.value);
+    } else if (flag->name == "--port-file") {
+      line.port_file = *std::move(word.value);
+    } else {
+      line.overrides.push_back({.flag = std::string(flag->name),
+                                .setting = std::string(flag->setting),
+                                .value = *std::move(word.value)});
+    }
+  }
+  return line;
+}
+
+absl::StatusOr<CommandLine> ParseCheckConfig(std::span<const std::string> words) {
+  if (words.size() == 1 && IsHelp(words[0])) return CommandLine{};
+  if (words.size() == 1 && words[0] == "--print-schema") {
+    return CommandLine{.verb = Verb::kPrintSchema};
+  }
+  if (words.size() != 1) return Usage("check-config takes one file");
+  if (words[0].starts_with("--")) {
+    static constexpr std::string_view kKnown[] = {"--print-schema"};
+    return UnknownFlag(words[0], kKnown);
+  }
+  return CommandLine{.verb = Verb::kCheckConfig, .config_path = words[0]};
+}
+
+absl::StatusOr<CommandLine> ParseKeys(std::span<const std::string> words) {
+  if (words.size() == 1 && IsHelp(words[0])) return CommandLine{};
+  if (words.empty() || words[0] != "new") {
+    return Usage("keys knows one thing to do: keys new --tenant NAME");
+  }
+  std::optional<std::string> tenant;
+  for (size_t i = 1; i < words.size(); ++i) {
+    FlagWord word = SplitFlag(words[i]);
+    if (word.name != "--tenant") {
+      static constexpr std::string_view kKnown[] = {"--tenant"};
+      return UnknownFlag(word.name, kKnown);
+    }
+    if (!word.value && i + 1 < words.size()) word.value = words[++i];
+    tenant = std::move(word.value);
+  }
+  if (!tenant || tenant->empty()) return Usage("keys new needs the tenant: --tenant NAME");
+  return CommandLine{.verb = Verb::kNewKey, .tenant = *std::move(tenant)};
+}
+
+}  // namespace
+
+absl::StatusOr<CommandLine> ParseCommandLine(std::span<const std::string> arguments) {
+  if (arguments.empty()) return Usage("wanted a verb: serve, check-config, keys, version, help");
+  const std::string& verb = arguments[0];
+  const std::span<const std::string> rest = arguments.subspan(1);
+  if (verb == "serve") return ParseServe(rest);
+  if (verb == "check-config") return ParseCheckConfig(rest);
+  if (verb == "keys") return ParseKeys(rest);
+  if (verb == "version" || verb == "--version") return CommandLine{.verb = Verb::kVersion};
+  if (verb == "help" || IsHelp(verb)) return CommandLine{.verb = Verb::kHelp};
+  const auto nearest = NearestName(verb, kVerbs);
+  return Usage(nearest ? Concat("unknown verb `", verb, "`; did you mean ", *nearest, "?")
+                       : Concat("unknown verb `", verb, "`"));
+}
+
+absl::Status ApplyOverrides(const CommandLine& line, DaemonConfig& config) {
+  std::vector<std::string> faults;
+  for (const CommandLine::Override& change : line.overrides) {
+    const absl::Status set = OverrideSetting(change.setting, change.value, config);
+    if (!set.ok()) faults.push_back(Concat(change.flag, ": ", set.message()));
+  }
+  if (faults.empty()) return CheckDaemonConfig(config);
+  return absl::InvalidArgumentError(ConcatList(faults, "\n"));
+}
+
+std::string HelpText() {
+  std::string text =
+      "usage: holdfast VERB [ARGUMENTS]\n"
+      "  serve [FLAGS]              serve a model until SIGTERM or SIGINT\n"
+      "  check-config FILE          name every fault of a configuration file\n"
+      "  check-config --print-schema  the file's JSON Schema\n"
+      "  keys new --tenant NAME     make a key; shown once, only its hash is for the file\n"
+      "  version\n"
+      "  help\n"
+      "flags of serve (--flag VALUE or --flag=VALUE):\n";
+  for (const Flag& flag : kServeFlags) {
+    std::string head = Concat("  ", flag.name, flag.shown.empty() ? "" : " ", flag.shown);
+    head.resize(std::max<size_t>(head.size() + 1, 34), ' ');
+    text += Concat(head, flag.about, "\n");
+  }
+  return text;
+}
+
+}  // namespace holdfast

@@ -1,0 +1,495 @@
+#include "server/daemon.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/escaping.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "config/base/clock.h"
+#include "config/base/concat.h"
+#include "config/base/metrics.h"
+#include "config/base/status_macros.h"
+#include "config/endpoint.h"
+#include "engine/cpu_engine.h"
+#include "engine/weights.h"
+#include "scheduler/scheduler_loop.h"
+#include "server/chat_template_files.h"
+#include "server/free_memory.h"
+#include "server/generation_service.h"
+#include "server/grpc_server.h"
+#include "server/http_server.h"
+#include "server/loading_service.h"
+#include "server/log.h"
+#include "server/stop_signals.h"
+#include "server/tenant_auth.h"
+#include "text/text.h"
+
+namespace holdfast {
+namespace {
+
+// After the drain's end: time for cancelled streams to tell their clients.
+constexpr absl::Duration kFarewell = absl::Seconds(1);
+
+// ---- Settings against the world ----------------------------------------------------------------
+
+absl::Status CheckReach(const DaemonConfig& config) {
+  if (!config.tenants.empty() || config.listen.allow_anonymous) return absl::OkStatus();
+  for (const auto& [name, address] :
+       {std::pair<const char*, const std::string&>{"listen.http", config.listen.http},
+        {"listen.grpc", config.listen.grpc}}) {
+    if (address.empty()) continue;
+    ASSIGN_OR_RETURN(const Endpoint endpoint, ParseEndpoint(address));
+    if (!endpoint.is_loopback) {
+      return absl::FailedPreconditionError(
+          Concat(name, " is ", address,
+                 ", which others can reach, and no tenant has keys; add tenants with keys "
+                 "(holdfast keys new), listen on loopback only, or set listen.allow_anonymous"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckReadable(std::string_view what, const std::string& path) {
+  if (std::ifstream(path).good() && access(path.c_str(), R_OK) == 0) return absl::OkStatus();
+  return absl::NotFoundError(
+      Concat(what, " ", path, " cannot be read; check the path and its permissions"));
+}
+
+absl::Status CheckFiles(const DaemonConfig& config) {
+  if (config.listen.tls) {
+    RETURN_IF_ERROR(CheckReadable("the TLS certificate", config.listen.tls->certificate_path));
+    RETURN_IF_ERROR(CheckReadable("the TLS key", config.listen.tls->key_path));
+  }
+  std::error_code error;
+  if (!std::filesystem::exists(config.model.path, error)) {
+    return absl::NotFoundError(Concat("there is no model at ", config.model.path,
+                                      "; run ./dev setup, which fetches the default one, or name "
+                                      "one with --model or model.path"));
+  }
+  return absl::OkStatus();
+}
+
+// ---- The model's names and words ---------------------------------------------------------------
+
+// "SmolLM2-135M-Instruct" of ".../SmolLM2-135M-Instruct.Q4_1.gguf": what a GGUF file's metadata
+// call the model is often the name of a training run, the file's name is what people use.
+std::string NameFromPath(const std::string& path) {
+  std::filesystem::path file = std::filesystem::path(path).lexically_normal();
+  if (!file.has_filename()) file = file.parent_path();
+  std::string name = file.filename().string();
+  if (name.ends_with(".gguf")) {
+    name.resize(name.size() - 5);
+    const size_t dot = name.rfind('.');
+    const std::string_view tail =
+        dot == std::string::npos ? std::string_view() : std::string_view(name).substr(dot + 1);
+    for (const std::string_view kind : {"Q", "IQ", "F16", "F32", "BF16"}) {
+      if (tail.starts_with(kind)) {
+        name.resize(dot);
+        break;
+      }
+    }
+  }
+  return name.empty() ? "model" : name;
+}
+
+GenerationService::ModelInfo DescribeModel(const DaemonConfig& config, const LoadedModel& model) {
+  GenerationService::ModelInfo info;
+  info.name = config.model.name.empty() ? NameFromPath(config.model.path) : config.model.name;
+  info.aliases = config.model.aliases;
+  info.context_tokens =
+      std::min(model.config.context_tokens,
+               config.engine.context_tokens.value_or(model.config.context_tokens));
+  info.vocab_size = model.config.vocab_size;
+  std::error_code error;
+  const auto written = std::filesystem::last_write_time(config.model.path, error);
+  if (!error) {
+    const auto since = std::chrono::file_clock::to_sys(written).time_since_epoch();
+    info.created_unix = std::chrono::duration_cast<std::chrono::seconds>(since).count();
+  }
+  return info;
+}
+
+struct ModelText {
+  std::unique_ptr<Tokenizer> tokenizer;
+  std::unique_ptr<ChatTemplate> chat_template;  // null: the model has none
+};
+
+absl::StatusOr<std::unique_ptr<Tokenizer>> MakeTokenizer(const VocabularySource& source) {
+  if (source.gguf_model.empty()) return Tokenizer::FromJsonFile(source.tokenizer_json_path);
+  return Tokenizer::FromGguf({.model = source.gguf_model,
+                              .pre = source.gguf_pre,
+                              .tokens = &source.tokens,
+                              .token_types = &source.token_types,
+                              .scores = &source.scores,
+                              .merges = &source.merges,
+                              .add_bos = source.add_bos,
+                              .add_eos = source.add_eos,
+                              .add_space_prefix = source.add_space_prefix,
+                              .bos = source.bos.value_or(-1),
+                              .eos = source.eos.value_or(-1),
+                              .unknown = source.unknown.value_or(-1),
+                              .padding = source.padding.value_or(-1)});
+}
+
+absl::StatusOr<ModelText> LoadText(const LoadedModel& model) {
+  const VocabularySource& source = model.vocabulary;
+  ModelText text;
+  ASSIGN_OR_RETURN(text.tokenizer, MakeTokenizer(source));
+  ChatTemplateSource chat;
+  if (source.gguf_model.empty()) {
+    ASSIGN_OR_RETURN(
+        chat, ReadChatTemplateFiles(source.tokenizer_config_path, source.chat_template_path));
+  } else {
+    chat.source = source.chat_template;
+  }
+  const auto text_of = [&](std::optional<TokenId> token) {
+    return token ? std::string(text.tokenizer->TokenBytes(*token)) : std::string();
+  };
+  if (chat.bos_token.empty()) {
+    chat.bos_token = text_of(source.bos ? source.bos : model.config.bos_token);
+  }
+  if (chat.eos_token.empty()) {
+    const bool has_eos = !model.config.eos_tokens.empty();
+    chat.eos_token = text_of(source.eos ? source.eos
+                             : has_eos  ? std::optional(model.config.eos_tokens.front())
+                                        : std::nullopt);
+  }
+  if (!chat.source.empty()) {
+    ASSIGN_OR_RETURN(text.chat_template, ChatTemplate::Create(chat.source, chat.bos_token,
+                                                              chat.eos_token, *text.tokenizer));
+  }
+  return text;
+}
+
+// ---- The daemon --------------------------------------------------------------------------------
+
+// {"http":N,"grpc":N}, whole or not at all.
+absl::Status WritePortFile(const std::string& path, int http, int grpc) {
+  const std::string scratch = Concat(path, ".", getpid());
+  {
+    std::ofstream file(scratch, std::ios::trunc);
+    file << Concat("{\"http\":", http, ",\"grpc\":", grpc, "}\n");
+    if (!file.flush()) {
+      return absl::UnavailableError(Concat("the port file ", path, " cannot be written"));
+    }
+  }
+  std::error_code error;
+  std::filesystem::rename(scratch, path, error);
+  if (error) return absl::UnavailableError(Concat("the port file ", path, " cannot be written"));
+  return absl::OkStatus();
+}
+
+LogLevel LevelOf(std::string_view name) {
+  if (name == "debug") return LogLevel::kDebug;
+  if (name == "warn") return LogLevel::kWarn;
+  if (name == "error") return LogLevel::kError;
+  return LogLevel::kInfo;
+}
+
+// Owns the parts. Members are declared so that what is used outlives its user: front ends go
+// first, then the scheduler's threads, then the service that takes its events, then the engine.
+class Daemon final {
+ public:
+  explicit Daemon(const DaemonOptions& options)
+      : options_(options),
+        config_(options.config),
+        log_({.level = LevelOf(options.config.log.level),
+              .format = options.config.log.format == "json" ? LogFormat::kJson : LogFormat::kText},
+             clock_) {}
+  ~Daemon() { StopParts(); }
+
+  absl::Status Run() {
+    StopSignals signals([this](int signal) { OnSignal(signal); });
+    RETURN_IF_ERROR(OpenPorts());
+    RETURN_IF_ERROR(LoadParts());
+    RETURN_IF_ERROR(AnnounceReady());
+    WaitForStop();
+    Drain();
+    StopParts();
+    log_.Info("stopped");
+    return absl::OkStatus();
+  }
+
+ private:
+  absl::Status OpenPorts() {
+    const absl::Time began = absl::Now();
+    RETURN_IF_ERROR(CheckReach(config_));
+    RETURN_IF_ERROR(CheckFiles(config_));
+    ASSIGN_OR_RETURN(model_, LoadModel(config_.model.path));
+    began_ = began;
+    if (config_.engine.context_tokens.value_or(0) > model_.config.context_tokens) {
+      return absl::InvalidArgumentError(Concat("engine.context_tokens is ",
+                                               *config_.engine.context_tokens, "; the model takes ",
+                                               model_.config.context_tokens, "; set that or less"));
+    }
+    GenerationService::ModelInfo info = DescribeModel(config_, model_);
+    info.has_chat_template =
+        !model_.vocabulary.chat_template.empty() || !model_.vocabulary.chat_template_path.empty();
+    ASSIGN_OR_RETURN(auth_, TenantAuth::Create(config_.tenants));
+    front_ = std::make_unique<LoadingService>(std::move(info));
+    ASSIGN_OR_RETURN(http_, HttpServer::Create(HttpOptions(), *front_, *auth_, metrics_,
+                                               [this] { return readiness_.load(); }));
+    if (!config_.listen.grpc.empty()) {
+      ASSIGN_OR_RETURN(
+          grpc_, GrpcServer::Create({.address = config_.listen.grpc, .tls = config_.listen.tls},
+                                    *front_, *auth_, [this] { return readiness_.load(); }));
+    }
+    return absl::OkStatus();
+  }
+
+  HttpServerOptions HttpOptions() {
+    const std::string_view digest(reinterpret_cast<const char*>(model_.digest.data()), 6);
+    return {.address = config_.listen.http,
+            .tls = config_.listen.tls,
+            .version = options_.version,
+            .system_fingerprint = Concat("fp_", absl::BytesToHexString(AbslView(digest))),
+            .connections_max = config_.server.http_connections_max,
+            .request_timeout = config_.server.request_timeout,
+            .on_access = [this](const HttpAccess& access) { LogAccess(access); }};
+  }
+
+  void LogAccess(const HttpAccess& access) {
+    const LogLevel level = access.code >= 500   ? LogLevel::kWarn
+                           : access.code >= 400 ? LogLevel::kInfo
+                                                : LogLevel::kDebug;
+    std::string_view tenant = "-";
+    if (access.tenant) {
+      tenant = config_.tenants.empty()
+                   ? std::string_view("default")
+                   : std::string_view(config_.tenants[Number(*access.tenant)].name);
+    }
+    log_.Write(level, "http_request",
+               {{"method", access.method},
+                {"route", access.route},
+                {"code", access.code},
+                {"tenant", tenant},
+                {"request_id", access.request_id},
+                {"seconds", access.elapsed}});
+  }
+
+  absl::StatusOr<int64_t> KvBytes() const {
+    if (config_.engine.kv_device_bytes) return *config_.engine.kv_device_bytes;
+    ASSIGN_OR_RETURN(const int64_t free_bytes, FreeMemoryBytes());
+    const KvLayout layout = KvLayoutOfModel();
+    return DefaultKvBytes(free_bytes, {.block_bytes = layout.block_bytes(),
+                                       .context_tokens = front_->model_info().context_tokens,
+                                       .running_max = config_.scheduler.running_max});
+  }
+
+  KvLayout KvLayoutOfModel() const {
+    return {.num_layers = model_.config.num_layers,
+            .num_kv_heads = model_.config.num_kv_heads,
+            .head_dim = model_.config.head_dim,
+            .dtype = config_.engine.kv_dtype == "f32" ? KvDtype::kF32 : KvDtype::kF16};
+  }
+
+  absl::Status LoadParts() {
+    // The tokenizer takes about as long as the weights: side by side. Both threads only read
+    // model_.
+    absl::StatusOr<ModelText> text = absl::InternalError("not loaded");
+    std::thread text_thread([&] { text = LoadText(model_); });
+    absl::Status engine = LoadEngine();
+    text_thread.join();
+    RETURN_IF_ERROR(engine);
+    if (!text.ok()) return text.status();
+    text_ = *std::move(text);
+    model_.vocabulary = {};  // the tokenizer has its own copy
+
+    service_ = std::make_unique<SchedulerGenerationService>(
+        ServiceOptions(), *text_.tokenizer, text_.chat_template.get(), clock_, metrics_);
+    ASSIGN_OR_RETURN(loop_, SchedulerLoop::Create(*engine_, LoopOptions(), metrics_, *service_));
+    service_->Connect(
+        {.submit = [this](Request&& request) { return loop_->Submit(std::move(request)); },
+         .cancel = [this](RequestId request) { loop_->Cancel(request); }});
+    front_->SwitchTo(*service_);
+    return absl::OkStatus();
+  }
+
+  absl::Status LoadEngine() {
+    ASSIGN_OR_RETURN(const int64_t kv_bytes, KvBytes());
+    ASSIGN_OR_RETURN(engine_, CpuEngine::Create(model_, EngineOptions(kv_bytes)));
+    log_.Info("engine", {{"what", engine_->Describe()}});
+    return absl::OkStatus();
+  }
+
+  CpuEngineOptions EngineOptions(int64_t kv_bytes) const {
+    CpuEngineOptions options{.threads = config_.engine.threads,
+                             .kv_dtype = KvLayoutOfModel().dtype,
+                             .kv_device_bytes = kv_bytes,
+                             .context_tokens = config_.engine.context_tokens,
+                             .num_sequence_slots = config_.scheduler.running_max,
+                             .step_tokens_max = config_.scheduler.step_tokens_max};
+    options.weights_mode =
+        config_.model.weights == "f32" ? WeightsMode::kF32 : WeightsMode::kNative;
+    if (config_.engine.isa == "scalar") options.isa = Isa::kScalar;
+    if (config_.engine.isa == "avx2") options.isa = Isa::kAvx2;
+    if (config_.engine.isa == "avx512-vnni") options.isa = Isa::kAvx512Vnni;
+    return options;
+  }
+
+  GenerationServiceOptions ServiceOptions() const {
+    const KvLayout& layout = engine_->info().kv_layout;
+    GenerationServiceOptions options{.model = front_->model_info(),
+                                     .eos_tokens = model_.config.eos_tokens,
+                                     .model_digest = engine_->info().model_digest,
+                                     .tenants = config_.tenants,
+                                     .prefix_cache = config_.scheduler.prefix_cache,
+                                     .text_threads = config_.server.text_threads,
+                                     .request_timeout = config_.server.request_timeout};
+    options.kv_layout =
+        Concat(layout.dtype == KvDtype::kF32 ? "f32" : "f16", "/", layout.num_layers, "x",
+               layout.num_kv_heads, "x", layout.head_dim, "/", kBlockTokens);
+    return options;
+  }
+
+  SchedulerOptions LoopOptions() const {
+    return {.running_max = config_.scheduler.running_max,
+            .waiting_max = config_.scheduler.waiting_max,
+            .step_tokens_max = config_.scheduler.step_tokens_max,
+            .chunk_tokens_max = config_.scheduler.chunk_tokens_max,
+            .prefix_cache = config_.scheduler.prefix_cache,
+            .tenants = config_.tenants,
+            .model_name = front_->model_info().name};
+  }
+
+  absl::Status AnnounceReady() {
+    const int grpc_port = grpc_ ? grpc_->port() : 0;
+    {
+      absl::MutexLock lock(&mutex_);
+      if (num_stop_signals_ > 0) return absl::OkStatus();
+      readiness_ = Readiness::kReady;
+    }
+    if (grpc_) grpc_->SetReadiness(Readiness::kReady);
+    if (!options_.port_file.empty()) {
+      RETURN_IF_ERROR(WritePortFile(options_.port_file, http_->port(), grpc_port));
+    }
+    const EngineInfo& info = engine_->info();
+    const int64_t kv_bytes =
+        static_cast<int64_t>(info.num_blocks) * static_cast<int64_t>(info.kv_layout.block_bytes());
+    log_.Info("ready", {{"model", front_->model_info().name},
+                        {"http", WithPort(config_.listen.http, http_->port())},
+                        {"grpc", grpc_ ? WithPort(config_.listen.grpc, grpc_port) : "none"},
+                        {"tls", config_.listen.tls ? "on" : "off"},
+                        {"tenants", config_.tenants.size()},
+                        {"context_tokens", info.context_tokens},
+                        {"kv_blocks", info.num_blocks},
+                        {"kv_bytes", kv_bytes},
+                        {"seconds", absl::Now() - began_}});
+    return absl::OkStatus();
+  }
+
+  static std::string WithPort(const std::string& address, int port) {
+    return Concat(address.substr(0, address.rfind(':') + 1), port);
+  }
+
+  // On the signals' thread.
+  void OnSignal(int signal) ABSL_LOCKS_EXCLUDED(mutex_) {
+    if (signal == SIGHUP) {
+      log_.Warn("hangup_ignored", {{"what", "settings are read at start only; restart to change"}});
+      return;
+    }
+    bool is_loading = false;
+    {
+      absl::MutexLock lock(&mutex_);
+      ++num_stop_signals_;
+      is_loading = readiness_ == Readiness::kLoading;
+      if (num_stop_signals_ == 1 && !is_loading) return;
+    }
+    // Nothing to finish, or told twice: no destructors, which would wait for other threads.
+    std::fputs(is_loading ? "holdfast: stopped while loading\n"
+                          : "holdfast: second signal, stopped at once\n",
+               stderr);
+    std::_Exit(is_loading ? 0 : 1);
+  }
+
+  void WaitForStop() ABSL_LOCKS_EXCLUDED(mutex_) {
+    absl::MutexLock lock(&mutex_);
+    const auto is_told = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+      return num_stop_signals_ > 0;
+    };
+    mutex_.Await(absl::Condition(&is_told));
+    readiness_ = Readiness::kDraining;
+  }
+
+  void Drain() {
+    const absl::Time deadline = absl::Now() + config_.server.drain_timeout;
+    log_.Info("draining",
+              {{"running", service_->running()}, {"drain_timeout", config_.server.drain_timeout}});
+    http_->BeginDrain();
+    if (grpc_) grpc_->BeginDrain();
+    service_
+        ->BeginDrain();  // the scheduler's loop goes on: prompts being tokenised are accepted too
+    const bool is_idle = service_->WaitIdle(deadline);
+    if (!is_idle) {
+      log_.Warn("drain_timeout", {{"cancelled", service_->running()}});
+      service_->CancelAll(absl::UnavailableError("the server is stopping; send the request again"));
+    }
+    // What is computed is yet to be written to the clients.
+    const absl::Time last = std::max(deadline, absl::Now() + kFarewell);
+    http_->WaitIdle(is_idle ? last : absl::Now() + kFarewell);
+    if (grpc_) grpc_->Shutdown(is_idle ? last : absl::Now() + kFarewell);
+  }
+
+  void StopParts() {
+    if (http_) http_->Stop();
+    if (grpc_) grpc_->Shutdown(absl::Now());
+    if (loop_) loop_->Stop();
+    if (service_) service_->Shutdown();
+    http_.reset();
+    grpc_.reset();
+    loop_.reset();
+    service_.reset();
+  }
+
+  const DaemonOptions& options_;
+  const DaemonConfig& config_;
+  RealClock clock_;
+  Log log_;
+  MetricsRegistry metrics_;
+  absl::Time began_;
+
+  std::atomic<Readiness> readiness_{Readiness::kLoading};
+  absl::Mutex mutex_;
+  int num_stop_signals_ ABSL_GUARDED_BY(mutex_) = 0;
+
+  LoadedModel model_;
+  ModelText text_;
+  std::unique_ptr<CpuEngine> engine_;
+  std::unique_ptr<TenantAuth> auth_;
+  std::unique_ptr<LoadingService> front_;
+  std::unique_ptr<SchedulerGenerationService> service_;
+  std::unique_ptr<SchedulerLoop> loop_;
+  std::unique_ptr<GrpcServer> grpc_;
+  std::unique_ptr<HttpServer> http_;
+};
+
+}  // namespace
+
+absl::Status RunDaemon(const DaemonOptions& options) {
+  Daemon daemon(options);
+  return daemon.Run();
+}
+
+}  // namespace holdfast

@@ -1,0 +1,27 @@
+// The daemon from settings to exit code: chooses the parts, wires them, and stops them in order.
+//
+//   model's metadata ─► ports open (live 200, ready 503) ─► tokenizer, weights ─► ready (200)
+//      ─► SIGTERM or SIGINT ─► draining (ready 503, what runs finishes, at most drain_timeout) ─► 0
+//
+// A second signal ends the process at once (exit 1); a signal while loading ends it at once too
+// (exit 0: nothing has been accepted).
+#pragma once
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "config/daemon_config.h"
+
+namespace holdfast {
+
+struct DaemonOptions {
+  DaemonConfig config;
+  std::string version;    // "0.1.0"
+  std::string port_file;  // empty: none. Written once ready, {"http":N,"grpc":N}; grpc 0: none
+};
+
+// Runs until it is told to stop. Call BlockSignals first, before any thread exists. An error is
+// one that prevented the start: what was wanted, what was found and what to do.
+absl::Status RunDaemon(const DaemonOptions& options);
+
+}  // namespace holdfast

@@ -1,0 +1,139 @@
+// holdfast VERB ...: see HelpText, or `holdfast help`.
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "config/base/concat.h"
+#include "config/daemon_config.h"
+#include "server/command_line.h"
+#include "server/daemon.h"
+#include "server/stop_signals.h"
+#include "server/tenant_key.h"
+
+#ifndef HOLDFAST_VERSION
+#error "the build names the version"
+#endif
+
+namespace holdfast {
+namespace {
+
+constexpr int kExitError = 1;
+constexpr int kExitUsage = 2;
+constexpr char kDefaultModelFile[] = "SmolLM2-135M-Instruct.Q4_1.gguf";
+
+void Print(std::FILE* file, std::string_view text) {
+  std::fwrite(text.data(), 1, text.size(), file);
+}
+
+int Fail(int exit_code, std::string_view message) {
+  Print(stderr, Concat("holdfast: ", message, "\n"));
+  return exit_code;
+}
+
+int Fail(int exit_code, const absl::Status& status) {
+  return Fail(exit_code, StdView(status.message()));
+}
+
+std::string Environment(const char* name) {
+  const char* value = std::getenv(name);
+  return value == nullptr ? "" : value;
+}
+
+// Where ./dev setup puts the model. The only look at the environment in the program.
+std::string DefaultModelPath() {
+  std::string home = Environment("HOLDFAST_HOME");
+  if (home.empty()) {
+    std::string cache = Environment("XDG_CACHE_HOME");
+    if (cache.empty()) cache = Concat(Environment("HOME"), "/.cache");
+    home = Concat(cache, "/holdfast");
+  }
+  return Concat(home, "/models/", kDefaultModelFile);
+}
+
+// The file's settings, or the defaults without a file.
+absl::StatusOr<DaemonConfig> ReadConfig(const std::string& path) {
+  if (path.empty()) return DaemonConfig{};
+  return LoadDaemonConfig(path);
+}
+
+int Serve(const CommandLine& line) {
+  auto config = ReadConfig(line.config_path);
+  if (!config.ok()) return Fail(kExitError, config.status());
+  const absl::Status overridden = ApplyOverrides(line, *config);
+  if (!overridden.ok()) return Fail(kExitUsage, overridden);
+  if (config->model.path.empty()) config->model.path = DefaultModelPath();
+  BlockSignals();
+  const absl::Status served = RunDaemon(
+      {.config = *std::move(config), .version = HOLDFAST_VERSION, .port_file = line.port_file});
+  return served.ok() ? 0 : Fail(kExitError, served);
+}
+
+int CheckConfig(const std::string& path) {
+  const auto config = LoadDaemonConfig(path);
+  if (!config.ok()) return Fail(kExitError, config.status());
+  Print(stdout, Concat(path, ": no faults; ", config->tenants.size(), " tenants\n"));
+  return 0;
+}
+
+// Prints the key once, and what to paste; nothing is kept.
+int NewKey(const std::string& tenant) {
+  const auto key = MakeTenantKey();
+  if (!key.ok()) return Fail(kExitError, key.status());
+  const std::string lines =
+      Concat("tenants:\n  - name: ", tenant, "\n    keys:\n      - \"", key->stored_hash, "\"\n");
+  const auto checked = ParseDaemonConfig(lines, "tenant");  // a name that the file would not take
+  if (!checked.ok()) return Fail(kExitUsage, checked.status());
+  Print(stdout, Concat("The key of tenant ", tenant, ", shown this once:\n\n  ", key->key,
+                       "\n\nFor the configuration file:\n\n", lines));
+  return 0;
+}
+
+int Run(const std::vector<std::string>& arguments) {
+  const auto line = ParseCommandLine(arguments);
+  if (!line.ok()) return Fail(kExitUsage, line.status());
+  switch (line->verb) {
+    case Verb::kServe:
+      return Serve(*line);
+    case Verb::kCheckConfig:
+      return CheckConfig(line->config_path);
+    case Verb::kPrintSchema:
+      Print(stdout, DaemonConfigSchema());
+      return 0;
+    case Verb::kNewKey:
+      return NewKey(line->tenant);
+    case Verb::kVersion:
+      Print(stdout, "holdfast " HOLDFAST_VERSION "\n");
+      return 0;
+    case Verb::kHelp:
+      Print(stdout, HelpText());
+      return 0;
+  }
+  return kExitUsage;
+}
+
+// A thread that let an exception out, or a bug of that kind: say what it was before stopping.
+[[noreturn]] void Terminate() {
+  try {
+    if (const std::exception_ptr current = std::current_exception()) {
+      std::rethrow_exception(current);
+    }
+    Print(stderr, "holdfast: std::terminate was called\n");
+  } catch (const std::exception& error) {
+    Print(stderr, Concat("holdfast: an exception left a thread: ", error.what(), "\n"));
+  } catch (...) {
+    Print(stderr, "holdfast: an exception of unknown type left a thread\n");
+  }
+  std::abort();
+}
+
+}  // namespace
+}  // namespace holdfast
+
+int main(int argc, char** argv) {
+  std::set_terminate(holdfast::Terminate);
+  return holdfast::Run(std::vector<std::string>(argv + (argc > 0 ? 1 : 0), argv + argc));
+}

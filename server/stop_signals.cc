@@ -1,0 +1,54 @@
+#include "server/stop_signals.h"
+
+#include <pthread.h>
+#include <signal.h>
+
+#include <functional>
+#include <thread>
+#include <utility>
+
+#include "config/base/check.h"
+
+namespace holdfast {
+namespace {
+
+sigset_t WaitedSignals() {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGTERM);
+  sigaddset(&set, SIGINT);
+  sigaddset(&set, SIGHUP);
+  sigaddset(&set, SIGRTMIN);  // our own: the end of the waiting thread
+  return set;
+}
+
+}  // namespace
+
+void BlockSignals() {
+  const sigset_t set = WaitedSignals();
+  CHECK(pthread_sigmask(SIG_BLOCK, &set, nullptr) == 0);
+  struct sigaction ignore {};
+  ignore.sa_handler = SIG_IGN;
+  CHECK(sigaction(SIGPIPE, &ignore, nullptr) == 0);
+}
+
+StopSignals::StopSignals(std::function<void(int)> on_signal) : on_signal_(std::move(on_signal)) {
+  thread_ = std::thread([this] { Run(); });
+}
+
+StopSignals::~StopSignals() {
+  pthread_kill(thread_.native_handle(), SIGRTMIN);
+  thread_.join();
+}
+
+void StopSignals::Run() {
+  const sigset_t set = WaitedSignals();
+  while (true) {
+    int signal = 0;
+    if (sigwait(&set, &signal) != 0) continue;
+    if (signal == SIGRTMIN) return;
+    on_signal_(signal);
+  }
+}
+
+}  // namespace holdfast

@@ -1,0 +1,122 @@
+#include "server/command_line.h"
+
+#include <string>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "config/daemon_config.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace holdfast {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+absl::StatusOr<CommandLine> Parse(std::vector<std::string> words) {
+  return ParseCommandLine(words);
+}
+
+std::string Refusal(std::vector<std::string> words) {
+  const auto line = ParseCommandLine(words);
+  return line.ok() ? "" : std::string(line.status().message());
+}
+
+TEST(CommandLineTest, FlagsBecomeSettings) {
+  const auto line =
+      Parse({"serve", "--http", "127.0.0.1:0", "--grpc=", "--threads=3", "--kv-device-bytes",
+             "1GiB", "--model", "/m.gguf", "--drain-timeout=5s", "--allow-anonymous", "--port-file",
+             "/p", "--config", "/c.yaml", "--http", "127.0.0.1:1"});
+  ASSERT_TRUE(line.ok()) << line.status();
+  EXPECT_EQ(line->verb, Verb::kServe);
+  EXPECT_EQ(line->port_file, "/p");
+  EXPECT_EQ(line->config_path, "/c.yaml");
+  DaemonConfig config;
+  ASSERT_TRUE(ApplyOverrides(*line, config).ok());
+  EXPECT_EQ(config.listen.http, "127.0.0.1:1");  // the last of equal flags
+  EXPECT_EQ(config.listen.grpc, "");
+  EXPECT_TRUE(config.listen.allow_anonymous);
+  EXPECT_EQ(config.engine.threads, 3);
+  EXPECT_EQ(config.engine.kv_device_bytes, int64_t{1} << 30);
+  EXPECT_EQ(config.model.path, "/m.gguf");
+  EXPECT_EQ(config.server.drain_timeout, absl::Seconds(5));
+}
+
+TEST(CommandLineTest, BadValuesAreAllNamedWithTheirFlags) {
+  const auto line = Parse({"serve", "--threads", "many", "--log-level", "loud"});
+  ASSERT_TRUE(line.ok());
+  DaemonConfig config;
+  EXPECT_EQ(std::string(ApplyOverrides(*line, config).message()),
+            "--threads: wanted a whole number from 0 to 1024, found `many`\n"
+            "--log-level: wanted debug | info | warn | error, found `loud`");
+}
+
+TEST(CommandLineTest, TlsFlagsBelongTogether) {
+  DaemonConfig config;
+  EXPECT_FALSE(ApplyOverrides(*Parse({"serve", "--tls-key", "/k"}), config).ok());
+  DaemonConfig both;
+  EXPECT_TRUE(ApplyOverrides(*Parse({"serve", "--tls-key=/k", "--tls-certificate=/c"}), both).ok());
+}
+
+TEST(CommandLineTest, EveryServeFlagOfTheHelpTextIsTaken) {
+  const std::string help = HelpText();
+  size_t at = help.find("flags of serve");
+  int flags = 0;
+  while ((at = help.find("\n  --", at)) != std::string::npos) {
+    at += 3;
+    const std::string name = help.substr(at, help.find(' ', at) - at);
+    EXPECT_TRUE(Parse({"serve", name + "=x"}).ok()) << name;
+    ++flags;
+  }
+  EXPECT_GT(flags, 20);
+}
+
+// Every flag leads to a setting that exists.
+TEST(CommandLineTest, NoFlagNamesASettingThatIsNotThere) {
+  const std::string help = HelpText();
+  for (size_t at = help.find("flags of serve");
+       (at = help.find("\n  --", at)) != std::string::npos;) {
+    at += 3;
+    const std::string name = help.substr(at, help.find(' ', at) - at);
+    const auto line = Parse({"serve", name + "=x"});
+    ASSERT_TRUE(line.ok());
+    DaemonConfig config;
+    EXPECT_FALSE(absl::IsNotFound(ApplyOverrides(*line, config))) << name;
+    for (const auto& change : line->overrides) {
+      EXPECT_FALSE(absl::IsNotFound(OverrideSetting(change.setting, "x", config))) << name;
+    }
+  }
+}
+
+TEST(CommandLineTest, SlipsAreAnsweredWithTheNearestName) {
+  EXPECT_THAT(Refusal({"serve", "--htpt", "x"}),
+              AllOf(HasSubstr("unknown flag --htpt"), HasSubstr("did you mean --http?")));
+  EXPECT_THAT(Refusal({"serve", "--no-such-flag"}), HasSubstr("unknown flag --no-such-flag"));
+  EXPECT_THAT(Refusal({"sevre"}), HasSubstr("did you mean serve?"));
+  EXPECT_THAT(Refusal({"serve", "--threads"}), HasSubstr("--threads needs a value"));
+  EXPECT_THAT(Refusal({"serve", "model.gguf"}), HasSubstr("found `model.gguf`"));
+  EXPECT_THAT(Refusal({}), HasSubstr("wanted a verb"));
+  EXPECT_THAT(Refusal({"check-config"}), HasSubstr("takes one file"));
+  EXPECT_THAT(Refusal({"check-config", "a", "b"}), HasSubstr("takes one file"));
+  EXPECT_THAT(Refusal({"keys"}), HasSubstr("keys new --tenant NAME"));
+  EXPECT_THAT(Refusal({"keys", "new"}), HasSubstr("--tenant NAME"));
+  EXPECT_THAT(Refusal({"keys", "new", "--tenant"}), HasSubstr("--tenant NAME"));
+  EXPECT_THAT(Refusal({"keys", "new", "--tennant", "a"}), HasSubstr("did you mean --tenant?"));
+}
+
+TEST(CommandLineTest, TheOtherVerbsAreRecognised) {
+  EXPECT_EQ(Parse({"version"})->verb, Verb::kVersion);
+  EXPECT_EQ(Parse({"--version"})->verb, Verb::kVersion);
+  EXPECT_EQ(Parse({"help"})->verb, Verb::kHelp);
+  EXPECT_EQ(Parse({"serve", "--help"})->verb, Verb::kHelp);
+  EXPECT_EQ(Parse({"check-config", "--print-schema"})->verb, Verb::kPrintSchema);
+  const auto check = Parse({"check-config", "f.yaml"});
+  EXPECT_EQ(check->verb, Verb::kCheckConfig);
+  EXPECT_EQ(check->config_path, "f.yaml");
+  EXPECT_EQ(Parse({"keys", "new", "--tenant=blue"})->tenant, "blue");
+  EXPECT_EQ(Parse({"keys", "new", "--tenant", "blue"})->tenant, "blue");
+}
+
+}  // namespace
+}  // namespace holdfast
