@@ -266,7 +266,6 @@ class Daemon final {
             .version = options_.version,
             .system_fingerprint = Concat("fp_", absl::BytesToHexString(AbslView(digest))),
             .connections_max = config_.server.http_connections_max,
-            .request_timeout = config_.server.request_timeout,
             .on_access = [this](const HttpAccess& access) { LogAccess(access); }};
   }
 
