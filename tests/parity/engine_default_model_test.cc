@@ -1,0 +1,133 @@
+// The engine on the default model, beside transformers with the same weights dequantised to f32:
+// logits of the reference arithmetic, perplexity of the fast path, and promise 1 on real weights.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "engine/cpu_engine.h"
+#include "tests/parity/golden_file.h"
+#include "tests/unit/engine/engine_driver.h"
+
+namespace holdfast {
+namespace {
+
+std::string GoldenFolder() {
+  return std::string(HOLDFAST_SOURCE_DIR) + "/tests/golden/default_model";
+}
+
+class DefaultModelTest : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    if (const char* path = std::getenv("HOLDFAST_MODEL"); path != nullptr && *path != '\0') {
+      absl::StatusOr<LoadedModel> model = LoadModel(path);
+      ASSERT_TRUE(model.ok()) << model.status();
+      model_ = new LoadedModel(*std::move(model));
+    }
+  }
+  static void TearDownTestSuite() {
+    delete model_;
+    model_ = nullptr;
+  }
+  void SetUp() override {
+    if (model_ == nullptr) GTEST_SKIP() << "HOLDFAST_MODEL does not name the default model's file";
+  }
+
+  static CpuEngineOptions Options() { return {.threads = 2, .context_tokens = 1024}; }
+
+  static LoadedModel* model_;
+};
+
+LoadedModel* DefaultModelTest::model_ = nullptr;
+
+TEST_F(DefaultModelTest, ReferenceArithmeticGivesTransformersLogits) {
+  CpuEngineOptions options = Options();
+  options.weights_mode = WeightsMode::kF32;
+  options.kv_dtype = KvDtype::kF32;
+  const std::unique_ptr<CpuEngine> engine = MakeEngine(*model_, options);
+  ASSERT_NE(engine, nullptr);
+  for (const char* name : {"one_token", "chat", "code", "mixed", "long"}) {
+    SCOPED_TRACE(name);
+    const GoldenLogits golden =
+        ReadGoldenLogits(GoldenFolder() + "/" + std::string(name) + ".logits");
+    const auto num_tokens = static_cast<int32_t>(golden.positions);
+    const std::vector<float> logits =
+        AllLogits(*engine, golden.tokens, 512, Blocks(0, num_tokens / kBlockTokens + 1));
+    double largest = 0.0;
+    for (size_t i = 0; i < golden.positions; ++i) {
+      const float* row = logits.data() + i * golden.vocabulary;
+      const double range = golden.max[i] - golden.min[i];
+      for (size_t rank = 0; rank < golden.top; ++rank) {
+        const double ours = row[golden.IdOf(i, rank)];
+        largest = std::max(largest, std::abs(ours - golden.logits[i * golden.top + rank]) / range);
+      }
+      ASSERT_EQ(std::max_element(row, row + golden.vocabulary) - row, golden.argmax[i])
+          << "position " << i;
+      ASSERT_NEAR(*std::min_element(row, row + golden.vocabulary), golden.min[i], 2e-3 * range);
+    }
+    EXPECT_LE(largest, 2e-3);
+    RecordProperty(std::string(name) + "_largest_difference", std::to_string(largest));
+  }
+}
+
+TEST_F(DefaultModelTest, FastPathsPerplexityIsWithinOnePercentOfTheReference) {
+  const GoldenPerplexity golden = ReadGoldenPerplexity(GoldenFolder() + "/perplexity.bin");
+  const std::unique_ptr<CpuEngine> engine = MakeEngine(*model_, Options());
+  ASSERT_NE(engine, nullptr);
+  double ours = 0.0, reference = 0.0;
+  size_t predictions = 0;
+  for (size_t w = 0; w < golden.windows.size(); ++w) {
+    const std::vector<TokenId>& tokens = golden.windows[w];
+    StepPlan plan;
+    StepResult result;
+    plan.opens.push_back({.slot = SequenceSlot{0}});
+    AddRows(plan, SequenceSlot{0}, tokens, 0, static_cast<int32_t>(tokens.size()),
+            Blocks(0, static_cast<int32_t>(tokens.size()) / kBlockTokens + 1))
+        .prompt_top_logprobs = 0;
+    ASSERT_TRUE(engine->Execute(plan, result).ok());
+    ASSERT_EQ(result.prompt_logprobs.size(), tokens.size() - 1);
+    for (const SampledToken& entry : result.prompt_logprobs) ours -= entry.logprob;
+    reference += golden.negative_log_likelihood[w];
+    predictions += tokens.size() - 1;
+  }
+  const double ours_perplexity = std::exp(ours / static_cast<double>(predictions));
+  const double reference_perplexity = std::exp(reference / static_cast<double>(predictions));
+  EXPECT_NEAR(ours_perplexity / reference_perplexity, 1.0, 0.01)
+      << ours_perplexity << " against " << reference_perplexity;
+  std::printf("perplexity %.4f, reference %.4f\n", ours_perplexity, reference_perplexity);
+}
+
+TEST_F(DefaultModelTest, ARowsLogitsAreItsOwn) {
+  const GoldenLogits golden = ReadGoldenLogits(GoldenFolder() + "/chat.logits");
+  const std::vector<TokenId> tokens(golden.tokens.begin(), golden.tokens.begin() + 40);
+  const std::vector<TokenId> others(golden.tokens.rbegin(), golden.tokens.rbegin() + 30);
+  CpuEngineOptions options = Options();
+  options.threads = 1;
+  const std::vector<float> expected =
+      AllLogits(*MakeEngine(*model_, options), tokens, 512, Blocks(0, 3));
+  const auto same = [&](const std::vector<float>& logits) {
+    return logits.size() == expected.size() &&
+           std::memcmp(logits.data(), expected.data(), sizeof(float) * expected.size()) == 0;
+  };
+  options.threads = 2;
+  const std::unique_ptr<CpuEngine> engine = MakeEngine(*model_, options);
+  for (int32_t chunk : {1, 7}) {
+    EXPECT_TRUE(same(AllLogits(*engine, tokens, chunk, Blocks(3, 9, 4),
+                               {.tokens = others, .blocks = Blocks(20, 2)})))
+        << "chunks of " << chunk;
+  }
+  for (Isa isa : {Isa::kScalar, Isa::kAvx2}) {
+    if (!IsaSupported(isa)) continue;
+    options.isa = isa;
+    EXPECT_TRUE(same(AllLogits(*MakeEngine(*model_, options), tokens, 512, Blocks(0, 3))))
+        << IsaName(isa);
+  }
+}
+
+}  // namespace
+}  // namespace holdfast

@@ -1,0 +1,87 @@
+// The engine beside transformers, on tiny models: one for each difference between model families.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "engine/cpu_engine.h"
+#include "tests/parity/golden_file.h"
+#include "tests/unit/engine/engine_driver.h"
+
+namespace holdfast {
+namespace {
+
+std::string ModelsFolder() { return std::string(HOLDFAST_SOURCE_DIR) + "/tests/golden/models"; }
+
+std::vector<std::string> ModelNames() {
+  std::vector<std::string> names;
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(ModelsFolder(), error)) {
+    if (std::filesystem::exists(entry.path() / "expected.logits")) {
+      names.push_back(entry.path().filename().string());
+    }
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+class TinyModelTest : public testing::TestWithParam<std::string> {
+ protected:
+  // Largest difference of a logit, as a share of its position's range.
+  static double LargestDifference(const GoldenLogits& golden, const std::vector<float>& logits) {
+    double largest = 0.0;
+    for (size_t position = 0; position < golden.positions; ++position) {
+      const double range = golden.max[position] - golden.min[position];
+      for (size_t i = 0; i < golden.top; ++i) {
+        const double ours = logits[position * golden.vocabulary + golden.IdOf(position, i)];
+        const double difference = std::abs(ours - golden.logits[position * golden.top + i]);
+        largest = std::max(largest, std::isfinite(ours) ? difference / range : INFINITY);
+      }
+    }
+    return largest;
+  }
+
+  static TokenId Best(const std::vector<float>& logits, size_t position, size_t vocabulary) {
+    const auto begin = logits.begin() + static_cast<ptrdiff_t>(position * vocabulary);
+    return static_cast<TokenId>(
+        std::max_element(begin, begin + static_cast<ptrdiff_t>(vocabulary)) - begin);
+  }
+};
+
+TEST_P(TinyModelTest, LogitsAreTransformersLogits) {
+  const std::string folder = ModelsFolder() + "/" + GetParam();
+  const GoldenLogits golden = ReadGoldenLogits(folder + "/expected.logits");
+  const absl::StatusOr<LoadedModel> model = LoadModel(folder);
+  ASSERT_TRUE(model.ok()) << model.status();
+  ASSERT_EQ(model->config.vocab_size, static_cast<int32_t>(golden.vocabulary));
+
+  for (Isa isa : {Isa::kScalar, BestIsa()}) {
+    for (WeightsMode mode : {WeightsMode::kF32, WeightsMode::kNative}) {
+      SCOPED_TRACE(testing::Message()
+                   << IsaName(isa) << (mode == WeightsMode::kF32 ? ", f32" : ", native"));
+      const std::unique_ptr<CpuEngine> engine = MakeEngine(
+          *model, {.threads = 2, .isa = isa, .weights_mode = mode, .kv_dtype = KvDtype::kF32});
+      ASSERT_NE(engine, nullptr);
+      const std::vector<float> logits =
+          AllLogits(*engine, golden.tokens, 29, Blocks(1, static_cast<int32_t>(golden.positions)));
+      // f32 against f32: rounding alone, far below the 2e-3 that the default model is held to.
+      // Where the processor multiplies in bf16, activations are rounded to it too.
+      const bool bf16 = mode == WeightsMode::kNative && DenseMatmul::HasNativeBf16() &&
+                        model->weights.layers[0].q.type == TensorType::kBf16;
+      EXPECT_LE(LargestDifference(golden, logits), bf16 ? 0.03 : 1e-4);
+      if (bf16) continue;
+      for (size_t i = 0; i < golden.positions; ++i) {
+        ASSERT_EQ(Best(logits, i, golden.vocabulary), golden.argmax[i]) << "position " << i;
+      }
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Golden, TinyModelTest, testing::ValuesIn(ModelNames()),
+                         [](const auto& info) { return info.param; });
+
+}  // namespace
+}  // namespace holdfast
