@@ -243,7 +243,7 @@ void SchedulerGenerationService::Detokenize(
       (*shared_done)(std::move(status));
       return;
     }
-    Detokenizer detokenizer(tokenizer_, SpecialText::kShow);
+    Detokenizer detokenizer(tokenizer_, SpecialText::kShow, FirstSpace::kDrop);
     std::string text;
     for (const TokenId token : tokens) detokenizer.Append(token, text);
     detokenizer.Finish(text);
@@ -479,11 +479,13 @@ void SchedulerGenerationService::HandleStop(RequestId id) {
 void SchedulerGenerationService::HandleToken(TimedToken token) {
   GenerationTask* task = FindTask(token.event.request);
   if (task == nullptr) return;
-  const bool last_of_scheduler = token.event.end.has_value();
   task->OnToken(std::move(token.event), token.at);
-  // A stop string ended the last choice, of which the scheduler knows nothing. After a stop token
-  // or max_tokens its RequestDone is on the way.
-  if (!last_of_scheduler && task->all_choices_ended()) EndEarly(*task, absl::OkStatus());
+  // A choice ended by a stop string still runs in the scheduler, which knows no text. If there is
+  // none such, RequestDone is on the way and is waited for: blocks are back before the client
+  // hears.
+  if (task->all_choices_ended() && task->has_running_sequence()) {
+    EndEarly(*task, absl::OkStatus());
+  }
 }
 
 void SchedulerGenerationService::HandleDone(RequestDone event) {

@@ -38,6 +38,7 @@ void GenerationTask::OnPrompt(PromptEvent event) {
 
 void GenerationTask::OnToken(TokenEvent event, absl::Time at) {
   CHECK(event.choice >= 0 && static_cast<size_t>(event.choice) < choices_.size());
+  if (event.end.has_value()) ++num_ended_sequences_;
   ChoiceText& choice = choices_[event.choice];
   if (ended_ || choice.ended()) return;  // drawn before the scheduler heard of the end
   absl::Time& last = last_token_at_[event.choice];
@@ -88,8 +89,9 @@ std::string GenerationTask::PromptText() const {
   if (!request_.want_text) return "";
   // As the caller wrote it, where there is such a thing: tokens may not spell it byte for byte.
   if (const auto* text = std::get_if<std::string>(&request_.prompt)) return *text;
-  Detokenizer detokenizer(tokenizer_,
-                          request_.skip_special_tokens ? SpecialText::kHide : SpecialText::kShow);
+  const SpecialText special =
+      request_.skip_special_tokens ? SpecialText::kHide : SpecialText::kShow;
+  Detokenizer detokenizer(tokenizer_, special, FirstSpace::kDrop);
   std::string text;
   for (TokenId token : prompt_) detokenizer.Append(token, text);
   detokenizer.Finish(text);

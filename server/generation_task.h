@@ -41,7 +41,10 @@ class GenerationTask final {
   RequestId id() const { return id_; }
   const GenerationRequest& request() const { return request_; }
   const std::vector<TokenId>& prompt() const { return prompt_; }
-  bool all_choices_ended() const;
+  bool all_choices_ended() const;      // as the client sees them
+  bool has_running_sequence() const {  // as the scheduler does
+    return num_ended_sequences_ < request_.num_choices;
+  }
   bool ended() const { return ended_; }
   bool reader_gone() const { return reader_gone_; }
 
@@ -60,6 +63,7 @@ class GenerationTask final {
   std::vector<ChoiceText> choices_;
   std::vector<absl::Time> last_token_at_;  // by choice; InfinitePast before the first
   bool first_token_seen_ = false;
+  int32_t num_ended_sequences_ = 0;
   int32_t cached_tokens_ = 0;
   bool ended_ = false;
   bool reader_gone_ = false;

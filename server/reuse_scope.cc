@@ -21,8 +21,8 @@ ReuseScope MakeReuseScope(const ReuseScopeParts& parts) {
   AppendPart(bytes, parts.owner == ReuseScopeParts::Owner::kTenant ? "tenant" : "group");
   AppendPart(bytes, parts.owner_name);
   AppendPart(bytes, parts.cache_salt);
-  AppendPart(bytes, {reinterpret_cast<const char*>(parts.model_digest.data()),
-                     parts.model_digest.size()});
+  AppendPart(bytes,
+             {reinterpret_cast<const char*>(parts.model_digest.data()), parts.model_digest.size()});
   AppendPart(bytes, parts.kv_layout);
   ReuseScope scope{};
   unsigned int written = 0;

@@ -1,0 +1,511 @@
+#include "server/generation_service.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <atomic>
+#include <deque>
+
+#include "absl/synchronization/mutex.h"
+#include "absl/synchronization/notification.h"
+#include "absl/time/clock.h"
+#include "config/base/metrics.h"
+#include "scheduler/scheduler_loop.h"
+#include "tests/unit/server/byte_tokenizer.h"
+#include "tests/unit/server/stream_reader.h"
+
+namespace holdfast {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+class HandClock final : public Clock {
+ public:
+  absl::Time Now() const override {
+    absl::MutexLock lock(&mutex_);
+    return now_;
+  }
+  void Advance(absl::Duration by) {
+    absl::MutexLock lock(&mutex_);
+    now_ += by;
+  }
+
+ private:
+  mutable absl::Mutex mutex_;
+  absl::Time now_ ABSL_GUARDED_BY(mutex_) = absl::FromUnixSeconds(1'000'000);
+};
+
+// The scheduler's side, played by the test: takes requests and cancels, waits for them.
+class HandScheduler final {
+ public:
+  SchedulerPort Port() {
+    return {.submit = [this](Request&& request) { return Submit(std::move(request)); },
+            .cancel =
+                [this](RequestId id) {
+                  absl::MutexLock lock(&mutex_);
+                  cancelled_.push_back(id);
+                }};
+  }
+  Request WaitRequest() {
+    absl::MutexLock lock(&mutex_);
+    auto there = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return !requests_.empty(); };
+    mutex_.Await(absl::Condition(&there));
+    Request request = std::move(requests_.front());
+    requests_.pop_front();
+    return request;
+  }
+  void WaitCancel(RequestId id) {
+    absl::MutexLock lock(&mutex_);
+    auto there = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+      return std::find(cancelled_.begin(), cancelled_.end(), id) != cancelled_.end();
+    };
+    mutex_.Await(absl::Condition(&there));
+  }
+  size_t num_waiting() {
+    absl::MutexLock lock(&mutex_);
+    return requests_.size();
+  }
+  void Answer(Admit admit) { admit_ = admit; }
+
+ private:
+  Admit Submit(Request&& request) {
+    if (admit_ != Admit::kAccepted) return admit_;
+    absl::MutexLock lock(&mutex_);
+    requests_.push_back(std::move(request));
+    return Admit::kAccepted;
+  }
+
+  std::atomic<Admit> admit_{Admit::kAccepted};
+  absl::Mutex mutex_;
+  std::deque<Request> requests_ ABSL_GUARDED_BY(mutex_);
+  std::vector<RequestId> cancelled_ ABSL_GUARDED_BY(mutex_);
+};
+
+// Renders a conversation as its JSON text; refuses where asked to.
+class EchoTemplate final : public ChatTemplate {
+ public:
+  absl::Status Encode(const ChatInput& input, std::vector<int32_t>& ids) const override {
+    if (input.messages_json == "bad") return absl::InvalidArgumentError("roles must alternate");
+    for (const char c : input.messages_json) ids.push_back(static_cast<uint8_t>(c));
+    return absl::OkStatus();
+  }
+  absl::StatusOr<std::string> Render(const ChatInput& input) const override {
+    return input.messages_json;
+  }
+};
+
+class GenerationServiceTest : public testing::Test {
+ protected:
+  static constexpr int32_t kContext = 64;
+
+  GenerationServiceTest() {
+    GenerationServiceOptions options{.eos_tokens = {ByteTokenizer::kEos},
+                                     .kv_layout = "f16/1/1/64",
+                                     .text_threads = 2,
+                                     .request_timeout = absl::Seconds(60)};
+    options.model.name = "tiny";
+    options.model.context_tokens = kContext;
+    options.model.vocab_size = tokenizer_.vocab_size();
+    options.tenants = {{.name = "red"}, {.name = "blue"}, {.name = "green"}};
+    options.tenants[0].sharing_group = "warm";
+    options.tenants[1].sharing_group = "warm";
+    service_ = std::make_unique<SchedulerGenerationService>(options, tokenizer_, &template_, clock_,
+                                                            metrics_);
+    service_->Connect(scheduler_.Port());
+  }
+  ~GenerationServiceTest() override { service_->Shutdown(); }
+
+  GenerationRequest Ask(std::string prompt, std::optional<int32_t> max_tokens = 10) {
+    GenerationRequest request;
+    request.wire_id = "id";
+    request.prompt = std::move(prompt);
+    request.max_tokens = max_tokens;
+    request.arrival = clock_.Now();
+    return request;
+  }
+
+  void Say(const Request& request, std::string_view text, int32_t choice = 0,
+           std::optional<SequenceEnd> end = std::nullopt) {
+    for (size_t i = 0; i < text.size(); ++i) {
+      service_->OnToken({.request = request.id,
+                         .choice = choice,
+                         .token = static_cast<uint8_t>(text[i]),
+                         .logprob = -1.0f,
+                         .end = i + 1 == text.size() ? end : std::nullopt});
+    }
+  }
+  void Done(const Request& request, absl::Status status = absl::OkStatus()) {
+    service_->OnDone({.request = request.id, .status = std::move(status)});
+  }
+
+  ByteTokenizer tokenizer_;
+  EchoTemplate template_;
+  HandClock clock_;
+  MetricsRegistry metrics_;
+  HandScheduler scheduler_;
+  std::unique_ptr<SchedulerGenerationService> service_;
+};
+
+TEST_F(GenerationServiceTest, AnswersATextFromTokensAndReportsUsage) {
+  auto stream = service_->Start(Ask("Hello"));
+  const Request request = scheduler_.WaitRequest();
+  EXPECT_THAT(request.prompt, ElementsAre('H', 'e', 'l', 'l', 'o'));
+  EXPECT_EQ(request.max_tokens, 10);
+  EXPECT_THAT(request.stop_tokens, ElementsAre(ByteTokenizer::kEos));
+  EXPECT_EQ(service_->running(), 1);
+  service_->OnPrompt({.request = request.id, .cached_tokens = 4});
+  Say(request, "world", 0, SequenceEnd::kLength);
+  Done(request);
+
+  ReadStream read = ReadToEnd(*stream);
+  EXPECT_EQ(read.prompt->prompt_tokens, 5);
+  EXPECT_EQ(read.prompt->cached_tokens, 4);
+  EXPECT_TRUE(read.prompt->tokens.empty());
+  EXPECT_EQ(read.choices[0].text, "world");
+  EXPECT_EQ(read.choices[0].finish, FinishReason::kLength);
+  EXPECT_TRUE(read.done.status.ok());
+  EXPECT_EQ(read.done.prompt_tokens, 5);
+  EXPECT_EQ(read.done.cached_tokens, 4);
+  EXPECT_EQ(read.done.completion_tokens, 5);
+  EXPECT_EQ(service_->running(), 0);
+}
+
+TEST_F(GenerationServiceTest, EachPieceIsThereAsSoonAsItsTokenIs) {
+  auto stream = service_->Start(Ask("Hello"));
+  const Request request = scheduler_.WaitRequest();
+  for (const char c : std::string("abc")) {
+    Say(request, std::string(1, c));
+    EXPECT_EQ(std::get<ChoiceDelta>(NextEvent(*stream)).text, std::string(1, c));
+  }
+  stream->Cancel();
+  Done(request, absl::CancelledError(""));
+}
+
+TEST_F(GenerationServiceTest, TakesBosAsTheModelAsksForIt) {
+  tokenizer_.adds_bos = true;
+  auto stream = service_->Start(Ask("x"));
+  EXPECT_THAT(scheduler_.WaitRequest().prompt, ElementsAre(ByteTokenizer::kBos, 'x'));
+}
+
+TEST_F(GenerationServiceTest, RendersAChatByItsTemplate) {
+  GenerationRequest ask = Ask("");
+  ask.prompt = ChatInput{.messages_json = "[]"};
+  auto stream = service_->Start(std::move(ask));
+  EXPECT_THAT(scheduler_.WaitRequest().prompt, ElementsAre('[', ']'));
+}
+
+TEST_F(GenerationServiceTest, RefusesWhatTheTemplateRefuses) {
+  GenerationRequest ask = Ask("");
+  ask.prompt = ChatInput{.messages_json = "bad"};
+  auto stream = service_->Start(std::move(ask));
+  const absl::Status status = ReadToEnd(*stream).done.status;
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("roles must alternate"));
+  EXPECT_EQ(status.GetPayload(kErrorParamUrl), "messages");
+}
+
+TEST_F(GenerationServiceTest, RefusesAPromptThatFillsTheContext) {
+  auto stream = service_->Start(Ask(std::string(kContext, 'x'), std::nullopt));
+  const absl::Status status = ReadToEnd(*stream).done.status;
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(status.GetPayload(kErrorCodeUrl), "context_length_exceeded");
+  EXPECT_THAT(std::string(status.message()), HasSubstr("64 tokens"));
+  EXPECT_EQ(scheduler_.num_waiting(), 0u);
+  EXPECT_EQ(service_->running(), 0);
+}
+
+TEST_F(GenerationServiceTest, RefusesMaxTokensBeyondTheContextAndFillsItByDefault) {
+  auto refused = service_->Start(Ask(std::string(60, 'x'), 5));
+  EXPECT_EQ(ReadToEnd(*refused).done.status.GetPayload(kErrorCodeUrl), "context_length_exceeded");
+  auto whole = service_->Start(Ask(std::string(60, 'x'), 4));
+  EXPECT_EQ(scheduler_.WaitRequest().max_tokens, 4);
+  auto by_default = service_->Start(Ask(std::string(60, 'x'), std::nullopt));
+  EXPECT_EQ(scheduler_.WaitRequest().max_tokens, 4);
+}
+
+TEST_F(GenerationServiceTest, RefusesAnEmptyPromptAndTokensOutsideTheVocabulary) {
+  auto empty = service_->Start(Ask(""));
+  EXPECT_EQ(ReadToEnd(*empty).done.status.code(), absl::StatusCode::kInvalidArgument);
+  GenerationRequest ask = Ask("");
+  ask.prompt = std::vector<TokenId>{1, tokenizer_.vocab_size()};
+  auto outside = service_->Start(std::move(ask));
+  EXPECT_EQ(ReadToEnd(*outside).done.status.code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST_F(GenerationServiceTest, AStopStringEndsTheAnswerAndStopsTheSequence) {
+  GenerationRequest ask = Ask("Q");
+  ask.stop = {"\nQ:"};
+  auto stream = service_->Start(std::move(ask));
+  const Request request = scheduler_.WaitRequest();
+  Say(request, "yes\nQ: more");
+  ReadStream read = ReadToEnd(*stream);
+  EXPECT_EQ(read.choices[0].text, "yes");
+  EXPECT_EQ(read.choices[0].finish, FinishReason::kStop);
+  EXPECT_EQ(read.choices[0].stop_string, "\nQ:");
+  EXPECT_EQ(read.done.completion_tokens, 6);
+  scheduler_.WaitCancel(request.id);
+  EXPECT_EQ(service_->running(), 1) << "its blocks are not back yet";
+  Done(request, absl::CancelledError(""));
+  EXPECT_TRUE(service_->WaitIdle(absl::InfiniteFuture()));
+}
+
+TEST_F(GenerationServiceTest, OneChoiceMayStopWhileAnotherGoesOn) {
+  GenerationRequest ask = Ask("Q");
+  ask.num_choices = 2;
+  ask.stop = {"."};
+  auto stream = service_->Start(std::move(ask));
+  const Request request = scheduler_.WaitRequest();
+  EXPECT_EQ(request.num_choices, 2);
+  Say(request, "a.ignored", 0);
+  Say(request, "longer", 1, SequenceEnd::kLength);
+  ReadStream read = ReadToEnd(*stream);
+  EXPECT_EQ(read.choices[0].text, "a");
+  EXPECT_EQ(read.choices[1].text, "longer");
+  EXPECT_EQ(read.done.completion_tokens, 2 + 6);
+}
+
+TEST_F(GenerationServiceTest, StopTokensComeFromModelAndRequestAndAreBannedUntilMinTokens) {
+  GenerationRequest ask = Ask("Q");
+  ask.stop_token_ids = {'!'};
+  ask.sampling.min_tokens = 2;
+  auto first = service_->Start(std::move(ask));
+  const Request request = scheduler_.WaitRequest();
+  EXPECT_THAT(request.stop_tokens, ElementsAre('!', ByteTokenizer::kEos));
+  EXPECT_EQ(request.sampling.banned_until_min, request.stop_tokens);
+
+  ask = Ask("Q");
+  ask.ignore_eos = true;
+  auto second = service_->Start(std::move(ask));
+  EXPECT_THAT(scheduler_.WaitRequest().stop_tokens, IsEmpty());
+}
+
+TEST_F(GenerationServiceTest, LogprobsBelongToTheTextThatIsShown) {
+  GenerationRequest ask = Ask("Q");
+  ask.sampling.top_logprobs = 0;
+  ask.stop = {"END"};
+  auto stream = service_->Start(std::move(ask));
+  const Request request = scheduler_.WaitRequest();
+  Say(request, "an END");
+  ReadStream read = ReadToEnd(*stream);
+  std::string spelt;
+  for (const auto& token : read.choices[0].logprobs) spelt += token.chosen.bytes;
+  EXPECT_EQ(spelt, read.choices[0].text);
+  EXPECT_EQ(spelt, "an ");
+}
+
+TEST_F(GenerationServiceTest, EchoGivesThePromptAsWrittenWithItsLogprobs) {
+  GenerationRequest ask = Ask("abc");
+  ask.echo = true;
+  ask.prompt_top_logprobs = 1;
+  auto stream = service_->Start(std::move(ask));
+  const Request request = scheduler_.WaitRequest();
+  EXPECT_EQ(request.prompt_top_logprobs, 1);
+  PromptEvent event{.request = request.id};
+  event.prompt_logprobs = {{.chosen = {'b', -1.0f}, .top = {{'x', -0.5f}}},
+                           {.chosen = {'c', -2.0f}, .top = {{'y', -0.5f}}}};
+  service_->OnPrompt(std::move(event));
+  Say(request, "d", 0, SequenceEnd::kLength);
+  Done(request);
+  ReadStream read = ReadToEnd(*stream);
+  EXPECT_EQ(read.prompt->text, "abc");
+  EXPECT_THAT(read.prompt->tokens, ElementsAre('a', 'b', 'c'));
+  ASSERT_EQ(read.prompt->logprobs.size(), 3u);
+  EXPECT_FALSE(read.prompt->logprobs[0].has_value());
+  EXPECT_EQ(read.prompt->logprobs[1]->chosen.bytes, "b");
+  EXPECT_EQ(read.prompt->logprobs[2]->top[0].bytes, "y");
+}
+
+TEST_F(GenerationServiceTest, EchoWithoutTokensToProduceNeedsNoScheduler) {
+  GenerationRequest ask = Ask("abc", 0);
+  ask.echo = true;
+  auto stream = service_->Start(std::move(ask));
+  ReadStream read = ReadToEnd(*stream);
+  EXPECT_EQ(read.prompt->text, "abc");
+  EXPECT_EQ(read.choices[0].finish, FinishReason::kLength);
+  EXPECT_EQ(read.choices[0].text, "");
+  EXPECT_EQ(read.done.completion_tokens, 0);
+  EXPECT_EQ(scheduler_.num_waiting(), 0u);
+}
+
+TEST_F(GenerationServiceTest, TokensInTokensOutNeedsNoText) {
+  GenerationRequest ask = Ask("");
+  ask.prompt = std::vector<TokenId>{7, 8};
+  ask.want_text = false;
+  auto stream = service_->Start(std::move(ask));
+  const Request request = scheduler_.WaitRequest();
+  service_->OnToken({.request = request.id, .token = 0xe2});
+  service_->OnToken(
+      {.request = request.id, .token = ByteTokenizer::kEos, .end = SequenceEnd::kStopToken});
+  Done(request);
+  ReadStream read = ReadToEnd(*stream);
+  EXPECT_EQ(read.choices[0].text, "");
+  EXPECT_THAT(read.choices[0].tokens, ElementsAre(0xe2, ByteTokenizer::kEos));
+  EXPECT_EQ(read.choices[0].finish, FinishReason::kStop);
+}
+
+TEST_F(GenerationServiceTest, DroppingTheStreamStopsTheSequence) {
+  auto stream = service_->Start(Ask("Q"));
+  const Request request = scheduler_.WaitRequest();
+  Say(request, "a");
+  stream.reset();
+  scheduler_.WaitCancel(request.id);
+  Say(request, "late");
+  Done(request, absl::CancelledError(""));
+  EXPECT_TRUE(service_->WaitIdle(absl::InfiniteFuture()));
+}
+
+TEST_F(GenerationServiceTest, CancelByWireIdReachesOnlyTheTenantsOwnRequests) {
+  auto stream = service_->Start(Ask("Q"));
+  auto second_prompt = service_->Start(Ask("R"));
+  const Request request = scheduler_.WaitRequest();
+  const Request other = scheduler_.WaitRequest();
+  EXPECT_FALSE(service_->CancelByWireId(TenantIndex{1}, "id"));
+  EXPECT_FALSE(service_->CancelByWireId(TenantIndex{0}, "unknown"));
+  EXPECT_TRUE(service_->CancelByWireId(TenantIndex{0}, "id"));
+  EXPECT_EQ(ReadToEnd(*stream).done.status.code(), absl::StatusCode::kCancelled);
+  EXPECT_EQ(ReadToEnd(*second_prompt).done.status.code(), absl::StatusCode::kCancelled);
+  scheduler_.WaitCancel(request.id);
+  scheduler_.WaitCancel(other.id);
+  Done(request, absl::CancelledError(""));
+  Done(other, absl::CancelledError(""));
+  EXPECT_TRUE(service_->WaitIdle(absl::InfiniteFuture()));
+  EXPECT_FALSE(service_->CancelByWireId(TenantIndex{0}, "id"));
+}
+
+TEST_F(GenerationServiceTest, CancellingRacesWithStartingAndNothingStays) {
+  for (int i = 0; i < 200; ++i) {
+    auto stream = service_->Start(Ask("Q"));
+    if (i % 2 == 0) stream->Cancel();
+    stream.reset();
+    while (scheduler_.num_waiting() > 0) Done(scheduler_.WaitRequest(), absl::CancelledError(""));
+  }
+  // What passed the worker before its cancel came is with the scheduler still.
+  while (!service_->WaitIdle(absl::Now() + absl::Milliseconds(1))) {
+    while (scheduler_.num_waiting() > 0) Done(scheduler_.WaitRequest(), absl::CancelledError(""));
+  }
+  EXPECT_EQ(service_->running(), 0);
+}
+
+TEST_F(GenerationServiceTest, ARequestThatTakesTooLongIsEnded) {
+  auto stream = service_->Start(Ask("Q"));
+  const Request request = scheduler_.WaitRequest();
+  Say(request, "a");
+  clock_.Advance(absl::Seconds(61));
+  ReadStream read = ReadToEnd(*stream);
+  EXPECT_EQ(read.choices[0].text, "a");
+  EXPECT_EQ(read.done.status.code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(read.done.completion_tokens, 1);
+  scheduler_.WaitCancel(request.id);
+}
+
+TEST_F(GenerationServiceTest, AFullQueueIsAnAnswerWithRetryAfter) {
+  scheduler_.Answer(Admit::kShed);
+  auto stream = service_->Start(Ask("Q"));
+  const absl::Status status = ReadToEnd(*stream).done.status;
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(status.GetPayload(kRetryAfterUrl), "1");
+  EXPECT_EQ(service_->running(), 0);
+}
+
+TEST_F(GenerationServiceTest, WhatTheSchedulerShedsLaterCarriesRetryAfterToo) {
+  auto stream = service_->Start(Ask("Q"));
+  Done(scheduler_.WaitRequest(), absl::ResourceExhaustedError("shed"));
+  EXPECT_EQ(ReadToEnd(*stream).done.status.GetPayload(kRetryAfterUrl), "1");
+}
+
+TEST_F(GenerationServiceTest, ALostDeviceEndsTheStream) {
+  auto stream = service_->Start(Ask("Q"));
+  const Request request = scheduler_.WaitRequest();
+  Say(request, "a");
+  Done(request, absl::UnavailableError("the device failed"));
+  ReadStream read = ReadToEnd(*stream);
+  EXPECT_EQ(read.choices[0].text, "a");
+  EXPECT_EQ(read.done.status.code(), absl::StatusCode::kUnavailable);
+}
+
+TEST_F(GenerationServiceTest, DrainingRefusesNewRequestsAndFinishesOld) {
+  auto old = service_->Start(Ask("Q"));
+  const Request request = scheduler_.WaitRequest();
+  service_->BeginDrain();
+  auto refused = service_->Start(Ask("R"));
+  EXPECT_EQ(ReadToEnd(*refused).done.status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_FALSE(service_->WaitIdle(absl::InfinitePast()));
+  Say(request, "done", 0, SequenceEnd::kLength);
+  Done(request);
+  EXPECT_TRUE(service_->WaitIdle(absl::InfiniteFuture()));
+  EXPECT_EQ(ReadToEnd(*old).choices[0].text, "done");
+}
+
+TEST_F(GenerationServiceTest, CancelAllEndsWhatTheDrainLeft) {
+  auto stream = service_->Start(Ask("Q"));
+  const Request request = scheduler_.WaitRequest();
+  service_->CancelAll(absl::UnavailableError("the daemon stops"));
+  EXPECT_EQ(ReadToEnd(*stream).done.status.code(), absl::StatusCode::kUnavailable);
+  scheduler_.WaitCancel(request.id);
+}
+
+TEST_F(GenerationServiceTest, ShutdownLeavesNoReaderWaiting) {
+  auto stream = service_->Start(Ask("Q"));
+  scheduler_.WaitRequest();
+  service_->Shutdown();
+  EXPECT_EQ(ReadToEnd(*stream).done.status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(service_->running(), 0);
+  auto after = service_->Start(Ask("Q"));
+  EXPECT_EQ(ReadToEnd(*after).done.status.code(), absl::StatusCode::kUnavailable);
+}
+
+TEST_F(GenerationServiceTest, SharesKvInTheDeclaredGroupAndNowhereElse) {
+  std::vector<ReuseScope> scopes;
+  for (const auto& [tenant, salt] : {std::pair(0, ""), {1, ""}, {2, ""}, {0, "s"}}) {
+    GenerationRequest ask = Ask("Q");
+    ask.tenant = TenantIndex{tenant};
+    ask.cache_salt = salt;
+    auto stream = service_->Start(std::move(ask));
+    scopes.push_back(scheduler_.WaitRequest().reuse_scope);
+  }
+  EXPECT_EQ(scopes[0], scopes[1]);
+  EXPECT_NE(scopes[0], scopes[2]);
+  EXPECT_NE(scopes[0], scopes[3]);
+}
+
+TEST_F(GenerationServiceTest, TokenizesAndDetokenizesOffTheCallersThread) {
+  absl::Notification done;
+  service_->Tokenize("hi", true, [&](absl::StatusOr<std::vector<TokenId>> tokens) {
+    EXPECT_THAT(*tokens, ElementsAre('h', 'i'));
+    service_->Detokenize(*tokens, [&](absl::StatusOr<std::string> text) {
+      EXPECT_EQ(*text, "hi");
+      service_->Detokenize({-1}, [&](absl::StatusOr<std::string> none) {
+        EXPECT_EQ(none.status().code(), absl::StatusCode::kInvalidArgument);
+        done.Notify();
+      });
+    });
+  });
+  done.WaitForNotification();
+  EXPECT_EQ(service_->TokenText('x'), "x");
+}
+
+TEST_F(GenerationServiceTest, CountsByTenantAndOutcome) {
+  auto stream = service_->Start(Ask("Hello"));
+  const Request request = scheduler_.WaitRequest();
+  service_->OnPrompt({.request = request.id, .cached_tokens = 4});
+  Say(request, "ab", 0, SequenceEnd::kLength);
+  Done(request);
+  ReadToEnd(*stream);
+  const std::string text = metrics_.Serialize();
+  const std::string labels = R"({model="tiny",tenant="red"})";
+  EXPECT_THAT(text, HasSubstr("holdfast_server_prompt_tokens_total" + labels + " 5"));
+  EXPECT_THAT(text, HasSubstr("holdfast_server_cached_tokens_total" + labels + " 4"));
+  EXPECT_THAT(text, HasSubstr("holdfast_server_completion_tokens_total" + labels + " 2"));
+  EXPECT_THAT(text, HasSubstr("holdfast_server_time_to_first_token_seconds_count" + labels + " 1"));
+  EXPECT_THAT(text, HasSubstr("holdfast_server_inter_token_latency_seconds_count" + labels + " 1"));
+  EXPECT_THAT(text, HasSubstr("holdfast_server_e2e_latency_seconds_count" + labels + " 1"));
+  EXPECT_THAT(text, HasSubstr(R"(holdfast_server_requests_total{model="tiny",outcome="ok",)"
+                              R"(tenant="red"} 1)"));
+  EXPECT_THAT(text, HasSubstr(R"(holdfast_server_requests_running{model="tiny"} 0)"));
+}
+
+}  // namespace
+}  // namespace holdfast
