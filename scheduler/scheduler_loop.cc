@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/time/clock.h"
 #include "config/base/check.h"
 
 namespace holdfast {
@@ -87,12 +88,17 @@ void SchedulerLoop::BeginDrain() {
 }
 
 bool SchedulerLoop::WaitDrained(absl::Duration timeout) {
-  absl::MutexLock lock(&drained_mutex_);
-  return drained_mutex_.AwaitWithTimeout(absl::Condition(&drained_), timeout);
+  const absl::Time deadline =
+      timeout == absl::InfiniteDuration() ? absl::InfiniteFuture() : absl::Now() + timeout;
+  MutexLock lock(&drained_mutex_);
+  while (!drained_) {
+    if (!drained_news_.WaitUntil(&drained_mutex_, deadline)) break;
+  }
+  return drained_;
 }
 
 void SchedulerLoop::Stop() {
-  absl::MutexLock lock(&stop_mutex_);
+  MutexLock lock(&stop_mutex_);
   if (!scheduler_thread_.joinable()) return;
   draining_.store(true);
   stopping_.store(true);
@@ -193,8 +199,9 @@ void SchedulerLoop::PublishSnapshot() {
 
 void SchedulerLoop::NoteIfDrained() {
   if (!draining_.load() || live_.load() != 0) return;
-  absl::MutexLock lock(&drained_mutex_);
+  MutexLock lock(&drained_mutex_);
   drained_ = true;
+  drained_news_.NotifyAll();
 }
 
 }  // namespace holdfast

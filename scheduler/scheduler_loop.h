@@ -22,11 +22,11 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "config/base/clock.h"
 #include "config/base/mailbox.h"
 #include "config/base/metrics.h"
+#include "config/base/mutex.h"
 #include "config/ids.h"
 #include "engine/engine.h"
 #include "engine/step_plan.h"
@@ -145,9 +145,10 @@ class SchedulerLoop final {
   std::atomic<uint64_t> steps_{0};
   Mailbox<Message> mailbox_;
   Mailbox<StepJob> jobs_{2};
-  absl::Mutex drained_mutex_;
+  Mutex drained_mutex_;
+  CondVar drained_news_;
   bool drained_ ABSL_GUARDED_BY(drained_mutex_) = false;
-  absl::Mutex stop_mutex_;  // one Stop at a time
+  Mutex stop_mutex_;  // one Stop at a time
 
   // The scheduler thread's.
   CountingSink sink_;

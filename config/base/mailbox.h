@@ -10,8 +10,9 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
+#include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "config/base/mutex.h"
 
 namespace holdfast {
 
@@ -22,24 +23,26 @@ class Mailbox final {
 
   // False: full or closed; the message is untouched and still the caller's.
   [[nodiscard]] bool Push(Message&& message) ABSL_LOCKS_EXCLUDED(mutex_) {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     if (closed_ || messages_.size() >= capacity_) return false;
     messages_.push_back(std::move(message));
+    news_.NotifyOne();
     return true;
   }
 
   // Past the bound too: for messages that must not be lost and are bounded by others (a cancel
   // for each accepted request). False only when closed.
   bool PushUrgent(Message&& message) ABSL_LOCKS_EXCLUDED(mutex_) {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     if (closed_) return false;
     messages_.push_back(std::move(message));
+    news_.NotifyOne();
     return true;
   }
 
   // Appends all waiting messages to `out` without waiting.
   void TakeAll(std::vector<Message>& out) ABSL_LOCKS_EXCLUDED(mutex_) {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     MoveAll(out);
   }
 
@@ -47,29 +50,32 @@ class Mailbox final {
   // False: closed and empty, nothing will come any more.
   bool WaitTakeAll(std::vector<Message>& out, absl::Duration timeout = absl::InfiniteDuration())
       ABSL_LOCKS_EXCLUDED(mutex_) {
-    absl::MutexLock lock(&mutex_);
-    mutex_.AwaitWithTimeout(absl::Condition(this, &Mailbox::HasNews), timeout);
+    const absl::Time deadline =
+        timeout == absl::InfiniteDuration() ? absl::InfiniteFuture() : absl::Now() + timeout;
+    MutexLock lock(&mutex_);
+    while (!closed_ && messages_.empty()) {
+      if (!news_.WaitUntil(&mutex_, deadline)) break;
+    }
     const bool open = !closed_ || !messages_.empty();
     MoveAll(out);
     return open;
   }
 
   void Close() ABSL_LOCKS_EXCLUDED(mutex_) {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     closed_ = true;
+    news_.NotifyAll();
   }
 
  private:
-  bool HasNews() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    return closed_ || !messages_.empty();
-  }
   void MoveAll(std::vector<Message>& out) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     for (Message& message : messages_) out.push_back(std::move(message));
     messages_.clear();
   }
 
   const size_t capacity_;
-  absl::Mutex mutex_;
+  Mutex mutex_;
+  CondVar news_;
   std::deque<Message> messages_ ABSL_GUARDED_BY(mutex_);
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
 };

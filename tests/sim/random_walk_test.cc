@@ -155,14 +155,14 @@ class Walk {
 
 TEST(RandomWalkTest, EachRequestSaysWhatItSaysAlone) {
   int64_t num_compared = 0;
-  for (uint32_t seed = 0; seed < 1000; ++seed) {
+  for (uint32_t seed = 0; seed < 250; ++seed) {
     SCOPED_TRACE(testing::Message() << "seed " << seed);
     Walk walk(seed);
     walk.Run();
     if (HasFailure()) return;
     num_compared += walk.num_compared();
   }
-  EXPECT_GT(num_compared, 10000);  // the walks are not all cancels and refusals
+  EXPECT_GT(num_compared, 2500);  // the walks are not all cancels and refusals
 }
 
 TEST(RandomWalkTest, EachRequestSaysWhatItSaysAloneWithAHashThatCollides) {

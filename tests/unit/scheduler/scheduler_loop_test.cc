@@ -6,8 +6,7 @@
 #include <random>
 #include <thread>
 
-#include "absl/synchronization/mutex.h"
-#include "absl/synchronization/notification.h"
+#include "config/base/mutex.h"
 #include "gtest/gtest.h"
 #include "tests/sim/scheduler_bench.h"
 
@@ -18,59 +17,61 @@ namespace {
 class SharedSink final : public TokenSink {
  public:
   void OnPrompt(PromptEvent event) override {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     recorded_.OnPrompt(std::move(event));
   }
   void OnToken(TokenEvent event) override {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     recorded_.OnToken(std::move(event));
   }
   void OnDone(RequestDone event) override {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     recorded_.OnDone(std::move(event));
     ++num_done_;
+    news_.NotifyAll();
   }
   void WaitDone(int count) {
-    absl::MutexLock lock(&mutex_);
-    wanted_ = count;
-    mutex_.Await(absl::Condition(
-        +[](SharedSink* sink) { return sink->num_done_ >= sink->wanted_; }, this));
+    MutexLock lock(&mutex_);
+    while (num_done_ < count) news_.Wait(&mutex_);
   }
   RecordedRequest Get(RequestId id) {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     return recorded_[id];
   }
   int num_done() {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     return num_done_;
   }
 
  private:
-  absl::Mutex mutex_;
+  Mutex mutex_;
+  CondVar news_;
   RecordingSink recorded_;
   int num_done_ = 0;
-  int wanted_ = 0;
 };
 
 // Holds each step back until the test lets it go.
 class Gate {
  public:
   void Pass() {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     arrived_ = true;
-    mutex_.Await(absl::Condition(&open_));
+    news_.NotifyAll();
+    while (!open_) news_.Wait(&mutex_);
   }
   void WaitArrived() {
-    absl::MutexLock lock(&mutex_);
-    mutex_.Await(absl::Condition(&arrived_));
+    MutexLock lock(&mutex_);
+    while (!arrived_) news_.Wait(&mutex_);
   }
   void Open() {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     open_ = true;
+    news_.NotifyAll();
   }
 
  private:
-  absl::Mutex mutex_;
+  Mutex mutex_;
+  CondVar news_;
   bool open_ = false, arrived_ = false;
 };
 
