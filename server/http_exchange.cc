@@ -56,7 +56,7 @@ asio::awaitable<bool> HttpExchange::Send(std::string_view first, std::string_vie
   co_return sent.ok();
 }
 
-asio::awaitable<bool> HttpExchange::Reply(HttpReply reply) {
+asio::awaitable<bool> HttpExchange::Reply(const HttpReply& reply) {
   std::string head;
   BeginHead(reply.status, reply.content_type, true, head);
   for (const auto& [name, value] : reply.headers) absl::StrAppend(&head, name, ": ", value, "\r\n");
@@ -75,7 +75,7 @@ asio::awaitable<bool> HttpExchange::Fail(const OpenAiError& error) {
   if (error.http_status == 405 && request.route != nullptr) {
     reply.headers.emplace_back("Allow", AllowedMethods(*request.route));
   }
-  co_return co_await Reply(std::move(reply));
+  co_return co_await Reply(reply);
 }
 
 asio::awaitable<bool> HttpExchange::SendEvents(std::string_view events) {

@@ -51,7 +51,7 @@ class HttpExchange final {
 
   HttpRequest request;
 
-  asio::awaitable<bool> Reply(HttpReply reply);
+  asio::awaitable<bool> Reply(const HttpReply& reply);
   asio::awaitable<bool> Fail(const OpenAiError& error);
 
   asio::awaitable<bool> SendEvents(std::string_view events);  // the header goes out with the first

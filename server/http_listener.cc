@@ -183,6 +183,7 @@ class HttpListener::Connection final {
   int64_t num_requests_ = 0;
   bool graceful_ = true;
   bool is_options_ = false;
+  bool distrusted_ = false;  // where this request ends is in doubt: read no other after it
 };
 
 asio::awaitable<IoEnd> HttpListener::Connection::Fill(Conn::TimePoint deadline) {
@@ -242,10 +243,12 @@ std::optional<OpenAiError> HttpListener::Connection::Admit(const Parser& parser,
       id != message.end() && IsGoodRequestId(View(id->value()))) {
     request.request_id = std::string(View(id->value()));
   }
+  distrusted_ = true;
   if (message.version() != 10 && message.version() != 11) {
     return OfParseError(http::error::bad_version, options());
   }
   if (auto fault = CheckFraming(message)) return fault;
+  distrusted_ = false;
 
   const std::string_view method = View(message.method_string());
   const std::string_view target = View(message.target());
@@ -349,7 +352,7 @@ asio::awaitable<void> HttpListener::Connection::Answer(Parser& parser, HttpExcha
     reply.headers.emplace_back("Allow", exchange.request.route == nullptr
                                             ? "GET, HEAD, POST, OPTIONS"
                                             : AllowedMethods(*exchange.request.route));
-    co_await exchange.Reply(std::move(reply));
+    co_await exchange.Reply(reply);
     co_return;
   }
   co_await listener_.hooks_.endpoints(exchange);
@@ -363,7 +366,7 @@ asio::awaitable<bool> HttpListener::Connection::ServeOne() {
   bool closed = false;
   tenant_.reset();
   HttpExchange exchange(conn_, options().write_timeout, [this, &parser] {
-    return parser.is_done() && parser.get().keep_alive() &&
+    return parser.is_done() && !distrusted_ && parser.get().keep_alive() &&
            listener_.hooks_.readiness() != Readiness::kDraining;
   });
   const std::optional<OpenAiError> fault = co_await ReadHeader(parser, closed);

@@ -30,7 +30,9 @@ class AsioHttpServer final : public HttpServer {
         http_metrics_(metrics),
         gate_(std::make_shared<IoGate>(io_)),
         api_(
-            {.version = options_.version, .system_fingerprint = options_.system_fingerprint},
+            {.version = options_.version,
+             .system_fingerprint = options_.system_fingerprint,
+             .request_timeout = options_.request_timeout},
             service, metrics, [this] { return ReadinessNow(); }, gate_),
         listener_(io_, options_, authenticator, http_metrics_,
                   {.endpoints = [this](HttpExchange& exchange) { return api_.Handle(exchange); },

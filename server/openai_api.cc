@@ -17,9 +17,14 @@ namespace {
 
 constexpr size_t kWriteBytes = 64 << 10;  // events are gathered up to here before they are written
 
-HttpReply JsonReply(const Json& json) { return HttpReply{.body = DumpJson(json)}; }
+// Replies are made in functions of their own: g++ 12 destroys a braced temporary twice, or fails
+// inside, where a coroutine awaits with it.
+HttpReply TextReply(std::string body, const char* content_type = "application/json") {
+  return HttpReply{.body = std::move(body), .content_type = content_type};
+}
 
-// A function of its own: g++ 12 fails inside on a braced list that a coroutine awaits with.
+HttpReply JsonReply(const Json& json) { return TextReply(DumpJson(json)); }
+
 HttpReply FieldReply(const char* name, std::string value) {
   Json json = Json::object();
   json[name] = std::move(value);
@@ -45,6 +50,7 @@ struct OpenAiApi::Running {
 
   AnswerShape shape;
   AnswerHead head;
+  std::chrono::steady_clock::time_point deadline;
   std::shared_ptr<ReadySignal> signal;
   std::shared_ptr<std::vector<Prompt>> prompts = std::make_shared<std::vector<Prompt>>();
 
@@ -115,14 +121,13 @@ asio::awaitable<void> OpenAiApi::Handle(HttpExchange& exchange) {
       co_await exchange.Reply(FieldReply("status", "live"));
       break;
     case HttpEndpoint::kMetrics:
-      co_await exchange.Reply(
-          HttpReply{.body = metrics_.Serialize(), .content_type = "text/plain; version=0.0.4"});
+      co_await exchange.Reply(TextReply(metrics_.Serialize(), "text/plain; version=0.0.4"));
       break;
     case HttpEndpoint::kVersion:
       co_await exchange.Reply(FieldReply("version", options_.version));
       break;
     case HttpEndpoint::kOpenApi:
-      co_await exchange.Reply(HttpReply{.body = kOpenApiDocument});
+      co_await exchange.Reply(TextReply(kOpenApiDocument));
       break;
   }
 }
@@ -172,7 +177,7 @@ asio::awaitable<void> OpenAiApi::Ready(HttpExchange& exchange) {
     reply.status = 503;
     reply.headers.emplace_back("Retry-After", "1");
   }
-  co_await exchange.Reply(std::move(reply));
+  co_await exchange.Reply(reply);
 }
 
 AnswerHead OpenAiApi::MakeHead(const GenerationCall& call) {
@@ -183,6 +188,16 @@ AnswerHead OpenAiApi::MakeHead(const GenerationCall& call) {
       .model = call.model,
       .system_fingerprint = options_.system_fingerprint,
       .token_text = [this](TokenId token) { return service_.TokenText(token); }};
+}
+
+std::chrono::steady_clock::time_point OpenAiApi::Deadline() const {
+  return std::chrono::steady_clock::now() + absl::ToChronoNanoseconds(options_.request_timeout);
+}
+
+absl::Status OpenAiApi::TooLong() const {
+  return absl::DeadlineExceededError(absl::StrCat("the request took longer than ",
+                                                  absl::FormatDuration(options_.request_timeout),
+                                                  "; ask for fewer tokens or try again"));
 }
 
 asio::awaitable<void> OpenAiApi::Generate(HttpExchange& exchange, bool chat) {
@@ -196,6 +211,7 @@ asio::awaitable<void> OpenAiApi::Generate(HttpExchange& exchange, bool chat) {
   Running running;
   running.shape = call->shape;
   running.head = MakeHead(*call);
+  running.deadline = Deadline();
   running.signal = ReadySignal::Make(gate_, co_await asio::this_coro::executor);
   for (GenerationRequest& request : call->requests) {
     const size_t index = running.prompts->size();
@@ -237,9 +253,26 @@ asio::awaitable<void> OpenAiApi::AnswerAtOnce(HttpExchange& exchange, Running& r
     if (exchange.gone()) co_return;
     if (any) continue;
     running.NotifyAny();
-    co_await running.signal->Wait();
+    if (!co_await running.signal->Wait(running.deadline)) {
+      running.Cancel();
+      co_await exchange.Fail(ToOpenAiError(TooLong()));
+      co_return;
+    }
   }
-  co_await exchange.Reply(HttpReply{.body = answer.Finish()});
+  co_await exchange.Reply(TextReply(answer.Finish()));
+}
+
+// `sse`: events not yet sent. Before the first of them the error can still be the HTTP status.
+asio::awaitable<void> OpenAiApi::EndWithError(HttpExchange& exchange, Running& running,
+                                              absl::Status status, std::string sse) {
+  running.Cancel();
+  const OpenAiError error = ToOpenAiError(status);
+  if (!exchange.head_sent() && sse.empty()) {
+    co_await exchange.Fail(error);
+    co_return;
+  }
+  AnswerStream::AppendError(error, sse);
+  if (co_await exchange.SendEvents(sse)) co_await exchange.EndEvents();
 }
 
 // The status line waits for the first event, so that a refusal can still be an HTTP status.
@@ -253,14 +286,7 @@ asio::awaitable<void> OpenAiApi::AnswerAsStream(HttpExchange& exchange, Running&
         any = true;
         if (const auto* done = std::get_if<GenerationDone>(&*event);
             done != nullptr && !done->status.ok()) {
-          running.Cancel();
-          const OpenAiError error = ToOpenAiError(done->status);
-          if (!exchange.head_sent() && sse.empty()) {
-            co_await exchange.Fail(error);
-            co_return;
-          }
-          AnswerStream::AppendError(error, sse);
-          if (co_await exchange.SendEvents(sse)) co_await exchange.EndEvents();
+          co_await EndWithError(exchange, running, done->status, std::move(sse));
           co_return;
         }
         answer.Append(static_cast<int32_t>(i), std::move(*event), sse);
@@ -273,7 +299,10 @@ asio::awaitable<void> OpenAiApi::AnswerAsStream(HttpExchange& exchange, Running&
       if (!co_await exchange.SendEvents(std::exchange(sse, {}))) co_return;
     } else if (!any) {
       running.NotifyAny();
-      co_await running.signal->Wait();
+      if (!co_await running.signal->Wait(running.deadline)) {
+        co_await EndWithError(exchange, running, TooLong(), std::move(sse));
+        co_return;
+      }
     }
   }
   answer.AppendEnd(sse);
@@ -295,9 +324,13 @@ asio::awaitable<void> OpenAiApi::Tokenize(HttpExchange& exchange) {
                       notify();
                     });
   exchange.OnGone([signal] { signal->Notify(); });
-  co_await signal->Wait();
+  const bool in_time = co_await signal->Wait(Deadline());
   exchange.StopWatching();
   if (exchange.gone()) co_return;
+  if (!in_time) {
+    co_await exchange.Fail(ToOpenAiError(TooLong()));
+    co_return;
+  }
   if (!result->value().ok()) {
     co_await exchange.Fail(ToOpenAiError(result->value().status()));
     co_return;
@@ -330,9 +363,13 @@ asio::awaitable<void> OpenAiApi::Detokenize(HttpExchange& exchange) {
     notify();
   });
   exchange.OnGone([signal] { signal->Notify(); });
-  co_await signal->Wait();
+  const bool in_time = co_await signal->Wait(Deadline());
   exchange.StopWatching();
   if (exchange.gone()) co_return;
+  if (!in_time) {
+    co_await exchange.Fail(ToOpenAiError(TooLong()));
+    co_return;
+  }
   if (!result->value().ok()) {
     co_await exchange.Fail(ToOpenAiError(result->value().status()));
     co_return;

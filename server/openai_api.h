@@ -6,11 +6,13 @@
 #pragma once
 
 #include <boost/asio/awaitable.hpp>
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <string>
 
 #include "absl/random/random.h"
+#include "absl/time/time.h"
 #include "config/base/metrics.h"
 #include "server/generation.h"
 #include "server/http_exchange.h"
@@ -23,6 +25,7 @@ namespace holdfast {
 struct OpenAiApiOptions {
   std::string version;
   std::string system_fingerprint;
+  absl::Duration request_timeout;
 };
 
 class OpenAiApi final {
@@ -39,11 +42,15 @@ class OpenAiApi final {
   asio::awaitable<void> Generate(HttpExchange& exchange, bool chat);
   asio::awaitable<void> AnswerAtOnce(HttpExchange& exchange, Running& running);
   asio::awaitable<void> AnswerAsStream(HttpExchange& exchange, Running& running);
+  asio::awaitable<void> EndWithError(HttpExchange& exchange, Running& running, absl::Status status,
+                                     std::string sse);
   asio::awaitable<void> Tokenize(HttpExchange& exchange);
   asio::awaitable<void> Detokenize(HttpExchange& exchange);
   asio::awaitable<void> Model(HttpExchange& exchange);
   asio::awaitable<void> Ready(HttpExchange& exchange);
 
+  std::chrono::steady_clock::time_point Deadline() const;
+  absl::Status TooLong() const;
   AnswerHead MakeHead(const GenerationCall& call);
   Json ModelObject(const std::string& name) const;
   HttpReply ModelList() const;

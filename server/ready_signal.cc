@@ -18,7 +18,7 @@ void IoGate::Shut() {
 }
 
 ReadySignal::ReadySignal(std::shared_ptr<IoGate> gate, asio::any_io_executor executor)
-    : gate_(std::move(gate)), wake_(std::move(executor), asio::steady_timer::time_point::max()) {}
+    : gate_(std::move(gate)), wake_(std::move(executor)) {}
 
 std::shared_ptr<ReadySignal> ReadySignal::Make(std::shared_ptr<IoGate> gate,
                                                asio::any_io_executor executor) {
@@ -26,9 +26,12 @@ std::shared_ptr<ReadySignal> ReadySignal::Make(std::shared_ptr<IoGate> gate,
 }
 
 // Cancelling a timer that nobody awaits yet is lost, hence the flag.
-asio::awaitable<void> ReadySignal::Wait() {
-  while (!notified_) co_await wake_.async_wait(asio::as_tuple(asio::use_awaitable));
-  notified_ = false;
+asio::awaitable<bool> ReadySignal::Wait(std::chrono::steady_clock::time_point deadline) {
+  if (!notified_ && wake_.expiry() != deadline) wake_.expires_at(deadline);
+  while (!notified_ && std::chrono::steady_clock::now() < deadline) {
+    co_await wake_.async_wait(asio::as_tuple(asio::use_awaitable));
+  }
+  co_return std::exchange(notified_, false);
 }
 
 void ReadySignal::Notify() {

@@ -3,7 +3,7 @@
 //
 //   auto signal = ReadySignal::Make(gate, io);
 //   stream->NotifyReady(signal->Notifier());
-//   co_await signal->Wait();          // returns at once if the notifier ran before
+//   co_await signal->Wait(deadline);  // returns at once if the notifier ran before
 //
 // A notifier may outlive the signal, the coroutine, and the I/O thread itself: it then does
 // nothing.
@@ -14,7 +14,7 @@
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/steady_timer.hpp>
-#include <functional>
+#include <chrono>
 #include <memory>
 
 #include "absl/base/thread_annotations.h"
@@ -42,8 +42,9 @@ class ReadySignal final : public std::enable_shared_from_this<ReadySignal> {
   static std::shared_ptr<ReadySignal> Make(std::shared_ptr<IoGate> gate,
                                            asio::any_io_executor executor);
 
-  asio::awaitable<void> Wait();  // until notified since the last Wait returned
-  void Notify();                 // on the I/O thread
+  // Until notified since the last Wait returned. False: `deadline` came first.
+  asio::awaitable<bool> Wait(std::chrono::steady_clock::time_point deadline);
+  void Notify();  // on the I/O thread
   // For any thread, once. `before` runs on the I/O thread just before the waiter is woken, unless
   // the signal is gone by then.
   absl::AnyInvocable<void()> Notifier(absl::AnyInvocable<void()> before = nullptr);
