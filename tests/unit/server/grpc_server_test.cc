@@ -1,0 +1,533 @@
+#include "server/grpc_server.h"
+
+#include <gmock/gmock.h>
+#include <grpcpp/generic/generic_stub.h>
+#include <grpcpp/grpcpp.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cmath>
+#include <deque>
+#include <functional>
+#include <map>
+#include <thread>
+
+#include "absl/strings/cord.h"
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/clock.h"
+#include "config/limits.h"
+#include "holdfast/v1/generate.grpc.pb.h"
+#include "server/token_stream.h"
+
+namespace holdfast {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+// Takes requests and lets the test say what comes of them.
+class HandService final : public GenerationService {
+ public:
+  struct Started {
+    GenerationRequest request;
+    StreamWriter writer;
+  };
+
+  HandService() {
+    info_.name = "tiny";
+    info_.aliases = {"small"};
+    info_.context_tokens = 100;
+    info_.vocab_size = 300;
+    info_.created_unix = 5;
+    info_.has_chat_template = true;
+  }
+
+  std::shared_ptr<GenerationStream> Start(GenerationRequest request) override {
+    StreamEnds ends = MakeTokenStream([this] { ++cancels_; });
+    absl::MutexLock lock(&mutex_);
+    started_.push_back({.request = std::move(request), .writer = std::move(ends.writer)});
+    return ends.reader;
+  }
+  bool CancelByWireId(TenantIndex tenant, const std::string& wire_id) override {
+    return tenant == TenantIndex{1} && wire_id == "mine";
+  }
+  void Tokenize(std::variant<ChatInput, std::string>, bool,
+                absl::AnyInvocable<void(absl::StatusOr<std::vector<TokenId>>)>) override {}
+  void Detokenize(std::vector<TokenId>,
+                  absl::AnyInvocable<void(absl::StatusOr<std::string>)>) override {}
+  std::string TokenText(TokenId) const override { return ""; }
+  const ModelInfo& model_info() const override { return info_; }
+
+  Started Wait() {
+    absl::MutexLock lock(&mutex_);
+    auto there = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return !started_.empty(); };
+    mutex_.Await(absl::Condition(&there));
+    Started started = std::move(started_.front());
+    started_.pop_front();
+    return started;
+  }
+  bool nothing_started() {
+    absl::MutexLock lock(&mutex_);
+    return started_.empty();
+  }
+  int cancels() const { return cancels_; }
+
+ private:
+  ModelInfo info_;
+  std::atomic<int> cancels_{0};
+  absl::Mutex mutex_;
+  std::deque<Started> started_ ABSL_GUARDED_BY(mutex_);
+};
+
+class TwoKeys final : public Authenticator {
+ public:
+  absl::StatusOr<Authenticated> Authenticate(std::string_view key) const override {
+    if (key == "red-key") return Authenticated{.tenant = TenantIndex{0}};
+    if (key == "blue-key") return Authenticated{.tenant = TenantIndex{1}};
+    absl::Status status = absl::UnauthenticatedError("the key is not known");
+    status.SetPayload(kErrorCodeUrl, absl::Cord("invalid_api_key"));
+    return status;
+  }
+};
+
+// One call's client side: a context with a key, and what is read off it afterwards.
+struct Client {
+  explicit Client(const std::string& key = "blue-key") {
+    if (!key.empty()) context.AddMetadata("authorization", "Bearer " + key);
+  }
+  std::string Trailer(const std::string& name) {
+    const auto& trailers = context.GetServerTrailingMetadata();
+    const auto found = trailers.find(name);
+    return found == trailers.end() ? "" : std::string(found->second.data(), found->second.size());
+  }
+  grpc::ClientContext context;
+};
+
+class GrpcServerTest : public testing::Test {
+ protected:
+  GrpcServerTest() {
+    auto server = GrpcServer::Create({.address = "127.0.0.1:0"}, service_, keys_,
+                                     [this] { return readiness_.load(); });
+    EXPECT_TRUE(server.ok()) << server.status();
+    server_ = *std::move(server);
+    channel_ = grpc::CreateChannel(absl::StrCat("127.0.0.1:", server_->port()),
+                                   grpc::InsecureChannelCredentials());
+    stub_ = v1::Generation::NewStub(channel_);
+  }
+
+  v1::ChatRequest Ask() {
+    v1::ChatRequest request;
+    v1::Message& message = *request.add_messages();
+    message.set_role("user");
+    message.set_content("Hello");
+    request.mutable_stopping()->set_max_tokens(5);
+    return request;
+  }
+  // The status of a chat that is refused before it starts.
+  grpc::Status Refused(Client& client, const v1::ChatRequest& request) {
+    v1::ChatResponse response;
+    const grpc::Status status = stub_->Chat(&client.context, request, &response);
+    EXPECT_TRUE(service_.nothing_started());
+    return status;
+  }
+  // As seen by a load balancer, without the generated stubs of the health service.
+  int Health(const std::string& name) {
+    grpc::ClientContext context;
+    grpc::GenericStub stub(channel_);
+    grpc::CompletionQueue queue;
+    std::string bytes;
+    if (!name.empty()) {  // HealthCheckRequest { string service = 1; }
+      bytes = absl::StrCat("\x0a", std::string(1, static_cast<char>(name.size())), name);
+    }
+    const grpc::Slice slice(bytes);
+    const grpc::ByteBuffer request(&slice, 1);
+    auto call = stub.PrepareUnaryCall(&context, "/grpc.health.v1.Health/Check", request, &queue);
+    call->StartCall();
+    grpc::ByteBuffer response;
+    grpc::Status status;
+    call->Finish(&response, &status, this);
+    void* tag = nullptr;
+    bool ok = false;
+    queue.Next(&tag, &ok);
+    if (!status.ok()) return -static_cast<int>(status.error_code());
+    grpc::Slice answer;  // HealthCheckResponse { ServingStatus status = 1; }
+    EXPECT_TRUE(response.DumpToSingleSlice(&answer).ok());
+    return answer.size() == 2 ? answer.begin()[1] : 0;
+  }
+
+  HandService service_;
+  TwoKeys keys_;
+  std::atomic<Readiness> readiness_{Readiness::kReady};
+  std::unique_ptr<GrpcServer> server_;
+  std::shared_ptr<grpc::Channel> channel_;
+  std::unique_ptr<v1::Generation::Stub> stub_;
+};
+
+TEST_F(GrpcServerTest, AnswersAChatWhole) {
+  Client client;
+  v1::ChatRequest request = Ask();
+  request.set_n(2);
+  request.set_top_logprobs(1);
+  request.mutable_sampling()->set_temperature(0);
+  request.mutable_sampling()->set_seed(7);
+  request.mutable_options()->set_cache_salt("salt");
+  v1::ChatResponse response;
+  std::thread worker([&] {
+    HandService::Started started = service_.Wait();
+    EXPECT_EQ(started.request.tenant, TenantIndex{1});
+    EXPECT_EQ(started.request.num_choices, 2);
+    EXPECT_EQ(started.request.max_tokens, 5);
+    EXPECT_EQ(started.request.sampling.temperature, 0.0f);
+    EXPECT_EQ(started.request.sampling.seed, 7u);
+    EXPECT_EQ(started.request.sampling.top_logprobs, 1);
+    EXPECT_EQ(started.request.cache_salt, "salt");
+    EXPECT_TRUE(started.request.want_text);
+    const auto& chat = std::get<ChatInput>(started.request.prompt);
+    EXPECT_EQ(chat.messages_json, R"([{"role":"user","content":"Hello"}])");
+    started.writer.Push(PromptInfo{.prompt_tokens = 3});
+    started.writer.Push(
+        ChoiceDelta{.choice = 1,
+                    .text = "Hi",
+                    .tokens = {9},
+                    .logprobs = {{.chosen = {.token = 9, .bytes = "Hi", .logprob = -0.5f},
+                                  .top = {{.token = 8, .bytes = "Ho", .logprob = -1.5f}}}}});
+    started.writer.Push(ChoiceDelta{.choice = 0, .text = "He", .finish = FinishReason::kLength});
+    started.writer.Push(
+        ChoiceDelta{.choice = 1, .text = "!", .finish = FinishReason::kStop, .stop_string = "\n"});
+    started.writer.Push(
+        GenerationDone{.prompt_tokens = 3, .cached_tokens = 2, .completion_tokens = 4});
+  });
+  const grpc::Status status = stub_->Chat(&client.context, request, &response);
+  worker.join();
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  EXPECT_THAT(response.id(), HasSubstr("chatcmpl-"));
+  EXPECT_EQ(response.model(), "tiny");
+  ASSERT_EQ(response.choices_size(), 2);
+  EXPECT_EQ(response.choices(0).message().content(), "He");
+  EXPECT_EQ(response.choices(0).message().role(), "assistant");
+  EXPECT_EQ(response.choices(0).finish_reason(), v1::FINISH_REASON_LENGTH);
+  EXPECT_EQ(response.choices(1).message().content(), "Hi!");
+  EXPECT_EQ(response.choices(1).stop_string(), "\n");
+  EXPECT_EQ(response.choices(1).logprobs(0).chosen().bytes(), "Hi");
+  EXPECT_EQ(response.choices(1).logprobs(0).top(0).token_id(), 8);
+  EXPECT_EQ(response.usage().prompt_tokens(), 3);
+  EXPECT_EQ(response.usage().completion_tokens(), 4);
+  EXPECT_EQ(response.usage().total_tokens(), 7);
+  EXPECT_EQ(response.usage().cached_tokens(), 2);
+}
+
+TEST_F(GrpcServerTest, StreamsPiecesAndUsageInTheLast) {
+  Client client;
+  auto reader = stub_->ChatStream(&client.context, Ask());
+  HandService::Started started = service_.Wait();
+  v1::ChatChunk chunk;
+  for (const char* piece : {"a", "b", "c"}) {
+    started.writer.Push(ChoiceDelta{.text = piece});
+    ASSERT_TRUE(reader->Read(&chunk));
+    EXPECT_EQ(chunk.choices(0).content(), piece);
+    EXPECT_EQ(chunk.id(), started.request.wire_id);
+  }
+  started.writer.Push(ChoiceDelta{.finish = FinishReason::kStop});
+  started.writer.Push(GenerationDone{.prompt_tokens = 1, .completion_tokens = 3});
+  ASSERT_TRUE(reader->Read(&chunk));
+  EXPECT_EQ(chunk.choices(0).finish_reason(), v1::FINISH_REASON_STOP);
+  EXPECT_FALSE(chunk.has_usage());
+  ASSERT_TRUE(reader->Read(&chunk));
+  EXPECT_EQ(chunk.choices_size(), 0);
+  EXPECT_EQ(chunk.usage().total_tokens(), 4);
+  EXPECT_FALSE(reader->Read(&chunk));
+  EXPECT_TRUE(reader->Finish().ok());
+}
+
+TEST_F(GrpcServerTest, CompletesWithEchoInTheFirstMessage) {
+  Client client;
+  v1::CompleteRequest request;
+  request.set_prompt("ab");
+  request.set_echo(true);
+  request.set_prompt_logprobs(0);
+  auto reader = stub_->CompleteStream(&client.context, request);
+  HandService::Started started = service_.Wait();
+  EXPECT_EQ(std::get<std::string>(started.request.prompt), "ab");
+  EXPECT_EQ(started.request.prompt_top_logprobs, 0);
+  EXPECT_FALSE(started.request.max_tokens.has_value());
+  PromptInfo prompt{.prompt_tokens = 2, .text = "ab", .tokens = {97, 98}};
+  prompt.logprobs = {std::nullopt,
+                     TokenTextWithTop{.chosen = {.token = 98, .bytes = "b", .logprob = -1.0f}}};
+  started.writer.Push(std::move(prompt));
+  v1::CompleteChunk chunk;
+  ASSERT_TRUE(reader->Read(&chunk));
+  EXPECT_EQ(chunk.prompt().text(), "ab");
+  EXPECT_THAT(chunk.prompt().token_ids(), ElementsAre(97, 98));
+  ASSERT_EQ(chunk.prompt().logprobs_size(), 1);
+  EXPECT_EQ(chunk.prompt().logprobs(0).chosen().token_id(), 98);
+  started.writer.Push(GenerationDone{});
+  while (reader->Read(&chunk)) {
+  }
+  EXPECT_TRUE(reader->Finish().ok());
+}
+
+TEST_F(GrpcServerTest, TokensInTokensOut) {
+  Client client;
+  v1::GenerateRequest request;
+  request.add_prompt_tokens(4);
+  request.add_prompt_tokens(2);
+  std::thread worker([&] {
+    HandService::Started started = service_.Wait();
+    EXPECT_FALSE(started.request.want_text);
+    EXPECT_THAT(std::get<std::vector<TokenId>>(started.request.prompt), ElementsAre(4, 2));
+    started.writer.Push(ChoiceDelta{.tokens = {7, 8}, .finish = FinishReason::kLength});
+    started.writer.Push(GenerationDone{});
+  });
+  v1::GenerateResponse response;
+  EXPECT_TRUE(stub_->Generate(&client.context, request, &response).ok());
+  worker.join();
+  EXPECT_THAT(response.choices(0).tokens(), ElementsAre(7, 8));
+}
+
+TEST_F(GrpcServerTest, RefusesAWrongOrMissingKeyAndTakesEitherHeader) {
+  for (const char* key : {"", "wrong"}) {
+    Client client(key);
+    EXPECT_EQ(Refused(client, Ask()).error_code(), grpc::StatusCode::UNAUTHENTICATED);
+    EXPECT_EQ(client.Trailer("holdfast-error-code"), "invalid_api_key");
+  }
+  grpc::ClientContext context;
+  context.AddMetadata("x-api-key", "red-key");
+  v1::ListModelsResponse models;
+  EXPECT_TRUE(stub_->ListModels(&context, {}, &models).ok());
+}
+
+TEST_F(GrpcServerTest, NamesTheFieldThatIsOutOfRange) {
+  const std::map<std::string, std::function<void(v1::ChatRequest&)>> faults = {
+      {"temperature", [](auto& r) { r.mutable_sampling()->set_temperature(3); }},
+      {"top_p", [](auto& r) { r.mutable_sampling()->set_top_p(std::nanf("")); }},
+      {"logit_bias", [](auto& r) { (*r.mutable_sampling()->mutable_logit_bias())[9999] = 1; }},
+      {"n", [](auto& r) { r.set_n(0); }},
+      {"top_logprobs", [](auto& r) { r.set_top_logprobs(21); }},
+      {"max_tokens", [](auto& r) { r.mutable_stopping()->set_max_tokens(-1); }},
+      {"stop", [](auto& r) { r.mutable_stopping()->add_stop(""); }},
+      {"stop_token_ids", [](auto& r) { r.mutable_stopping()->add_stop_token_ids(-4); }},
+      {"messages", [](auto& r) { r.clear_messages(); }},
+      {"messages[0].role", [](auto& r) { r.mutable_messages(0)->set_role("king"); }},
+      {"tools",
+       [](auto& r) {
+         r.add_tools()->set_name("t");
+         r.mutable_tools(0)->set_parameters_json("{");
+       }},
+      {"options.request_id",
+       [](auto& r) {
+         r.mutable_options()->set_request_id(std::string(kUserStringBytesMax + 1, 'x'));
+       }},
+  };
+  for (const auto& [param, spoil] : faults) {
+    SCOPED_TRACE(param);
+    v1::ChatRequest request = Ask();
+    spoil(request);
+    Client client;
+    const grpc::Status status = Refused(client, request);
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT) << status.error_message();
+    EXPECT_EQ(client.Trailer("holdfast-error-param"), param);
+    EXPECT_NE(client.Trailer("holdfast-error-code"), "");
+  }
+}
+
+TEST_F(GrpcServerTest, RefusesAModelThatIsNotServed) {
+  Client client;
+  v1::ChatRequest request = Ask();
+  request.set_model("gpt-4");
+  EXPECT_EQ(Refused(client, request).error_code(), grpc::StatusCode::NOT_FOUND);
+  EXPECT_EQ(client.Trailer("holdfast-error-code"), "model_not_found");
+}
+
+TEST_F(GrpcServerTest, RefusesStopStringsWhereThereIsNoText) {
+  Client client;
+  v1::GenerateRequest request;
+  request.add_prompt_tokens(1);
+  request.mutable_stopping()->add_stop("x");
+  v1::GenerateResponse response;
+  EXPECT_EQ(stub_->Generate(&client.context, request, &response).error_code(),
+            grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_EQ(client.Trailer("holdfast-error-param"), "stop");
+}
+
+TEST_F(GrpcServerTest, RefusesAMessageThatIsTooLarge) {
+  Client client;
+  v1::ChatRequest request = Ask();
+  request.mutable_messages(0)->set_content(std::string(kRequestBodyBytesMax + 1, 'x'));
+  EXPECT_EQ(Refused(client, request).error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+}
+
+TEST_F(GrpcServerTest, SaysWhenToTryAgain) {
+  Client client;
+  auto reader = stub_->ChatStream(&client.context, Ask());
+  absl::Status full = absl::ResourceExhaustedError("the queue is full");
+  full.SetPayload(kRetryAfterUrl, absl::Cord("3"));
+  service_.Wait().writer.Push(GenerationDone{.status = full});
+  v1::ChatChunk chunk;
+  EXPECT_FALSE(reader->Read(&chunk));
+  const grpc::Status status = reader->Finish();
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_EQ(status.error_message(), "the queue is full");
+  EXPECT_EQ(client.Trailer("retry-after"), "3");
+}
+
+TEST_F(GrpcServerTest, AnErrorAfterTheFirstPieceEndsTheStreamWithItsStatus) {
+  Client client;
+  auto reader = stub_->ChatStream(&client.context, Ask());
+  HandService::Started started = service_.Wait();
+  started.writer.Push(ChoiceDelta{.text = "a"});
+  started.writer.Push(GenerationDone{.status = absl::DeadlineExceededError("too long")});
+  v1::ChatChunk chunk;
+  EXPECT_TRUE(reader->Read(&chunk));
+  EXPECT_FALSE(reader->Read(&chunk));
+  EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
+}
+
+TEST_F(GrpcServerTest, AClientThatCancelsStopsItsRequest) {
+  {
+    Client client;
+    auto reader = stub_->ChatStream(&client.context, Ask());
+    HandService::Started started = service_.Wait();
+    started.writer.Push(ChoiceDelta{.text = "a"});
+    v1::ChatChunk chunk;
+    ASSERT_TRUE(reader->Read(&chunk));
+    client.context.TryCancel();
+    EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
+    while (service_.cancels() == 0) std::this_thread::yield();
+  }  // the writer goes: the call ends
+  server_->Shutdown(absl::InfiniteFuture());
+}
+
+TEST_F(GrpcServerTest, AClientsDeadlineStopsItsRequest) {
+  Client client;
+  client.context.set_deadline(absl::ToChronoTime(absl::Now() + absl::Milliseconds(50)));
+  v1::ChatResponse response;
+  EXPECT_EQ(stub_->Chat(&client.context, Ask(), &response).error_code(),
+            grpc::StatusCode::DEADLINE_EXCEEDED);
+  HandService::Started started = service_.Wait();
+  while (service_.cancels() == 0) std::this_thread::yield();
+}
+
+TEST_F(GrpcServerTest, CancelsByIdWithinTheTenant) {
+  v1::CancelRequest request;
+  request.set_id("mine");
+  for (const auto& [key, found] : {std::pair("red-key", false), {"blue-key", true}}) {
+    Client client(key);
+    v1::CancelResponse response;
+    ASSERT_TRUE(stub_->Cancel(&client.context, request, &response).ok());
+    EXPECT_EQ(response.found(), found);
+  }
+}
+
+TEST_F(GrpcServerTest, DescribesItsModelByNameAndAlias) {
+  for (const char* name : {"tiny", "small"}) {
+    Client client;
+    v1::GetModelRequest request;
+    request.set_name(name);
+    v1::Model model;
+    ASSERT_TRUE(stub_->GetModel(&client.context, request, &model).ok());
+    EXPECT_EQ(model.name(), "tiny");
+    EXPECT_EQ(model.context_tokens(), 100);
+    EXPECT_EQ(model.vocab_size(), 300);
+  }
+  Client client;
+  v1::GetModelRequest request;
+  request.set_name("large");
+  v1::Model model;
+  EXPECT_EQ(stub_->GetModel(&client.context, request, &model).error_code(),
+            grpc::StatusCode::NOT_FOUND);
+}
+
+TEST_F(GrpcServerTest, HealthFollowsReadinessAndCallsAreRefusedMeanwhile) {
+  constexpr int kServing = 1, kNotServing = 2;
+  EXPECT_EQ(Health(""), kServing);
+  EXPECT_EQ(Health("holdfast.v1.Generation"), kServing);
+  EXPECT_EQ(Health("other"), -static_cast<int>(grpc::StatusCode::NOT_FOUND));
+  readiness_ = Readiness::kDraining;
+  server_->BeginDrain();
+  EXPECT_EQ(Health(""), kNotServing);
+  EXPECT_EQ(Health("holdfast.v1.Generation"), kNotServing);
+  Client client;
+  EXPECT_EQ(Refused(client, Ask()).error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_EQ(client.Trailer("retry-after"), "5");
+}
+
+TEST_F(GrpcServerTest, ReflectionIsThere) {
+  grpc::ClientContext context;
+  grpc::GenericStub stub(channel_);
+  grpc::CompletionQueue queue;
+  auto call = stub.PrepareCall(
+      &context, "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", &queue);
+  auto next = [&queue] {
+    void* tag = nullptr;
+    bool ok = false;
+    queue.Next(&tag, &ok);
+    return ok;
+  };
+  call->StartCall(this);
+  ASSERT_TRUE(next());
+  const std::string bytes("\x3a\x01*", 3);  // ServerReflectionRequest { list_services = 7: "*" }
+  const grpc::Slice slice(bytes);
+  call->Write(grpc::ByteBuffer(&slice, 1), this);
+  ASSERT_TRUE(next());
+  grpc::ByteBuffer response;
+  call->Read(&response, this);
+  ASSERT_TRUE(next());
+  grpc::Slice answer;
+  ASSERT_TRUE(response.DumpToSingleSlice(&answer).ok());
+  EXPECT_THAT(std::string(reinterpret_cast<const char*>(answer.begin()), answer.size()),
+              HasSubstr("holdfast.v1.Generation"));
+  context.TryCancel();
+  grpc::Status status;
+  call->Finish(&status, this);
+  next();
+}
+
+TEST_F(GrpcServerTest, ShutdownWaitsForWhatRuns) {
+  Client client;
+  auto reader = stub_->ChatStream(&client.context, Ask());
+  HandService::Started started = service_.Wait();
+  std::thread stopper([&] { server_->Shutdown(absl::InfiniteFuture()); });
+  started.writer.Push(ChoiceDelta{.text = "a", .finish = FinishReason::kStop});
+  started.writer.Push(GenerationDone{});
+  v1::ChatChunk chunk;
+  std::string text;
+  while (reader->Read(&chunk)) {
+    for (const auto& choice : chunk.choices()) text += choice.content();
+  }
+  EXPECT_TRUE(reader->Finish().ok());
+  EXPECT_EQ(text, "a");
+  stopper.join();
+}
+
+TEST_F(GrpcServerTest, ShutdownAtItsDeadlineCancelsWhatRuns) {
+  Client client;
+  auto reader = stub_->ChatStream(&client.context, Ask());
+  std::thread worker([&, started = service_.Wait()]() mutable {
+    while (service_.cancels() == 0) std::this_thread::yield();
+    started.writer.Push(GenerationDone{.status = absl::CancelledError("cancelled")});
+  });
+  server_->Shutdown(absl::InfinitePast());
+  worker.join();
+  v1::ChatChunk chunk;
+  EXPECT_FALSE(reader->Read(&chunk));
+  EXPECT_FALSE(reader->Finish().ok());
+}
+
+TEST_F(GrpcServerTest, ATakenPortIsRefused) {
+  const auto second = GrpcServer::Create({.address = absl::StrCat("127.0.0.1:", server_->port())},
+                                         service_, keys_, [] { return Readiness::kReady; });
+  EXPECT_EQ(second.status().code(), absl::StatusCode::kUnavailable);
+}
+
+TEST_F(GrpcServerTest, MissingTlsFilesAreNamed) {
+  const auto server = GrpcServer::Create(
+      {.address = "127.0.0.1:0",
+       .tls = TlsConfig{.certificate_path = "/no/such.pem", .key_path = "/no/such.key"}},
+      service_, keys_, [] { return Readiness::kReady; });
+  EXPECT_EQ(server.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(server.status().message()), HasSubstr("/no/such.pem"));
+}
+
+}  // namespace
+}  // namespace holdfast
