@@ -62,44 +62,62 @@ inline AttentionScratch Carve(const AttentionTile& tile) {
   return scratch;
 }
 
-// c[i][0..16) (+)= sum over j of a[i][j] * b[j][0..16), j ascending, for kCount rows of a and c.
-template <int kCount, bool kFromZero>
-void MultiplyTile(const float* a, int64_t a_stride, const float* b, int64_t b_stride, int32_t depth,
-                  float* c, int64_t c_stride) {
-  F32x16 acc[kCount];
-  ForEach<kCount>(HOLDFAST_EACH { acc[i] = kFromZero ? Zero() : Load(c + i * c_stride); });
-  for (int32_t j = 0; j < depth; ++j) {
-    const F32x16 v = Load(b + j * b_stride);
-    ForEach<kCount>(HOLDFAST_EACH { acc[i] = Fma(Splat(a[i * a_stride + j]), v, acc[i]); });
-  }
-  ForEach<kCount>(HOLDFAST_EACH { Store(c + i * c_stride, acc[i]); });
-}
+[[gnu::always_inline]] inline F32x16 LoadAs(const float* p) { return Load(p); }
+[[gnu::always_inline]] inline F32x16 LoadAs(const uint16_t* p) { return LoadHalf(p); }
 
-// The same for `count` rows: whole tiles, then one tile of exactly the rest, so that a group of
-// three heads is one pass.
-template <int kCount, bool kFromZero>
-void MultiplyUpTo(int32_t count, const float* a, int64_t a_stride, const float* b, int64_t b_stride,
+// c[i][16 * m ..] (+)= sum over j of a[i][j] * b[m][j][0..16), j ascending, for kCount rows of a
+// and c and kColumns vectors of 16. b is f32, or f16 converted on the way.
+template <int kCount, int kColumns, bool kFromZero, typename B>
+void MultiplyTile(const float* a, int64_t a_stride, const B* const (&b)[kColumns], int64_t b_stride,
                   int32_t depth, float* c, int64_t c_stride) {
+  F32x16 acc[kCount * kColumns];
+  ForEach<kCount * kColumns>(HOLDFAST_EACH {
+    acc[i] = kFromZero ? Zero() : Load(c + i / kColumns * c_stride + i % kColumns * 16);
+  });
+  for (int32_t j = 0; j < depth; ++j) {
+    F32x16 v[kColumns];
+    ForEach<kColumns>(HOLDFAST_EACH { v[i] = LoadAs(b[i] + j * b_stride); });
+    ForEach<kCount>([&](auto r) __attribute__((always_inline)) {
+      const F32x16 x = Splat(a[r * a_stride + j]);
+      ForEach<kColumns>(
+          HOLDFAST_EACH { acc[r * kColumns + i] = Fma(x, v[i], acc[r * kColumns + i]); });
+    });
+  }
+  ForEach<kCount * kColumns>(
+      HOLDFAST_EACH { Store(c + i / kColumns * c_stride + i % kColumns * 16, acc[i]); });
+}
+
+// The same for `count` <= kCount rows: one tile of exactly that many, so that a group of three
+// heads is one pass.
+template <int kCount, int kColumns, bool kFromZero, typename B>
+void MultiplyUpTo(int32_t count, const float* a, int64_t a_stride, const B* const (&b)[kColumns],
+                  int64_t b_stride, int32_t depth, float* c, int64_t c_stride) {
   if (count >= kCount) {
-    MultiplyTile<kCount, kFromZero>(a, a_stride, b, b_stride, depth, c, c_stride);
+    MultiplyTile<kCount, kColumns, kFromZero>(a, a_stride, b, b_stride, depth, c, c_stride);
   } else if constexpr (kCount > 1) {
-    MultiplyUpTo<kCount - 1, kFromZero>(count, a, a_stride, b, b_stride, depth, c, c_stride);
+    MultiplyUpTo<kCount - 1, kColumns, kFromZero>(count, a, a_stride, b, b_stride, depth, c,
+                                                  c_stride);
   }
 }
 
-template <bool kFromZero>
-void Multiply(int32_t count, const float* a, int64_t a_stride, const float* b, int64_t b_stride,
+template <bool kFromZero, typename B>
+void Multiply(int32_t count, const float* a, int64_t a_stride, const B* b, int64_t b_stride,
               int32_t depth, float* c, int64_t c_stride) {
   for (int32_t i = 0; i < count; i += kTileRows) {
-    MultiplyUpTo<kTileRows, kFromZero>(Least(count - i, int32_t{kTileRows}), a + i * a_stride,
-                                       a_stride, b, b_stride, depth, c + i * c_stride, c_stride);
+    MultiplyUpTo<kTileRows, 1, kFromZero>(Least(count - i, int32_t{kTileRows}), a + i * a_stride,
+                                          a_stride, {b}, b_stride, depth, c + i * c_stride,
+                                          c_stride);
   }
 }
 
 class AttentionOfTile {
  public:
   explicit AttentionOfTile(const AttentionTile& tile)
-      : tile_(tile), scratch_(Carve(tile)), padded_dim_(PaddedTo16(tile.head_dim)) {}
+      : tile_(tile),
+        scratch_(Carve(tile)),
+        padded_dim_(PaddedTo16(tile.head_dim)),
+        direct_(!tile.kv_f32 && tile.head_dim % 32 == 0 && tile.num_rows == 1 &&
+                tile.num_heads <= kTileRows) {}
 
   void Run() {
     if (tile_.num_rows <= 0) return;
@@ -188,7 +206,14 @@ class AttentionOfTile {
     const Range seen{Most(keys.begin, Visible(rows.begin).begin),
                      Least(keys.end, Visible(rows.end - 1).end)};
     const Range blocks{seen.begin / kPlaces, (seen.end + kPlaces - 1) / kPlaces};
-    for (int32_t block = blocks.begin; block < blocks.end; ++block) ScoreBlock(block);
+    for (int32_t block = blocks.begin; block < blocks.end;) {
+      if (direct_ && block + 1 < blocks.end) {
+        ScoreTwoBlocks(block);
+        block += 2;
+      } else {
+        ScoreBlock(block++);
+      }
+    }
     for (int32_t r = rows.begin; r < rows.end; ++r) {
       const Range visible = Intersect(Visible(r), keys);
       const Range row_blocks{visible.begin / kPlaces % kSplitBlocks,
@@ -214,10 +239,27 @@ class AttentionOfTile {
     const Range rows = RowsSeeing(keys);
     if (rows.empty()) return;
     const int64_t first = Query(rows.begin);
-    float* scores = scratch_.scores + first * kSplitKeys + ScoreOffset(block);
     Multiply<true>(static_cast<int32_t>(Query(rows.end) - first),
                    scratch_.queries + first * tile_.head_dim, tile_.head_dim, KeysOf(block), 16,
-                   tile_.head_dim, scores, kSplitKeys);
+                   tile_.head_dim, scratch_.scores + first * kSplitKeys + ScoreOffset(block),
+                   kSplitKeys);
+    ScaleAndMask(rows, keys, block);
+  }
+
+  // The one row's scores of two blocks of a split, straight from f16.
+  void ScoreTwoBlocks(int32_t block) {
+    const auto* first = reinterpret_cast<const uint16_t*>(HeadOfBlock(block));
+    const auto* second = reinterpret_cast<const uint16_t*>(HeadOfBlock(block + 1));
+    MultiplyUpTo<kTileRows, 2, true>(tile_.num_heads, scratch_.queries, tile_.head_dim,
+                                     {first, second}, 16, tile_.head_dim,
+                                     scratch_.scores + ScoreOffset(block), kSplitKeys);
+    for (int32_t b = block; b < block + 2; ++b) {
+      ScaleAndMask({0, 1}, {b * kPlaces, (b + 1) * kPlaces}, b);
+    }
+  }
+
+  void ScaleAndMask(Range rows, Range keys, int32_t block) {
+    float* scores = scratch_.scores + Query(rows.begin) * kSplitKeys + ScoreOffset(block);
     const F32x16 scale = Splat(tile_.scale);
     for (int32_t r = rows.begin; r < rows.end; ++r) {
       const Range visible = Intersect(Visible(r), keys);
@@ -249,8 +291,24 @@ class AttentionOfTile {
     scratch_.sum[query] = SumLanes(sum);
   }
 
+  // The one row's, straight from f16.
+  void WeighDirect(int32_t block) {
+    const Range keys{block * kPlaces, (block + 1) * kPlaces};
+    const Range visible = Intersect(Visible(0), keys);
+    const int32_t place = visible.begin - keys.begin;
+    const auto* values = reinterpret_cast<const uint16_t*>(HeadOfBlock(block)) +
+                         int64_t{kPlaces + place} * tile_.head_dim;
+    for (int32_t d = 0; d < tile_.head_dim; d += 32) {
+      MultiplyUpTo<kTileRows, 2, false>(
+          tile_.num_heads, scratch_.scores + ScoreOffset(block) + place, kSplitKeys,
+          {values + d, values + d + 16}, tile_.head_dim, visible.end - visible.begin,
+          scratch_.part + d, padded_dim_);
+    }
+  }
+
   // Adds p V of one block: rows that see all of it together, the others one by one.
   void WeighBlock(int32_t block) {
+    if (direct_) return WeighDirect(block);
     const Range keys{block * kPlaces, (block + 1) * kPlaces};
     const Range rows = RowsSeeing(keys);
     if (rows.empty()) return;
@@ -314,6 +372,8 @@ class AttentionOfTile {
   const AttentionTile& tile_;
   const AttentionScratch scratch_;
   const int32_t padded_dim_;
+  // Decode: so few queries that each f16 is converted on its way into the product, not beforehand.
+  const bool direct_;
 };
 
 void Attention(const AttentionTile& tile) { AttentionOfTile(tile).Run(); }
