@@ -126,8 +126,9 @@ impl Guard {
             if self.ends_with_a_prefix(core) {
                 places.push(to);
             }
+            // Text on both sides could complete it, so a mark at one end parts them.
             if self.lies_inside(core) && !self.own_words.contains(text) {
-                places.extend([from, to]);
+                places.push(to);
             }
         }
         if places.is_empty() {

@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 struct Style {
     ascii: bool,
-    keep: Option<char>, // a character that is never escaped
+    mark: Option<char>, // a character that is not there: never escaped or compared
     indent: Option<String>,
     item: String,
     key: String,
@@ -16,11 +16,12 @@ struct Style {
 /// `tojson(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False)`, as
 /// transformers defines it (utils/chat_template_utils.py). The answer is an ordinary string, so
 /// that later filters work on it.
-pub fn tojson(value: &Value, positional: &[Value], keep: Option<char>) -> Result<Value, Error> {
-    let (positional, kwargs) = match positional.split_last() {
-        Some((last, rest)) if last.is_kwargs() => (rest, Kwargs::try_from(last.clone())?),
-        _ => (positional, std::iter::empty::<(String, Value)>().collect()),
-    };
+pub fn tojson(
+    value: &Value,
+    positional: &[Value],
+    kwargs: &Kwargs,
+    mark: Option<char>,
+) -> Result<Value, Error> {
     let argument = |index: usize, name: &str| -> Result<Option<Value>, Error> {
         match positional.get(index) {
             Some(value) => Ok(Some(value.clone())),
@@ -47,7 +48,7 @@ pub fn tojson(value: &Value, positional: &[Value], keep: Option<char>) -> Result
     let sort_keys = present(argument(3, "sort_keys")?).is_some_and(|v| v.is_true());
     kwargs.assert_all_used()?;
 
-    let style = Style { ascii, keep, indent, item, key, sort_keys };
+    let style = Style { ascii, mark, indent, item, key, sort_keys };
     let mut out = String::new();
     write_value(value, &style, 0, &mut out)?;
     Ok(Value::from(out))
@@ -77,7 +78,8 @@ fn write_value(value: &Value, style: &Style, depth: usize, out: &mut String) -> 
         ValueKind::Map => {
             let mut keys: Vec<Value> = value.try_iter()?.collect();
             if style.sort_keys {
-                keys.sort();
+                let plain = |key: &Value| key.to_string().replace(|c| Some(c) == style.mark, "");
+                keys.sort_by_cached_key(plain);
             }
             write_list('{', '}', keys.len(), style, depth, out, |index, out| {
                 let key = &keys[index];
@@ -141,7 +143,7 @@ fn write_string(text: &str, style: &Style, out: &mut String) {
             '\u{8}' => out.push_str("\\b"),
             '\u{c}' => out.push_str("\\f"),
             c if (c as u32) < 0x20 => write_unit(c as u16, out),
-            c if style.ascii && c as u32 > 0x7E && Some(c) != style.keep => {
+            c if style.ascii && c as u32 > 0x7E && Some(c) != style.mark => {
                 c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| write_unit(*unit, out));
             }
             c => out.push(c),

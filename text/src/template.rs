@@ -4,8 +4,9 @@ use crate::guard::{unmark, Guard};
 use crate::python_json;
 use crate::tokenizer::{Control, Tokenizer};
 use crate::{Code, Failure};
-use minijinja::value::{Rest, Value, ValueKind};
+use minijinja::value::{Kwargs, Rest, Value, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, State};
+use minijinja_contrib::pycompat::unknown_method_callback;
 use std::ffi::CString;
 use std::io;
 use std::sync::Arc;
@@ -60,8 +61,7 @@ impl ChatTemplate {
         environment.set_syntax(syntax);
         environment.set_auto_escape_callback(|_| AutoEscape::None);
         environment.set_fuel(Some(options.fuel));
-        environment
-            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.set_unknown_method_callback(python_method);
         environment.add_filter("tojson", tojson);
         environment.add_filter("length", length);
         environment.add_filter("count", length);
@@ -238,8 +238,13 @@ fn strftime_now(format_now: FormatNow, format: &str) -> Result<Value, Error> {
     Ok(Value::from(String::from_utf8_lossy(&out[..length]).into_owned()))
 }
 
-fn tojson(state: &mut State, value: &Value, arguments: Rest<Value>) -> Result<Value, Error> {
-    python_json::tojson(value, &arguments, mark(state))
+fn tojson(
+    state: &mut State,
+    value: &Value,
+    positional: Rest<Value>,
+    kwargs: Kwargs,
+) -> Result<Value, Error> {
+    python_json::tojson(value, &positional, &kwargs, mark(state))
 }
 
 /// As Python counts: an undefined value is empty, a string has characters (and no marks).
@@ -254,6 +259,33 @@ fn length(state: &mut State, value: &Value) -> Result<usize, Error> {
     value.len().ok_or_else(|| {
         Error::new(ErrorKind::InvalidOperation, format!("a {} has no length", value.kind()))
     })
+}
+
+/// Python's methods on strings, lists and dicts. `title` also begins a word after punctuation, which
+/// the crate's does not.
+fn python_method(
+    state: &mut State,
+    value: &Value,
+    method: &str,
+    arguments: &[Value],
+) -> Result<Value, Error> {
+    match (method, value.as_str()) {
+        ("title", Some(text)) if arguments.is_empty() => Ok(Value::from(title(text))),
+        _ => unknown_method_callback(state, value, method, arguments),
+    }
+}
+
+fn title(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut in_word = false;
+    for c in text.chars() {
+        match in_word {
+            true => out.extend(c.to_lowercase()),
+            false => out.extend(c.to_uppercase()),
+        }
+        in_word = c.is_alphabetic();
+    }
+    out
 }
 
 fn mark(state: &State) -> Option<char> {
