@@ -1,5 +1,9 @@
 #include "kernels/kernel_table.h"
 
+#ifdef HOLDFAST_X86
+#include <cpuid.h>
+#endif
+
 #include "kernels/kernel_paths.h"
 
 namespace holdfast {
@@ -15,14 +19,22 @@ size_t AttentionWorkspaceFloats(int32_t num_rows, int32_t num_heads, int32_t hea
          3 * padded(queries) + kPlaces * padded_dim;
 }
 
+#ifdef HOLDFAST_X86
+// clang 14's __builtin_cpu_supports does not know the name f16c. That the system saves the
+// registers is asked with avx2.
+static bool HasF16c() {
+  unsigned int eax, ebx, ecx, edx;
+  return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
+}
+#endif
+
 bool IsaSupported(Isa isa) {
   switch (isa) {
     case Isa::kScalar:
       return true;
 #ifdef HOLDFAST_X86
     case Isa::kAvx2:
-      return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-             __builtin_cpu_supports("f16c");
+      return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && HasF16c();
     case Isa::kAvx512Vnni:
       return IsaSupported(Isa::kAvx2) && __builtin_cpu_supports("avx512f") &&
              __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
