@@ -85,11 +85,7 @@ absl::Status FakeEngine::Execute(const StepPlan& plan, StepResult& result) {
   }
   num_rows_ += static_cast<int64_t>(plan.tokens.size());
   if (num_steps_++ == fail_step_) {
-    for (const PlanSequence& part : plan.sequences) {
-      for (int32_t i = 0; i < part.num_tokens; ++i) {
-        Place(plan.BlocksOf(part), part.first_position + i) = kUnwritten;
-      }
-    }
+    std::fill(places_.begin(), places_.end(), kUnwritten);
     return absl::InternalError("the fake device has failed, as it was told to");
   }
   for (const PlanSequence& part : plan.sequences) ComputeSequence(plan, part, result);

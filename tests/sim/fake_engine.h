@@ -38,7 +38,7 @@ class FakeEngine final : public Engine {
 
   // Called at the start of each step, on the engine's thread: for tests that hold a step back.
   void OnExecute(std::function<void(const StepPlan&)> hook) { hook_ = std::move(hook); }
-  // Fails the step with this number (from 0), after it has spoilt the KV that it was to write.
+  // Fails the step with this number (from 0), after it has lost all KV.
   void FailStep(int64_t step) { fail_step_ = step; }
   int64_t num_steps() const { return num_steps_; }
   int64_t num_rows() const { return num_rows_; }  // computed since the start
