@@ -45,7 +45,7 @@ impl Guard {
             own_words: own_words(template),
             source_noncharacters: noncharacters(template),
         };
-        for control in controls {
+        for control in controls.iter().filter(|control| !control.is_empty()) {
             let literal = control.to_ascii_lowercase();
             for (at, _) in literal.char_indices().skip(1) {
                 guard.prefixes.insert(literal[..at].to_string());
@@ -175,9 +175,8 @@ impl Guard {
 
     fn begins_with_a_suffix(&self, lower: &str) -> bool {
         let reach = lower.len().min(self.max_bytes);
-        (1..=reach).any(|length| {
-            lower.get(..length).is_some_and(|prefix| self.suffixes.contains(prefix))
-        })
+        (1..=reach)
+            .any(|length| lower.get(..length).is_some_and(|prefix| self.suffixes.contains(prefix)))
     }
 
     fn lies_inside(&self, lower: &str) -> bool {

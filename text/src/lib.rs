@@ -1,16 +1,21 @@
 //! The text room's Rust side: tokenizers and chat templates behind the C header text_c.h, where the
 //! contract of each entry is told. No entry unwinds into C++: a panic becomes an internal error.
 
+mod gguf;
 mod guard;
 mod hugging_face;
+mod literal_set;
 mod python_json;
+mod spelling;
 mod template;
 mod tokenizer;
 
+use gguf::GgufVocabulary;
+use literal_set::Control;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::Arc;
 use template::{ChatTemplate, FormatNow, Input, Options};
-use tokenizer::{Control, GgufVocabulary, Tokenizer};
+use tokenizer::Tokenizer;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[repr(i32)]
@@ -342,8 +347,7 @@ pub unsafe extern "C" fn text_load_chat_template(
     error: *mut TextBuffer,
 ) -> i32 {
     entry(error, || {
-        let found =
-            hugging_face::load(config_path.text("path")?, template_path.text("path")?)?;
+        let found = hugging_face::load(config_path.text("path")?, template_path.text("path")?)?;
         *source = Owned::from(found.source.into_bytes());
         *tool_use_source = Owned::from(found.tool_use_source.into_bytes());
         *bos_token = Owned::from(found.bos_token.into_bytes());

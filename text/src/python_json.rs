@@ -84,9 +84,7 @@ fn write_value(value: &Value, style: &Style, depth: usize, out: &mut String) -> 
             write_list('{', '}', keys.len(), style, depth, out, |index, out| {
                 let key = &keys[index];
                 match key.kind() {
-                    ValueKind::String => {
-                        write_string(key.as_str().unwrap_or_default(), style, out)
-                    }
+                    ValueKind::String => write_string(key.as_str().unwrap_or_default(), style, out),
                     ValueKind::None | ValueKind::Bool | ValueKind::Number => {
                         out.push('"');
                         write_value(key, style, depth + 1, out)?;

@@ -1,8 +1,9 @@
 //! Chat templates as Hugging Face's transformers renders them, under limits.
 
 use crate::guard::{unmark, Guard};
+use crate::literal_set::Control;
 use crate::python_json;
-use crate::tokenizer::{Control, Tokenizer};
+use crate::tokenizer::Tokenizer;
 use crate::{Code, Failure};
 use minijinja::value::{Kwargs, Rest, Value, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, State};
@@ -67,14 +68,13 @@ impl ChatTemplate {
         environment.add_filter("count", length);
         environment.add_function("raise_exception", raise_exception);
         let format_now = options.format_now;
-        environment.add_function("strftime_now", move |format: String| {
-            strftime_now(format_now, &format)
-        });
         environment
-            .add_template_owned(NAME, without_generation_tags(options.source))
-            .map_err(|error| {
+            .add_function("strftime_now", move |format: String| strftime_now(format_now, &format));
+        environment.add_template_owned(NAME, without_generation_tags(options.source)).map_err(
+            |error| {
                 Failure::invalid(format!("the chat template does not compile: {}", say(&error)))
-            })?;
+            },
+        )?;
         Ok(ChatTemplate {
             environment,
             guard: Guard::new(tokenizer.controls(), options.source),
