@@ -2,10 +2,6 @@
 
 #include "config/base/check.h"
 
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
-
 namespace holdfast {
 namespace {
 
@@ -14,7 +10,7 @@ constexpr int kWatchRounds = 600;
 
 inline void Pause() {
 #if defined(__x86_64__)
-  _mm_pause();
+  __builtin_ia32_pause();
 #else
   std::this_thread::yield();
 #endif
