@@ -149,7 +149,8 @@ SchedulerGenerationService::SchedulerGenerationService(GenerationServiceOptions 
 SchedulerGenerationService::~SchedulerGenerationService() { Shutdown(); }
 
 void SchedulerGenerationService::Shutdown() {
-  BeginDrain();  // what the prompt workers still finish must not reach the scheduler
+  BeginDrain();
+  shut_down_.store(true, std::memory_order_relaxed);  // prompts still at work go no further
   prompt_workers_->Stop();
   stream_workers_->Stop();
   for (const auto& state : stream_states_) {
@@ -409,7 +410,7 @@ absl::Duration SchedulerGenerationService::Handle(int32_t worker,
 
 void SchedulerGenerationService::Begin(Pending& pending, std::vector<TokenId> prompt) {
   absl::Status status = pending.live->StopReason();
-  if (status.ok() && draining_.load(std::memory_order_relaxed)) status = Stopping();
+  if (status.ok() && shut_down_.load(std::memory_order_relaxed)) status = Stopping();
   if (!status.ok()) {
     EndBeforeBegin(pending, std::move(status));
     return;

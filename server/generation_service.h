@@ -81,7 +81,7 @@ class SchedulerGenerationService final : public GenerationService,
 
   void Connect(SchedulerPort scheduler);  // once, before the first Start
 
-  // From now on Start answers kUnavailable; what runs goes on. Idempotent.
+  // From now on Start answers kUnavailable; what was started goes on. Idempotent.
   void BeginDrain() { draining_.store(true, std::memory_order_relaxed); }
   // True: nothing runs. Waits until then, at most until `deadline`.
   bool WaitIdle(absl::Time deadline) ABSL_LOCKS_EXCLUDED(mutex_);
@@ -149,6 +149,7 @@ class SchedulerGenerationService final : public GenerationService,
   GenerationMetrics metrics_;
   SchedulerPort scheduler_;
   std::atomic<bool> draining_{false};
+  std::atomic<bool> shut_down_{false};
 
   mutable absl::Mutex mutex_;
   uint64_t next_id_ ABSL_GUARDED_BY(mutex_) = 1;

@@ -393,9 +393,9 @@ TEST_F(GenerationServiceTest, ARequestThatTakesTooLongIsEnded) {
   auto stream = service_->Start(Ask("Q"));
   const Request request = scheduler_.WaitRequest();
   Say(request, "a");
+  EXPECT_EQ(std::get<ChoiceDelta>(NextEvent(*stream)).text, "a");
   clock_.Advance(absl::Seconds(61));
-  ReadStream read = ReadToEnd(*stream);
-  EXPECT_EQ(read.choices[0].text, "a");
+  const ReadStream read = ReadToEnd(*stream);
   EXPECT_EQ(read.done.status.code(), absl::StatusCode::kDeadlineExceeded);
   EXPECT_EQ(read.done.completion_tokens, 1);
   scheduler_.WaitCancel(request.id);
@@ -437,6 +437,24 @@ TEST_F(GenerationServiceTest, DrainingRefusesNewRequestsAndFinishesOld) {
   Done(request);
   EXPECT_TRUE(service_->WaitIdle(absl::InfiniteFuture()));
   EXPECT_EQ(ReadToEnd(*old).choices[0].text, "done");
+}
+
+TEST_F(GenerationServiceTest, APromptThatWasBeingTokenizedWhenTheDrainBeganIsServed) {
+  absl::Notification busy, go_on;
+  for (int i = 0; i < 2; ++i) {  // holds both prompt workers
+    service_->Tokenize("x", true, [&, i](absl::StatusOr<std::vector<TokenId>>) {
+      if (i == 0) busy.Notify();
+      go_on.WaitForNotification();
+    });
+  }
+  busy.WaitForNotification();
+  auto stream = service_->Start(Ask("Q"));
+  service_->BeginDrain();
+  go_on.Notify();
+  const Request request = scheduler_.WaitRequest();
+  Say(request, "yes", 0, SequenceEnd::kLength);
+  Done(request);
+  EXPECT_EQ(ReadToEnd(*stream).choices[0].text, "yes");
 }
 
 TEST_F(GenerationServiceTest, CancelAllEndsWhatTheDrainLeft) {
