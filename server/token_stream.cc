@@ -159,7 +159,8 @@ TokenStream::TokenStream(std::shared_ptr<StreamState> state) : state_(std::move(
 TokenStream::~TokenStream() { state_->DropReader(); }
 std::optional<GenerationEvent> TokenStream::TryNext() { return state_->TryNext(); }
 void TokenStream::NotifyReady(absl::AnyInvocable<void()> ready) {
-  state_->NotifyReady(std::move(ready));
+  const std::shared_ptr<StreamState> state = state_;  // `ready` may drop this stream
+  state->NotifyReady(std::move(ready));
 }
 void TokenStream::Cancel() { state_->Cancel(); }
 
