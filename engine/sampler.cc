@@ -115,6 +115,10 @@ SamplerScratch::SamplerScratch(int32_t vocab_size) : logits_(static_cast<size_t>
   selection_.reserve(logits_.size());
 }
 
+bool Sampler::Before(const Candidate& a, const Candidate& b) {
+  return a.key != b.key ? a.key < b.key : a.token < b.token;
+}
+
 // ---- Draw ---------------------------------------------------------------------------------------
 
 TokenId Sampler::Draw(std::span<const float> logits, const SamplerState& state,
@@ -168,18 +172,24 @@ void Sampler::Gather(std::span<const float> logits, const SamplingParams& params
   const float best = logits[Best(logits)];
   const size_t top_k = params.top_k > 0 ? static_cast<size_t>(params.top_k) : logits.size();
   if (top_k < logits.size()) {
-    // The k-th best (logit, id) is the border; what lies beyond is never weighed.
+    // One pass with a border that rises: whenever twice as many as wanted have gathered, the better
+    // half stays. A later equal of the border has the higher id and is out.
     std::vector<Candidate>& order = scratch.selection_;
-    order.resize(logits.size());
-    for (size_t i = 0; i < logits.size(); ++i) {
-      order[i] = {.token = static_cast<TokenId>(i), .key = -logits[i]};
-    }
-    const auto better = [](const Candidate& a, const Candidate& b) {
-      return a.key != b.key ? a.key < b.key : a.token < b.token;
+    const size_t gathered_max = 2 * top_k + 256;
+    const auto keep_best = [&] {
+      std::nth_element(order.begin(), order.begin() + static_cast<ptrdiff_t>(top_k) - 1,
+                       order.end(), Before);
+      order.resize(top_k);
+      return -order.back().key;
     };
-    std::nth_element(order.begin(), order.begin() + static_cast<ptrdiff_t>(top_k) - 1, order.end(),
-                     better);
-    order.resize(top_k);
+    float border = -std::numeric_limits<float>::infinity();
+    order.clear();
+    for (size_t i = 0; i < logits.size(); ++i) {
+      if (!(logits[i] > border)) continue;
+      order.push_back({.token = static_cast<TokenId>(i), .key = -logits[i]});
+      if (order.size() == gathered_max) border = keep_best();
+    }
+    if (order.size() > top_k) keep_best();
     std::sort(order.begin(), order.end(),
               [](const Candidate& a, const Candidate& b) { return a.token < b.token; });
     std::swap(all, order);
@@ -223,9 +233,6 @@ void Sampler::KeepMinP(float min_p, SamplerScratch& scratch) {
 
 void Sampler::KeepMass(double share, SamplerScratch& scratch) {
   std::vector<Candidate>& all = scratch.candidates_;
-  const auto before = [](const Candidate& a, const Candidate& b) {
-    return a.key != b.key ? a.key < b.key : a.token < b.token;
-  };
   const auto weight = [](const Candidate& c) { return c.weight; };
   double wanted = share * SumOf(all, weight);
 
@@ -248,7 +255,7 @@ void Sampler::KeepMass(double share, SamplerScratch& scratch) {
   auto end = part.end();
   while (end - begin > 1) {
     const auto middle = begin + (end - begin) / 2;
-    std::nth_element(begin, middle, end, before);
+    std::nth_element(begin, middle, end, Before);
     double mass = 0.0;
     for (auto c = begin; c != middle; ++c) mass += c->weight;
     if (mass >= wanted) {
@@ -259,7 +266,7 @@ void Sampler::KeepMass(double share, SamplerScratch& scratch) {
     }
   }
   const Candidate last = *begin;
-  std::erase_if(all, [&](const Candidate& c) { return before(last, c); });
+  std::erase_if(all, [&](const Candidate& c) { return Before(last, c); });
 }
 
 TokenId Sampler::Pick(double uniform, const SamplerScratch& scratch) {

@@ -92,6 +92,7 @@ class Sampler final {
  private:
   using Candidate = SamplerScratch::Candidate;
 
+  static bool Before(const Candidate& a, const Candidate& b);  // by (key, token)
   static std::span<const float> Adjust(std::span<const float> logits, const SamplerState& state,
                                        SamplerScratch& scratch);
   static void Gather(std::span<const float> logits, const SamplingParams& params,

@@ -240,10 +240,18 @@ TEST(SamplerTest, LargeVocabulariesGiveTheSameCutsAsAFullSort) {
   std::mt19937 rng(11);
   const std::vector<float> logits = RandomLogits(rng, kVocab, 2.5f);
   SamplerScratch scratch(kVocab);
-  for (float top_p : {0.1f, 0.5f, 0.9f, 0.99f, 0.9999f}) {
+  for (const auto& [top_k, top_p] : {std::pair{0, 0.1f},
+                                     {0, 0.5f},
+                                     {0, 0.9f},
+                                     {0, 0.9999f},
+                                     {1, 1.0f},
+                                     {40, 1.0f},
+                                     {300, 0.9f},
+                                     {20000, 1.0f}}) {
+    SCOPED_TRACE(testing::Message() << "top_k " << top_k << " top_p " << top_p);
     for (uint64_t seed = 0; seed < 8; ++seed) {
       SequenceOpen open;
-      open.sampling = {.top_p = top_p, .seed = seed};
+      open.sampling = {.top_k = top_k, .top_p = top_p, .seed = seed};
       const std::map<TokenId, double> expected = SimpleDistribution(logits, open);
       const double uniform = UniformDraw(seed, 0);
       const TokenId drawn = DrawOnce(logits, open, scratch);
