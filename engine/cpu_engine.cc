@@ -22,6 +22,10 @@ constexpr int32_t kSequenceSlotsMax = 4096;
 constexpr int32_t kStepTokensMax = 1 << 20;
 constexpr double kMega = 1e6;
 
+// Raised whenever a change of kernels or forward pass changes bits: KV that outlives the process
+// must not be taken for this one's.
+constexpr int kArithmeticVersion = 1;
+
 int32_t UsableProcessors() {
   cpu_set_t set;
   if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
@@ -63,7 +67,8 @@ const char* WeightsModeName(WeightsMode mode) {
 std::array<uint8_t, 32> ArithmeticDigest(const LoadedModel& model, const CpuEngineOptions& options,
                                          bool uses_dense) {
   const std::string arithmetic = absl::StrCat(
-      "cpu weights=", WeightsModeName(options.weights_mode), " kv=", KvDtypeName(options.kv_dtype),
+      "cpu version=", kArithmeticVersion, " weights=", WeightsModeName(options.weights_mode),
+      " kv=", KvDtypeName(options.kv_dtype),
       " dense=", uses_dense ? DenseMatmul::InstructionsName() : std::string("none"));
   ModelDigest digest;
   digest.AddBytes("model", std::as_bytes(std::span(model.digest)));
