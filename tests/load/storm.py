@@ -79,7 +79,8 @@ def main():
     parser.add_argument("--leave", type=float, default=0.3)
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
-    with Daemon() as daemon:
+    # A pool small enough to be full after the warm-up: from then on memory can only leak, not fill.
+    with Daemon("--kv-device-bytes", "64MiB", "--context-tokens", "2048") as daemon:
         asyncio.run(storm(daemon.url, args.clients, min(20, args.seconds / 3), args.leave, 99))
         warm = daemon.resident_bytes()
         counts = asyncio.run(storm(daemon.url, args.clients, args.seconds, args.leave, args.seed))
