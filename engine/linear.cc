@@ -175,7 +175,8 @@ void Linear::RunTask(const Task& task, const LinearInput& input, int32_t row_beg
   const int32_t begin = task.panel_begin * section.panel_outputs;
   const int32_t end = std::min(task.panel_end * section.panel_outputs, section.n);
   if (section.packed.data != nullptr) {
-    const QuantizedRows quantized = {.q = input.quantized.q + row * k_,
+    const QuantizedRows quantized = {.high = input.quantized.high + row * k_,
+                                     .low = input.quantized.low + row * k_,
                                      .scale = input.quantized.scale + row * (k_ / 32),
                                      .sum = input.quantized.sum + row * (k_ / 16)};
     kernels_->quantized_matmul(section.packed, quantized, rows, task.panel_begin, task.panel_end,

@@ -127,7 +127,8 @@ absl::Status Transformer::TakeMemory() {
     activated_ = carver.Take<float>(rows * intermediate);
     projected_ = carver.Take<float>(rows * hidden);
     cos_sin_ = carver.Take<float>(rows * 2 * static_cast<size_t>(rope_.num_pairs()));
-    quantized_.q = carver.Take<int8_t>(rows * k_max);
+    quantized_.high = carver.Take<int8_t>(rows * k_max);
+    quantized_.low = carver.Take<int8_t>(rows * k_max);
     quantized_.scale = carver.Take<float>(rows * (k_max / 32));
     quantized_.sum = carver.Take<int32_t>(rows * (k_max / 16));
     attention_workspace_ =
@@ -195,7 +196,8 @@ void Transformer::QuantizeRow(const float* x, int32_t row, int32_t k, const Line
   if (!reader.wants_quantized()) return;
   const int64_t r = row;
   kernels_.quantize_rows(x, 1, k,
-                         {.q = quantized_.q + r * k,
+                         {.high = quantized_.high + r * k,
+                          .low = quantized_.low + r * k,
                           .scale = quantized_.scale + r * (k / 32),
                           .sum = quantized_.sum + r * (k / 16)});
 }

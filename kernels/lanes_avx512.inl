@@ -88,6 +88,12 @@ HOLDFAST_INLINE int32_t StoreRoundedI8(int8_t* p, F32x16 x) {
 }
 
 HOLDFAST_INLINE I32x16 SplatInt(int32_t x) { return {_mm512_set1_epi32(x)}; }
+HOLDFAST_INLINE I32x16 AddInt(I32x16 a, I32x16 b) { return {_mm512_add_epi32(a.v, b.v)}; }
+template <int kBits>
+HOLDFAST_INLINE I32x16 ShiftLeft(I32x16 x) {
+  return {_mm512_slli_epi32(x.v, kBits)};
+}
+HOLDFAST_INLINE I32x16 SubInt(I32x16 a, I32x16 b) { return {_mm512_sub_epi32(a.v, b.v)}; }
 HOLDFAST_INLINE F32x16 ToFloat(I32x16 x) { return {_mm512_cvtepi32_ps(x.v)}; }
 
 inline constexpr bool kSignedDotsOf8Bits = false;

@@ -134,6 +134,19 @@ inline I32x16 SplatInt(int32_t x) {
   for (int i = 0; i < 16; ++i) out.lane[i] = x;
   return out;
 }
+inline I32x16 AddInt(I32x16 a, I32x16 b) {
+  for (int i = 0; i < 16; ++i) a.lane[i] += b.lane[i];
+  return a;
+}
+inline I32x16 SubInt(I32x16 a, I32x16 b) {
+  for (int i = 0; i < 16; ++i) a.lane[i] -= b.lane[i];
+  return a;
+}
+template <int kBits>
+inline I32x16 ShiftLeft(I32x16 x) {
+  for (int i = 0; i < 16; ++i) x.lane[i] *= 1 << kBits;  // of negative numbers, too
+  return x;
+}
 inline F32x16 ToFloat(I32x16 x) {
   return EachLane([&](int i) { return static_cast<float>(x.lane[i]); });
 }

@@ -3,11 +3,14 @@
 // For each output and block of 32 (or 16, Q6_K) along k, ascending:
 //   y = fma(offset, x_scale * sum_x, y)                        if the type has offsets
 //   y = fma(scale * x_scale, sum (code - zero_point) * x, y)
-// The sums are exact in int32 (32 * 255 * 127), each other operation rounds once; so neither the
-// path nor the number of rows at once can change a bit.
+// An activation is 254 * high + low, two signed bytes, so that the same dot product of bytes serves
+// both: dot = 254 * dot(high) + dot(low). The sums are exact in int32 (32 * 255 * 32384), each
+// other operation rounds once; so neither the path nor the number of rows at once can change a bit.
 
 namespace holdfast {
 namespace {
+
+inline I32x16 Times254(I32x16 x) { return SubInt(ShiftLeft<8>(x), ShiftLeft<1>(x)); }
 
 template <bool kHalf>
 inline F32x16 LoadScales(const std::byte* p) {
@@ -31,7 +34,8 @@ void MultiplyPanel(const std::byte* panel, const QuantizedRows& x, int32_t k, in
   const int32_t blocks = k / 32;
   const auto* codes = reinterpret_cast<const uint8_t*>(panel);
   const std::byte* scales = panel + static_cast<size_t>(blocks) * kCodeBytes;
-  const int8_t* q = x.q + int64_t{first_row} * k;
+  const int8_t* q_high = x.high + int64_t{first_row} * k;
+  const int8_t* q_low = x.low + int64_t{first_row} * k;
   const float* x_scale = x.scale + int64_t{first_row} * blocks;
   const int32_t* x_sum = x.sum + int64_t{first_row} * 2 * blocks;
 
@@ -49,17 +53,19 @@ void MultiplyPanel(const std::byte* panel, const QuantizedRows& x, int32_t k, in
     }
     ForEach<kParts>([&](auto part) __attribute__((always_inline)) {
       constexpr int kBegin = kVectors / kParts * part;
+      constexpr int kEnd = kBegin + kVectors / kParts;
       I32x16 dot[kRows];
+      ForEach<kRows>(HOLDFAST_EACH { dot[i] = SplatInt(0); });
+      DotCodes<kType, kRows, kBegin, kEnd>(codes, q_high + 32 * b, k, dot);
       ForEach<kRows>(HOLDFAST_EACH {
+        dot[i] = Times254(dot[i]);
         if constexpr (kFormat.zero_point != 0 && !kSignedDots) {
           const int32_t* sum = x_sum + int64_t{i} * 2 * blocks + 2 * b;
           const int32_t part_sum = kParts == 1 ? sum[0] + sum[1] : sum[part];
-          dot[i] = SplatInt(-kFormat.zero_point * part_sum);
-        } else {
-          dot[i] = SplatInt(0);
+          dot[i] = AddInt(dot[i], SplatInt(-kFormat.zero_point * part_sum));
         }
       });
-      DotCodes<kType, kRows, kBegin, kBegin + kVectors / kParts>(codes, q + 32 * b, k, dot);
+      DotCodes<kType, kRows, kBegin, kEnd>(codes, q_low + 32 * b, k, dot);
       const F32x16 scale = LoadScales<kFormat.half_scales>(scales + part * kScaleBytes);
       ForEach<kRows>(HOLDFAST_EACH {
         const F32x16 both = Mul(scale, Splat(x_scale[int64_t{i} * blocks + b]));
@@ -128,6 +134,17 @@ void QuantizedMatmul(const PackedMatrix& w, const QuantizedRows& x, int32_t rows
   }
 }
 
+inline constexpr float kMostQuantized = 127.0f * 254.0f + 126.0f;
+
+// Rounds x, |x| <= kMostQuantized, to 254 * high + low with both in [-127, 127]; returns their sum.
+inline int32_t StoreTwoBytes(const QuantizedRows& out, int64_t at, F32x16 x) {
+  const F32x16 magic = Splat(0x1.8p23f);  // adding it rounds to an integer, ties to even
+  const F32x16 whole = Sub(Add(x, magic), magic);
+  const F32x16 high = Sub(Fma(whole, Splat(1.0f / 254.0f), magic), magic);
+  const F32x16 low = Fma(high, Splat(-254.0f), whole);
+  return 254 * StoreRoundedI8(out.high + at, high) + StoreRoundedI8(out.low + at, low);
+}
+
 void QuantizeRows(const float* x, int32_t rows, int32_t k, const QuantizedRows& out) {
   // Below this the reciprocal of the scale leaves the range of f32: taken for zero.
   constexpr uint32_t kLeastMagnitudeBits = (127u - 100u) << 23;  // 2^-100
@@ -136,7 +153,7 @@ void QuantizeRows(const float* x, int32_t rows, int32_t k, const QuantizedRows& 
     const F32x16 low = Load(x + 32 * b), high = Load(x + 32 * b + 16);
     const uint32_t bits = MaxMagnitudeBits(low, high);
     const float most = FloatOfBits(bits);
-    float scale = most / 127.0f, inverse = 127.0f / most;
+    float scale = most / kMostQuantized, inverse = kMostQuantized / most;
     if (bits < kLeastMagnitudeBits || bits >= 0x7f800000u) {
       // A row that is not finite must not look finite: its scale is NaN.
       scale = bits < kLeastMagnitudeBits ? 0.0f : FloatOfBits(0x7fc00000u);
@@ -145,8 +162,8 @@ void QuantizeRows(const float* x, int32_t rows, int32_t k, const QuantizedRows& 
     const bool empty = inverse == 0.0f;
     const F32x16 factor = Splat(inverse);
     out.scale[b] = scale;
-    out.sum[2 * b] = StoreRoundedI8(out.q + 32 * b, empty ? Zero() : Mul(low, factor));
-    out.sum[2 * b + 1] = StoreRoundedI8(out.q + 32 * b + 16, empty ? Zero() : Mul(high, factor));
+    out.sum[2 * b] = StoreTwoBytes(out, 32 * b, empty ? Zero() : Mul(low, factor));
+    out.sum[2 * b + 1] = StoreTwoBytes(out, 32 * b + 16, empty ? Zero() : Mul(high, factor));
   }
 }
 

@@ -55,10 +55,10 @@ void BenchMatmul(benchmark::State& state, const KernelTable& kernels, TensorType
     std::memcpy(packed.data + i * packed_bytes, packed.data, packed_bytes);
   }
   const auto x = RandomFloats(static_cast<size_t>(m) * k);
-  std::vector<int8_t> q(x.size());
+  std::vector<int8_t> high(x.size()), low(x.size());
   std::vector<float> scale(x.size() / 32), y(static_cast<size_t>(m) * n);
   std::vector<int32_t> sum(x.size() / 16);
-  const QuantizedRows rows{q.data(), scale.data(), sum.data()};
+  const QuantizedRows rows{high.data(), low.data(), scale.data(), sum.data()};
   kernels.quantize_rows(x.data(), m, k, rows);
   size_t copy = 0;
   for (auto _ : state) {
@@ -128,14 +128,15 @@ void BenchAttention(benchmark::State& state, const KernelTable& kernels, int32_t
 void BenchQuantizeRows(benchmark::State& state, const KernelTable& kernels) {
   constexpr int32_t kRows = 16, kInputs = 1536;
   const auto x = RandomFloats(size_t{kRows} * kInputs);
-  std::vector<int8_t> q(x.size());
+  std::vector<int8_t> high(x.size()), low(x.size());
   std::vector<float> scale(x.size() / 32);
   std::vector<int32_t> sum(x.size() / 16);
   for (auto _ : state) {
-    kernels.quantize_rows(x.data(), kRows, kInputs, {q.data(), scale.data(), sum.data()});
+    kernels.quantize_rows(x.data(), kRows, kInputs,
+                          {high.data(), low.data(), scale.data(), sum.data()});
     benchmark::ClobberMemory();
   }
-  state.SetBytesProcessed(state.iterations() * kRows * kInputs * 5);
+  state.SetBytesProcessed(state.iterations() * kRows * kInputs * 6);
 }
 
 void BenchSwiglu(benchmark::State& state, const KernelTable& kernels) {

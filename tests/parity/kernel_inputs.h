@@ -106,16 +106,20 @@ inline AlignedBytes Pack(TensorType type, const std::vector<std::byte>& rows, in
 class Activations {
  public:
   Activations(const KernelTable& kernels, const std::vector<float>& x, int32_t rows, int32_t k)
-      : q(static_cast<size_t>(rows) * k), scale(q.size() / 32), sum(q.size() / 16) {
+      : high(static_cast<size_t>(rows) * k),
+        low(high.size()),
+        scale(high.size() / 32),
+        sum(high.size() / 16) {
     kernels.quantize_rows(x.data(), rows, k, view());
   }
   // The kernels' view of a whole is of pointers to mutable values, also where they only read.
   QuantizedRows view() const {
-    return {const_cast<int8_t*>(q.data()), const_cast<float*>(scale.data()),
-            const_cast<int32_t*>(sum.data())};
+    return {const_cast<int8_t*>(high.data()), const_cast<int8_t*>(low.data()),
+            const_cast<float*>(scale.data()), const_cast<int32_t*>(sum.data())};
   }
+  int32_t Value(size_t i) const { return 254 * high[i] + low[i]; }
 
-  std::vector<int8_t> q;
+  std::vector<int8_t> high, low;
   std::vector<float> scale;
   std::vector<int32_t> sum;
 };

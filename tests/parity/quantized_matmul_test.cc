@@ -125,7 +125,7 @@ TEST_P(QuantizedMatmulTest, AgreesWithDouble) {
       double wanted = 0, magnitude = 0;
       for (int32_t k = 0; k < kInputs; ++k) {
         const size_t at = static_cast<size_t>(r) * kInputs + k;
-        const double product = double{weights[k]} * x.q[at] * double{x.scale[at / 32]};
+        const double product = double{weights[k]} * x.Value(at) * double{x.scale[at / 32]};
         wanted += product;
         magnitude += std::abs(product);
       }
@@ -162,7 +162,7 @@ TEST(QuantizeRowsTest, PathsAgreeAndFollowTheContract) {
   x[70] = INFINITY;
   x[100] = std::nanf("");
   for (int i = 0; i < 32; ++i) x[192 + i] = static_cast<float>(i) - 15.5f;  // ties
-  x[192] = 127.0f;
+  x[192] = 32384.0f;
   x[289] = 3e38f;
   const Activations wanted(KernelsOf(Isa::kScalar), x, kRows, kInputs);
   for (size_t block = 0; block < wanted.scale.size(); ++block) {
@@ -178,22 +178,26 @@ TEST(QuantizeRowsTest, PathsAgreeAndFollowTheContract) {
       continue;
     }
     if (most < 0x1p-100f) most = 0;
-    EXPECT_EQ(wanted.scale[block], most / 127);
+    EXPECT_EQ(wanted.scale[block], most / 32384);
     for (int half = 0; half < 2; ++half) {
       int32_t sum = 0;
       for (int i = 16 * half; i < 16 * half + 16; ++i) {
-        const int q = wanted.q[32 * block + static_cast<size_t>(i)];
+        const size_t at = 32 * block + static_cast<size_t>(i);
+        const int32_t q = wanted.Value(at);
+        EXPECT_NE(wanted.high[at], -128);
+        EXPECT_NE(wanted.low[at], -128);
         sum += q;
-        EXPECT_NEAR(values[i], q * wanted.scale[block], most / 127 * 0.50001f + 0x1p-100f);
+        EXPECT_NEAR(values[i], q * wanted.scale[block], most / 32384 * 0.503f + 0x1p-100f);
       }
       EXPECT_EQ(wanted.sum[2 * block + static_cast<size_t>(half)], sum);
     }
   }
-  EXPECT_EQ(wanted.q[193], -14) << "-14.5 to even";
+  EXPECT_EQ(wanted.Value(193), -14) << "-14.5 to even";
   for (const KernelTable* path : VectorPaths()) {
     const Activations got(*path, x, kRows, kInputs);
     EXPECT_TRUE(SameBits(got.scale, wanted.scale)) << path->name;
-    EXPECT_EQ(got.q, wanted.q) << path->name;
+    EXPECT_EQ(got.high, wanted.high) << path->name;
+    EXPECT_EQ(got.low, wanted.low) << path->name;
     EXPECT_EQ(got.sum, wanted.sum) << path->name;
   }
 }
