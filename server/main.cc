@@ -85,8 +85,12 @@ int NewKey(const std::string& tenant) {
   if (!key.ok()) return Fail(kExitError, key.status());
   const std::string lines =
       Concat("tenants:\n  - name: ", tenant, "\n    keys:\n      - \"", key->stored_hash, "\"\n");
-  const auto checked = ParseDaemonConfig(lines, "tenant");  // a name that the file would not take
+  // Is it a name that the file takes, and takes as it stands?
+  const auto checked = ParseDaemonConfig(lines, "--tenant");
   if (!checked.ok()) return Fail(kExitUsage, checked.status());
+  if (checked->tenants.size() != 1 || checked->tenants[0].name != tenant) {
+    return Fail(kExitUsage, "--tenant: wanted letters, digits, `.`, `_` or `-`");
+  }
   Print(stdout, Concat("The key of tenant ", tenant, ", shown this once:\n\n  ", key->key,
                        "\n\nFor the configuration file:\n\n", lines));
   return 0;

@@ -12,8 +12,9 @@ namespace holdfast {
 }
 }  // namespace holdfast
 
-#define CHECK(condition) \
-  (__builtin_expect(!!(condition), 1) ? (void)0 : ::holdfast::CheckFailed(#condition, __FILE__, __LINE__))
+#define CHECK(condition)                        \
+  (__builtin_expect(!!(condition), 1) ? (void)0 \
+                                      : ::holdfast::CheckFailed(#condition, __FILE__, __LINE__))
 #ifdef NDEBUG
 #define DCHECK(condition) ((void)sizeof(!(condition)))
 #else

@@ -1,6 +1,7 @@
 // Counters, gauges and histograms on one registry, which /metrics prints in Prometheus' text form.
 // Each room declares its own in one header and makes them at start from the registry handed to it.
-// Names: holdfast_<room>_<what>_<unit>; base units (seconds, bytes, tokens); counters end in _total.
+// Names: holdfast_<room>_<what>_<unit>; base units (seconds, bytes, tokens); counters end in
+// _total.
 //
 // Thread: Add*() at start-up only (they may throw on a bad name: a bug); the rest any thread,
 // without a lock except Histogram (one short uncontended mutex inside prometheus-cpp).

@@ -9,11 +9,11 @@
 #define HF_CONCAT_INNER(a, b) a##b
 #define HF_CONCAT(a, b) HF_CONCAT_INNER(a, b)
 
-#define RETURN_IF_ERROR(expr)                                 \
-  do {                                                        \
-    if (absl::Status hf_status = (expr); !hf_status.ok()) {   \
-      return hf_status;                                       \
-    }                                                         \
+#define RETURN_IF_ERROR(expr)                               \
+  do {                                                      \
+    if (absl::Status hf_status = (expr); !hf_status.ok()) { \
+      return hf_status;                                     \
+    }                                                       \
   } while (false)
 
 #define ASSIGN_OR_RETURN(lhs, expr) \
