@@ -125,6 +125,13 @@ absl::Status CheckGenerationRequest(const GenerationRequest& request,
     RETURN_IF_ERROR(CheckTokens(*tokens, "prompt", info));
   }
   RETURN_IF_ERROR(CheckRange("n", request.num_choices, 1, kChoicesMax));
+  if (request.priority != 0) {
+    // Requests are served first come, first served: an order asked for must not be dropped
+    // silently.
+    return ParameterError("priority", "unsupported_parameter",
+                          "priority other than 0 is not supported here: requests are served in the "
+                          "order of their arrival; leave it out");
+  }
   if (request.prompt_top_logprobs.has_value()) {
     RETURN_IF_ERROR(CheckRange("logprobs", *request.prompt_top_logprobs, 0, kTopLogprobsMax));
   }

@@ -34,7 +34,7 @@ FOREIGN = {
     "absl/": ["config", "kvstore", "engine", "scheduler", "text", "server"],
     "yaml-cpp/": ["config/"],
     "prometheus/": ["config/base/metrics.cc"],
-    "nlohmann/": ["config/", "engine/hf_", "engine/model_", "engine/safetensors_", "server"],
+    "nlohmann/": ["config/", "engine/hf_", "engine/json_document", "engine/safetensors_", "server"],
     "openssl/": ["engine/", "server"],
     "xxhash.h": ["kvstore"],
     "dnnl": ["engine/dense_matmul_onednn"],

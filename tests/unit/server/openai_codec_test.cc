@@ -118,7 +118,8 @@ const Case kShared[] = {
     {R"("include_stop_str_in_output":true)", ""},
     {R"("skip_special_tokens":false)", ""},
     {R"("cache_salt":"pepper")", ""},
-    {R"("priority":-3)", ""},
+    {R"("priority":-3)", "priority"},
+    {R"("priority":0)", ""},
     {R"("session_id":"agent-7")", ""},
     {R"("user":"u")", ""},
     {R"("user":{})", "user"},
@@ -258,7 +259,7 @@ TEST(OpenAiCodecTest, ValuesArriveWhereTheyBelong) {
       Chat(R"("model":"small","temperature":0.5,"top_p":0,"top_k":-1,"n":2,"stream":true,
               "stream_options":{"include_usage":true},"max_completion_tokens":9,"seed":-1,
               "logprobs":true,"top_logprobs":3,"logit_bias":{"5":-2},"stop":"END",
-              "stop_token_ids":[4],"cache_salt":"s","priority":2,"min_tokens":1)"),
+              "stop_token_ids":[4],"cache_salt":"s","min_tokens":1)"),
       Model());
   ASSERT_TRUE(call.ok()) << call.status();
   EXPECT_EQ(call->model, "small");
@@ -277,7 +278,6 @@ TEST(OpenAiCodecTest, ValuesArriveWhereTheyBelong) {
   EXPECT_THAT(request.stop, ElementsAre("END"));
   EXPECT_THAT(request.stop_token_ids, ElementsAre(4));
   EXPECT_EQ(request.cache_salt, "s");
-  EXPECT_EQ(request.priority, 2);
   EXPECT_EQ(request.sampling.min_tokens, 1);
 }
 
