@@ -137,7 +137,15 @@ struct ModelText {
 };
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> MakeTokenizer(const VocabularySource& source) {
-  if (source.gguf_model.empty()) return Tokenizer::FromJsonFile(source.tokenizer_json_path);
+  if (source.gguf_model.empty()) {
+    if (source.tokenizer_json_path.empty()) {
+      return absl::NotFoundError(
+          "the model's folder has no tokenizer.json; put the one of the model there, or serve a "
+          "GGUF "
+          "file, which has its vocabulary in it");
+    }
+    return Tokenizer::FromJsonFile(source.tokenizer_json_path);
+  }
   return Tokenizer::FromGguf({.model = source.gguf_model,
                               .pre = source.gguf_pre,
                               .tokens = &source.tokens,
@@ -153,17 +161,18 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> MakeTokenizer(const VocabularySource&
                               .padding = source.padding.value_or(-1)});
 }
 
-absl::StatusOr<ModelText> LoadText(const LoadedModel& model) {
+absl::StatusOr<ChatTemplateSource> FindChatTemplate(const VocabularySource& source) {
+  if (source.gguf_model.empty()) {
+    return ReadChatTemplateFiles(source.tokenizer_config_path, source.chat_template_path);
+  }
+  return ChatTemplateSource{.source = source.chat_template};
+}
+
+absl::StatusOr<ModelText> LoadText(const LoadedModel& model, ChatTemplateSource chat) {
   const VocabularySource& source = model.vocabulary;
   ModelText text;
   ASSIGN_OR_RETURN(text.tokenizer, MakeTokenizer(source));
-  ChatTemplateSource chat;
-  if (source.gguf_model.empty()) {
-    ASSIGN_OR_RETURN(
-        chat, ReadChatTemplateFiles(source.tokenizer_config_path, source.chat_template_path));
-  } else {
-    chat.source = source.chat_template;
-  }
+  if (chat.source.empty()) return text;
   const auto text_of = [&](std::optional<TokenId> token) {
     return token ? std::string(text.tokenizer->TokenBytes(*token)) : std::string();
   };
@@ -171,15 +180,12 @@ absl::StatusOr<ModelText> LoadText(const LoadedModel& model) {
     chat.bos_token = text_of(source.bos ? source.bos : model.config.bos_token);
   }
   if (chat.eos_token.empty()) {
-    const bool has_eos = !model.config.eos_tokens.empty();
-    chat.eos_token = text_of(source.eos ? source.eos
-                             : has_eos  ? std::optional(model.config.eos_tokens.front())
-                                        : std::nullopt);
+    std::optional<TokenId> eos = source.eos;
+    if (!eos && !model.config.eos_tokens.empty()) eos = model.config.eos_tokens.front();
+    chat.eos_token = text_of(eos);
   }
-  if (!chat.source.empty()) {
-    ASSIGN_OR_RETURN(text.chat_template, ChatTemplate::Create(chat.source, chat.bos_token,
-                                                              chat.eos_token, *text.tokenizer));
-  }
+  ASSIGN_OR_RETURN(text.chat_template, ChatTemplate::Create(chat.source, chat.bos_token,
+                                                            chat.eos_token, *text.tokenizer));
   return text;
 }
 
@@ -245,8 +251,8 @@ class Daemon final {
                                                model_.config.context_tokens, "; set that or less"));
     }
     GenerationService::ModelInfo info = DescribeModel(config_, model_);
-    info.has_chat_template =
-        !model_.vocabulary.chat_template.empty() || !model_.vocabulary.chat_template_path.empty();
+    ASSIGN_OR_RETURN(chat_, FindChatTemplate(model_.vocabulary));
+    info.has_chat_template = !chat_.source.empty();
     ASSIGN_OR_RETURN(auth_, TenantAuth::Create(config_.tenants));
     front_ = std::make_unique<LoadingService>(std::move(info));
     ASSIGN_OR_RETURN(http_, HttpServer::Create(HttpOptions(), *front_, *auth_, metrics_,
@@ -308,7 +314,7 @@ class Daemon final {
     // The tokenizer takes about as long as the weights: side by side. Both threads only read
     // model_.
     absl::StatusOr<ModelText> text = absl::InternalError("not loaded");
-    std::thread text_thread([&] { text = LoadText(model_); });
+    std::thread text_thread([&] { text = LoadText(model_, chat_); });
     absl::Status engine = LoadEngine();
     text_thread.join();
     RETURN_IF_ERROR(engine);
@@ -474,6 +480,7 @@ class Daemon final {
   int num_stop_signals_ ABSL_GUARDED_BY(mutex_) = 0;
 
   LoadedModel model_;
+  ChatTemplateSource chat_;
   ModelText text_;
   std::unique_ptr<CpuEngine> engine_;
   std::unique_ptr<TenantAuth> auth_;
