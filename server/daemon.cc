@@ -172,6 +172,11 @@ absl::StatusOr<ModelText> LoadText(const LoadedModel& model, ChatTemplateSource 
   const VocabularySource& source = model.vocabulary;
   ModelText text;
   ASSIGN_OR_RETURN(text.tokenizer, MakeTokenizer(source));
+  if (text.tokenizer->vocab_size() > model.config.vocab_size) {
+    return absl::InvalidArgumentError(Concat("the tokenizer has ", text.tokenizer->vocab_size(),
+                                             " tokens, the model ", model.config.vocab_size,
+                                             "; they do not belong together"));
+  }
   if (chat.source.empty()) return text;
   const auto text_of = [&](std::optional<TokenId> token) {
     return token ? std::string(text.tokenizer->TokenBytes(*token)) : std::string();
