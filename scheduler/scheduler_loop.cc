@@ -71,6 +71,7 @@ Admit SchedulerLoop::Submit(Request&& request) {
   }
   Message message(std::in_place_type<Request>, std::move(request));
   if (mailbox_.Push(std::move(message))) return Admit::kAccepted;
+  // Push leaves the message untouched when it refuses. NOLINTNEXTLINE(bugprone-use-after-move)
   request = std::get<Request>(std::move(message));
   live_.fetch_sub(1);
   if (!draining_.load()) return Admit::kShed;

@@ -44,8 +44,9 @@ release_tests() { build release && run_ctest release; }
 # Tests labelled `model` run the real model for long; they have no place under a sanitizer.
 sanitizer_tests() {
   build dev all_tests
-  ASAN_OPTIONS=detect_stack_use_after_return=1 UBSAN_OPTIONS=print_stacktrace=1 \
-    run_ctest dev -LE 'model|arch'
+  # Not detect_stack_use_after_return: g++ 12 aligns its fake frames to 32 bytes, and 64-byte vectors
+  # on the stack then fault.
+  UBSAN_OPTIONS=print_stacktrace=1 run_ctest dev -LE 'model|arch'
 }
 
 thread_tests() {
