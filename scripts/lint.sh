@@ -8,7 +8,12 @@ bad=0
 check() {  # NAME COMMAND...
   local name=$1 start=$SECONDS
   shift
-  if ("$@"); then say "lint $name: ok ($((SECONDS - start)) s)"; else say "lint $name: FAILED"; bad=1; fi
+  # Not inside the `if`, where bash would ignore -e.
+  set +e
+  (set -euo pipefail; "$@")
+  local status=$?
+  set -e
+  if ((status == 0)); then say "lint $name: ok ($((SECONDS - start)) s)"; else say "lint $name: FAILED"; bad=1; fi
 }
 
 sources() { git ls-files -co --exclude-standard -- "$@"; }

@@ -20,8 +20,13 @@ stage() {  # NAME COMMAND...
   local name=$1 start=$SECONDS
   shift
   say "$name"
-  # A subshell with -e of its own, so that a failing step ends this stage and no other.
-  if (set -euo pipefail; "$@"); then
+  # A subshell, so that a failing step ends this stage and no other; not inside the `if`, where bash
+  # would ignore -e.
+  set +e
+  (set -euo pipefail; "$@")
+  local status=$?
+  set -e
+  if ((status == 0)); then
     say "$name: ok ($((SECONDS - start)) s)"
   else
     failed+=("$name")

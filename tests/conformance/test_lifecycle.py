@@ -134,7 +134,7 @@ def test_faults_of_a_configuration_come_all_at_once(tmp_path):
     assert f"{path}:1" in said and f"{path}:4" in said
 
 
-def test_the_second_start_is_quick_and_idle_costs_nothing():
+def test_idle_costs_nothing():
     with Daemon() as daemon:
         ticks = lambda: sum(map(int, open(f"/proc/{daemon.process.pid}/stat").read().split()[13:15]))
         ask(client_of(daemon))
