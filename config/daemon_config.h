@@ -26,6 +26,10 @@ struct DaemonConfig {
     std::string grpc = "127.0.0.1:50051";  // empty: none
     std::optional<TlsConfig> tls;          // for both ports
     bool allow_anonymous = false;  // serve other than loopback without keys; else refused at start
+    // Who may read /metrics, which counts every tenant and takes no key: loopback (this machine, a
+    // proxy on it included: have that one block the path) | all (whoever reaches the HTTP port: for
+    // a private network, or behind your proxy's own rules).
+    std::string metrics = "loopback";
   } listen;
 
   struct Model {

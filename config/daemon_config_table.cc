@@ -55,6 +55,13 @@ std::vector<Setting> MakeSettings() {
        .kind = kBool,
        .slot = DAEMON_SLOT(listen.allow_anonymous),
        .about = "serve addresses other than loopback although no tenant has a key"},
+      {.section = "listen",
+       .key = "metrics",
+       .kind = kChoice,
+       .slot = DAEMON_SLOT(listen.metrics),
+       .about = "who may read /metrics, which counts every tenant and takes no key: this machine "
+                "only, or all who reach the port",
+       .choices = {"loopback", "all"}},
       {.section = "listen.tls",
        .key = "certificate_path",
        .kind = kText,

@@ -271,12 +271,16 @@ class Daemon final {
   }
 
   HttpServerOptions HttpOptions() {
+    // The service ends late requests itself; the HTTP side's own bound is for a service that hangs.
+    constexpr absl::Duration kSlack = absl::Seconds(5);
     const std::string_view digest(reinterpret_cast<const char*>(model_.digest.data()), 6);
     return {.address = config_.listen.http,
             .tls = config_.listen.tls,
             .version = options_.version,
             .system_fingerprint = Concat("fp_", absl::BytesToHexString(AbslView(digest))),
+            .metrics_for_all = config_.listen.metrics == "all",
             .connections_max = config_.server.http_connections_max,
+            .request_timeout = config_.server.request_timeout + kSlack,
             .on_access = [this](const HttpAccess& access) { LogAccess(access); }};
   }
 
@@ -300,12 +304,17 @@ class Daemon final {
   }
 
   absl::StatusOr<int64_t> KvBytes() const {
-    if (config_.engine.kv_device_bytes) return *config_.engine.kv_device_bytes;
-    ASSIGN_OR_RETURN(const int64_t free_bytes, FreeMemoryBytes());
+    const absl::StatusOr<int64_t> free_bytes = FreeMemoryBytes();
+    if (const auto wanted = config_.engine.kv_device_bytes) {
+      // Where /proc tells nothing, the operator's word stands.
+      if (free_bytes.ok()) RETURN_IF_ERROR(CheckKvFits(*wanted, *free_bytes));
+      return *wanted;
+    }
+    RETURN_IF_ERROR(free_bytes.status());
     const KvLayout layout = KvLayoutOfModel();
-    return DefaultKvBytes(free_bytes, {.block_bytes = layout.block_bytes(),
-                                       .context_tokens = front_->model_info().context_tokens,
-                                       .running_max = config_.scheduler.running_max});
+    return DefaultKvBytes(*free_bytes, {.block_bytes = layout.block_bytes(),
+                                        .context_tokens = front_->model_info().context_tokens,
+                                        .running_max = config_.scheduler.running_max});
   }
 
   KvLayout KvLayoutOfModel() const {

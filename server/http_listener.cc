@@ -155,6 +155,19 @@ class HttpListener::BodyLease final {
   size_t bytes_ = 0;
 };
 
+// One request in progress; over however its task ends, or a drain would wait for it for ever.
+class HttpListener::InFlight final {
+ public:
+  explicit InFlight(HttpListener& listener) : listener_(listener) {
+    listener_.hooks_.on_in_flight(+1);
+  }
+  ~InFlight() { listener_.hooks_.on_in_flight(-1); }
+  InFlight(const InFlight&) = delete;
+
+ private:
+  HttpListener& listener_;
+};
+
 // The requests of one connection, in order. Lives in Serve's frame.
 class HttpListener::Connection final {
  public:
@@ -271,8 +284,14 @@ std::optional<OpenAiError> HttpListener::Connection::Admit(const Parser& parser,
                      absl::StrCat("method ", AbslView(method.substr(0, 16)),
                                   " is not allowed here; use ", AllowedMethods(*match.route)));
   }
-  if (match.route->key == KeyNeed::kAlways ||
-      (match.route->key == KeyNeed::kUnlessLoopback && !conn_.peer_is_loopback())) {
+  if (match.route->key == KeyNeed::kNeverOnLoopback && !conn_.peer_is_loopback() &&
+      !options().metrics_for_all) {
+    return ToOpenAiError(absl::PermissionDeniedError(
+        absl::StrCat(match.route->path,
+                     " counts every tenant and is answered on loopback only, whatever the key; the "
+                     "operator's setting listen.metrics: all opens it to other addresses")));
+  }
+  if (match.route->key == KeyNeed::kAlways) {
     absl::StatusOr<Authenticated> who = listener_.authenticator_.Authenticate(KeyOf(message));
     if (!who.ok()) return ToOpenAiError(who.status());
     tenant_ = request.tenant = who->tenant;
@@ -373,7 +392,7 @@ asio::awaitable<bool> HttpListener::Connection::ServeOne() {
   if (closed) co_return false;
   ++num_requests_;
   const absl::Time start = absl::Now();
-  listener_.hooks_.on_in_flight(+1);
+  const InFlight in_flight(listener_);
   if (fault.has_value()) {
     exchange.request.request_id = listener_.MakeRequestId();
     co_await exchange.Fail(*fault);
@@ -396,7 +415,6 @@ asio::awaitable<bool> HttpListener::Connection::ServeOne() {
                    .tenant = tenant_,
                    .elapsed = absl::Now() - start});
   }
-  listener_.hooks_.on_in_flight(-1);
   co_return exchange.complete() && exchange.keeps_alive();
 }
 
@@ -438,8 +456,11 @@ absl::Status HttpListener::Listen() {
   }
   const tcp::endpoint endpoint(address, where.port);
   const auto failed = [&](const char* what) {
-    return absl::UnavailableError(
-        absl::StrCat("cannot ", what, " on ", options_.address, ": ", error.message()));
+    const bool taken = error == boost::system::errc::address_in_use;
+    return absl::UnavailableError(absl::StrCat(
+        "cannot ", what, " on ", options_.address, ": ", error.message(),
+        taken ? "; stop what holds the port, or give another with --http ADDR:PORT (listen.http)"
+              : ""));
   };
   acceptor_.open(endpoint.protocol(), error);
   if (error) return failed("open a socket");
@@ -465,25 +486,45 @@ void HttpListener::Spawn(asio::awaitable<void> task, std::shared_ptr<Conn> conn)
   });
 }
 
+// Goes on whatever happens: a daemon that accepts no more must not look ready.
 asio::awaitable<void> HttpListener::Accept() {
+  bool pause = false;
   while (!closed_) {
-    auto [error, socket] = co_await acceptor_.async_accept(kAwait);
-    if (closed_) break;
-    if (error) {
-      // Out of file descriptors, or the peer gave up meanwhile. The former lasts: do not spin.
-      accept_pause_.expires_after(kAcceptPause);
-      co_await accept_pause_.async_wait(kAwait);
-      continue;
+    try {
+      if (std::exchange(pause, false)) {
+        accept_pause_.expires_after(kAcceptPause);
+        co_await accept_pause_.async_wait(kAwait);
+        if (closed_) break;
+      }
+      auto [error, socket] = co_await acceptor_.async_accept(kAwait);
+      if (closed_) break;
+      if (error) {
+        // Out of file descriptors, or the peer gave up meanwhile. The former lasts: do not spin.
+        pause = true;
+      } else {
+        Take(std::move(socket));
+      }
+    } catch (const std::exception&) {  // out of memory, most likely: that lasts, too
+      pause = true;
     }
-    if (static_cast<int32_t>(conns_.size()) >= options_.connections_max) {
-      RefuseConnection(std::move(socket));
-      continue;
-    }
-    auto conn = tls_.has_value() ? Conn::MakeTls(std::move(socket), *tls_)
-                                 : Conn::MakeTcp(std::move(socket));
-    conns_.insert(conn);
-    metrics_.AddConnections(+1);
+  }
+}
+
+void HttpListener::Take(tcp::socket socket) {
+  if (static_cast<int32_t>(conns_.size()) >= options_.connections_max) {
+    return RefuseConnection(std::move(socket));
+  }
+  auto conn =
+      tls_.has_value() ? Conn::MakeTls(std::move(socket), *tls_) : Conn::MakeTcp(std::move(socket));
+  conns_.insert(conn);
+  metrics_.AddConnections(+1);
+  try {
     Spawn(Serve(conn), conn);
+  } catch (const std::exception&) {
+    conns_.erase(conn);
+    metrics_.AddConnections(-1);
+    metrics_.CountRefusedConnection();
+    throw;
   }
 }
 

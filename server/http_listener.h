@@ -55,9 +55,11 @@ class HttpListener final {
  private:
   class Connection;
   class BodyLease;
+  class InFlight;
 
   absl::Status LoadTls();
   asio::awaitable<void> Accept();
+  void Take(asio::ip::tcp::socket socket);
   asio::awaitable<void> Serve(std::shared_ptr<Conn> conn);
   void Spawn(asio::awaitable<void> task, std::shared_ptr<Conn> conn);
   void RefuseConnection(asio::ip::tcp::socket socket);

@@ -15,7 +15,7 @@ constexpr std::array kRoutes = {
     Route{HttpEndpoint::kLive, "GET", "/health/live", KeyNeed::kNever, false},
     Route{HttpEndpoint::kReady, "GET", "/health/ready", KeyNeed::kNever, false},
     Route{HttpEndpoint::kReady, "GET", "/health", KeyNeed::kNever, false},
-    Route{HttpEndpoint::kMetrics, "GET", "/metrics", KeyNeed::kUnlessLoopback, false},
+    Route{HttpEndpoint::kMetrics, "GET", "/metrics", KeyNeed::kNeverOnLoopback, false},
     Route{HttpEndpoint::kVersion, "GET", "/version", KeyNeed::kNever, false},
     Route{HttpEndpoint::kOpenApi, "GET", "/openapi.json", KeyNeed::kNever, false},
 };

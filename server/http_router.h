@@ -24,9 +24,9 @@ enum class HttpEndpoint : uint8_t {
   kOpenApi
 };
 
-// kUnlessLoopback: /metrics speaks of all tenants. Whoever is on this machine may scrape it; from
-// elsewhere it takes a key.
-enum class KeyNeed : uint8_t { kAlways, kNever, kUnlessLoopback };
+// kNeverOnLoopback: /metrics speaks of all tenants, so no tenant's key opens it. Whoever is on this
+// machine may scrape it; from elsewhere it is refused, unless HttpServerOptions::metrics_for_all.
+enum class KeyNeed : uint8_t { kAlways, kNever, kNeverOnLoopback };
 
 struct Route {
   HttpEndpoint endpoint;

@@ -46,6 +46,10 @@ struct HttpServerOptions {
   std::string version = "0.1.0";   // for /version
   std::string system_fingerprint;  // short model digest, shown in answers; empty: left out
 
+  // Answer /metrics to every peer; else to those on loopback alone. Never by key: it counts all
+  // tenants.
+  bool metrics_for_all = false;
+
   int32_t connections_max = 1024;  // beyond it: 503 and closed
   size_t header_bytes_max = kRequestHeaderBytesMax;
   size_t body_bytes_max = kRequestBodyBytesMax;

@@ -38,6 +38,13 @@ OpenAiError NoSuchModel(const std::string& name) {
   return error;
 }
 
+absl::Status TooManyTokenStrings(size_t count) {
+  return ParameterError(
+      "return_token_strs", "invalid_value",
+      absl::StrCat("return_token_strs takes at most ", kTokenStringsMax, " tokens; the text has ",
+                   count, "; leave it out or send the text in parts"));
+}
+
 }  // namespace
 
 // The streams of one call. Whatever is not through when this goes is cancelled.
@@ -336,6 +343,10 @@ asio::awaitable<void> OpenAiApi::Tokenize(HttpExchange& exchange) {
     co_return;
   }
   const std::vector<TokenId>& tokens = *result->value();
+  if (call->return_token_strs && tokens.size() > kTokenStringsMax) {
+    co_await exchange.Fail(ToOpenAiError(TooManyTokenStrings(tokens.size())));
+    co_return;
+  }
   Json json = Json::object();
   json["count"] = tokens.size();
   json["max_model_len"] = service_.model_info().context_tokens;

@@ -252,7 +252,14 @@ void ReadCompletionLogprobs(JsonFields& fields, GenerationCall& call, Generation
   }
   call.shape.logprobs = true;
   request.sampling.top_logprobs = *logprobs;
-  if (call.shape.echo) request.prompt_top_logprobs = *logprobs;
+  if (!call.shape.echo) return;
+  request.prompt_top_logprobs = *logprobs;
+  if (request.num_choices > 1) {
+    fields.Fail("n", "invalid_value",
+                absl::StrCat("n must be 1 with echo and logprobs, since every choice would repeat "
+                             "the prompt's log probabilities; got ",
+                             request.num_choices));
+  }
 }
 
 using Prompt = std::variant<ChatInput, std::string, std::vector<TokenId>>;
@@ -359,6 +366,12 @@ absl::StatusOr<GenerationCall> DecodeCompletion(std::string_view body,
     prompts = *std::move(read);
   } else {
     fields.Missing("prompt");
+  }
+  if (request.prompt_top_logprobs.has_value() && prompts.size() > kEchoLogprobPromptsMax) {
+    fields.Fail(
+        "prompt", "array_above_max_length",
+        absl::StrCat("prompt holds ", prompts.size(), " prompts; with echo and logprobs at most ",
+                     kEchoLogprobPromptsMax, " are taken; send several requests"));
   }
   RETURN_IF_ERROR(fields.Finish());
   for (Prompt& prompt : prompts) {

@@ -51,6 +51,12 @@ absl::StatusOr<GenerationCall> DecodeChatCompletion(std::string_view body,
 absl::StatusOr<GenerationCall> DecodeCompletion(std::string_view body,
                                                 const GenerationService::ModelInfo& info);
 
+// Prompts of one request that may ask for the log probabilities of their own tokens, which make
+// the largest answers for the least work.
+inline constexpr size_t kEchoLogprobPromptsMax = 8;
+// Tokens that /tokenize spells out.
+inline constexpr size_t kTokenStringsMax = 100'000;
+
 struct TokenizeCall {
   std::variant<ChatInput, std::string> text;
   bool add_special_tokens = true;

@@ -5,6 +5,7 @@
 #include <arpa/inet.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <ifaddrs.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -12,6 +13,8 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <new>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -24,6 +27,7 @@
 #include "absl/synchronization/notification.h"
 #include "server/http_router.h"
 #include "server/json_body.h"
+#include "server/openai_codec.h"
 
 namespace holdfast {
 namespace {
@@ -163,11 +167,12 @@ struct Response {
 
 class Client final {
  public:
-  explicit Client(int port) : socket_(::socket(AF_INET, SOCK_STREAM, 0)) {
+  explicit Client(int port, in_addr_t host = INADDR_LOOPBACK)
+      : socket_(::socket(AF_INET, SOCK_STREAM, 0)) {
     sockaddr_in address{};
     address.sin_family = AF_INET;
     address.sin_port = htons(static_cast<uint16_t>(port));
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    address.sin_addr.s_addr = htonl(host);
     timeval patience{.tv_sec = absl::ToInt64Seconds(kPatience), .tv_usec = 0};
     ::setsockopt(socket_, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     EXPECT_EQ(::connect(socket_, reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
@@ -262,7 +267,7 @@ std::string Chat(const std::string& more = "") {
 class HttpServerTest : public testing::Test {
  protected:
   void Begin(HttpServerOptions options = {}) {
-    options.address = "127.0.0.1:0";
+    options.address = absl::StrCat(address_, ":0");
     options.version = "1.2.3";
     auto server = HttpServer::Create(options, service_, authenticator_, metrics_,
                                      [this] { return readiness_.load(); });
@@ -286,6 +291,7 @@ class HttpServerTest : public testing::Test {
     stream.PushEnd();
   }
 
+  std::string address_ = "127.0.0.1";
   FakeService service_;
   FakeAuthenticator authenticator_;
   MetricsRegistry metrics_;
@@ -594,6 +600,55 @@ TEST_F(HttpServerTest, KeysAreAskedForWhereTheyMatter) {
   }
 }
 
+// An address of this machine that is not loopback, if it has one.
+std::optional<in_addr_t> OuterAddress() {
+  ifaddrs* all = nullptr;
+  if (::getifaddrs(&all) != 0) return std::nullopt;
+  std::optional<in_addr_t> found;
+  for (const ifaddrs* one = all; one != nullptr; one = one->ifa_next) {
+    if (one->ifa_addr == nullptr || one->ifa_addr->sa_family != AF_INET) continue;
+    const in_addr_t host = ntohl(reinterpret_cast<sockaddr_in*>(one->ifa_addr)->sin_addr.s_addr);
+    if (host >> 24 != 127) found = host;
+  }
+  ::freeifaddrs(all);
+  return found;
+}
+
+TEST_F(HttpServerTest, MetricsOfAllTenantsAreForLoopbackUnlessOpenedAndNoKeyChangesThat) {
+  const std::optional<in_addr_t> outer = OuterAddress();
+  if (!outer.has_value()) GTEST_SKIP() << "this machine has no address but loopback";
+  const auto ask = [&](const std::string& request) {
+    Client client(server_->port(), *outer);
+    client.Send(request);
+    return client.Read();
+  };
+  const std::string no_key = "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
+  address_ = "0.0.0.0";
+  Begin();
+  for (const std::string& request : {no_key, Get("/metrics")}) {
+    const Response response = ask(request);
+    EXPECT_EQ(response.status, 403);
+    EXPECT_EQ(ErrorField(response, "code"), "permission_denied");
+    EXPECT_THAT(ErrorField(response, "message"), HasSubstr("listen.metrics: all"));
+    EXPECT_THAT(response.body, Not(HasSubstr("holdfast_")));
+  }
+  EXPECT_EQ(ask(Get("/v1/models")).status, 200);
+  EXPECT_EQ(Ask(no_key).status, 200) << "loopback";
+  server_.reset();
+  Begin({.metrics_for_all = true});
+  EXPECT_EQ(ask(no_key).status, 200);
+}
+
+TEST_F(HttpServerTest, WhatThrowsEndsItsConnectionAndIsNoLongerInFlight) {
+  service_.on_start = [](const GenerationRequest&, FakeStream&) { throw std::bad_alloc(); };
+  Begin();
+  Client client(server_->port());
+  client.Send(Post("/v1/chat/completions", Chat()));
+  EXPECT_TRUE(client.AtEnd());
+  EXPECT_TRUE(server_->WaitIdle(absl::Now() + kPatience));
+  EXPECT_EQ(Ask(Get("/v1/models")).status, 200);
+}
+
 TEST_F(HttpServerTest, ModelsAreListedAndFoundByNameWithSlash) {
   Begin();
   const Json list = *ParseJson(Ask(Get("/v1/models")).body);
@@ -618,6 +673,11 @@ TEST_F(HttpServerTest, TokenizesAndBack) {
                   .body,
               HasSubstr(R"("tokens":[97,98],"token_strs":["a","b"])"));
   EXPECT_EQ(Ask(Post("/tokenize", Chat())).status, 400);
+  const std::string much = absl::StrCat("{\"prompt\":\"", std::string(kTokenStringsMax, 'x'), "\"");
+  EXPECT_EQ(Ask(Post("/tokenize", much + "}")).status, 200);
+  const Response refused = Ask(Post("/tokenize", much + R"(,"return_token_strs":true})"));
+  EXPECT_EQ(refused.status, 400);
+  EXPECT_EQ(ErrorField(refused, "param"), "return_token_strs");
   EXPECT_EQ(Ask(Post("/detokenize", R"({"tokens":[97,98]})")).body, R"({"prompt":"ab"})");
 }
 
@@ -748,8 +808,9 @@ TEST(HttpServerCreateTest, BadAddressesAndTlsFilesAreErrors) {
   auto first = HttpServer::Create({.address = "127.0.0.1:0"}, service, authenticator, metrics,
                                   [] { return Readiness::kReady; });
   ASSERT_TRUE(first.ok());
-  EXPECT_EQ(create({.address = absl::StrCat("127.0.0.1:", (*first)->port())}).code(),
-            absl::StatusCode::kUnavailable);
+  const absl::Status taken = create({.address = absl::StrCat("127.0.0.1:", (*first)->port())});
+  EXPECT_EQ(taken.code(), absl::StatusCode::kUnavailable);
+  EXPECT_THAT(std::string(taken.message()), HasSubstr("--http ADDR:PORT"));
 }
 
 }  // namespace

@@ -198,6 +198,10 @@ TEST(OpenAiCodecTest, CompletionsHonourOrNameTheirOwnParameters) {
       {R"("best_of":1)", ""},
       {R"("best_of":2)", "best_of"},
       {R"("best_of":2,"n":2)", ""},
+      {R"("n":2,"echo":true)", ""},
+      {R"("n":2,"logprobs":1)", ""},
+      {R"("n":1,"echo":true,"logprobs":1)", ""},
+      {R"("n":2,"echo":true,"logprobs":0)", "n"},
       {R"("suffix":"")", ""},
       {R"("suffix":"x")", "suffix"},
       {R"("messages":[])", "messages"},
@@ -316,13 +320,17 @@ TEST(OpenAiCodecTest, ListsHaveBounds) {
   };
   EXPECT_EQ(ChatRefusal(stop_of(kStopStringBytesMax)), "");
   EXPECT_EQ(ChatRefusal(stop_of(kStopStringBytesMax + 1)), "stop");
-  const auto prompts = [&](int count) {
+  const auto prompts = [&](int count, const char* more = "") {
     return RefusedParam(
-        DecodeCompletion(absl::StrCat("{\"prompt\":", list("\"x\"", count), "}"), Model())
+        DecodeCompletion(absl::StrCat("{\"prompt\":", list("\"x\"", count), more, "}"), Model())
             .status());
   };
   EXPECT_EQ(prompts(kPromptsMax), "");
   EXPECT_EQ(prompts(kPromptsMax + 1), "prompt");
+  const char* const scored = R"(,"echo":true,"logprobs":1)";
+  EXPECT_EQ(prompts(kEchoLogprobPromptsMax, scored), "");
+  EXPECT_EQ(prompts(kEchoLogprobPromptsMax + 1, scored), "prompt");
+  EXPECT_EQ(prompts(kEchoLogprobPromptsMax + 1, R"(,"echo":true)"), "");
   const auto messages = [&](int count) {
     const std::string all = list(R"({"role":"user","content":"x"})", count);
     return RefusedParam(
