@@ -304,17 +304,12 @@ class Daemon final {
   }
 
   absl::StatusOr<int64_t> KvBytes() const {
-    const absl::StatusOr<int64_t> free_bytes = FreeMemoryBytes();
-    if (const auto wanted = config_.engine.kv_device_bytes) {
-      // Where /proc tells nothing, the operator's word stands.
-      if (free_bytes.ok()) RETURN_IF_ERROR(CheckKvFits(*wanted, *free_bytes));
-      return *wanted;
-    }
-    RETURN_IF_ERROR(free_bytes.status());
+    if (config_.engine.kv_device_bytes) return *config_.engine.kv_device_bytes;
+    ASSIGN_OR_RETURN(const int64_t free_bytes, FreeMemoryBytes());
     const KvLayout layout = KvLayoutOfModel();
-    return DefaultKvBytes(*free_bytes, {.block_bytes = layout.block_bytes(),
-                                        .context_tokens = front_->model_info().context_tokens,
-                                        .running_max = config_.scheduler.running_max});
+    return DefaultKvBytes(free_bytes, {.block_bytes = layout.block_bytes(),
+                                       .context_tokens = front_->model_info().context_tokens,
+                                       .running_max = config_.scheduler.running_max});
   }
 
   KvLayout KvLayoutOfModel() const {
