@@ -3,7 +3,6 @@
 #include <sched.h>
 
 #include <algorithm>
-#include <atomic>
 #include <limits>
 #include <span>
 
@@ -20,6 +19,7 @@ constexpr int32_t kLogitRowsMax = 64;  // 12 MB of logits for 49k tokens, 39 MB 
 constexpr int32_t kThreadsMax = 1024;
 constexpr int32_t kSequenceSlotsMax = 4096;
 constexpr int32_t kStepTokensMax = 1 << 20;
+constexpr int64_t kStepBlocksMax = 1 << 26;  // entries of a step's block tables: 256 MB
 constexpr double kMega = 1e6;
 
 // Raised whenever a change of kernels or forward pass changes bits: KV that outlives the process
@@ -116,14 +116,21 @@ absl::Status CpuEngine::TakeMemory(const LoadedModel& model) {
   }
   info_.num_blocks = static_cast<int32_t>(num_blocks);
 
-  const int64_t step_blocks = static_cast<int64_t>(sequence_blocks) * options_.num_sequence_slots;
+  // A sequence in a step has a row of it at least, and a slot.
+  const int64_t step_blocks = static_cast<int64_t>(sequence_blocks) *
+                              std::min(options_.num_sequence_slots, options_.step_tokens_max);
+  if (step_blocks > kStepBlocksMax) {
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "%d sequences of %d tokens have block tables of %d entries; the most is %d; lower "
+        "num_sequence_slots or engine.context_tokens",
+        options_.num_sequence_slots, info_.context_tokens, step_blocks, kStepBlocksMax));
+  }
   ASSIGN_OR_RETURN(transformer_,
                    Transformer::Create(model,
                                        {.weights_mode = options_.weights_mode,
                                         .kv_dtype = options_.kv_dtype,
                                         .step_tokens_max = options_.step_tokens_max,
-                                        .step_blocks_max = static_cast<int32_t>(std::min<int64_t>(
-                                            step_blocks, std::numeric_limits<int32_t>::max())),
+                                        .step_blocks_max = static_cast<int32_t>(step_blocks),
                                         .logit_rows_max = kLogitRowsMax},
                                        kernels_, pool_));
   info_.model_digest = ArithmeticDigest(model, options_, transformer_->uses_dense());
@@ -175,7 +182,6 @@ absl::Status CpuEngine::Execute(const StepPlan& plan, StepResult& result) {
 
   auto* const logits = reinterpret_cast<float*>(logits_.data());
   const auto vocab = static_cast<size_t>(info_.vocab_size);
-  std::atomic<bool> finite = true;
   for (size_t begin = 0; begin < logit_rows_.size(); begin += kLogitRowsMax) {
     const std::span<const LogitRow> batch =
         std::span(logit_rows_)
@@ -185,12 +191,8 @@ absl::Status CpuEngine::Execute(const StepPlan& plan, StepResult& result) {
     transformer_->Logits(row_numbers_, logits);
     pool_.ParallelFor(static_cast<int32_t>(batch.size()), [&](int32_t index, int32_t worker) {
       const std::span<float> row(logits + static_cast<size_t>(index) * vocab, vocab);
-      if (!FinishRow(batch[index], row, worker, result)) finite = false;
+      FinishRow(batch[index], row, worker, result);
     });
-  }
-  if (!finite) {
-    return absl::InternalError(
-        "a row of logits has no finite value: the weights or the KV memory are broken");
   }
   return absl::OkStatus();
 }
@@ -256,9 +258,15 @@ void CpuEngine::ListLogitRows(const StepPlan& plan, StepResult& result) {
   }
 }
 
-bool CpuEngine::FinishRow(const LogitRow& logit_row, std::span<float> logits, int32_t worker,
+void CpuEngine::FinishRow(const LogitRow& logit_row, std::span<float> logits, int32_t worker,
                           StepResult& result) {
-  if (!MakeLogitsFinite(logits)) return false;
+  const bool undefined = !MakeLogitsFinite(logits);
+  if (logit_row.prompt_logprob.has_value()) {
+    result.prompt_logprobs[*logit_row.prompt_logprob].undefined = undefined;
+  }
+  if (logit_row.sample.has_value()) result.samples[*logit_row.sample].undefined = undefined;
+  if (undefined) return;
+
   if (logit_row.prompt_logprob.has_value()) {
     FillLogprobs(logits, result.prompt_logprobs[*logit_row.prompt_logprob], result);
   }
@@ -269,7 +277,6 @@ bool CpuEngine::FinishRow(const LogitRow& logit_row, std::span<float> logits, in
     state.Append(entry.token);
     if (state.params().top_logprobs.has_value()) FillLogprobs(logits, entry, result);
   }
-  return true;
 }
 
 void CpuEngine::FillLogprobs(std::span<const float> logits, SampledToken& entry,

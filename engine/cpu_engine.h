@@ -72,8 +72,8 @@ class CpuEngine final : public Engine {
   void ListLogitRows(const StepPlan& plan, StepResult& result);
   void AddResultEntry(std::vector<SampledToken>& entries, SequenceSlot slot, TokenId token,
                       std::optional<int32_t> top_logprobs, StepResult& result) const;
-  // False: the row's logits are not finite.
-  bool FinishRow(const LogitRow& logit_row, std::span<float> logits, int32_t worker,
+  // Draws and scores; marks the row's entries where its logits have no finite value.
+  void FinishRow(const LogitRow& logit_row, std::span<float> logits, int32_t worker,
                  StepResult& result);
   void FillLogprobs(std::span<const float> logits, SampledToken& entry, StepResult& result) const;
 

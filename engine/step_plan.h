@@ -29,9 +29,9 @@ struct SamplingParams {
   float frequency_penalty = 0.0f;   // over completion tokens
   float repetition_penalty = 1.0f;  // over prompt and completion tokens
   std::vector<std::pair<TokenId, float>> logit_bias;
-  uint64_t seed = 0;  // the draw at completion index i depends on (seed, i) alone
-  int32_t min_tokens = 0;                  // until then `banned_until_min` cannot be drawn
-  std::vector<TokenId> banned_until_min;   // end and stop tokens
+  uint64_t seed = 0;       // the draw at completion index i depends on (seed, i) alone
+  int32_t min_tokens = 0;  // until then `banned_until_min` cannot be drawn
+  std::vector<TokenId> banned_until_min;  // end and stop tokens
   // nullopt: no logprobs. Else the chosen token's and this many alternatives' (0 to 20), as
   // log-softmax of the model's own logits, before bias, penalties and temperature.
   std::optional<int32_t> top_logprobs;
@@ -94,10 +94,12 @@ struct SampledToken {
   float logprob = 0.0f;
   int32_t top_begin = 0;  // into StepResult::top
   int32_t num_top = 0;
+  // The model gave no finite logit for this row: nothing was drawn, and the rest means nothing.
+  bool undefined = false;
 };
 
 struct StepResult {
-  std::vector<SampledToken> samples;         // one a sequence with `samples`, in plan order
+  std::vector<SampledToken> samples;          // one a sequence with `samples`, in plan order
   std::vector<SampledToken> prompt_logprobs;  // one a row that has a next prompt token, plan order
   std::vector<TokenLogprob> top;
 

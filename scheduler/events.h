@@ -38,8 +38,9 @@ struct PromptEvent {
   std::vector<TokenWithTop> prompt_logprobs;
 };
 
-// The request is over: all choices ended (ok), cancelled (kCancelled), shed (kResourceExhausted) or
-// the device failed (kUnavailable). Always the last event; its blocks are back already.
+// The request is over: all choices ended (ok), cancelled (kCancelled), shed (kResourceExhausted),
+// the model gave no finite number for it (kInternal) or the device failed (kUnavailable). Always
+// the last event; its blocks are back already.
 struct RequestDone {
   RequestId request{};
   absl::Status status;

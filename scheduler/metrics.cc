@@ -84,6 +84,11 @@ SchedulerMetrics::SchedulerMetrics(MetricsRegistry& registry, const SchedulerOpt
                  {"num_gpu_blocks", std::to_string(num_blocks)},
                  {"model_name", options.model_name}})
       .Set(1);
+  // No adapters are served: the pickers that score by them find none.
+  registry
+      .AddGauge("vllm:lora_requests_info", "LoRA adapters in use, as labels: none.",
+                {{"max_lora", "0"}, {"running_lora_adapters", ""}, {"waiting_lora_adapters", ""}})
+      .Set(0);
   SetQueues(0, 0);
   SetBlocks({.free = num_blocks}, {});
 }

@@ -11,6 +11,12 @@ namespace {
 
 bool RunsBefore(const Sequence* a, const Sequence* b) { return a->order < b->order; }
 
+absl::Status UndefinedError() {
+  return absl::InternalError(
+      "the model gave no finite number for this sequence; the same prompt will end the same way: "
+      "change it, or serve the model with KV of more range (f32)");
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Scheduler>> Scheduler::Create(const EngineInfo& engine,
@@ -121,13 +127,12 @@ void Scheduler::Cancel(RequestId id) {
   const auto found = requests_.find(id);
   if (found == requests_.end()) return;
   ActiveRequest& request = *found->second;
-  if (request.cancelled) return;
+  if (request.ends_with_step) return;
   const bool in_step = std::any_of(in_flight_.begin(), in_flight_.end(), [&](const InFlight& part) {
     return part.sequence->request == &request;
   });
   if (in_step) {
-    request.cancelled = true;
-    cancelled_.push_back(&request);
+    EndWithStep(request, absl::CancelledError("the request was cancelled"));
   } else {
     EndRequest(request, absl::CancelledError("the request was cancelled"));
   }
@@ -269,13 +274,17 @@ void Scheduler::Commit(const StepResult& result, absl::Time now) {
   CHECK(next_sample == result.samples.size());
   CHECK(next_prompt_logprob == result.prompt_logprobs.size());
   in_flight_.clear();
-  for (ActiveRequest* request : cancelled_) {
-    EndRequest(*request, absl::CancelledError("the request was cancelled"));
-  }
-  cancelled_.clear();
+  for (ActiveRequest* request : ending_) EndRequest(*request, *request->ends_with_step);
+  ending_.clear();
   metrics_.step_rows.Observe(planned_rows_);
   metrics_.step_seconds.Observe(std::max(0.0, absl::ToDoubleSeconds(now - planned_at_)));
   PublishCounts();
+}
+
+void Scheduler::EndWithStep(ActiveRequest& request, absl::Status status) {
+  if (request.ends_with_step) return;
+  request.ends_with_step = std::move(status);
+  ending_.push_back(&request);
 }
 
 void Scheduler::CommitSequence(const InFlight& part, const StepResult& result, size_t& next_sample,
@@ -289,7 +298,8 @@ void Scheduler::CommitSequence(const InFlight& part, const StepResult& result, s
     sampled = &result.samples[next_sample++];
     CHECK(sampled->slot == sequence.slot);
   }
-  if (request.cancelled) return;  // all of it goes when the step is through
+  if (sampled != nullptr && sampled->undefined) EndWithStep(request, UndefinedError());
+  if (request.ends_with_step) return;  // all of it goes when the step is through
 
   sequence.computed_tokens += part.num_tokens;
   CHECK(sequence.computed_tokens == sequence.planned_tokens);
@@ -315,7 +325,8 @@ void Scheduler::TakePromptLogprobs(const InFlight& part, const StepResult& resul
     CHECK(next < result.prompt_logprobs.size());
     const SampledToken& scored = result.prompt_logprobs[next++];
     CHECK(scored.slot == part.sequence->slot);
-    if (request.cancelled) continue;
+    if (scored.undefined) EndWithStep(request, UndefinedError());
+    if (request.ends_with_step) continue;
     const std::span<const TokenLogprob> top = result.TopOf(scored);
     request.prompt_logprobs.push_back({.chosen = {.token = scored.token, .logprob = scored.logprob},
                                        .top = {top.begin(), top.end()}});
@@ -408,7 +419,7 @@ void Scheduler::FailAll(const absl::Status& status) {
   CHECK(!status.ok());
   if (step_running()) metrics_.steps_failed.Add();
   in_flight_.clear();
-  cancelled_.clear();
+  ending_.clear();
   std::vector<ActiveRequest*> all;
   for (const auto& [id, request] : requests_) all.push_back(request.get());
   std::sort(all.begin(), all.end(),

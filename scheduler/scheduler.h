@@ -14,6 +14,9 @@
 // Why the oldest always gets on: it is never preempted while others run, admission leaves the rest
 // of the pool to it, and one longest sequence fits the pool (checked at start).
 //
+// A sequence for which the model gives no finite number ends its own request alone (kInternal), and
+// what that step computed of it is not published.
+//
 // A block is published by the Commit of the step that computed its last place, and not before
 // (promise 3). What a preempted sequence had published it may find again.
 //
@@ -106,6 +109,7 @@ class Scheduler final {
   void AddRows(Sequence& sequence, int32_t num_tokens, StepPlan& plan);
 
   // Parts of Commit.
+  void EndWithStep(ActiveRequest& request, absl::Status status);
   void CommitSequence(const InFlight& part, const StepResult& result, size_t& next_sample,
                       size_t& next_prompt_logprob);
   void TakePromptLogprobs(const InFlight& part, const StepResult& result, size_t& next);
@@ -132,8 +136,8 @@ class Scheduler final {
   std::map<SequenceOrder, Sequence*> waiting_;
   std::vector<Sequence*> running_;  // by order
   std::vector<SequenceSlot> free_slots_;
-  std::vector<InFlight> in_flight_;        // in plan order
-  std::vector<ActiveRequest*> cancelled_;  // with the step that runs
+  std::vector<InFlight> in_flight_;     // in plan order
+  std::vector<ActiveRequest*> ending_;  // with the step that runs
   uint64_t next_arrival_ = 0;
   int32_t waiting_requests_ = 0;  // that have not run yet
   int32_t planned_rows_ = 0;

@@ -25,9 +25,9 @@ Overloaded(Handlers...) -> Overloaded<Handlers...>;
 
 absl::StatusOr<std::unique_ptr<SchedulerLoop>> SchedulerLoop::Create(
     Engine& engine, const SchedulerOptions& options, MetricsRegistry& registry, TokenSink& sink,
-    AfterEngineError after_error, const Clock* clock) {
-  std::unique_ptr<SchedulerLoop> loop(
-      new SchedulerLoop(engine, options, registry, sink, after_error, ClockOrReal(clock)));
+    EngineErrorListener on_engine_error, const Clock* clock) {
+  std::unique_ptr<SchedulerLoop> loop(new SchedulerLoop(
+      engine, options, registry, sink, std::move(on_engine_error), ClockOrReal(clock)));
   absl::StatusOr<std::unique_ptr<Scheduler>> scheduler =
       Scheduler::Create(engine.info(), options, loop->metrics_, loop->sink_);
   if (!scheduler.ok()) return scheduler.status();
@@ -37,10 +37,10 @@ absl::StatusOr<std::unique_ptr<SchedulerLoop>> SchedulerLoop::Create(
 
 SchedulerLoop::SchedulerLoop(Engine& engine, const SchedulerOptions& options,
                              MetricsRegistry& registry, TokenSink& sink,
-                             AfterEngineError after_error, const Clock& clock)
+                             EngineErrorListener on_engine_error, const Clock& clock)
     : engine_(engine),
       clock_(clock),
-      after_error_(after_error),
+      on_engine_error_(std::move(on_engine_error)),
       live_max_(std::max(options.running_max, 0) + std::max(options.waiting_max, 0)),
       metrics_(registry, options, engine.info().num_blocks),
       free_(engine.info().num_blocks),
@@ -111,6 +111,8 @@ void SchedulerLoop::Stop() {
 
 SchedulerSnapshot SchedulerLoop::snapshot() const {
   constexpr auto kRelaxed = std::memory_order_relaxed;
+  const int32_t failures = consecutive_failures_.load();
+  const absl::Time last_failure = absl::FromUnixNanos(last_failure_nanos_.load());
   return {.requests = live_.load(kRelaxed),
           .running_sequences = running_.load(kRelaxed),
           .waiting_sequences = waiting_.load(kRelaxed),
@@ -119,7 +121,9 @@ SchedulerSnapshot SchedulerLoop::snapshot() const {
                      .evictable = evictable_.load(kRelaxed)},
           .steps = steps_.load(kRelaxed),
           .draining = draining_.load(kRelaxed),
-          .engine_failed = engine_failed_.load(kRelaxed)};
+          .consecutive_failures = failures,
+          .engine_failing =
+              failures >= kEngineFailuresMax && clock_.Now() - last_failure < kEngineFailingTime};
 }
 
 void SchedulerLoop::RunScheduler() noexcept {
@@ -143,14 +147,7 @@ void SchedulerLoop::RunScheduler() noexcept {
 
 void SchedulerLoop::Handle(Message& message) {
   std::visit(Overloaded{
-                 [&](Request& request) {
-                   if (engine_failed_.load() && after_error_ == AfterEngineError::kRefuse) {
-                     sink_.OnDone({.request = request.id,
-                                   .status = absl::UnavailableError("the engine has failed")});
-                     return;
-                   }
-                   scheduler_->Submit(std::move(request), clock_.Now());
-                 },
+                 [&](Request& request) { scheduler_->Submit(std::move(request), clock_.Now()); },
                  [&](CancelMessage& cancel) { scheduler_->Cancel(cancel.request); },
                  [&](StepDoneMessage& done) { HandleStepDone(done.status); },
                  [](WakeMessage&) {},
@@ -164,10 +161,12 @@ void SchedulerLoop::HandleStepDone(const absl::Status& status) {
   if (status.ok()) {
     scheduler_->Commit(result_, clock_.Now());
     steps_.fetch_add(1, std::memory_order_relaxed);
+    consecutive_failures_.store(0);
     return;
   }
-  engine_failed_.store(true);
-  if (after_error_ == AfterEngineError::kRefuse) draining_.store(true);
+  last_failure_nanos_.store(absl::ToUnixNanos(clock_.Now()));
+  consecutive_failures_.fetch_add(1);
+  if (on_engine_error_) on_engine_error_(status);
   scheduler_->FailAll(
       absl::UnavailableError("the engine failed while it computed the request; retry later"));
 }

@@ -14,6 +14,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <thread>
 #include <variant>
@@ -41,12 +42,12 @@ namespace holdfast {
 // taken (429 and 503 on the wire).
 enum class Admit : uint8_t { kAccepted, kShed, kDraining };
 
-// After Engine::Execute has failed, all requests in the scheduler end with kUnavailable and all
-// cached KV is forgotten. Then:
-enum class AfterEngineError : uint8_t {
-  kContinue,  // serve on with the same engine
-  kRefuse,    // take nothing more (kDraining); main sees it in the snapshot and leaves
-};
+// After Engine::Execute has failed, all requests in the scheduler end with kUnavailable, all cached
+// KV is forgotten, and the same engine is asked again. After this many failures with no good step
+// between them the engine counts as failing for a while after the last: whoever routes by readiness
+// sends its requests elsewhere, and then a next one tries.
+inline constexpr int32_t kEngineFailuresMax = 3;
+inline constexpr absl::Duration kEngineFailingTime = absl::Seconds(10);
 
 // Counts of the moment, for health and readiness; each is true, together they may be a step apart.
 struct SchedulerSnapshot {
@@ -56,16 +57,20 @@ struct SchedulerSnapshot {
   BlockCounts blocks;
   uint64_t steps = 0;  // completed
   bool draining = false;
-  bool engine_failed = false;  // a step has failed since the start
+  int32_t consecutive_failures = 0;  // of steps, since the last good one
+  bool engine_failing = false;       // see kEngineFailuresMax
 };
 
 class SchedulerLoop final {
  public:
+  // Hears why a step failed, on the scheduler's thread; must not block or call the loop.
+  using EngineErrorListener = std::function<void(const absl::Status&)>;
+
   // Starts both threads. All references must outlive the loop. kInvalidArgument: the options or the
   // engine's sizes make no sense, e.g. the KV pool cannot hold one longest sequence.
   static absl::StatusOr<std::unique_ptr<SchedulerLoop>> Create(
       Engine& engine, const SchedulerOptions& options, MetricsRegistry& registry, TokenSink& sink,
-      AfterEngineError after_error = AfterEngineError::kContinue, const Clock* clock = nullptr);
+      EngineErrorListener on_engine_error = nullptr, const Clock* clock = nullptr);
   ~SchedulerLoop();  // Stop()
   SchedulerLoop(const SchedulerLoop&) = delete;
 
@@ -120,7 +125,7 @@ class SchedulerLoop final {
   };
 
   SchedulerLoop(Engine& engine, const SchedulerOptions& options, MetricsRegistry& registry,
-                TokenSink& sink, AfterEngineError after_error, const Clock& clock);
+                TokenSink& sink, EngineErrorListener on_engine_error, const Clock& clock);
   void Start(std::unique_ptr<Scheduler> scheduler);
   void RunScheduler() noexcept;
   void RunEngine() noexcept;
@@ -132,7 +137,7 @@ class SchedulerLoop final {
 
   Engine& engine_;
   const Clock& clock_;
-  const AfterEngineError after_error_;
+  const EngineErrorListener on_engine_error_;
   const int32_t live_max_;
   SchedulerMetrics metrics_;
 
@@ -140,7 +145,8 @@ class SchedulerLoop final {
   std::atomic<int32_t> live_{0};  // accepted and not done
   std::atomic<bool> draining_{false};
   std::atomic<bool> stopping_{false};
-  std::atomic<bool> engine_failed_{false};
+  std::atomic<int32_t> consecutive_failures_{0};
+  std::atomic<int64_t> last_failure_nanos_{0};  // of the clock; stored before the count
   std::atomic<int32_t> running_{0}, waiting_{0}, free_{0}, held_{0}, evictable_{0};
   std::atomic<uint64_t> steps_{0};
   Mailbox<Message> mailbox_;

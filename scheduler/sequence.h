@@ -17,6 +17,7 @@
 #include <optional>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "config/ids.h"
 #include "engine/step_plan.h"
@@ -70,9 +71,10 @@ struct ActiveRequest {
   std::vector<std::unique_ptr<Sequence>> choices;
   int32_t choices_left = 0;
   int32_t running_choices = 0;
-  bool admitted = false;      // some choice has run
-  bool prompt_done = false;   // the PromptEvent is out
-  bool cancelled = false;     // while a step with one of its sequences runs; ends with that step
+  bool admitted = false;     // some choice has run
+  bool prompt_done = false;  // the PromptEvent is out
+  // Why it ends when the step that runs is through; what that step computes of it is dropped.
+  std::optional<absl::Status> ends_with_step;
   int32_t cached_tokens = 0;  // found when first admitted
   // Of prompt tokens 1 .. in order, as far as computed, when the request asks for them.
   std::vector<PromptEvent::TokenWithTop> prompt_logprobs;

@@ -116,6 +116,7 @@ void FakeEngine::ComputeSequence(const StepPlan& plan, const PlanSequence& part,
   const std::span<const TokenId> tokens = plan.TokensOf(part);
   // What attention sees before this chunk, as it lies in the blocks.
   uint64_t visible = 0;
+  bool poisoned = false;
   for (int32_t p = 0; p < part.first_position; ++p) visible = Mix(visible, Place(blocks, p));
 
   for (int32_t i = 0; i < part.num_tokens; ++i) {
@@ -123,12 +124,14 @@ void FakeEngine::ComputeSequence(const StepPlan& plan, const PlanSequence& part,
     const auto token = static_cast<uint64_t>(tokens[static_cast<size_t>(i)]);
     Place(blocks, position) = Mix(Mix(visible, token), static_cast<uint64_t>(position));
     visible = Mix(visible, Place(blocks, position));
+    poisoned |= tokens[static_cast<size_t>(i)] == poison_;
     if (!part.prompt_top_logprobs) continue;
     const bool last_row = i + 1 == part.num_tokens;
     if (last_row && !part.next_token) continue;
     const TokenId next = last_row ? *part.next_token : tokens[static_cast<size_t>(i) + 1];
     result.prompt_logprobs.push_back(
         Score(visible, part.slot, next, *part.prompt_top_logprobs, result));
+    result.prompt_logprobs.back().undefined = poisoned;
   }
   if (!part.samples) return;
 
@@ -140,6 +143,7 @@ void FakeEngine::ComputeSequence(const StepPlan& plan, const PlanSequence& part,
   slot.completion.push_back(token);
   result.samples.push_back(
       Score(digest, part.slot, token, slot.sampling.top_logprobs.value_or(0), result));
+  result.samples.back().undefined = poisoned;
 }
 
 }  // namespace holdfast

@@ -40,6 +40,8 @@ class FakeEngine final : public Engine {
   void OnExecute(std::function<void(const StepPlan&)> hook) { hook_ = std::move(hook); }
   // Fails the step with this number (from 0), after it has lost all KV.
   void FailStep(int64_t step) { fail_step_ = step; }
+  // Whoever has this token among its new ones gets no finite number in that step.
+  void PoisonToken(TokenId token) { poison_ = token; }
   int64_t num_steps() const { return num_steps_; }
   int64_t num_rows() const { return num_rows_; }  // computed since the start
 
@@ -62,6 +64,7 @@ class FakeEngine final : public Engine {
   std::vector<Slot> slots_;
   std::function<void(const StepPlan&)> hook_;
   int64_t fail_step_ = -1;
+  TokenId poison_ = -1;
   int64_t num_steps_ = 0;
   int64_t num_rows_ = 0;
 };

@@ -211,7 +211,43 @@ TEST(CpuEngineTest, AStepWithoutSequencesIsAnEmptyResult) {
   EXPECT_TRUE(result.samples.empty());
 }
 
-TEST(CpuEngineTest, LogitsWithoutAFiniteValueAreAnErrorOfTheStep) {
+TEST(CpuEngineTest, LogitsWithoutAFiniteValueMarkTheirOwnRowsAlone) {
+  RandomModel random({});
+  const std::unique_ptr<CpuEngine> engine = MakeEngine(random.model, SmallOptions());
+  const std::vector<TokenId> tokens = random.RandomTokens(20);
+  const auto draw_alone = [&](BlockId block) {
+    StepPlan plan;
+    StepResult result;
+    plan.opens.push_back({.slot = SequenceSlot{1}, .sampling = {.temperature = 0.0f}});
+    AddRows(plan, SequenceSlot{1}, tokens, 0, 9, {block}).samples = true;
+    EXPECT_TRUE(engine->Execute(plan, result).ok());
+    EXPECT_FALSE(result.samples.at(0).undefined);
+    return result.samples.at(0).token;
+  };
+  const TokenId expected = draw_alone(BlockId{3});
+
+  // All bits set: KV that is not a number, in the first sequence's block alone.
+  const size_t block_bytes = engine->info().kv_layout.block_bytes();
+  std::fill_n(engine->kv_arena(), block_bytes, std::byte{0xff});
+  StepPlan plan;
+  StepResult result;
+  plan.opens.push_back({.slot = SequenceSlot{0}});
+  plan.opens.push_back({.slot = SequenceSlot{1}, .sampling = {.temperature = 0.0f}});
+  PlanSequence& broken = AddRows(plan, SequenceSlot{0}, tokens, 5, 2, {BlockId{0}});
+  broken.samples = true;
+  broken.prompt_top_logprobs = 1;
+  AddRows(plan, SequenceSlot{1}, tokens, 0, 9, {BlockId{4}}).samples = true;
+  ASSERT_TRUE(engine->Execute(plan, result).ok());
+  ASSERT_EQ(result.samples.size(), 2u);
+  EXPECT_TRUE(result.samples[0].undefined);
+  EXPECT_FALSE(result.samples[1].undefined);
+  EXPECT_EQ(result.samples[1].token, expected);
+  ASSERT_EQ(result.prompt_logprobs.size(), 1u);
+  EXPECT_TRUE(result.prompt_logprobs[0].undefined);
+  EXPECT_EQ(draw_alone(BlockId{0}), expected);  // what lay in the block before reaches nobody
+}
+
+TEST(CpuEngineTest, AModelThatIsBrokenThroughoutMarksEveryRow) {
   RandomModel random({});
   random.BreakFinalNorm(std::numeric_limits<float>::quiet_NaN());
   const std::unique_ptr<CpuEngine> engine = MakeEngine(random.model, SmallOptions());
@@ -220,7 +256,8 @@ TEST(CpuEngineTest, LogitsWithoutAFiniteValueAreAnErrorOfTheStep) {
   StepResult result;
   plan.opens.push_back({.slot = SequenceSlot{0}});
   AddRows(plan, SequenceSlot{0}, tokens, 0, 3, Blocks(0, 1)).samples = true;
-  EXPECT_EQ(engine->Execute(plan, result).code(), absl::StatusCode::kInternal);
+  ASSERT_TRUE(engine->Execute(plan, result).ok());
+  EXPECT_TRUE(result.samples.at(0).undefined);
 }
 
 // ---- Create -------------------------------------------------------------------------------------

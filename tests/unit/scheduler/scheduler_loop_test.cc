@@ -75,10 +75,11 @@ class Gate {
   bool open_ = false, arrived_ = false;
 };
 
-std::unique_ptr<SchedulerLoop> MakeLoop(Engine& engine, const SchedulerOptions& options,
-                                        MetricsRegistry& registry, TokenSink& sink,
-                                        AfterEngineError after = AfterEngineError::kContinue) {
-  auto loop = SchedulerLoop::Create(engine, options, registry, sink, after);
+std::unique_ptr<SchedulerLoop> MakeLoop(
+    Engine& engine, const SchedulerOptions& options, MetricsRegistry& registry, TokenSink& sink,
+    SchedulerLoop::EngineErrorListener on_engine_error = nullptr, const Clock* clock = nullptr) {
+  auto loop =
+      SchedulerLoop::Create(engine, options, registry, sink, std::move(on_engine_error), clock);
   CHECK(loop.ok());
   return *std::move(loop);
 }
@@ -233,32 +234,55 @@ TEST(SchedulerLoopTest, StoppingEndsEveryAcceptedRequest) {
   EXPECT_EQ(loop->snapshot().requests, 0);
 }
 
-TEST(SchedulerLoopTest, AfterAnEngineErrorTheLoopGoesOnIfToldSo) {
+TEST(SchedulerLoopTest, AfterAnEngineErrorTheLoopTellsItAndGoesOn) {
   FakeEngine engine({});
   engine.FailStep(1);
   MetricsRegistry registry;
   SharedSink sink;
-  auto loop = MakeLoop(engine, {}, registry, sink, AfterEngineError::kContinue);
+  std::atomic<int> num_told{0};
+  auto loop = MakeLoop(engine, {}, registry, sink, [&](const absl::Status& status) {
+    EXPECT_EQ(status.code(), absl::StatusCode::kInternal);
+    ++num_told;
+  });
   ASSERT_EQ(loop->Submit(MakeRequest(1, MakePrompt(20), 10)), Admit::kAccepted);
   sink.WaitDone(1);
   EXPECT_EQ(sink.Get(RequestId{1}).done->code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(num_told.load(), 1);
+  EXPECT_EQ(loop->snapshot().consecutive_failures, 1);
+  EXPECT_FALSE(loop->snapshot().engine_failing);
   ASSERT_EQ(loop->Submit(MakeRequest(2, MakePrompt(20), 10)), Admit::kAccepted);
   sink.WaitDone(2);
   EXPECT_TRUE(sink.Get(RequestId{2}).done->ok());
-  EXPECT_TRUE(loop->snapshot().engine_failed);
+  EXPECT_EQ(num_told.load(), 1);
 }
 
-TEST(SchedulerLoopTest, AfterAnEngineErrorTheLoopRefusesIfToldSo) {
+class SettableClock final : public Clock {
+ public:
+  absl::Time Now() const override { return absl::FromUnixSeconds(seconds.load()); }
+  std::atomic<int64_t> seconds{1000};
+};
+
+TEST(SchedulerLoopTest, FailuresInARowMeanAFailingEngineUntilItHasRestedOrAStepIsGood) {
   FakeEngine engine({});
-  engine.FailStep(0);
   MetricsRegistry registry;
   SharedSink sink;
-  auto loop = MakeLoop(engine, {}, registry, sink, AfterEngineError::kRefuse);
-  ASSERT_EQ(loop->Submit(MakeRequest(1, MakePrompt(20), 10)), Admit::kAccepted);
-  sink.WaitDone(1);
-  EXPECT_EQ(sink.Get(RequestId{1}).done->code(), absl::StatusCode::kUnavailable);
-  EXPECT_EQ(loop->Submit(MakeRequest(2, MakePrompt(20), 10)), Admit::kDraining);
-  EXPECT_TRUE(loop->WaitDrained(absl::InfiniteDuration()));
+  SettableClock clock;
+  auto loop = MakeLoop(engine, {}, registry, sink, nullptr, &clock);
+  for (int i = 0; i < kEngineFailuresMax; ++i) {
+    EXPECT_FALSE(loop->snapshot().engine_failing);
+    engine.FailStep(i);  // its thread is idle
+    ASSERT_EQ(loop->Submit(MakeRequest(static_cast<uint64_t>(i), MakePrompt(20), 10)),
+              Admit::kAccepted);
+    sink.WaitDone(i + 1);
+  }
+  EXPECT_TRUE(loop->snapshot().engine_failing);
+  clock.seconds += absl::ToInt64Seconds(kEngineFailingTime);
+  EXPECT_FALSE(loop->snapshot().engine_failing);
+  EXPECT_EQ(loop->snapshot().consecutive_failures, kEngineFailuresMax);
+  ASSERT_EQ(loop->Submit(MakeRequest(9, MakePrompt(20), 10)), Admit::kAccepted);
+  sink.WaitDone(kEngineFailuresMax + 1);
+  EXPECT_TRUE(sink.Get(RequestId{9}).done->ok());
+  EXPECT_EQ(loop->snapshot().consecutive_failures, 0);
 }
 
 TEST(SchedulerLoopTest, SizesThatMakeNoSenseAreRefusedAtStart) {

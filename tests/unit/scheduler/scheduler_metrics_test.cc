@@ -43,6 +43,7 @@ TEST(SchedulerMetricsTest, TheNamesAndCountsAreThere) {
   EXPECT_THAT(text, HasSubstr("vllm:num_requests_waiting{model_name=\"tiny\"} 0\n"));
   EXPECT_THAT(text, HasSubstr("vllm:kv_cache_usage_perc{model_name=\"tiny\"} 0\n"));
   EXPECT_THAT(text, ContainsRegex("vllm:cache_config_info\\{[^}]*block_size=\"16\""));
+  EXPECT_THAT(text, ContainsRegex("vllm:lora_requests_info\\{[^}]*max_lora=\"0\"[^}]*\\} 0\n"));
   EXPECT_THAT(text, ContainsRegex("vllm:cache_config_info\\{[^}]*num_gpu_blocks=\"64\""));
 }
 

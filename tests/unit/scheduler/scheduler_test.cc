@@ -180,6 +180,39 @@ TEST(SchedulerTest, ABlockIsNotFoundBeforeTheStepThatFilledItHasCommitted) {
   bench.RunToEnd();
 }
 
+TEST(SchedulerTest, ASequenceWithoutAFiniteNumberEndsItsOwnRequestAlone) {
+  constexpr TokenId kPoison = 999;
+  const SchedulerOptions options = {.chunk_tokens_max = 32};
+  SchedulerBench alone({}, options), bench({}, options);
+  const std::vector<TokenId> good = MakePrompt(50, 1);
+  ASSERT_TRUE(alone.Submit(MakeRequest(1, good, 12)));
+  alone.RunToEnd();
+
+  std::vector<TokenId> bad = MakePrompt(64, 2);
+  bad[60] = kPoison;
+  bench.engine.PoisonToken(kPoison);
+  ASSERT_TRUE(bench.Submit(MakeRequest(1, good, 12)));
+  Request drawn = MakeRequest(2, bad, 12);
+  ASSERT_TRUE(bench.Submit(std::move(drawn)));
+  std::vector<TokenId> other = MakePrompt(64, 3);
+  other[40] = kPoison;
+  Request scored = MakeRequest(3, other, 0);
+  scored.prompt_top_logprobs = 2;
+  ASSERT_TRUE(bench.Submit(std::move(scored)));
+  bench.RunToEnd();
+
+  EXPECT_TRUE(bench.sink[RequestId{1}].done->ok());
+  EXPECT_EQ(bench.sink[RequestId{1}].choices, alone.sink[RequestId{1}].choices);
+  for (uint64_t id : {2, 3}) {
+    EXPECT_EQ(bench.sink[RequestId{id}].done->code(), absl::StatusCode::kInternal);
+    EXPECT_FALSE(bench.sink[RequestId{id}].prompt.has_value());
+  }
+  // The chunk that was good stays findable, the one that was not does not.
+  EXPECT_EQ(bench.scheduler->store().CountCachedTokens({}, bad), 32);
+  EXPECT_EQ(bench.scheduler->store().CountCachedTokens({}, other), 32);
+  bench.scheduler->CheckInvariants();
+}
+
 TEST(SchedulerTest, FurtherChoicesWaitForTheFirstPromptAndFindIt) {
   Request request = MakeRequest(1, MakePrompt(64), 5);
   request.num_choices = 4;
