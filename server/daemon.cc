@@ -261,11 +261,11 @@ class Daemon final {
     ASSIGN_OR_RETURN(auth_, TenantAuth::Create(config_.tenants));
     front_ = std::make_unique<LoadingService>(std::move(info));
     ASSIGN_OR_RETURN(http_, HttpServer::Create(HttpOptions(), *front_, *auth_, metrics_,
-                                               [this] { return readiness_.load(); }));
+                                               [this] { return ReadinessNow(); }));
     if (!config_.listen.grpc.empty()) {
       ASSIGN_OR_RETURN(
           grpc_, GrpcServer::Create({.address = config_.listen.grpc, .tls = config_.listen.tls},
-                                    *front_, *auth_, [this] { return readiness_.load(); }));
+                                    *front_, *auth_, [this] { return ReadinessNow(); }));
     }
     return absl::OkStatus();
   }
@@ -333,7 +333,11 @@ class Daemon final {
 
     service_ = std::make_unique<SchedulerGenerationService>(
         ServiceOptions(), *text_.tokenizer, text_.chat_template.get(), clock_, metrics_);
-    ASSIGN_OR_RETURN(loop_, SchedulerLoop::Create(*engine_, LoopOptions(), metrics_, *service_));
+    ASSIGN_OR_RETURN(loop_, SchedulerLoop::Create(
+                                *engine_, LoopOptions(), metrics_, *service_,
+                                [this](const absl::Status& status) {
+                                  log_.Error("engine_step_failed", {{"error", status.ToString()}});
+                                }));
     service_->Connect(
         {.submit = [this](Request&& request) { return loop_->Submit(std::move(request)); },
          .cancel = [this](RequestId request) { loop_->Cancel(request); }});
@@ -386,6 +390,13 @@ class Daemon final {
             .prefix_cache = config_.scheduler.prefix_cache,
             .tenants = config_.tenants,
             .model_name = front_->model_info().name};
+  }
+
+  // While ready, `loop_` is there: it is made before and goes after the ports are closed.
+  Readiness ReadinessNow() const {
+    const Readiness readiness = readiness_.load();
+    const bool is_failing = readiness == Readiness::kReady && loop_->snapshot().engine_failing;
+    return is_failing ? Readiness::kLoading : readiness;
   }
 
   absl::Status AnnounceReady() {
