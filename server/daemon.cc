@@ -35,7 +35,6 @@
 #include "engine/cpu_engine.h"
 #include "engine/weights.h"
 #include "scheduler/scheduler_loop.h"
-#include "server/chat_template_files.h"
 #include "server/free_memory.h"
 #include "server/generation_service.h"
 #include "server/grpc_server.h"
@@ -163,7 +162,7 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> MakeTokenizer(const VocabularySource&
 
 absl::StatusOr<ChatTemplateSource> FindChatTemplate(const VocabularySource& source) {
   if (source.gguf_model.empty()) {
-    return ReadChatTemplateFiles(source.tokenizer_config_path, source.chat_template_path);
+    return LoadHuggingFaceChatTemplate(source.tokenizer_config_path, source.chat_template_path);
   }
   return ChatTemplateSource{.source = source.chat_template};
 }
@@ -189,8 +188,7 @@ absl::StatusOr<ModelText> LoadText(const LoadedModel& model, ChatTemplateSource 
     if (!eos && !model.config.eos_tokens.empty()) eos = model.config.eos_tokens.front();
     chat.eos_token = text_of(eos);
   }
-  ASSIGN_OR_RETURN(text.chat_template, ChatTemplate::Create(chat.source, chat.bos_token,
-                                                            chat.eos_token, *text.tokenizer));
+  ASSIGN_OR_RETURN(text.chat_template, ChatTemplate::Create(chat, *text.tokenizer));
   return text;
 }
 
@@ -304,12 +302,17 @@ class Daemon final {
   }
 
   absl::StatusOr<int64_t> KvBytes() const {
-    if (config_.engine.kv_device_bytes) return *config_.engine.kv_device_bytes;
-    ASSIGN_OR_RETURN(const int64_t free_bytes, FreeMemoryBytes());
+    const absl::StatusOr<int64_t> free_bytes = FreeMemoryBytes();
+    if (const auto wanted = config_.engine.kv_device_bytes) {
+      // Where /proc tells nothing, the operator's word stands.
+      if (free_bytes.ok()) RETURN_IF_ERROR(CheckKvFits(*wanted, *free_bytes));
+      return *wanted;
+    }
+    RETURN_IF_ERROR(free_bytes.status());
     const KvLayout layout = KvLayoutOfModel();
-    return DefaultKvBytes(free_bytes, {.block_bytes = layout.block_bytes(),
-                                       .context_tokens = front_->model_info().context_tokens,
-                                       .running_max = config_.scheduler.running_max});
+    return DefaultKvBytes(*free_bytes, {.block_bytes = layout.block_bytes(),
+                                        .context_tokens = front_->model_info().context_tokens,
+                                        .running_max = config_.scheduler.running_max});
   }
 
   KvLayout KvLayoutOfModel() const {

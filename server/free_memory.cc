@@ -75,6 +75,9 @@ void LimitByGroups(const std::string& mount, std::string path, bool is_v2, int64
   }
 }
 
+// What KV may take of it: all but a twentieth, which the process's other parts grow into.
+int64_t Spendable(int64_t free_bytes) { return free_bytes - free_bytes / 20; }
+
 }  // namespace
 
 absl::StatusOr<int64_t> FreeMemoryBytes(const std::string& root) {
@@ -103,14 +106,32 @@ absl::StatusOr<int64_t> FreeMemoryBytes(const std::string& root) {
   return bytes;
 }
 
-int64_t DefaultKvBytes(int64_t free_bytes, const KvDemand& demand) {
+absl::StatusOr<int64_t> DefaultKvBytes(int64_t free_bytes, const KvDemand& demand) {
   const auto block_bytes = static_cast<int64_t>(demand.block_bytes);
   if (block_bytes <= 0) return 0;
-  const int64_t sequence_blocks = (demand.context_tokens + kBlockTokens - 1) / kBlockTokens;
+  const int64_t sequence_blocks =
+      (int64_t{demand.context_tokens} + kBlockTokens - 1) / kBlockTokens;
+  const int64_t sequence_bytes = sequence_blocks * block_bytes;
+  if (sequence_bytes > Spendable(free_bytes)) {
+    return absl::ResourceExhaustedError(
+        Concat("one sequence of ", demand.context_tokens, " tokens needs ", sequence_bytes,
+               " bytes of KV cache; of memory ", Spendable(free_bytes),
+               " bytes can be had; lower engine.context_tokens to ",
+               Spendable(free_bytes) / block_bytes * kBlockTokens,
+               " or less, set engine.kv_dtype to f16 where it is f32, or give the process more "
+               "memory"));
+  }
   const int64_t share = free_bytes / 5 * 2 / block_bytes;
   const int64_t blocks =
       std::clamp(share, sequence_blocks, sequence_blocks * std::max(1, demand.running_max));
   return blocks * block_bytes;
+}
+
+absl::Status CheckKvFits(int64_t kv_bytes, int64_t free_bytes) {
+  if (kv_bytes <= Spendable(free_bytes)) return absl::OkStatus();
+  return absl::ResourceExhaustedError(
+      Concat("engine.kv_device_bytes is ", kv_bytes, "; of memory ", Spendable(free_bytes),
+             " bytes can be had; set that or less, or give the process more memory"));
 }
 
 }  // namespace holdfast

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <string>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
 namespace holdfast {
@@ -22,7 +23,12 @@ struct KvDemand {
 };
 
 // 40 % of what is free, but no more than `running_max` sequences of full length can use, and no
-// less than one of them needs (whether that fits is for the engine to find out). Whole blocks.
-int64_t DefaultKvBytes(int64_t free_bytes, const KvDemand& demand);
+// less than one of them needs. Whole blocks. kResourceExhausted: not even that one fits.
+absl::StatusOr<int64_t> DefaultKvBytes(int64_t free_bytes, const KvDemand& demand);
+
+// The arena is mapped without being reserved, so that a size which does not fit would be noticed
+// only when the process is killed, hours later. kResourceExhausted: `kv_bytes` is more than
+// `free_bytes` less a twentieth, which the other parts grow into.
+absl::Status CheckKvFits(int64_t kv_bytes, int64_t free_bytes);
 
 }  // namespace holdfast

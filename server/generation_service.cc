@@ -47,6 +47,23 @@ size_t PromptBytes(const GenerationRequest& request) {
   return 0;
 }
 
+size_t TextBytes(const std::variant<ChatInput, std::string>& text) {
+  const auto* chat = std::get_if<ChatInput>(&text);
+  if (chat == nullptr) return std::get<std::string>(text).size();
+  return chat->messages_json.size() + chat->tools_json.size();
+}
+
+// More bytes than `context` tokens can spell. Threefold, since a normaliser may shorten a text
+// (NFC: three bytes to one at most) and JSON lengthens one by its escapes.
+size_t PromptBytesMax(const Tokenizer& tokenizer, int32_t context) {
+  constexpr size_t kNormaliserShrink = 3;
+  size_t longest = 1;
+  for (TokenId token = 0; token < tokenizer.vocab_size(); ++token) {
+    longest = std::max(longest, tokenizer.TokenBytes(token).size());
+  }
+  return kNormaliserShrink * longest * static_cast<size_t>(std::max(context, 1));
+}
+
 absl::Status WithRetryAfter(absl::Status status, int32_t seconds) {
   status.SetPayload(kRetryAfterUrl, absl::Cord(absl::StrCat(seconds)));
   return status;
@@ -136,6 +153,7 @@ SchedulerGenerationService::SchedulerGenerationService(GenerationServiceOptions 
       chat_template_(chat_template),
       clock_(clock),
       metrics_(metrics, TenantNames(options_.tenants), options_.model.name),
+      prompt_bytes_max_(PromptBytesMax(tokenizer, options_.model.context_tokens)),
       prompt_handler_(std::make_unique<TaskRunner>()) {
   for (int32_t i = 0; i < options_.text_threads; ++i) {
     stream_states_.push_back(std::make_unique<StreamState>());
@@ -226,31 +244,35 @@ void SchedulerGenerationService::Tokenize(
     std::variant<ChatInput, std::string> text, bool add_special_tokens,
     absl::AnyInvocable<void(absl::StatusOr<std::vector<TokenId>>)> done) {
   auto shared_done = std::make_shared<decltype(done)>(std::move(done));
-  const int32_t worker = prompt_workers_->PickWorker(0);
+  const size_t bytes = TextBytes(text);
+  const int32_t worker = prompt_workers_->PickWorker(bytes);
   const bool posted = prompt_workers_->TryPost(
-      worker, [this, shared_done, text = std::move(text), add_special_tokens] {
-        (*shared_done)(Encode(text, add_special_tokens));
+      worker, [this, worker, bytes, shared_done, text = std::move(text), add_special_tokens] {
+        absl::StatusOr<std::vector<TokenId>> tokens = Encode(text, add_special_tokens);
+        prompt_workers_->TaskDone(worker, bytes);
+        (*shared_done)(std::move(tokens));
       });
-  if (!posted) (*shared_done)(Shed("too many requests wait for the tokenizer"));
+  if (!posted) {
+    prompt_workers_->TaskDone(worker, bytes);
+    (*shared_done)(Shed("too many requests wait for the tokenizer"));
+  }
 }
 
 void SchedulerGenerationService::Detokenize(
     std::vector<TokenId> tokens, absl::AnyInvocable<void(absl::StatusOr<std::string>)> done) {
   auto shared_done = std::make_shared<decltype(done)>(std::move(done));
-  const int32_t worker = prompt_workers_->PickWorker(0);
-  const bool posted = prompt_workers_->TryPost(worker, [this, shared_done,
-                                                        tokens = std::move(tokens)] {
-    if (absl::Status status = CheckVocabulary(tokens, options_.model.vocab_size); !status.ok()) {
-      (*shared_done)(std::move(status));
-      return;
-    }
-    Detokenizer detokenizer(tokenizer_, SpecialText::kShow, FirstSpace::kDrop);
-    std::string text;
-    for (const TokenId token : tokens) detokenizer.Append(token, text);
-    detokenizer.Finish(text);
-    (*shared_done)(std::move(text));
-  });
-  if (!posted) (*shared_done)(Shed("too many requests wait for the tokenizer"));
+  const size_t bytes = tokens.size() * sizeof(TokenId);
+  const int32_t worker = prompt_workers_->PickWorker(bytes);
+  const bool posted = prompt_workers_->TryPost(
+      worker, [this, worker, bytes, shared_done, tokens = std::move(tokens)] {
+        absl::StatusOr<std::string> text = Decode(tokens);
+        prompt_workers_->TaskDone(worker, bytes);
+        (*shared_done)(std::move(text));
+      });
+  if (!posted) {
+    prompt_workers_->TaskDone(worker, bytes);
+    (*shared_done)(Shed("too many requests wait for the tokenizer"));
+  }
 }
 
 std::string SchedulerGenerationService::TokenText(TokenId token) const {
@@ -343,6 +365,7 @@ absl::Status SchedulerGenerationService::EncodePrompt(GenerationRequest& request
     return EncodeChat(input, prompt);
   }
   auto& text = std::get<std::string>(request.prompt);
+  RETURN_IF_ERROR(CheckBytes("prompt", text.size()));
   RETURN_IF_ERROR(tokenizer_.Encode(text, SpecialTokens::kPlain, /*add_bos_eos=*/true, prompt));
   if (!request.echo) text = {};
   return absl::OkStatus();
@@ -354,6 +377,7 @@ absl::Status SchedulerGenerationService::EncodeChat(const ChatInput& input,
     return ParameterError("messages", "no_chat_template",
                           "the model has no chat template; use completions");
   }
+  RETURN_IF_ERROR(CheckBytes("messages", input.messages_json.size()));
   absl::Status status = chat_template_->Encode(input, prompt);
   if (absl::IsInvalidArgument(status) && !status.GetPayload(kErrorParamUrl).has_value()) {
     return ParameterError("messages", "chat_template_error", status.message());
@@ -367,10 +391,29 @@ absl::StatusOr<std::vector<TokenId>> SchedulerGenerationService::Encode(
   if (const auto* chat = std::get_if<ChatInput>(&text)) {
     RETURN_IF_ERROR(EncodeChat(*chat, tokens));
   } else {
-    RETURN_IF_ERROR(tokenizer_.Encode(std::get<std::string>(text), SpecialTokens::kPlain,
-                                      add_special_tokens, tokens));
+    const std::string& plain = std::get<std::string>(text);
+    RETURN_IF_ERROR(CheckBytes("prompt", plain.size()));
+    RETURN_IF_ERROR(tokenizer_.Encode(plain, SpecialTokens::kPlain, add_special_tokens, tokens));
   }
   return tokens;
+}
+
+absl::StatusOr<std::string> SchedulerGenerationService::Decode(
+    const std::vector<TokenId>& tokens) const {
+  RETURN_IF_ERROR(CheckVocabulary(tokens, options_.model.vocab_size));
+  Detokenizer detokenizer(tokenizer_, SpecialText::kShow, FirstSpace::kDrop);
+  std::string text;
+  for (const TokenId token : tokens) detokenizer.Append(token, text);
+  detokenizer.Finish(text);
+  return text;
+}
+
+absl::Status SchedulerGenerationService::CheckBytes(const char* parameter, size_t bytes) const {
+  if (bytes <= prompt_bytes_max_) return absl::OkStatus();
+  return ParameterError(parameter, "context_length_exceeded",
+                        absl::StrCat(parameter, " has ", bytes, " bytes; the model takes ",
+                                     options_.model.context_tokens, " tokens, which are ",
+                                     prompt_bytes_max_, " bytes at most; shorten it"));
 }
 
 absl::Status SchedulerGenerationService::CheckTime(const GenerationRequest& request) const {

@@ -128,6 +128,9 @@ class SchedulerGenerationService final : public GenerationService,
   absl::Status EncodeChat(const ChatInput& input, std::vector<TokenId>& prompt) const;
   absl::StatusOr<std::vector<TokenId>> Encode(const std::variant<ChatInput, std::string>& text,
                                               bool add_special_tokens) const;
+  absl::StatusOr<std::string> Decode(const std::vector<TokenId>& tokens) const;
+  // Refuses what is too long whatever its tokens are, before they are sought.
+  absl::Status CheckBytes(const char* parameter, size_t bytes) const;
 
   // The stream worker of the request.
   absl::Duration Handle(int32_t worker, std::vector<TextMessage>& messages) override;
@@ -147,6 +150,7 @@ class SchedulerGenerationService final : public GenerationService,
   const ChatTemplate* const chat_template_;
   const Clock& clock_;
   GenerationMetrics metrics_;
+  const size_t prompt_bytes_max_;
   SchedulerPort scheduler_;
   std::atomic<bool> draining_{false};
   std::atomic<bool> shut_down_{false};

@@ -23,7 +23,7 @@ absl::StatusOr<GenerationRequest> Decode(const v1::GenerateRequest& from,
                                          const GenerationService::ModelInfo& info);
 
 // What every answer says about itself.
-struct AnswerHead {
+struct GrpcAnswerHead {
   std::string id, model;
   int64_t created_unix = 0;
 };
@@ -46,7 +46,7 @@ void SetUsage(const GenerationDone& done, v1::Usage& usage);
 void SetModel(const GenerationService::ModelInfo& info, v1::Model& model);
 
 template <typename Answer>
-void SetHead(const AnswerHead& head, Answer& answer) {
+void SetHead(const GrpcAnswerHead& head, Answer& answer) {
   answer.set_id(head.id);
   answer.set_model(head.model);
   answer.set_created_unix(head.created_unix);

@@ -3,6 +3,7 @@
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
+#include <grpcpp/resource_quota.h>
 
 #include <algorithm>
 #include <fstream>
@@ -22,6 +23,9 @@ namespace {
 
 // After our own calls have ended, for what merely watches: health watchers and reflection.
 constexpr absl::Duration kWatchersGrace = absl::Milliseconds(50);
+
+// What all connections together may hold in messages on their way, keys known or not.
+constexpr size_t kTransportBytesMax = 256 << 20;
 
 absl::StatusOr<std::string> ReadPem(const std::string& path, const char* what) {
   std::ifstream file(path, std::ios::binary);
@@ -47,13 +51,15 @@ absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> MakeCredentials(
 class GrpcServerImpl final : public GrpcServer {
  public:
   GrpcServerImpl(GenerationService& service, const Authenticator& authenticator,
-                 std::function<Readiness()> readiness)
-      : service_(service, authenticator, std::move(readiness)) {}
+                 std::function<Readiness()> readiness, int64_t calls_max)
+      : service_(service, authenticator, std::move(readiness), calls_max) {}
   ~GrpcServerImpl() override { Shutdown(absl::InfinitePast()); }
 
   absl::Status Listen(const std::string& address,
                       const std::shared_ptr<grpc::ServerCredentials>& credentials) {
     grpc::ServerBuilder builder;
+    grpc::ResourceQuota quota("holdfast");
+    builder.SetResourceQuota(quota.Resize(kTransportBytesMax));
     builder.AddListeningPort(address, credentials, &port_);
     builder.RegisterService(&service_);
     builder.SetMaxReceiveMessageSize(static_cast<int>(kRequestBodyBytesMax));
@@ -111,7 +117,8 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Create(
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   const Readiness now = readiness();
-  auto server = std::make_unique<GrpcServerImpl>(service, authenticator, std::move(readiness));
+  auto server = std::make_unique<GrpcServerImpl>(service, authenticator, std::move(readiness),
+                                                 options.calls_max);
   RETURN_IF_ERROR(server->Listen(options.address, credentials));
   server->SetReadiness(now);
   return server;

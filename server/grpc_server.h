@@ -8,7 +8,9 @@
 //
 // Thread: all members by any; Shutdown is not for a gRPC thread. Calls run on gRPC's own threads.
 // Bound: kRequestBodyBytesMax a message, kRequestHeaderBytesMax metadata, kGrpcStreamsMax calls a
-// connection; answers wait in GenerationStream, which is bounded.
+// connection, GrpcServerOptions::calls_max generations in all (beyond: RESOURCE_EXHAUSTED with
+// retry-after), and 256 MiB of memory for what all connections hold in messages on their way;
+// answers wait in GenerationStream, which is bounded.
 #pragma once
 
 #include <cstdint>
@@ -28,6 +30,7 @@ namespace holdfast {
 struct GrpcServerOptions {
   std::string address = "127.0.0.1:50051";  // ADDR:PORT or [V6]:PORT; port 0: the system picks
   std::optional<TlsConfig> tls;
+  int64_t calls_max = 4096;  // generations at a time, over all connections
 };
 
 class GrpcServer {

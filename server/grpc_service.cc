@@ -36,16 +36,15 @@ std::string_view KeyOf(const grpc::CallbackServerContext& context) {
   return MetadataOf(context, "x-api-key");
 }
 
-// A generation call with one answer.
+// A generation call with one answer. `calls` has been entered for it.
 template <typename Response>
 class UnaryCall final : public grpc::ServerUnaryReactor {
  public:
-  UnaryCall(grpc::CallbackServerContext& context, CallCount& calls, AnswerHead head,
+  UnaryCall(grpc::CallbackServerContext& context, CallCount& calls, GrpcAnswerHead head,
             int32_t num_choices, bool echo, Response& response)
       : context_(context), calls_(calls), echo_(echo), response_(response) {
     SetHead(head, response_);
     for (int32_t i = 0; i < num_choices; ++i) Append({.choice = i}, *response_.add_choices());
-    calls_.Enter();
   }
 
   void Begin(std::shared_ptr<GenerationStream> stream) {
@@ -90,14 +89,12 @@ class UnaryCall final : public grpc::ServerUnaryReactor {
   std::shared_ptr<GenerationStream> stream_;
 };
 
-// A generation call that is answered in pieces.
+// A generation call that is answered in pieces. `calls` has been entered for it.
 template <typename Chunk>
 class StreamCall final : public grpc::ServerWriteReactor<Chunk> {
  public:
-  StreamCall(grpc::CallbackServerContext& context, CallCount& calls, AnswerHead head, bool echo)
-      : context_(context), calls_(calls), head_(std::move(head)), echo_(echo) {
-    calls_.Enter();
-  }
+  StreamCall(grpc::CallbackServerContext& context, CallCount& calls, GrpcAnswerHead head, bool echo)
+      : context_(context), calls_(calls), head_(std::move(head)), echo_(echo) {}
 
   void Begin(std::shared_ptr<GenerationStream> stream) {
     stream_ = std::move(stream);
@@ -158,7 +155,7 @@ class StreamCall final : public grpc::ServerWriteReactor<Chunk> {
 
   grpc::CallbackServerContext& context_;
   CallCount& calls_;
-  const AnswerHead head_;
+  const GrpcAnswerHead head_;
   const bool echo_;
   std::shared_ptr<GenerationStream> stream_;
   Chunk chunk_;  // being written
@@ -181,9 +178,11 @@ grpc::ServerUnaryReactor* FinishUnary(grpc::CallbackServerContext& context,
 
 }  // namespace
 
-void CallCount::Enter() {
+bool CallCount::TryEnter() {
   absl::MutexLock lock(&mutex_);
+  if (count_ >= max_) return false;
   ++count_;
+  return true;
 }
 
 void CallCount::Leave() {
@@ -213,8 +212,11 @@ grpc::Status ToGrpcStatus(grpc::CallbackServerContext& context, const absl::Stat
 }
 
 GrpcService::GrpcService(GenerationService& service, const Authenticator& authenticator,
-                         std::function<Readiness()> readiness)
-    : service_(service), authenticator_(authenticator), readiness_(std::move(readiness)) {}
+                         std::function<Readiness()> readiness, int64_t calls_max)
+    : service_(service),
+      authenticator_(authenticator),
+      readiness_(std::move(readiness)),
+      calls_(calls_max) {}
 
 absl::StatusOr<TenantIndex> GrpcService::Authenticate(
     const grpc::CallbackServerContext& context) const {
@@ -224,7 +226,7 @@ absl::StatusOr<TenantIndex> GrpcService::Authenticate(
 
 template <typename Request>
 absl::StatusOr<GenerationRequest> GrpcService::Accept(const grpc::CallbackServerContext& context,
-                                                      const Request& request) const {
+                                                      const Request& request) {
   ASSIGN_OR_RETURN(const TenantIndex tenant, Authenticate(context));
   if (const Readiness readiness = readiness_(); readiness != Readiness::kReady) {
     absl::Status status = absl::UnavailableError(
@@ -236,6 +238,12 @@ absl::StatusOr<GenerationRequest> GrpcService::Accept(const grpc::CallbackServer
   ASSIGN_OR_RETURN(GenerationRequest accepted, Decode(request, service_.model_info()));
   accepted.tenant = tenant;
   accepted.arrival = absl::Now();
+  if (!calls_.TryEnter()) {
+    absl::Status status =
+        absl::ResourceExhaustedError("too many calls are under way; try again later");
+    status.SetPayload(kRetryAfterUrl, absl::Cord("1"));
+    return status;
+  }
   return accepted;
 }
 
@@ -244,9 +252,9 @@ grpc::ServerUnaryReactor* GrpcService::StartUnary(grpc::CallbackServerContext& c
                                                   const Request& request, Response& response) {
   absl::StatusOr<GenerationRequest> accepted = Accept(context, request);
   if (!accepted.ok()) return FinishUnary(context, accepted.status());
-  AnswerHead head{.id = accepted->wire_id,
-                  .model = accepted->model,
-                  .created_unix = absl::ToUnixSeconds(accepted->arrival)};
+  GrpcAnswerHead head{.id = accepted->wire_id,
+                      .model = accepted->model,
+                      .created_unix = absl::ToUnixSeconds(accepted->arrival)};
   auto* call = new UnaryCall<Response>(context, calls_, std::move(head), accepted->num_choices,
                                        accepted->echo, response);
   call->Begin(service_.Start(*std::move(accepted)));
@@ -260,9 +268,9 @@ grpc::ServerWriteReactor<Chunk>* GrpcService::StartStream(grpc::CallbackServerCo
   if (!accepted.ok()) {
     return new RefusedStream<Chunk>(ToGrpcStatus(context, accepted.status()));
   }
-  AnswerHead head{.id = accepted->wire_id,
-                  .model = accepted->model,
-                  .created_unix = absl::ToUnixSeconds(accepted->arrival)};
+  GrpcAnswerHead head{.id = accepted->wire_id,
+                      .model = accepted->model,
+                      .created_unix = absl::ToUnixSeconds(accepted->arrival)};
   auto* call = new StreamCall<Chunk>(context, calls_, std::move(head), accepted->echo);
   call->Begin(service_.Start(*std::move(accepted)));
   return call;

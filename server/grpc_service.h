@@ -34,11 +34,15 @@ namespace holdfast {
 // Calls under way, so that shutting down can wait for them and not for those who only watch health.
 class CallCount final {
  public:
-  void Enter() ABSL_LOCKS_EXCLUDED(mutex_);
+  explicit CallCount(int64_t max) : max_(max) {}
+
+  // False: as many calls as may be are under way; then no Leave.
+  [[nodiscard]] bool TryEnter() ABSL_LOCKS_EXCLUDED(mutex_);
   void Leave() ABSL_LOCKS_EXCLUDED(mutex_);
   bool WaitNone(absl::Time deadline) ABSL_LOCKS_EXCLUDED(mutex_);  // false: `deadline` came first
 
  private:
+  const int64_t max_;
   absl::Mutex mutex_;
   int64_t count_ ABSL_GUARDED_BY(mutex_) = 0;
 };
@@ -50,7 +54,7 @@ class GrpcService final : public v1::Generation::CallbackService {
  public:
   // All references must outlive the service; `readiness` is called on gRPC's threads.
   GrpcService(GenerationService& service, const Authenticator& authenticator,
-              std::function<Readiness()> readiness);
+              std::function<Readiness()> readiness, int64_t calls_max);
 
   CallCount& calls() { return calls_; }
 
@@ -81,10 +85,10 @@ class GrpcService final : public v1::Generation::CallbackService {
 
  private:
   absl::StatusOr<TenantIndex> Authenticate(const grpc::CallbackServerContext& context) const;
-  // Who asks and what, or why it is refused.
+  // Who asks and what, or why it is refused. OK has entered calls_.
   template <typename Request>
   absl::StatusOr<GenerationRequest> Accept(const grpc::CallbackServerContext& context,
-                                           const Request& request) const;
+                                           const Request& request);
   template <typename Request, typename Response>
   grpc::ServerUnaryReactor* StartUnary(grpc::CallbackServerContext& context, const Request& request,
                                        Response& response);

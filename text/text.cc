@@ -127,6 +127,27 @@ class RustChatTemplate final : public ChatTemplate {
   TextTemplate* const raw_;
 };
 
+// Two templates of one model: conversations with tools have their own.
+class ToolAwareChatTemplate final : public ChatTemplate {
+ public:
+  ToolAwareChatTemplate(std::unique_ptr<ChatTemplate> plain, std::unique_ptr<ChatTemplate> tool_use)
+      : plain_(std::move(plain)), tool_use_(std::move(tool_use)) {}
+
+  absl::Status Encode(const ChatInput& input, std::vector<int32_t>& ids) const override {
+    return For(input).Encode(input, ids);
+  }
+  absl::StatusOr<std::string> Render(const ChatInput& input) const override {
+    return For(input).Render(input);
+  }
+
+ private:
+  const ChatTemplate& For(const ChatInput& input) const {
+    return input.tools_json.empty() ? *plain_ : *tool_use_;
+  }
+
+  const std::unique_ptr<ChatTemplate> plain_, tool_use_;
+};
+
 // For strftime_now. transformers formats the local time with Python's strftime, which is libc's.
 size_t FormatNow(const char* format, uint8_t* out, size_t capacity) {
   const std::time_t now = std::time(nullptr);
@@ -205,17 +226,28 @@ absl::StatusOr<std::unique_ptr<ChatTemplate>> ChatTemplate::Create(std::string_v
   return std::make_unique<RustChatTemplate>(chat_template);
 }
 
-absl::StatusOr<HuggingFaceChatTemplate> LoadHuggingFaceChatTemplate(
+absl::StatusOr<std::unique_ptr<ChatTemplate>> ChatTemplate::Create(const ChatTemplateSource& source,
+                                                                   const Tokenizer& tokenizer,
+                                                                   const TemplateLimits& limits) {
+  auto plain = Create(source.source, source.bos_token, source.eos_token, tokenizer, limits);
+  if (!plain.ok() || source.tool_use_source.empty()) return plain;
+  auto tool_use =
+      Create(source.tool_use_source, source.bos_token, source.eos_token, tokenizer, limits);
+  if (!tool_use.ok()) return tool_use;
+  return std::make_unique<ToolAwareChatTemplate>(*std::move(plain), *std::move(tool_use));
+}
+
+absl::StatusOr<ChatTemplateSource> LoadHuggingFaceChatTemplate(
     const std::string& tokenizer_config_path, const std::string& chat_template_path) {
   Buffer source, tool_use_source, bos_token, eos_token, error;
   const TextCode code =
       text_load_chat_template(View(tokenizer_config_path), View(chat_template_path), source.out(),
                               tool_use_source.out(), bos_token.out(), eos_token.out(), error.out());
   if (code != kTextOk) return ToStatus(code, error);
-  return HuggingFaceChatTemplate{.source = source.text(),
-                                 .tool_use_source = tool_use_source.text(),
-                                 .bos_token = bos_token.text(),
-                                 .eos_token = eos_token.text()};
+  return ChatTemplateSource{.source = source.text(),
+                            .tool_use_source = tool_use_source.text(),
+                            .bos_token = bos_token.text(),
+                            .eos_token = eos_token.text()};
 }
 
 }  // namespace holdfast

@@ -67,6 +67,18 @@ struct ChatInput {
   bool add_generation_prompt = true;
 };
 
+// The chat template of a model, as its files have it.
+struct ChatTemplateSource {
+  std::string source;                // Jinja; empty: the model has none
+  std::string tool_use_source;       // for conversations with tools; empty: `source`
+  std::string bos_token, eos_token;  // empty: not told
+};
+
+// Of a Hugging Face folder: tokenizer_config.json and chat_template.jinja. Either path may be
+// empty; the second wins. kNotFound and kInvalidArgument name the file.
+absl::StatusOr<ChatTemplateSource> LoadHuggingFaceChatTemplate(
+    const std::string& tokenizer_config_path, const std::string& chat_template_path);
+
 class ChatTemplate {
  public:
   virtual ~ChatTemplate();
@@ -78,21 +90,15 @@ class ChatTemplate {
                                                               std::string_view eos_token,
                                                               const Tokenizer& tokenizer,
                                                               const TemplateLimits& limits = {});
+  // As above, with the source for tools, where there is one, for conversations that have tools.
+  static absl::StatusOr<std::unique_ptr<ChatTemplate>> Create(const ChatTemplateSource& source,
+                                                              const Tokenizer& tokenizer,
+                                                              const TemplateLimits& limits = {});
   // Renders and tokenises. kInvalidArgument: the template refused (raise_exception) or a limit on
   // steps or output size was passed; the message is for the caller.
   virtual absl::Status Encode(const ChatInput& input, std::vector<int32_t>& ids) const = 0;
   // The rendered text, for tests and /tokenize's sake.
   virtual absl::StatusOr<std::string> Render(const ChatInput& input) const = 0;
 };
-
-// The chat template of a Hugging Face folder, as tokenizer_config.json and chat_template.jinja have
-// it. Either path may be empty; the second wins. kNotFound: there is none.
-struct HuggingFaceChatTemplate {
-  std::string source;
-  std::string tool_use_source;  // for requests with tools, where the model has its own; or empty
-  std::string bos_token, eos_token;
-};
-absl::StatusOr<HuggingFaceChatTemplate> LoadHuggingFaceChatTemplate(
-    const std::string& tokenizer_config_path, const std::string& chat_template_path);
 
 }  // namespace holdfast

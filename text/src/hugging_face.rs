@@ -1,6 +1,6 @@
 //! The chat template of a Hugging Face model folder.
 
-use crate::{Code, Failure};
+use crate::Failure;
 use serde_json::Value;
 
 #[derive(Default)]
@@ -13,6 +13,7 @@ pub struct TemplateSource {
 
 /// Reads tokenizer_config.json and, where the folder has one, chat_template.jinja, which then wins.
 /// Either path may be empty. Of several named templates, `default` and `tool_use` are taken.
+/// An empty source: the folder has no template.
 pub fn load(config_path: &str, template_path: &str) -> Result<TemplateSource, Failure> {
     let mut found = TemplateSource::default();
     if !config_path.is_empty() {
@@ -45,12 +46,6 @@ pub fn load(config_path: &str, template_path: &str) -> Result<TemplateSource, Fa
         found.source = String::from_utf8(crate::read_file(template_path)?)
             .map_err(|_| Failure::invalid(format!("{template_path}: not UTF-8")))?;
         found.tool_use_source.clear();
-    }
-    if found.source.is_empty() {
-        return Err(Failure::new(
-            Code::NotFound,
-            format!("no chat template in \"{config_path}\" or \"{template_path}\""),
-        ));
     }
     Ok(found)
 }

@@ -78,7 +78,7 @@ TEST_F(FreeMemoryTest, WithoutMeminfoTheOperatorIsAsked) {
 
 TEST(DefaultKvBytesTest, ItIsAShareOfFreeMemoryInWholeBlocks) {
   const KvDemand demand{.block_bytes = 368640, .context_tokens = 8192, .running_max = 64};
-  const int64_t bytes = DefaultKvBytes(10'000 * kMiB, demand);
+  const int64_t bytes = *DefaultKvBytes(10'000 * kMiB, demand);
   EXPECT_LE(bytes, 4'000 * kMiB);
   EXPECT_GT(bytes, 4'000 * kMiB - 368640);
   EXPECT_EQ(bytes % 368640, 0);
@@ -87,9 +87,34 @@ TEST(DefaultKvBytesTest, ItIsAShareOfFreeMemoryInWholeBlocks) {
 TEST(DefaultKvBytesTest, ItIsNeverMoreThanAllSequencesCanUseNorLessThanOneNeeds) {
   const KvDemand demand{
       .block_bytes = 1000, .context_tokens = 2 * kBlockTokens + 1, .running_max = 4};
-  EXPECT_EQ(DefaultKvBytes(int64_t{1} << 40, demand), 3 * 4 * 1000);
-  EXPECT_EQ(DefaultKvBytes(0, demand), 3 * 1000);
-  EXPECT_EQ(DefaultKvBytes(kMiB, {}), 0);
+  EXPECT_EQ(*DefaultKvBytes(int64_t{1} << 40, demand), 3 * 4 * 1000);
+  EXPECT_EQ(*DefaultKvBytes(4000, demand), 3 * 1000);
+  EXPECT_EQ(*DefaultKvBytes(kMiB, {}), 0);
+}
+
+TEST(DefaultKvBytesTest, ASequenceThatDoesNotFitIsRefusedWithWhatWould) {
+  // 131072 tokens of 32 layers on a machine of 8 GiB: 8192 blocks of 4 MiB are 32 GiB.
+  const KvDemand demand{
+      .block_bytes = 4 << 20, .context_tokens = 8192 * kBlockTokens, .running_max = 64};
+  const auto refused = DefaultKvBytes(8192 * kMiB, demand);
+  ASSERT_EQ(refused.status().code(), absl::StatusCode::kResourceExhausted);
+  const std::string message(refused.status().message());
+  EXPECT_NE(message.find(std::to_string(8192 * 4 * kMiB)), std::string::npos) << message;
+  EXPECT_NE(message.find("engine.context_tokens to " + std::to_string(1945 * kBlockTokens)),
+            std::string::npos)
+      << message;
+  const KvDemand shorter{
+      .block_bytes = 4 << 20, .context_tokens = 1945 * kBlockTokens, .running_max = 64};
+  EXPECT_EQ(*DefaultKvBytes(8192 * kMiB, shorter), 1945 * 4 * kMiB);
+}
+
+TEST(CheckKvFitsTest, AWantedSizeAboveWhatIsFreeIsRefusedWithBothSizes) {
+  EXPECT_TRUE(CheckKvFits(95 * kMiB, 100 * kMiB).ok());
+  const absl::Status refused = CheckKvFits(95 * kMiB + 1, 100 * kMiB);
+  ASSERT_EQ(refused.code(), absl::StatusCode::kResourceExhausted);
+  const std::string message(refused.message());
+  EXPECT_NE(message.find(std::to_string(95 * kMiB + 1)), std::string::npos) << message;
+  EXPECT_NE(message.find(std::to_string(95 * kMiB) + " bytes"), std::string::npos) << message;
 }
 
 }  // namespace

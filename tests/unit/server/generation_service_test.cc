@@ -217,6 +217,24 @@ TEST_F(GenerationServiceTest, RefusesAPromptThatFillsTheContext) {
   EXPECT_EQ(service_->running(), 0);
 }
 
+TEST_F(GenerationServiceTest, RefusesATextThatNoTokensOfTheContextCouldSpellUnread) {
+  // The longest token has five bytes, and a normaliser may leave a third of a text.
+  const size_t bytes_max = 3 * std::string_view("<bos>").size() * kContext;
+  auto stream = service_->Start(Ask(std::string(bytes_max + 1, 'x'), 1));
+  const absl::Status status = ReadToEnd(*stream).done.status;
+  EXPECT_EQ(status.GetPayload(kErrorCodeUrl), "context_length_exceeded");
+  EXPECT_THAT(std::string(status.message()), HasSubstr("961 bytes"));
+  for (const size_t bytes : {bytes_max, bytes_max + 1}) {
+    absl::Notification told;
+    service_->Tokenize(std::string(bytes, 'x'), true,
+                       [&](absl::StatusOr<std::vector<TokenId>> tokens) {
+                         EXPECT_EQ(tokens.ok(), bytes == bytes_max) << tokens.status();
+                         told.Notify();
+                       });
+    told.WaitForNotification();
+  }
+}
+
 TEST_F(GenerationServiceTest, RefusesMaxTokensBeyondTheContextAndFillsItByDefault) {
   auto refused = service_->Start(Ask(std::string(60, 'x'), 5));
   EXPECT_EQ(ReadToEnd(*refused).done.status.GetPayload(kErrorCodeUrl), "context_length_exceeded");

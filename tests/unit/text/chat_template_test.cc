@@ -53,6 +53,21 @@ TEST_F(ChatTemplateTest, TextIsThatOfJinjaOnAllGoldenConversations) {
   }
 }
 
+TEST_F(ChatTemplateTest, ConversationsWithToolsHaveTheirOwnTemplateWhereTheModelDoes) {
+  const auto made =
+      ChatTemplate::Create({.source = "plain", .tool_use_source = "tools"}, *tokenizer_);
+  ASSERT_TRUE(made.ok()) << made.status();
+  const std::string tools = R"([{"type":"function","function":{"name":"f"}}])";
+  EXPECT_EQ(*(*made)->Render({.messages_json = "[]"}), "plain");
+  EXPECT_EQ(*(*made)->Render({.messages_json = "[]", .tools_json = tools}), "tools");
+  std::vector<int32_t> ids;
+  ASSERT_TRUE((*made)->Encode({.messages_json = "[]", .tools_json = tools}, ids).ok());
+  EXPECT_EQ(Decode(*tokenizer_, ids), "tools");
+  const auto one = ChatTemplate::Create(ChatTemplateSource{.source = "plain"}, *tokenizer_);
+  ASSERT_TRUE(one.ok()) << one.status();
+  EXPECT_EQ(*(*one)->Render({.messages_json = "[]", .tools_json = tools}), "plain");
+}
+
 TEST_F(ChatTemplateTest, WhatTheTemplateRefusesIsSaidToTheCaller) {
   EXPECT_THAT(Render("{{ raise_exception('No ' ~ messages[0].role) }}", R"([{"role":"tool"}])"),
               HasSubstr("the chat template refuses the messages: No tool"));

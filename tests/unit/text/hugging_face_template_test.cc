@@ -57,9 +57,16 @@ TEST_F(HuggingFaceTemplateTest, TheTemplateFileWins) {
   EXPECT_EQ(found->bos_token, "");
 }
 
+TEST_F(HuggingFaceTemplateTest, AFolderWithoutATemplateHasAnEmptyOne) {
+  for (const std::string& path : {std::string(), Write("none", "{}")}) {
+    const auto found = LoadHuggingFaceChatTemplate(path, "");
+    ASSERT_TRUE(found.ok()) << found.status();
+    EXPECT_EQ(found->source, "");
+  }
+}
+
 TEST_F(HuggingFaceTemplateTest, FaultyFilesAreNamed) {
   const std::string none = Write("none", "{}");
-  EXPECT_EQ(LoadHuggingFaceChatTemplate(none, "").status().code(), absl::StatusCode::kNotFound);
   EXPECT_EQ(LoadHuggingFaceChatTemplate("/nowhere/x", "").status().code(),
             absl::StatusCode::kNotFound);
   const std::string broken = Write("broken", "{");
