@@ -8,6 +8,7 @@
 #include <map>
 #include <optional>
 #include <set>
+#include <sstream>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -20,6 +21,7 @@
 #include "config/daemon_config_table.h"
 #include "config/endpoint.h"
 #include "config/nearest_name.h"
+#include "yaml-cpp/eventhandler.h"
 #include "yaml-cpp/yaml.h"
 
 namespace holdfast {
@@ -277,14 +279,37 @@ class ConfigReader final {
   std::multimap<int, std::string> faults_;  // by line
 };
 
+// Looks at a document without keeping anything of it.
+class NullEvents final : public YAML::EventHandler {
+ public:
+  void OnDocumentStart(const YAML::Mark&) override {}
+  void OnDocumentEnd() override {}
+  void OnNull(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnAlias(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnScalar(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                const std::string&) override {}
+  void OnSequenceStart(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                       YAML::EmitterStyle::value) override {}
+  void OnSequenceEnd() override {}
+  void OnMapStart(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                  YAML::EmitterStyle::value) override {}
+  void OnMapEnd() override {}
+};
+
+// Not YAML::LoadAll: on some broken files yaml-cpp 0.7 finds empty documents without end.
+bool HasSecondDocument(const std::string& yaml) {
+  std::istringstream stream(yaml);
+  YAML::Parser parser(stream);
+  NullEvents events;
+  return parser.HandleNextDocument(events) && parser.HandleNextDocument(events);
+}
+
 // yaml-cpp reports by exceptions; they end here.
 std::optional<std::string> ReadYaml(std::string_view yaml, ConfigReader& reader) {
   try {
-    const std::vector<YAML::Node> documents = YAML::LoadAll(std::string(yaml));
-    if (documents.size() > 1) {
-      return "holds several YAML documents (`---`); wanted one";
-    }
-    if (!documents.empty()) reader.ReadRoot(documents.front());
+    const std::string text(yaml);
+    if (HasSecondDocument(text)) return "holds several YAML documents (`---`); wanted one";
+    if (const YAML::Node root = YAML::Load(text); !root.IsNull()) reader.ReadRoot(root);
     return std::nullopt;
   } catch (const YAML::Exception& error) {
     reader.AddFault(error.mark.is_null() ? 0 : error.mark.line + 1,
