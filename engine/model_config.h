@@ -20,11 +20,11 @@ struct RopeConfig {
   RopePairing pairing = RopePairing::kHalves;
   RopeScaling scaling = RopeScaling::kNone;
   float factor = 1.0f;
-  int32_t original_context = 0;                         // llama3, yarn
+  int32_t original_context = 0;                           // llama3, yarn
   float low_freq_factor = 1.0f, high_freq_factor = 4.0f;  // llama3
-  float beta_fast = 32.0f, beta_slow = 1.0f;            // yarn
-  std::optional<float> attention_factor;                // yarn; default from factor
-  std::vector<float> freq_factors;                      // GGUF rope_freqs.weight, divides freqs
+  float beta_fast = 32.0f, beta_slow = 1.0f;              // yarn
+  std::optional<float> attention_factor;                  // yarn; default from factor
+  std::vector<float> freq_factors;                        // GGUF rope_freqs.weight, divides freqs
 };
 
 struct ModelConfig {
@@ -40,8 +40,8 @@ struct ModelConfig {
   int32_t context_tokens = 0;
   float rms_norm_eps = 1e-5f;
   RopeConfig rope;
-  int32_t sliding_window = 0;            // 0: none
-  std::vector<bool> layer_has_window;    // empty: all layers if sliding_window > 0
+  int32_t sliding_window = 0;          // 0: none
+  std::vector<bool> layer_has_window;  // empty: all layers if sliding_window > 0
   bool qkv_bias = false;
   bool output_bias = false;
   bool mlp_bias = false;

@@ -34,7 +34,7 @@ struct LayerWeights {
 struct ModelWeights {
   WeightTensor embedding;  // [vocab][hidden]
   WeightTensor final_norm;
-  WeightTensor head;       // [vocab][hidden]; the embedding's when tied
+  WeightTensor head;  // [vocab][hidden]; the embedding's when tied
   std::vector<LayerWeights> layers;
 };
 
@@ -59,8 +59,8 @@ struct LoadedModel {
   ModelConfig config;
   ModelWeights weights;
   VocabularySource vocabulary;
-  std::array<uint8_t, 32> digest{};          // of all tensor data and configuration
-  std::shared_ptr<const void> mapping;       // keeps the files mapped; shared by all tensor views
+  std::array<uint8_t, 32> digest{};     // of all tensor data and configuration
+  std::shared_ptr<const void> mapping;  // keeps the files mapped; shared by all tensor views
 };
 
 // Opens a GGUF file or a Hugging Face folder. Every offset, count and string is checked against

@@ -1,5 +1,5 @@
-// What HTTP and gRPC share: a checked request for text or tokens, and the stream of what comes back.
-// Wire formats stop at the two front ends, threads and tokens begin behind GenerationService.
+// What HTTP and gRPC share: a checked request for text or tokens, and the stream of what comes
+// back. Wire formats stop at the two front ends, threads and tokens begin behind GenerationService.
 //
 //   HTTP coroutine, gRPC reactor --Start--> GenerationService --text worker--> scheduler
 //            ^                                                                    |
@@ -34,14 +34,14 @@ struct GenerationRequest {
   std::optional<int32_t> max_tokens;  // default: what the context leaves
   std::vector<std::string> stop;      // stop strings, not shown
   std::vector<TokenId> stop_token_ids;
-  bool include_stop = false;   // show the stop string
+  bool include_stop = false;  // show the stop string
   bool ignore_eos = false;
   bool skip_special_tokens = true;
-  bool echo = false;           // completions: the prompt's text before the completion
+  bool echo = false;  // completions: the prompt's text before the completion
   std::optional<int32_t> prompt_top_logprobs;
-  bool want_text = true;       // false: token-in/token-out, no detokenizer
-  SamplingParams sampling;     // seed: drawn by the front end when the caller gave none
-  std::string cache_salt;      // narrows KV sharing within the tenant
+  bool want_text = true;    // false: token-in/token-out, no detokenizer
+  SamplingParams sampling;  // seed: drawn by the front end when the caller gave none
+  std::string cache_salt;   // narrows KV sharing within the tenant
   int32_t priority = 0;
   absl::Time arrival;
 };
@@ -73,8 +73,8 @@ struct ChoiceDelta {
 struct PromptInfo {
   int32_t prompt_tokens = 0;
   int32_t cached_tokens = 0;
-  std::string text;                                  // with echo
-  std::vector<TokenId> tokens;                       // with echo
+  std::string text;                                       // with echo
+  std::vector<TokenId> tokens;                            // with echo
   std::vector<std::optional<TokenTextWithTop>> logprobs;  // first is nullopt, as in OpenAI's form
 };
 
