@@ -20,7 +20,7 @@
 // A block is published by the Commit of the step that computed its last place, and not before
 // (promise 3). What a preempted sequence had published it may find again.
 //
-// Thread: one; ThreadChecker proves it in debug builds. Bound: running_max + waiting_max requests
+// Thread: one; ThreadChecker proves it. Bound: running_max + waiting_max requests
 // (see admission.h). A warm step allocates only with growing tables and the events' own payloads.
 #pragma once
 

@@ -1,5 +1,5 @@
-// Proves in debug builds that what one thread owns is touched by that thread alone. The first
-// caller of CheckThread becomes the owner; Detach gives it away.
+// Proves, unless NDEBUG is defined (no preset does), that what one thread owns is touched by that
+// thread alone. The first caller of CheckThread becomes the owner; Detach gives it away.
 #pragma once
 
 #include <atomic>
