@@ -210,8 +210,11 @@ class ConfigReader final {
   void ReadScalar(int line, const std::string& text, const Setting& setting,
                   const SettingSlot& slot) {
     const absl::Status read = ReadSetting(setting, text, slot);
+    const std::string path = Join(setting.section, setting.key);
     if (!read.ok()) {
-      AddFault(line, Concat("`", Join(setting.section, setting.key), "`: ", read.message()));
+      AddFault(line, Concat("`", path, "`: ", read.message()));
+    } else if (setting.section != "tenants" && !IsListKind(setting.kind)) {
+      config_.origins[path] = Concat(file_name_, ":", line);
     }
   }
 

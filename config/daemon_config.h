@@ -3,6 +3,8 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -68,6 +70,10 @@ struct DaemonConfig {
   } log;
 
   std::vector<TenantConfig> tenants;  // empty: the one tenant `default`, no keys
+
+  // Where each single-valued setting that was given comes from, for messages about it:
+  // "listen.http" to "holdfast.yaml:3" or "--http". Not there: the default.
+  std::map<std::string, std::string, std::less<>> origins;
 };
 
 // Reads and checks the YAML text (1 MiB at most). kInvalidArgument lists every fault as

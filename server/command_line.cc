@@ -173,7 +173,11 @@ absl::Status ApplyOverrides(const CommandLine& line, DaemonConfig& config) {
   std::vector<std::string> faults;
   for (const CommandLine::Override& change : line.overrides) {
     const absl::Status set = OverrideSetting(change.setting, change.value, config);
-    if (!set.ok()) faults.push_back(Concat(change.flag, ": ", set.message()));
+    if (set.ok()) {
+      config.origins[change.setting] = change.flag;
+    } else {
+      faults.push_back(Concat(change.flag, ": ", set.message()));
+    }
   }
   if (faults.empty()) return CheckDaemonConfig(config);
   return absl::InvalidArgumentError(ConcatList(faults, "\n"));
@@ -183,7 +187,8 @@ std::string HelpText() {
   std::string text =
       "usage: holdfast VERB [ARGUMENTS]\n"
       "  serve [FLAGS]              serve a model until SIGTERM or SIGINT\n"
-      "  check-config FILE          name every fault of a configuration file\n"
+      "  check-config FILE          name every fault of a configuration file, and\n"
+      "                             what would keep the daemon from starting with it here\n"
       "  check-config --print-schema  the file's JSON Schema\n"
       "  keys new --tenant NAME     make a key; shown once, only its hash is for the file\n"
       "  version\n"

@@ -31,7 +31,6 @@
 #include "config/base/concat.h"
 #include "config/base/metrics.h"
 #include "config/base/status_macros.h"
-#include "config/endpoint.h"
 #include "engine/cpu_engine.h"
 #include "engine/weights.h"
 #include "scheduler/scheduler_loop.h"
@@ -50,45 +49,6 @@ namespace {
 
 // After the drain's end: time for cancelled streams to tell their clients.
 constexpr absl::Duration kFarewell = absl::Seconds(1);
-
-// ---- Settings against the world ----------------------------------------------------------------
-
-absl::Status CheckReach(const DaemonConfig& config) {
-  if (!config.tenants.empty() || config.listen.allow_anonymous) return absl::OkStatus();
-  for (const auto& [name, address] :
-       {std::pair<const char*, const std::string&>{"listen.http", config.listen.http},
-        {"listen.grpc", config.listen.grpc}}) {
-    if (address.empty()) continue;
-    ASSIGN_OR_RETURN(const Endpoint endpoint, ParseEndpoint(address));
-    if (!endpoint.is_loopback) {
-      return absl::FailedPreconditionError(
-          Concat(name, " is ", address,
-                 ", which others can reach, and no tenant has keys; add tenants with keys "
-                 "(holdfast keys new), listen on loopback only, or set listen.allow_anonymous"));
-    }
-  }
-  return absl::OkStatus();
-}
-
-absl::Status CheckReadable(std::string_view what, const std::string& path) {
-  if (std::ifstream(path).good() && access(path.c_str(), R_OK) == 0) return absl::OkStatus();
-  return absl::NotFoundError(
-      Concat(what, " ", path, " cannot be read; check the path and its permissions"));
-}
-
-absl::Status CheckFiles(const DaemonConfig& config) {
-  if (config.listen.tls) {
-    RETURN_IF_ERROR(CheckReadable("the TLS certificate", config.listen.tls->certificate_path));
-    RETURN_IF_ERROR(CheckReadable("the TLS key", config.listen.tls->key_path));
-  }
-  std::error_code error;
-  if (!std::filesystem::exists(config.model.path, error)) {
-    return absl::NotFoundError(Concat("there is no model at ", config.model.path,
-                                      "; run ./dev setup, which fetches the default one, or name "
-                                      "one with --model or model.path"));
-  }
-  return absl::OkStatus();
-}
 
 // ---- The model's names and words ---------------------------------------------------------------
 
@@ -244,8 +204,6 @@ class Daemon final {
  private:
   absl::Status OpenPorts() {
     const absl::Time began = absl::Now();
-    RETURN_IF_ERROR(CheckReach(config_));
-    RETURN_IF_ERROR(CheckFiles(config_));
     ASSIGN_OR_RETURN(model_, LoadModel(config_.model.path));
     began_ = began;
     if (config_.engine.context_tokens.value_or(0) > model_.config.context_tokens) {
@@ -406,7 +364,7 @@ class Daemon final {
     const int grpc_port = grpc_ ? grpc_->port() : 0;
     {
       absl::MutexLock lock(&mutex_);
-      if (num_stop_signals_ > 0) return absl::OkStatus();
+      if (told_to_stop_) return absl::OkStatus();
       readiness_ = Readiness::kReady;
     }
     if (grpc_) grpc_->SetReadiness(Readiness::kReady);
@@ -441,9 +399,9 @@ class Daemon final {
     bool is_loading = false;
     {
       absl::MutexLock lock(&mutex_);
-      ++num_stop_signals_;
+      told_to_stop_ = true;
       is_loading = readiness_ == Readiness::kLoading;
-      if (num_stop_signals_ == 1 && !is_loading) return;
+      if (stop_wishes_.Next() != StopWish::kAtOnce && !is_loading) return;
     }
     // Nothing to finish, or told twice: no destructors, which would wait for other threads.
     std::fputs(is_loading ? "holdfast: stopped while loading\n"
@@ -454,10 +412,7 @@ class Daemon final {
 
   void WaitForStop() ABSL_LOCKS_EXCLUDED(mutex_) {
     absl::MutexLock lock(&mutex_);
-    const auto is_told = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-      return num_stop_signals_ > 0;
-    };
-    mutex_.Await(absl::Condition(&is_told));
+    mutex_.Await(absl::Condition(&told_to_stop_));
     readiness_ = Readiness::kDraining;
   }
 
@@ -500,7 +455,8 @@ class Daemon final {
 
   std::atomic<Readiness> readiness_{Readiness::kLoading};
   absl::Mutex mutex_;
-  int num_stop_signals_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool told_to_stop_ ABSL_GUARDED_BY(mutex_) = false;
+  StopWishes stop_wishes_ ABSL_GUARDED_BY(mutex_){clock_};
 
   LoadedModel model_;
   ChatTemplateSource chat_;

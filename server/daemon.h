@@ -3,8 +3,9 @@
 //   model's metadata ─► ports open (live 200, ready 503) ─► tokenizer, weights ─► ready (200)
 //      ─► SIGTERM or SIGINT ─► draining (ready 503, what runs finishes, at most drain_timeout) ─► 0
 //
-// A second signal ends the process at once (exit 1); a signal while loading ends it at once too
-// (exit 0: nothing has been accepted).
+// A second signal ends the process at once (exit 1), unless it comes so soon that it is the same
+// wish (kSameStopWish); a signal while loading ends it at once too (exit 0: nothing has been
+// accepted).
 #pragma once
 
 #include <string>
@@ -20,7 +21,8 @@ struct DaemonOptions {
   std::string port_file;  // empty: none. Written once ready, {"http":N,"grpc":N}; grpc 0: none
 };
 
-// Runs until it is told to stop. Call BlockSignals first, before any thread exists. An error is
+// Runs until it is told to stop. Call CheckStart and BlockSignals first, the latter before any
+// thread exists. An error is
 // one that prevented the start: what was wanted, what was found and what to do.
 absl::Status RunDaemon(const DaemonOptions& options);
 

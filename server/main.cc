@@ -11,6 +11,7 @@
 #include "config/daemon_config.h"
 #include "server/command_line.h"
 #include "server/daemon.h"
+#include "server/start_check.h"
 #include "server/stop_signals.h"
 #include "server/tenant_key.h"
 
@@ -66,6 +67,8 @@ int Serve(const CommandLine& line) {
   const absl::Status overridden = ApplyOverrides(line, *config);
   if (!overridden.ok()) return Fail(kExitUsage, overridden);
   if (config->model.path.empty()) config->model.path = DefaultModelPath();
+  const absl::Status startable = CheckStart(*config);
+  if (!startable.ok()) return Fail(kExitError, startable);
   BlockSignals();
   const absl::Status served = RunDaemon(
       {.config = *std::move(config), .version = HOLDFAST_VERSION, .port_file = line.port_file});
@@ -73,8 +76,11 @@ int Serve(const CommandLine& line) {
 }
 
 int CheckConfig(const std::string& path) {
-  const auto config = LoadDaemonConfig(path);
+  auto config = LoadDaemonConfig(path);
   if (!config.ok()) return Fail(kExitError, config.status());
+  if (config->model.path.empty()) config->model.path = DefaultModelPath();
+  const absl::Status startable = CheckStart(*config);
+  if (!startable.ok()) return Fail(kExitError, startable);
   Print(stdout, Concat(path, ": no faults; ", config->tenants.size(), " tenants\n"));
   return 0;
 }

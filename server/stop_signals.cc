@@ -24,6 +24,17 @@ sigset_t WaitedSignals() {
 
 }  // namespace
 
+StopWish StopWishes::Next() {
+  const absl::Time now = clock_.Now();
+  if (!first_) {
+    first_ = now;
+    return StopWish::kStop;
+  }
+  // A clock that was set back must not make the wish unheard.
+  const bool is_same = now >= *first_ && now - *first_ < kSameStopWish;
+  return is_same ? StopWish::kSame : StopWish::kAtOnce;
+}
+
 void BlockSignals() {
   const sigset_t set = WaitedSignals();
   CHECK(pthread_sigmask(SIG_BLOCK, &set, nullptr) == 0);

@@ -6,10 +6,34 @@
 // runs on the signals' thread.
 #pragma once
 
+#include <cstdint>
 #include <functional>
+#include <optional>
 #include <thread>
 
+#include "absl/time/time.h"
+#include "config/base/clock.h"
+
 namespace holdfast {
+
+// Stop signals this soon after the first are the same wish: GNU `timeout` and some supervisors
+// signal a process and then its group, so that one wish comes twice within microseconds. Whoever
+// has seen that the daemon drains and asks again takes longer than this.
+inline constexpr absl::Duration kSameStopWish = absl::Seconds(1);
+
+enum class StopWish : uint8_t { kStop, kSame, kAtOnce };
+
+// What each stop signal of one process means. Thread: one at a time.
+class StopWishes final {
+ public:
+  explicit StopWishes(const Clock& clock) : clock_(clock) {}  // must outlive this
+  // kStop for the first call, kSame within kSameStopWish of it, then kAtOnce.
+  StopWish Next();
+
+ private:
+  const Clock& clock_;
+  std::optional<absl::Time> first_;
+};
 
 // From here on the signals above reach only a StopSignals.
 void BlockSignals();

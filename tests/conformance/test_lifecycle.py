@@ -104,10 +104,23 @@ def test_a_second_signal_ends_at_once():
     with Daemon() as daemon:
         stream = ask(client_of(daemon), stream=True, max_tokens=4000, extra_body={"ignore_eos": True})
         next(iter(stream))
-        daemon.process.send_signal(signal.SIGTERM)
-        assert wait_until(lambda: refuses(daemon))
-        daemon.process.send_signal(signal.SIGTERM)
-        assert daemon.process.wait(10) != 0
+
+        def is_gone():
+            daemon.process.send_signal(signal.SIGTERM)
+            return daemon.process.poll() is not None
+
+        assert wait_until(is_gone)
+        assert daemon.process.returncode == 1 and "second signal" in daemon.log_path.read_text()
+
+
+def test_signals_of_one_wish_let_streams_end():
+    with Daemon() as daemon:
+        stream = ask(client_of(daemon), stream=True, max_tokens=60)
+        next(iter(stream))
+        daemon.process.send_signal(signal.SIGTERM)  # as timeout(1) does: the child, then its group
+        os.killpg(daemon.process.pid, signal.SIGTERM)
+        assert list(stream)[-1].choices[0].finish_reason in ("stop", "length")
+        assert daemon.process.wait(60) == 0
 
 
 @pytest.mark.parametrize("arguments, words", [
@@ -132,6 +145,19 @@ def test_faults_of_a_configuration_come_all_at_once(tmp_path):
     said = run.stdout + run.stderr
     assert run.returncode != 0 and "model" in said and "running_max" in said
     assert f"{path}:1" in said and f"{path}:4" in said
+
+
+def test_check_config_says_what_serve_would_say(tmp_path):
+    path = tmp_path / "open.yaml"
+    path.write_text("listen:\n  http: 0.0.0.0:0\n  tls:\n    certificate_path: /nowhere/c.pem\n"
+                    "    key_path: /nowhere/k.pem\nmodel:\n  path: /nowhere/m.gguf\n")
+    runs = [subprocess.run([str(BINARY), *words], capture_output=True, text=True, timeout=60)
+            for words in (["check-config", str(path)], ["serve", "--config", str(path)])]
+    assert runs[0].returncode == runs[1].returncode == 1
+    assert runs[0].stderr == runs[1].stderr
+    for line, setting in [(2, "listen.http"), (4, "listen.tls.certificate_path"),
+                          (5, "listen.tls.key_path"), (7, "model.path")]:
+        assert f"{path}:{line}: `{setting}` is" in runs[0].stderr
 
 
 def test_idle_costs_nothing():

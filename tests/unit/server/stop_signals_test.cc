@@ -6,6 +6,8 @@
 #include <vector>
 
 #include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "config/base/clock.h"
 #include "gtest/gtest.h"
 
 namespace holdfast {
@@ -40,6 +42,40 @@ TEST(StopSignalsTest, TermAndIntReachTheCallbackAndPipeNobody) {
     taken.AwaitCount(3);
   }
   EXPECT_EQ(taken.signals, (std::vector<int>{SIGTERM, SIGINT, SIGHUP}));
+}
+
+class FakeClock final : public Clock {
+ public:
+  absl::Time Now() const override { return now; }
+  absl::Time now = absl::FromUnixSeconds(1'700'000'000);
+};
+
+// As GNU timeout does: the child, then its process group.
+TEST(StopWishesTest, SignalsSoonAfterTheFirstAreTheSameWish) {
+  FakeClock clock;
+  StopWishes wishes(clock);
+  EXPECT_EQ(wishes.Next(), StopWish::kStop);
+  EXPECT_EQ(wishes.Next(), StopWish::kSame);
+  clock.now += kSameStopWish - absl::Nanoseconds(1);
+  EXPECT_EQ(wishes.Next(), StopWish::kSame);
+}
+
+TEST(StopWishesTest, ALaterSignalEndsAtOnceHoweverManyCameBetween) {
+  FakeClock clock;
+  StopWishes wishes(clock);
+  EXPECT_EQ(wishes.Next(), StopWish::kStop);
+  clock.now += kSameStopWish / 2;
+  EXPECT_EQ(wishes.Next(), StopWish::kSame);
+  clock.now += kSameStopWish / 2;
+  EXPECT_EQ(wishes.Next(), StopWish::kAtOnce);
+}
+
+TEST(StopWishesTest, AClockThatIsSetBackDoesNotMakeTheSecondWishUnheard) {
+  FakeClock clock;
+  StopWishes wishes(clock);
+  EXPECT_EQ(wishes.Next(), StopWish::kStop);
+  clock.now -= absl::Hours(1);
+  EXPECT_EQ(wishes.Next(), StopWish::kAtOnce);
 }
 
 TEST(StopSignalsTest, ASignalBeforeTheThreadWaitsIsNotLost) {
