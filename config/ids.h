@@ -14,6 +14,19 @@ using TokenId = int32_t;
 // One KV block of the device tier; dense, from 0. Given out by kvstore, an offset to the engine.
 enum class BlockId : int32_t {};
 
+// A block's content as the prefix index knows it, wherever it lies; dense, from 0, reused after it
+// is forgotten.
+enum class NodeId : uint32_t {};
+
+// A place for one KV block in a lower tier; dense, from 0. Lent by the tier to the store.
+enum class TierSlot : int32_t {};
+
+// One move of a block between tiers; given out by the store, never reused in a process.
+enum class MoveId : uint64_t {};
+
+// One pin of a sequence's blocks; given out by the pin table, never reused in a process.
+enum class PinId : uint64_t {};
+
 // A row of per-sequence state inside the engine (sampler counts); dense, from 0, below
 // EngineInfo::num_sequence_slots. Lent by the scheduler to running sequences.
 enum class SequenceSlot : int32_t {};
