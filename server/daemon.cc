@@ -50,6 +50,10 @@ namespace {
 // After the drain's end: time for cancelled streams to tell their clients.
 constexpr absl::Duration kFarewell = absl::Seconds(1);
 
+// While the engine fails: how often to look whether it is taken to have recovered, which is a
+// matter of time and comes without an event.
+constexpr absl::Duration kRecoveryPoll = absl::Milliseconds(250);
+
 // ---- The model's names and words ---------------------------------------------------------------
 
 // "SmolLM2-135M-Instruct" of ".../SmolLM2-135M-Instruct.Q4_1.gguf": what a GGUF file's metadata
@@ -294,11 +298,9 @@ class Daemon final {
 
     service_ = std::make_unique<SchedulerGenerationService>(
         ServiceOptions(), *text_.tokenizer, text_.chat_template.get(), clock_, metrics_);
-    ASSIGN_OR_RETURN(loop_, SchedulerLoop::Create(
-                                *engine_, LoopOptions(), metrics_, *service_,
-                                [this](const absl::Status& status) {
-                                  log_.Error("engine_step_failed", {{"error", status.ToString()}});
-                                }));
+    ASSIGN_OR_RETURN(
+        loop_, SchedulerLoop::Create(*engine_, LoopOptions(), metrics_, *service_,
+                                     [this](const absl::Status& status) { OnStepFailed(status); }));
     service_->Connect(
         {.submit = [this](Request&& request) { return loop_->Submit(std::move(request)); },
          .cancel = [this](RequestId request) { loop_->Cancel(request); }});
@@ -357,7 +359,14 @@ class Daemon final {
   Readiness ReadinessNow() const {
     const Readiness readiness = readiness_.load();
     const bool is_failing = readiness == Readiness::kReady && loop_->snapshot().engine_failing;
-    return is_failing ? Readiness::kLoading : readiness;
+    return is_failing ? Readiness::kFailing : readiness;
+  }
+
+  // On the scheduler's thread.
+  void OnStepFailed(const absl::Status& status) ABSL_LOCKS_EXCLUDED(mutex_) {
+    log_.Error("engine_step_failed", {{"error", status.ToString()}});
+    absl::MutexLock lock(&mutex_);
+    step_failed_ = true;
   }
 
   absl::Status AnnounceReady() {
@@ -410,10 +419,32 @@ class Daemon final {
     std::_Exit(is_loading ? 0 : 1);
   }
 
-  void WaitForStop() ABSL_LOCKS_EXCLUDED(mutex_) {
+  // HTTP and gRPC calls ask ReadinessNow themselves; gRPC's health watchers must be told.
+  void WaitForStop() {
+    Readiness told = Readiness::kReady;
+    while (!WaitForNews(told == Readiness::kFailing ? kRecoveryPoll : absl::InfiniteDuration())) {
+      const Readiness now = ReadinessNow();
+      if (now == told) continue;
+      told = now;
+      if (grpc_) grpc_->SetReadiness(now);
+      if (now == Readiness::kFailing) {
+        log_.Error("engine_failing", {{"what", "not ready until a step succeeds, or for a while"}});
+      } else {
+        log_.Info("engine_asked_again");
+      }
+    }
+  }
+
+  // True: told to stop, and readiness says so. False: a step failed, or `patience` is over.
+  bool WaitForNews(absl::Duration patience) ABSL_LOCKS_EXCLUDED(mutex_) {
     absl::MutexLock lock(&mutex_);
-    mutex_.Await(absl::Condition(&told_to_stop_));
-    readiness_ = Readiness::kDraining;
+    const auto has_news = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+      return told_to_stop_ || step_failed_;
+    };
+    mutex_.AwaitWithTimeout(absl::Condition(&has_news), patience);
+    step_failed_ = false;
+    if (told_to_stop_) readiness_ = Readiness::kDraining;
+    return told_to_stop_;
   }
 
   void Drain() {
@@ -456,6 +487,7 @@ class Daemon final {
   std::atomic<Readiness> readiness_{Readiness::kLoading};
   absl::Mutex mutex_;
   bool told_to_stop_ ABSL_GUARDED_BY(mutex_) = false;
+  bool step_failed_ ABSL_GUARDED_BY(mutex_) = false;  // since WaitForNews last returned
   StopWishes stop_wishes_ ABSL_GUARDED_BY(mutex_){clock_};
 
   LoadedModel model_;

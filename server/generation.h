@@ -133,6 +133,8 @@ class GenerationService {
 };
 
 // Whether the daemon takes requests. Read by /health/ready, the gRPC health service and admission.
-enum class Readiness : uint8_t { kLoading, kReady, kDraining };
+// kFailing: step after step has failed (kEngineFailuresMax); over once one is good, or a while
+// later, so that the next request tries.
+enum class Readiness : uint8_t { kLoading, kReady, kFailing, kDraining };
 
 }  // namespace holdfast

@@ -176,6 +176,20 @@ grpc::ServerUnaryReactor* FinishUnary(grpc::CallbackServerContext& context,
   return reactor;
 }
 
+const char* WhyNotReady(Readiness readiness) {
+  switch (readiness) {
+    case Readiness::kReady:
+    case Readiness::kLoading:
+      return "the model is being loaded; try again in a moment";
+    case Readiness::kFailing:
+      return "the engine has failed again and again; ask another server, or try again in some "
+             "seconds";
+    case Readiness::kDraining:
+      return "the daemon is stopping; ask another one";
+  }
+  return "";
+}
+
 }  // namespace
 
 bool CallCount::TryEnter() {
@@ -229,9 +243,7 @@ absl::StatusOr<GenerationRequest> GrpcService::Accept(const grpc::CallbackServer
                                                       const Request& request) {
   ASSIGN_OR_RETURN(const TenantIndex tenant, Authenticate(context));
   if (const Readiness readiness = readiness_(); readiness != Readiness::kReady) {
-    absl::Status status = absl::UnavailableError(
-        readiness == Readiness::kLoading ? "the model is being loaded; try again in a moment"
-                                         : "the daemon is stopping; ask another one");
+    absl::Status status = absl::UnavailableError(WhyNotReady(readiness));
     status.SetPayload(kRetryAfterUrl, absl::Cord("5"));
     return status;
   }

@@ -302,6 +302,10 @@ std::optional<OpenAiError> HttpListener::Connection::Admit(const Parser& parser,
         break;
       case Readiness::kLoading:
         return HttpError(503, "not_ready", "the model is being loaded; try again shortly");
+      case Readiness::kFailing:
+        return HttpError(503, "engine_failing",
+                         "the engine has failed again and again; ask another server, or try again "
+                         "in some seconds");
       case Readiness::kDraining:
         return HttpError(503, "draining", "the server is shutting down; ask another one");
     }

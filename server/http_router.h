@@ -33,7 +33,7 @@ struct Route {
   const char* method;  // GET means HEAD as well
   const char* path;    // "{id}" at the end stands for the rest of the path, slashes included
   KeyNeed key;
-  bool needs_ready;  // refused with 503 while loading or draining
+  bool needs_ready;  // refused with 503 unless Readiness::kReady
 };
 
 struct RouteMatch {

@@ -45,6 +45,20 @@ absl::Status TooManyTokenStrings(size_t count) {
                    count, "; leave it out or send the text in parts"));
 }
 
+const char* NameOf(Readiness readiness) {
+  switch (readiness) {
+    case Readiness::kLoading:
+      return "loading";
+    case Readiness::kReady:
+      return "ready";
+    case Readiness::kFailing:
+      return "failing";
+    case Readiness::kDraining:
+      return "draining";
+  }
+  return "draining";
+}
+
 }  // namespace
 
 // The streams of one call. Whatever is not through when this goes is cancelled.
@@ -176,10 +190,7 @@ asio::awaitable<void> OpenAiApi::Model(HttpExchange& exchange) {
 
 asio::awaitable<void> OpenAiApi::Ready(HttpExchange& exchange) {
   const Readiness readiness = readiness_();
-  const char* name = readiness == Readiness::kReady     ? "ready"
-                     : readiness == Readiness::kLoading ? "loading"
-                                                        : "draining";
-  HttpReply reply = FieldReply("status", name);
+  HttpReply reply = FieldReply("status", NameOf(readiness));
   if (readiness != Readiness::kReady) {
     reply.status = 503;
     reply.headers.emplace_back("Retry-After", "1");

@@ -451,6 +451,15 @@ TEST_F(GrpcServerTest, HealthFollowsReadinessAndCallsAreRefusedMeanwhile) {
   EXPECT_EQ(Health(""), kServing);
   EXPECT_EQ(Health("holdfast.v1.Generation"), kServing);
   EXPECT_EQ(Health("other"), -static_cast<int>(grpc::StatusCode::NOT_FOUND));
+  readiness_ = Readiness::kFailing;
+  server_->SetReadiness(Readiness::kFailing);
+  EXPECT_EQ(Health(""), kNotServing);
+  Client early;
+  const grpc::Status failing = Refused(early, Ask());
+  EXPECT_EQ(failing.error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_NE(failing.error_message().find("engine has failed"), std::string::npos);
+  server_->SetReadiness(Readiness::kReady);
+  EXPECT_EQ(Health(""), kServing);
   readiness_ = Readiness::kDraining;
   server_->BeginDrain();
   EXPECT_EQ(Health(""), kNotServing);

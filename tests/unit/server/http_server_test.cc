@@ -692,6 +692,11 @@ TEST_F(HttpServerTest, NotReadyRefusesWorkAndSaysSo) {
   EXPECT_EQ(response.status, 503);
   EXPECT_EQ(ErrorField(response, "code"), "not_ready");
   EXPECT_EQ(response.headers.at("retry-after"), "1");
+  readiness_ = Readiness::kFailing;
+  EXPECT_EQ(Ask(Get("/health/ready")).body, R"({"status":"failing"})");
+  response = Ask(Post("/v1/chat/completions", Chat()));
+  EXPECT_EQ(response.status, 503);
+  EXPECT_EQ(ErrorField(response, "code"), "engine_failing");
   readiness_ = Readiness::kReady;
   EXPECT_EQ(Ask(Get("/health")).status, 200);
 }
