@@ -32,12 +32,6 @@ void KvStore::WalkPrefix(const ReuseScope& scope, std::span<const TokenId> token
   }
 }
 
-int32_t KvStore::CountCachedTokens(const ReuseScope& scope, std::span<const TokenId> tokens) const {
-  int32_t num_tokens = 0;
-  WalkPrefix(scope, tokens, [&](BlockId, const BlockKey&) { num_tokens += kBlockTokens; });
-  return num_tokens;
-}
-
 std::optional<int32_t> KvStore::TryAcquirePrefix(const ReuseScope& scope,
                                                  std::span<const TokenId> tokens, PrefixReuse reuse,
                                                  int32_t num_blocks, int32_t spare_blocks,

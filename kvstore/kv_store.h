@@ -89,9 +89,6 @@ class KvStore final {
   // published stay findable, so release all tables first.
   void ForgetEvictable();
 
-  // Tokens of the longest published prefix, by the same rule as TryAcquirePrefix. Changes nothing.
-  int32_t CountCachedTokens(const ReuseScope& scope, std::span<const TokenId> tokens) const;
-
   BlockCounts counts() const { return pool_.counts(); }
   int32_t capacity() const { return pool_.capacity(); }
   int32_t available() const { return counts().free + counts().evictable; }

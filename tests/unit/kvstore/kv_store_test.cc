@@ -6,6 +6,7 @@
 #include <set>
 
 #include "gtest/gtest.h"
+#include "tests/unit/kvstore/cached_tokens.h"
 
 namespace holdfast {
 namespace {
@@ -71,8 +72,8 @@ TEST(KvStoreTest, PartialBlocksAreNeverPublished) {
 TEST(KvStoreTest, AnotherScopeFindsNothing) {
   KvStore store(8);
   StartComputeRelease(store, Prompt(48));
-  EXPECT_EQ(store.CountCachedTokens(kScope, Prompt(48)), 32);
-  EXPECT_EQ(store.CountCachedTokens(kOtherScope, Prompt(48)), 0);
+  EXPECT_EQ(CachedTokens(store, kScope, Prompt(48)), 32);
+  EXPECT_EQ(CachedTokens(store, kOtherScope, Prompt(48)), 0);
 }
 
 TEST(KvStoreTest, WithoutReuseNothingIsFoundAndNothingLeftBehind) {
@@ -86,7 +87,7 @@ TEST(KvStoreTest, WithoutReuseNothingIsFoundAndNothingLeftBehind) {
   Holder anew;
   EXPECT_EQ(Start(store, Prompt(64, 5), anew, kScope, PrefixReuse::kPublish), 0);
   ComputeAll(store, Prompt(64, 5), anew, kScope, PrefixReuse::kPublish);
-  EXPECT_EQ(store.CountCachedTokens(kScope, Prompt(64, 5)), 48);
+  EXPECT_EQ(CachedTokens(store, kScope, Prompt(64, 5)), 48);
 }
 
 TEST(KvStoreTest, AnAcquisitionThatDoesNotFitChangesNothing) {
@@ -101,7 +102,7 @@ TEST(KvStoreTest, AnAcquisitionThatDoesNotFitChangesNothing) {
   EXPECT_EQ(Start(store, Prompt(33), too_long), std::nullopt);
   EXPECT_TRUE(too_long.table.empty());
   EXPECT_EQ(store.counts(), before);
-  EXPECT_EQ(store.CountCachedTokens(kScope, Prompt(33)), 32);
+  EXPECT_EQ(CachedTokens(store, kScope, Prompt(33)), 32);
   EXPECT_FALSE(store.TryAcquire(3, too_long.table));
   EXPECT_EQ(store.counts(), before);
 }
@@ -121,10 +122,10 @@ TEST(KvStoreTest, TheTailOfTheLeastRecentPrefixIsEvictedFirst) {
   StartComputeRelease(store, Prompt(48, 2));
   Holder holder;
   ASSERT_TRUE(store.TryAcquire(1, holder.table));
-  EXPECT_EQ(store.CountCachedTokens(kScope, Prompt(49, 1)), 32);
+  EXPECT_EQ(CachedTokens(store, kScope, Prompt(49, 1)), 32);
   ASSERT_TRUE(store.TryAcquire(1, holder.table));
-  EXPECT_EQ(store.CountCachedTokens(kScope, Prompt(49, 1)), 16);
-  EXPECT_EQ(store.CountCachedTokens(kScope, Prompt(49, 2)), 48);
+  EXPECT_EQ(CachedTokens(store, kScope, Prompt(49, 1)), 16);
+  EXPECT_EQ(CachedTokens(store, kScope, Prompt(49, 2)), 48);
   EXPECT_EQ(store.counters().blocks_evicted, 2u);
   store.CheckInvariants();
 }
@@ -138,8 +139,8 @@ TEST(KvStoreTest, AHitMakesAPrefixRecentAgain) {
   store.Release(holder.table, holder.prefix);
   Holder others;
   ASSERT_TRUE(store.TryAcquire(3, others.table));
-  EXPECT_EQ(store.CountCachedTokens(kScope, Prompt(33, 1)), 16);
-  EXPECT_EQ(store.CountCachedTokens(kScope, Prompt(33, 2)), 0);
+  EXPECT_EQ(CachedTokens(store, kScope, Prompt(33, 1)), 16);
+  EXPECT_EQ(CachedTokens(store, kScope, Prompt(33, 2)), 0);
 }
 
 TEST(KvStoreTest, OfTwoThatComputedTheSameTheSecondTakesTheBlocksOfTheFirst) {
@@ -159,7 +160,7 @@ TEST(KvStoreTest, OfTwoThatComputedTheSameTheSecondTakesTheBlocksOfTheFirst) {
   ASSERT_TRUE(store.TryAcquire(1, two.table));
   ComputeAll(store, Prompt(64), two);
   store.Release(two.table, two.prefix);
-  EXPECT_EQ(store.CountCachedTokens(kScope, Prompt(65)), 64);
+  EXPECT_EQ(CachedTokens(store, kScope, Prompt(65)), 64);
   store.CheckInvariants();
 }
 
@@ -169,7 +170,7 @@ TEST(KvStoreTest, ForgettingLeavesNothingToFind) {
   StartComputeRelease(store, Prompt(48, 2));
   store.ForgetEvictable();
   EXPECT_EQ(store.counts(), (BlockCounts{.free = 8}));
-  EXPECT_EQ(store.CountCachedTokens(kScope, Prompt(48, 1)), 0);
+  EXPECT_EQ(CachedTokens(store, kScope, Prompt(48, 1)), 0);
   store.CheckInvariants();
 }
 
@@ -190,11 +191,11 @@ TEST(KvStoreTest, ACollisionCostsAMissAndNeverAWrongHit) {
   KvStore store(8, ConstantKeys());
   StartComputeRelease(store, Prompt(48, 1));
   EXPECT_EQ(store.counters().key_collisions, 1u);  // its own second block
-  EXPECT_EQ(store.CountCachedTokens(kScope, Prompt(48, 1)), 16);
-  EXPECT_EQ(store.CountCachedTokens(kScope, Prompt(48, 2)), 0);
-  EXPECT_EQ(store.CountCachedTokens(kOtherScope, Prompt(48, 1)), 0);
+  EXPECT_EQ(CachedTokens(store, kScope, Prompt(48, 1), ConstantKeys()), 16);
+  EXPECT_EQ(CachedTokens(store, kScope, Prompt(48, 2), ConstantKeys()), 0);
+  EXPECT_EQ(CachedTokens(store, kOtherScope, Prompt(48, 1), ConstantKeys()), 0);
   StartComputeRelease(store, Prompt(48, 1), kOtherScope);
-  EXPECT_EQ(store.CountCachedTokens(kOtherScope, Prompt(48, 1)), 0);
+  EXPECT_EQ(CachedTokens(store, kOtherScope, Prompt(48, 1), ConstantKeys()), 0);
   EXPECT_EQ(store.counts(), (BlockCounts{.free = 7, .evictable = 1}));
 }
 

@@ -2,6 +2,7 @@
 
 #include "gtest/gtest.h"
 #include "tests/sim/scheduler_bench.h"
+#include "tests/unit/kvstore/cached_tokens.h"
 
 namespace holdfast {
 namespace {
@@ -174,9 +175,9 @@ TEST(SchedulerTest, ABlockIsNotFoundBeforeTheStepThatFilledItHasCommitted) {
   SchedulerBench bench({}, {.step_tokens_max = 40, .chunk_tokens_max = 20});
   ASSERT_TRUE(bench.Submit(MakeRequest(1, MakePrompt(50), 2)));
   ASSERT_TRUE(bench.scheduler->Plan(bench.now, bench.plan));
-  EXPECT_EQ(bench.scheduler->store().CountCachedTokens({}, MakePrompt(50)), 0);
+  EXPECT_EQ(CachedTokens(bench.scheduler->store(), {}, MakePrompt(50)), 0);
   bench.Finish();
-  EXPECT_EQ(bench.scheduler->store().CountCachedTokens({}, MakePrompt(50)), 16);
+  EXPECT_EQ(CachedTokens(bench.scheduler->store(), {}, MakePrompt(50)), 16);
   bench.RunToEnd();
 }
 
@@ -208,8 +209,8 @@ TEST(SchedulerTest, ASequenceWithoutAFiniteNumberEndsItsOwnRequestAlone) {
     EXPECT_FALSE(bench.sink[RequestId{id}].prompt.has_value());
   }
   // The chunk that was good stays findable, the one that was not does not.
-  EXPECT_EQ(bench.scheduler->store().CountCachedTokens({}, bad), 32);
-  EXPECT_EQ(bench.scheduler->store().CountCachedTokens({}, other), 32);
+  EXPECT_EQ(CachedTokens(bench.scheduler->store(), {}, bad), 32);
+  EXPECT_EQ(CachedTokens(bench.scheduler->store(), {}, other), 32);
   bench.scheduler->CheckInvariants();
 }
 
