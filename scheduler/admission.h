@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
 #include "scheduler/tenant_ledger.h"
 
@@ -16,9 +17,24 @@ struct AdmissionView {
   int32_t waiting_max = 0;       // requests
 };
 
-// Whether to refuse a new request at once so that others are served. A queue that the next step
-// will empty is not full: places that are free count as room, in the whole and for the tenant.
-bool ShouldShed(const AdmissionView& view, const TenantLoad& tenant);
+// Which bound had no room, as a metric label.
+enum class ShedReason : uint8_t {
+  kCapacity,     // as many are in as may run and wait together; refused before the scheduler saw it
+  kQueue,        // waiting_max
+  kTenantQueue,  // the tenant's own waiting_max
+};
+inline constexpr size_t kNumShedReasons = 3;
+const char* ShedReasonName(ShedReason reason);
+
+// Whether to refuse `num_requests` of one tenant, all of them, at once so that others are served. A
+// queue that the next step will empty is not full: places that are free count as room, in the whole
+// and for the tenant.
+std::optional<ShedReason> ShouldShed(const AdmissionView& view, const TenantLoad& tenant,
+                                     int32_t num_requests = 1);
+
+// The most requests that one call can ever have admitted together: what ShouldShed takes when
+// nobody else is there. More is a fault of the call, not of the moment.
+int32_t RequestsAtOnceMax(int32_t running_max, int32_t waiting_max, const TenantLoad& tenant);
 
 enum class Admission : uint8_t {
   kRun,   // if there are blocks

@@ -64,6 +64,14 @@ SchedulerMetrics::SchedulerMetrics(MetricsRegistry& registry, const SchedulerOpt
                                     {{"model_name", options.model_name}})) {
   for (const std::string& name : TenantNames(options)) {
     const MetricLabels labels = {{"tenant", name}};
+    const auto shed = [&](ShedReason reason) {
+      MetricLabels with_reason = labels;
+      with_reason["reason"] = ShedReasonName(reason);
+      return registry.AddCounter("holdfast_scheduler_shed_total",
+                                 "Submissions refused for lack of room, by the full bound; the "
+                                 "prompts of one body count once.",
+                                 with_reason);
+    };
     tenants_.push_back(
         {.prompt_tokens =
              registry.AddCounter("holdfast_scheduler_prompt_tokens_total",
@@ -72,11 +80,11 @@ SchedulerMetrics::SchedulerMetrics(MetricsRegistry& registry, const SchedulerOpt
                                               "Prompt tokens that needed no prefill.", labels),
          .completion_tokens = registry.AddCounter("holdfast_scheduler_completion_tokens_total",
                                                   "Tokens drawn and delivered.", labels),
-         .shed = registry.AddCounter("holdfast_scheduler_shed_total",
-                                     "Requests refused because a queue was full.", labels),
          .queue_seconds = registry.AddHistogram("holdfast_scheduler_queue_seconds",
                                                 "Time from submitted to first admitted.",
-                                                LatencyBuckets(), labels)});
+                                                LatencyBuckets(), labels),
+         .shed = {shed(ShedReason::kCapacity), shed(ShedReason::kQueue),
+                  shed(ShedReason::kTenantQueue)}});
   }
   registry
       .AddGauge("vllm:cache_config_info", "Sizes of the KV cache, as labels.",

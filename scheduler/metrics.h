@@ -4,9 +4,10 @@
 // The vllm:* names are aliases with vLLM's meaning, because the endpoint pickers of Kubernetes read
 // them without configuration (vLLM documentation, "Production metrics").
 //
-// Thread: made at start, then the scheduler's.
+// Thread: made at start, then the scheduler's; counters may be added to by any.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -15,6 +16,7 @@
 #include "config/base/metrics.h"
 #include "config/ids.h"
 #include "kvstore/kv_store.h"
+#include "scheduler/admission.h"
 #include "scheduler/scheduler_options.h"
 
 namespace holdfast {
@@ -27,8 +29,10 @@ class SchedulerMetrics final {
     Counter prompt_tokens;      // holdfast_scheduler_prompt_tokens_total
     Counter cached_tokens;      // holdfast_scheduler_cached_tokens_total; part of the former
     Counter completion_tokens;  // holdfast_scheduler_completion_tokens_total
-    Counter shed;               // holdfast_scheduler_shed_total; by the scheduler's own bounds
     Histogram queue_seconds;    // holdfast_scheduler_queue_seconds; submitted to first admitted
+    // holdfast_scheduler_shed_total{reason=}; what was submitted as one counts once
+    std::array<Counter, kNumShedReasons> shed;
+    Counter& Shed(ShedReason reason) { return shed[static_cast<size_t>(reason)]; }
   };
   Tenant& Of(TenantIndex tenant) { return tenants_[static_cast<size_t>(Number(tenant))]; }
 

@@ -98,28 +98,53 @@ absl::Status Scheduler::Check(const Request& request) const {
 }
 
 bool Scheduler::Submit(Request&& request, absl::Time now) {
+  std::vector<Request> one;
+  one.push_back(std::move(request));
+  return SubmitAll(std::move(one), now);
+}
+
+bool Scheduler::SubmitAll(std::vector<Request>&& requests, absl::Time now) {
   thread_.CheckThread();
-  const RequestId id = request.id;
-  const TenantIndex tenant = request.tenant;
-  CHECK(tenants_.Knows(tenant) && !requests_.contains(id));
-  absl::Status status = Check(request);
-  if (status.ok() && ShouldShed(View(), tenants_[tenant])) {
-    metrics_.Of(tenant).shed.Add();
-    status = absl::ResourceExhaustedError("too many requests are waiting; retry later");
+  CHECK(!requests.empty());
+  const TenantIndex tenant = requests.front().tenant;
+  CHECK(tenants_.Knows(tenant));
+  absl::Status status;
+  for (const Request& request : requests) {
+    CHECK(request.tenant == tenant && !requests_.contains(request.id));
+    status.Update(Check(request));
+  }
+  if (status.ok()) {
+    if (const std::optional<ShedReason> reason =
+            ShouldShed(View(), tenants_[tenant], static_cast<int32_t>(requests.size()))) {
+      metrics_.Of(tenant).Shed(*reason).Add();
+      status = absl::ResourceExhaustedError("too many requests are waiting; retry later");
+    }
   }
   if (!status.ok()) {
-    sink_.OnDone({.request = id, .status = std::move(status)});
+    for (const Request& request : requests) sink_.OnDone({.request = request.id, .status = status});
     return false;
   }
-  if (!options_.prefix_cache) request.reuse_prefix = false;
-  std::unique_ptr<ActiveRequest> active =
-      MakeActiveRequest(std::move(request), next_arrival_++, now);
-  Sequence& first = *active->choices.front();
-  waiting_.emplace(first.order, &first);
-  tenants_.AddWaiting(tenant, 1);
-  ++waiting_requests_;
-  requests_.emplace(id, std::move(active));
+  for (Request& request : requests) {
+    const RequestId id = request.id;
+    if (!options_.prefix_cache) request.reuse_prefix = false;
+    std::unique_ptr<ActiveRequest> active =
+        MakeActiveRequest(std::move(request), next_arrival_++, now);
+    Sequence& first = *active->choices.front();
+    waiting_.emplace(first.order, &first);
+    tenants_.AddWaiting(tenant, 1);
+    ++waiting_requests_;
+    requests_.emplace(id, std::move(active));
+  }
   return true;
+}
+
+int32_t Scheduler::RequestsAtOnceMax(TenantIndex tenant) const {
+  return holdfast::RequestsAtOnceMax(running_max_, options_.waiting_max, tenants_[tenant]);
+}
+
+bool Scheduler::InStep(const Sequence& sequence) const {
+  return std::any_of(in_flight_.begin(), in_flight_.end(),
+                     [&](const InFlight& part) { return part.sequence == &sequence; });
 }
 
 void Scheduler::Cancel(RequestId id) {
@@ -128,13 +153,29 @@ void Scheduler::Cancel(RequestId id) {
   if (found == requests_.end()) return;
   ActiveRequest& request = *found->second;
   if (request.ends_with_step) return;
-  const bool in_step = std::any_of(in_flight_.begin(), in_flight_.end(), [&](const InFlight& part) {
-    return part.sequence->request == &request;
-  });
+  const bool in_step =
+      std::any_of(request.choices.begin(), request.choices.end(),
+                  [&](const std::unique_ptr<Sequence>& choice) { return InStep(*choice); });
   if (in_step) {
     EndWithStep(request, absl::CancelledError("the request was cancelled"));
   } else {
     EndRequest(request, absl::CancelledError("the request was cancelled"));
+  }
+}
+
+void Scheduler::StopChoice(RequestId id, int32_t choice) {
+  thread_.CheckThread();
+  const auto found = requests_.find(id);
+  if (found == requests_.end()) return;
+  ActiveRequest& request = *found->second;
+  if (choice < 0 || static_cast<size_t>(choice) >= request.choices.size()) return;
+  Sequence& sequence = *request.choices[static_cast<size_t>(choice)];
+  // Without a token there is nothing to have had enough of; and others may wait for its prompt.
+  if (sequence.state == SequenceState::kEnded || sequence.num_completion == 0) return;
+  if (InStep(sequence)) {
+    sequence.ends_with_step = true;
+  } else {
+    EndSequence(sequence);
   }
 }
 
@@ -298,8 +339,15 @@ void Scheduler::CommitSequence(const InFlight& part, const StepResult& result, s
     sampled = &result.samples[next_sample++];
     CHECK(sampled->slot == sequence.slot);
   }
-  if (sampled != nullptr && sampled->undefined) EndWithStep(request, UndefinedError());
   if (request.ends_with_step) return;  // all of it goes when the step is through
+  if (sequence.ends_with_step) {
+    EndSequence(sequence);
+    return;
+  }
+  if (sampled != nullptr && sampled->undefined) {
+    EndWithStep(request, UndefinedError());
+    return;
+  }
 
   sequence.computed_tokens += part.num_tokens;
   CHECK(sequence.computed_tokens == sequence.planned_tokens);
@@ -394,7 +442,8 @@ void Scheduler::StopRunning(Sequence& sequence) {
 
 void Scheduler::EndSequence(Sequence& sequence) {
   ActiveRequest& request = *sequence.request;
-  StopRunning(sequence);
+  if (sequence.state == SequenceState::kRunning) StopRunning(sequence);
+  if (sequence.state == SequenceState::kWaiting) waiting_.erase(sequence.order);
   sequence.state = SequenceState::kEnded;
   if (--request.choices_left == 0) EndRequest(request, absl::OkStatus());
 }

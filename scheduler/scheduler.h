@@ -58,13 +58,23 @@ class Scheduler final {
       const EngineInfo& engine, const SchedulerOptions& options, SchedulerMetrics& metrics,
       TokenSink& sink, BlockKeyFunctions keys = Xxh3BlockKeys());
 
-  // Takes the request. Exactly one RequestDone follows, as its last event: at once if it is shed
-  // (kResourceExhausted) or cannot be served (kInvalidArgument), and false is returned.
+  // Takes the requests, which are one tenant's, all of them or none. Exactly one RequestDone
+  // follows for each, as its last event: at once if they are shed (kResourceExhausted) or one
+  // cannot be served (kInvalidArgument), and false is returned.
+  bool SubmitAll(std::vector<Request>&& requests, absl::Time now);
   bool Submit(Request&& request, absl::Time now);
 
   // Ends the request with kCancelled: at once, or with the Commit of the step that computes it,
   // whose result is dropped. Unknown or finished: nothing happens.
   void Cancel(RequestId id);
+
+  // The choice has said enough: it ends without a further token, at once or with the Commit of the
+  // step that computes it, whose token is dropped. Its request goes on with the other choices and
+  // is done (ok) after the last. Unknown, over, or without a token yet: nothing happens.
+  void StopChoice(RequestId id, int32_t choice);
+
+  // See admission.h.
+  int32_t RequestsAtOnceMax(TenantIndex tenant) const;
 
   // Fills `plan` (cleared first) with the next step. False: there is nothing to compute. No step
   // may be planned while one runs. The plan's blocks are lent until Commit or FailAll.
@@ -81,6 +91,7 @@ class Scheduler final {
   bool step_running() const { return !in_flight_.empty(); }
   int32_t num_requests() const { return static_cast<int32_t>(requests_.size()); }
   int32_t num_running() const { return static_cast<int32_t>(running_.size()); }
+  int32_t num_tenants() const { return tenants_.size(); }
   int32_t num_waiting() const { return static_cast<int32_t>(waiting_.size()); }
   BlockCounts block_counts() const { return store_.counts(); }
   const KvStore& store() const { return store_; }
@@ -100,6 +111,7 @@ class Scheduler final {
             TokenSink& sink, BlockKeyFunctions keys);
 
   absl::Status Check(const Request& request) const;
+  bool InStep(const Sequence& sequence) const;
   AdmissionView View() const;
 
   // Parts of Plan.

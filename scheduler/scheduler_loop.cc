@@ -51,36 +51,50 @@ SchedulerLoop::~SchedulerLoop() { Stop(); }
 
 void SchedulerLoop::Start(std::unique_ptr<Scheduler> scheduler) {
   scheduler_ = std::move(scheduler);
+  for (int32_t tenant = 0; tenant < scheduler_->num_tenants(); ++tenant) {
+    at_once_max_.push_back(scheduler_->RequestsAtOnceMax(TenantIndex{tenant}));
+  }
   scheduler_->DetachThread();
   engine_thread_ = std::thread(&SchedulerLoop::RunEngine, this);
   scheduler_thread_ = std::thread(&SchedulerLoop::RunScheduler, this);
 }
 
 Admit SchedulerLoop::Submit(Request&& request) {
+  std::vector<Request> one;
+  one.push_back(std::move(request));
+  const Admit admit = SubmitAll(std::move(one));
+  // Moved from only if accepted. NOLINTNEXTLINE(bugprone-use-after-move)
+  if (admit != Admit::kAccepted) request = std::move(one.front());
+  return admit;
+}
+
+Admit SchedulerLoop::SubmitAll(std::vector<Request>&& requests) {
+  CHECK(!requests.empty());
+  const TenantIndex tenant = requests.front().tenant;
+  const auto count = static_cast<int32_t>(requests.size());
   // Counted before the flag is read: whoever sees draining and a count of 0 sees all of us.
-  const int32_t live_before = live_.fetch_add(1);
+  const int32_t live_before = live_.fetch_add(count);
+  if (!draining_.load() && live_before <= live_max_ - count) {
+    Message message(std::in_place_type<std::vector<Request>>, std::move(requests));
+    if (mailbox_.Push(std::move(message))) return Admit::kAccepted;
+    // Push leaves the message untouched when it refuses. NOLINTNEXTLINE(bugprone-use-after-move)
+    requests = std::get<std::vector<Request>>(std::move(message));
+  }
+  live_.fetch_sub(count);
   if (draining_.load()) {
-    live_.fetch_sub(1);
     mailbox_.PushUrgent(WakeMessage{});  // the drain may have waited for this count alone
     return Admit::kDraining;
   }
-  if (live_before >= live_max_) {
-    live_.fetch_sub(1);
-    if (draining_.load()) mailbox_.PushUrgent(WakeMessage{});
-    return Admit::kShed;
-  }
-  Message message(std::in_place_type<Request>, std::move(request));
-  if (mailbox_.Push(std::move(message))) return Admit::kAccepted;
-  // Push leaves the message untouched when it refuses. NOLINTNEXTLINE(bugprone-use-after-move)
-  request = std::get<Request>(std::move(message));
-  live_.fetch_sub(1);
-  if (!draining_.load()) return Admit::kShed;
-  mailbox_.PushUrgent(WakeMessage{});
-  return Admit::kDraining;
+  metrics_.Of(tenant).Shed(ShedReason::kCapacity).Add();
+  return Admit::kShed;
 }
 
 void SchedulerLoop::Cancel(RequestId request) {
   mailbox_.PushUrgent(CancelMessage{.request = request});
+}
+
+void SchedulerLoop::StopChoice(RequestId request, int32_t choice) {
+  mailbox_.PushUrgent(StopChoiceMessage{.request = request, .choice = choice});
 }
 
 void SchedulerLoop::BeginDrain() {
@@ -146,13 +160,17 @@ void SchedulerLoop::RunScheduler() noexcept {
 }
 
 void SchedulerLoop::Handle(Message& message) {
-  std::visit(Overloaded{
-                 [&](Request& request) { scheduler_->Submit(std::move(request), clock_.Now()); },
-                 [&](CancelMessage& cancel) { scheduler_->Cancel(cancel.request); },
-                 [&](StepDoneMessage& done) { HandleStepDone(done.status); },
-                 [](WakeMessage&) {},
-             },
-             message);
+  std::visit(
+      Overloaded{
+          [&](std::vector<Request>& requests) {
+            scheduler_->SubmitAll(std::move(requests), clock_.Now());
+          },
+          [&](CancelMessage& cancel) { scheduler_->Cancel(cancel.request); },
+          [&](StopChoiceMessage& stop) { scheduler_->StopChoice(stop.request, stop.choice); },
+          [&](StepDoneMessage& done) { HandleStepDone(done.status); },
+          [](WakeMessage&) {},
+      },
+      message);
 }
 
 void SchedulerLoop::HandleStepDone(const absl::Status& status) {

@@ -77,11 +77,21 @@ class SchedulerLoop final {
   // Any thread, never blocks. Events for an accepted request may reach the sink before this
   // returns. The request is moved from only if it is accepted.
   [[nodiscard]] Admit Submit(Request&& request);
+  // As Submit for requests of one tenant, all of them or none; not empty.
+  [[nodiscard]] Admit SubmitAll(std::vector<Request>&& requests);
+
+  // The most requests of the tenant that SubmitAll can ever accept together. Any thread.
+  int32_t RequestsAtOnceMax(TenantIndex tenant) const {
+    return at_once_max_[static_cast<size_t>(Number(tenant))];
+  }
 
   // Any thread, never blocks. May come late, twice or for someone gone: then nothing happens. Else
   // the request's RequestDone (kCancelled) comes within one step, its blocks being back. Callers
   // keep to a few a request: cancels are not counted against the mailbox's bound.
   void Cancel(RequestId request);
+  // Likewise for one choice that has said enough: it ends within one step, the others go on. See
+  // Scheduler::StopChoice.
+  void StopChoice(RequestId request, int32_t choice);
 
   // Takes nothing new from here on; what was accepted runs to its end.
   void BeginDrain();
@@ -97,11 +107,16 @@ class SchedulerLoop final {
   struct CancelMessage {
     RequestId request{};
   };
+  struct StopChoiceMessage {
+    RequestId request{};
+    int32_t choice = 0;
+  };
   struct StepDoneMessage {
     absl::Status status;
   };
   struct WakeMessage {};  // look at the flags
-  using Message = std::variant<Request, CancelMessage, StepDoneMessage, WakeMessage>;
+  using Message = std::variant<std::vector<Request>, CancelMessage, StopChoiceMessage,
+                               StepDoneMessage, WakeMessage>;
   struct StepJob {  // the plan and result lie in the loop, the one or the other side uses them
     const StepPlan* plan = nullptr;
     StepResult* result = nullptr;
@@ -140,6 +155,7 @@ class SchedulerLoop final {
   const EngineErrorListener on_engine_error_;
   const int32_t live_max_;
   SchedulerMetrics metrics_;
+  std::vector<int32_t> at_once_max_;  // by tenant; constant once the threads run
 
   // Shared.
   std::atomic<int32_t> live_{0};  // accepted and not done

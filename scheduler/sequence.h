@@ -54,6 +54,7 @@ struct Sequence {
   std::vector<BlockId> blocks;
   PublishedPrefix published;
 
+  bool ends_with_step = false;   // its token of the step that runs is dropped: it was stopped
   int32_t preempted_tokens = 0;  // were computed when it was last preempted; 0 once it runs again
 
   int32_t num_tokens() const { return static_cast<int32_t>(tokens.size()); }

@@ -24,6 +24,7 @@ class TenantLedger final {
  public:
   explicit TenantLedger(const std::vector<TenantConfig>& tenants);  // empty: one, without bounds
 
+  int32_t size() const { return static_cast<int32_t>(loads_.size()); }
   bool Knows(TenantIndex tenant) const;
   const TenantLoad& operator[](TenantIndex tenant) const { return loads_[Index(tenant)]; }
 

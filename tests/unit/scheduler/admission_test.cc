@@ -8,27 +8,46 @@ namespace {
 TEST(AdmissionTest, ARequestIsShedWhenPlacesAndQueueAreFull) {
   AdmissionView view{
       .running_sequences = 4, .running_max = 4, .waiting_requests = 1, .waiting_max = 2};
-  EXPECT_FALSE(ShouldShed(view, {}));
+  EXPECT_EQ(ShouldShed(view, {}), std::nullopt);
+  EXPECT_EQ(ShouldShed(view, {}, 2), ShedReason::kQueue);  // all or none
   view.waiting_requests = 2;
-  EXPECT_TRUE(ShouldShed(view, {}));
+  EXPECT_EQ(ShouldShed(view, {}), ShedReason::kQueue);
   view.running_sequences = 3;  // the next step empties one place of the queue
-  EXPECT_FALSE(ShouldShed(view, {}));
+  EXPECT_EQ(ShouldShed(view, {}), std::nullopt);
 }
 
 TEST(AdmissionTest, ATenantsQueueIsBoundedApartFromOthers) {
   const AdmissionView view{
       .running_sequences = 2, .running_max = 8, .waiting_requests = 3, .waiting_max = 100};
   TenantLoad tenant{.running = 2, .waiting = 1, .running_max = 2, .waiting_max = 2};
-  EXPECT_FALSE(ShouldShed(view, tenant));
+  EXPECT_EQ(ShouldShed(view, tenant), std::nullopt);
   tenant.waiting = 2;
-  EXPECT_TRUE(ShouldShed(view, tenant));
+  EXPECT_EQ(ShouldShed(view, tenant), ShedReason::kTenantQueue);
   tenant.running = 1;
-  EXPECT_FALSE(ShouldShed(view, tenant));
+  EXPECT_EQ(ShouldShed(view, tenant), std::nullopt);
   tenant.running_max = 0;  // places of the whole count as its own
   tenant.waiting = 7;
-  EXPECT_FALSE(ShouldShed(view, tenant));
+  EXPECT_EQ(ShouldShed(view, tenant), std::nullopt);
   tenant.waiting = 8;
-  EXPECT_TRUE(ShouldShed(view, tenant));
+  EXPECT_EQ(ShouldShed(view, tenant), ShedReason::kTenantQueue);
+}
+
+// The bound that a refusal for good is made by is the one that an empty scheduler has.
+TEST(AdmissionTest, WhatCanEverBeAdmittedAtOnceIsWhatAnEmptySchedulerTakes) {
+  for (const int32_t running_max : {1, 3, 8}) {
+    for (const int32_t waiting_max : {1, 2, 9}) {
+      for (const int32_t tenant_running_max : {0, 1, 5, 20}) {
+        for (const int32_t tenant_waiting_max : {0, 1, 4, 30}) {
+          const AdmissionView empty{.running_max = running_max, .waiting_max = waiting_max};
+          const TenantLoad tenant{.running_max = tenant_running_max,
+                                  .waiting_max = tenant_waiting_max};
+          const int32_t most = RequestsAtOnceMax(running_max, waiting_max, tenant);
+          EXPECT_EQ(ShouldShed(empty, tenant, most), std::nullopt);
+          EXPECT_NE(ShouldShed(empty, tenant, most + 1), std::nullopt);
+        }
+      }
+    }
+  }
 }
 
 TEST(AdmissionTest, ATenantAtItsBoundIsSkippedAndAFullHouseWaits) {

@@ -160,6 +160,51 @@ TEST(SchedulerLoopTest, PastItsBoundARequestIsShedAtOnceAndStaysWithTheCaller) {
   sink.WaitDone(4);
 }
 
+TEST(SchedulerLoopTest, RequestsThatComeTogetherAreShedTogetherAndCountedOnce) {
+  FakeEngine engine({});
+  Gate gate;
+  engine.OnExecute([&](const StepPlan&) { gate.Pass(); });
+  MetricsRegistry registry;
+  SharedSink sink;
+  auto loop = MakeLoop(engine, {.running_max = 1, .waiting_max = 2}, registry, sink);
+  EXPECT_EQ(loop->RequestsAtOnceMax(TenantIndex{0}), 3);
+  ASSERT_EQ(loop->Submit(MakeRequest(1, {1, 2}, 1)), Admit::kAccepted);
+  const auto together = [] {
+    std::vector<Request> requests;
+    for (uint64_t id = 2; id <= 4; ++id) requests.push_back(MakeRequest(id, {1, 2}, 1));
+    return requests;
+  };
+  std::vector<Request> three = together();
+  EXPECT_EQ(loop->SubmitAll(std::move(three)), Admit::kShed);
+  ASSERT_EQ(three.size(), 3u);  // stay with the caller
+  EXPECT_NE(registry.Serialize().find(
+                "holdfast_scheduler_shed_total{reason=\"capacity\",tenant=\"default\"} 1\n"),
+            std::string::npos);
+  gate.Open();
+  sink.WaitDone(1);
+  EXPECT_EQ(loop->SubmitAll(std::move(three)), Admit::kAccepted);
+  sink.WaitDone(4);
+}
+
+TEST(SchedulerLoopTest, AStoppedChoiceEndsWhileItsSiblingGoesOn) {
+  FakeEngine engine({});
+  MetricsRegistry registry;
+  SharedSink sink;
+  auto loop = MakeLoop(engine, {}, registry, sink);
+  Request request = MakeRequest(1, MakePrompt(40), 60);
+  request.num_choices = 2;
+  ASSERT_EQ(loop->Submit(std::move(request)), Admit::kAccepted);
+  while (sink.Get(RequestId{1}).choices[1].tokens.empty()) std::this_thread::yield();
+  loop->StopChoice(RequestId{1}, 1);  // may come late, on a fast machine
+  loop->StopChoice(RequestId{7}, 0);
+  sink.WaitDone(1);
+  const RecordedRequest recorded = sink.Get(RequestId{1});
+  EXPECT_TRUE(recorded.done->ok());
+  EXPECT_EQ(recorded.choices.at(0).tokens.size(), 60u);
+  loop->Stop();
+  EXPECT_EQ(loop->snapshot().blocks.held, 0);
+}
+
 TEST(SchedulerLoopTest, ACancelDuringAStepTakesEffectWithThatStep) {
   FakeEngine engine({});
   Gate gate;

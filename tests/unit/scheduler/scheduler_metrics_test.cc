@@ -27,7 +27,8 @@ TEST(SchedulerMetricsTest, TheNamesAndCountsAreThere) {
   EXPECT_THAT(text, HasSubstr("holdfast_scheduler_cached_tokens_total{tenant=\"blue\"} 48\n"));
   EXPECT_THAT(text, HasSubstr("holdfast_scheduler_completion_tokens_total{tenant=\"blue\"} 8\n"));
   EXPECT_THAT(text, HasSubstr("holdfast_scheduler_prompt_tokens_total{tenant=\"red\"} 0\n"));
-  EXPECT_THAT(text, HasSubstr("holdfast_scheduler_shed_total{tenant=\"red\"} 0\n"));
+  EXPECT_THAT(text,
+              HasSubstr("holdfast_scheduler_shed_total{reason=\"queue\",tenant=\"red\"} 0\n"));
   EXPECT_THAT(text, HasSubstr("holdfast_scheduler_queue_seconds_count{tenant=\"blue\"} 2\n"));
   EXPECT_THAT(text, HasSubstr("holdfast_scheduler_step_seconds_count 8\n"));
   EXPECT_THAT(text, HasSubstr("holdfast_scheduler_step_rows_sum 58\n"));
