@@ -1,42 +1,37 @@
 #include "kvstore/eviction/lru.h"
 
+#include "absl/time/time.h"
 #include "config/base/check.h"
 
 namespace holdfast {
 
-LruEviction::LruEviction(int32_t capacity) : anchor_(capacity) {
-  CHECK(capacity > 0);
-  links_.resize(static_cast<size_t>(capacity) + 1);
-  links_.back() = {.older = anchor_, .newer = anchor_, .linked = true};
+LruEviction::LruEviction(int32_t capacity) : heap_(capacity) { CHECK(capacity > 0); }
+
+void LruEviction::Add(const EvictableBlock& block, absl::Time /*now*/) {
+  heap_.Push(block.place,
+             {.last_used = block.last_used, .depth = block.depth, .order = num_added_++});
 }
 
-LruEviction::Link& LruEviction::At(BlockId block) {
-  CHECK(Number(block) >= 0 && Number(block) < anchor_);
-  return links_[static_cast<size_t>(Number(block))];
+void LruEviction::Remove(int32_t place, EvictionLeave /*why*/, absl::Time /*now*/) {
+  heap_.Remove(place);
 }
 
-void LruEviction::Add(BlockId block) {
-  Link& link = At(block);
-  Link& anchor = links_.back();
-  CHECK(!link.linked);
-  link = {.older = anchor.older, .newer = anchor_, .linked = true};
-  links_[static_cast<size_t>(anchor.older)].newer = Number(block);
-  anchor.older = Number(block);
-  ++size_;
+void LruEviction::OnComputed(uint64_t /*content*/, absl::Time /*now*/) {}
+
+std::optional<Victim> LruEviction::Worst(absl::Time /*now*/) {
+  if (heap_.size() == 0) return std::nullopt;
+  const auto& least = heap_.Top();
+  return Victim{.place = least.place,
+                .keep_value = absl::ToDoubleSeconds(least.key.last_used - absl::UnixEpoch())};
 }
 
-void LruEviction::Remove(BlockId block) {
-  Link& link = At(block);
-  CHECK(link.linked);
-  links_[static_cast<size_t>(link.older)].newer = link.newer;
-  links_[static_cast<size_t>(link.newer)].older = link.older;
-  link.linked = false;
-  --size_;
-}
+void LruEviction::Add(BlockId block) { Add({.place = Number(block)}, absl::Time()); }
+
+void LruEviction::Remove(BlockId block) { heap_.Remove(Number(block)); }
 
 std::optional<BlockId> LruEviction::Oldest() const {
-  if (size_ == 0) return std::nullopt;
-  return BlockId{links_.back().newer};
+  if (heap_.size() == 0) return std::nullopt;
+  return BlockId{heap_.Top().place};
 }
 
 }  // namespace holdfast

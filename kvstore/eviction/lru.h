@@ -1,39 +1,54 @@
-// Evictable blocks by recency: which goes first when room is needed. All calls O(1): a doubly
-// linked list threaded through an array by block.
+// Least recently used first, by the time that the store hands in: not by when a block was added,
+// since a parent is added only when its last child has left, with a last use long past.
 //
-// Children go before their parents: whoever held a block held its whole prefix, and the store
-// releases a table from its tail, so a parent always enters after its children.
+// Of blocks used last at the same time, the deeper goes first (what lies nearer to the root serves
+// more prompts), then the one added earlier.
 //
-// Thread: the scheduler's alone.    Bound: one link for each block of the pool.
+// keep_value is the last use in seconds since the Unix epoch, so that the candidates of several
+// instances are compared as if they were one list.
+//
+// Thread: the scheduler's alone.    Bound: one heap entry for each place; Add, Remove O(log n).
 #pragma once
 
 #include <cstdint>
 #include <optional>
-#include <vector>
+#include <tuple>
 
 #include "config/ids.h"
+#include "kvstore/eviction/place_heap.h"
+#include "kvstore/eviction/policy.h"
 
 namespace holdfast {
 
-class LruEviction final {
+class LruEviction final : public EvictionPolicy {
  public:
-  explicit LruEviction(int32_t capacity);  // in blocks
+  explicit LruEviction(int32_t capacity);  // in places, > 0
 
-  void Add(BlockId block);     // it became evictable: now the most recent; not in the list before
-  void Remove(BlockId block);  // it is held again, or gone; in the list before
-  std::optional<BlockId> Oldest() const;  // nullopt: nothing is evictable
-  int32_t size() const { return size_; }
+  void Add(const EvictableBlock& block, absl::Time now) override;
+  void Remove(int32_t place, EvictionLeave why, absl::Time now) override;
+  void OnComputed(uint64_t content, absl::Time now) override;
+  std::optional<Victim> Worst(absl::Time now) override;
+  int32_t size() const override { return heap_.size(); }
+
+  // For a store that knows no time: recency is the order of the calls.
+  void Add(BlockId block);
+  void Remove(BlockId block);
+  std::optional<BlockId> Oldest() const;
 
  private:
-  struct Link {
-    int32_t older = 0, newer = 0;
-    bool linked = false;
-  };
-  Link& At(BlockId block);
+  struct Key {
+    absl::Time last_used;
+    int32_t depth = 0;
+    uint64_t order = 0;  // of Add
 
-  std::vector<Link> links_;  // by block; the last is the ring's anchor
-  int32_t anchor_;
-  int32_t size_ = 0;
+    bool operator<(const Key& other) const {
+      return std::tie(last_used, other.depth, order) <
+             std::tie(other.last_used, depth, other.order);
+    }
+  };
+
+  PlaceHeap<Key> heap_;
+  uint64_t num_added_ = 0;
 };
 
 }  // namespace holdfast
