@@ -16,8 +16,8 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "config/base/page_buffer.h"
 #include "engine/engine.h"
-#include "engine/page_buffer.h"
 #include "engine/sampler.h"
 #include "engine/transformer.h"
 #include "engine/weights.h"

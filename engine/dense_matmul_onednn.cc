@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "config/base/check.h"
-#include "engine/page_buffer.h"
+#include "config/base/page_buffer.h"
 
 // OpenMP's own interface; Debian's oneDNN runs on it, and clang has no header for it here.
 extern "C" void omp_set_num_threads(int num_threads);

@@ -19,8 +19,8 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "config/base/page_buffer.h"
 #include "engine/dense_matmul_onednn.h"
-#include "engine/page_buffer.h"
 #include "engine/weights.h"
 #include "engine/worker_pool.h"
 #include "kernels/kernel_table.h"

@@ -21,8 +21,8 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "config/base/page_buffer.h"
 #include "engine/linear.h"
-#include "engine/page_buffer.h"
 #include "engine/rope_table.h"
 #include "engine/step_plan.h"
 #include "engine/weights.h"

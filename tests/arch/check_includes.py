@@ -38,7 +38,7 @@ FOREIGN = {
     "openssl/": ["engine/", "kvstore/block_identity", "server"],
     "liburing.h": ["kvstore/disk_"],
     "hiredis/": ["kvstore/remote_"],
-    "xxhash.h": ["kvstore"],
+    "xxh": ["kvstore"],
     "dnnl": ["engine/dense_matmul_onednn"],
     "omp.h": ["engine/dense_matmul_onednn"],
     "immintrin.h": ["kernels"],

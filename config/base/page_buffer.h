@@ -1,5 +1,5 @@
-// Zeroed memory straight from the system, for what is large and lives as long as the engine: KV
-// arena, packed weights, activations. Pages are touched only when used, and large ones are asked
+// Zeroed memory straight from the system, for what is large and lives long: KV arena, packed
+// weights, activations, the host tier, buffers of direct I/O. Pages are touched only when used, and large ones are asked
 // for, so that streaming the weights misses the translation cache less.
 #pragma once
 
