@@ -27,7 +27,9 @@ struct DaemonConfig {
     std::string http = "127.0.0.1:8080";   // ADDR:PORT; port 0: the system picks, printed at start
     std::string grpc = "127.0.0.1:50051";  // empty: none
     std::optional<TlsConfig> tls;          // for both ports
-    bool allow_anonymous = false;  // serve other than loopback without keys; else refused at start
+    // Without keys: serve other than loopback too (else refused at start), and requests that name
+    // another host (else refused, as a web page's would be).
+    bool allow_anonymous = false;
     // Who may read /metrics, which counts every tenant and takes no key: loopback (this machine, a
     // proxy on it included: have that one block the path) | all (whoever reaches the HTTP port: for
     // a private network, or behind your proxy's own rules).
@@ -36,7 +38,7 @@ struct DaemonConfig {
 
   struct Model {
     std::string path;  // GGUF file or Hugging Face folder
-    std::string name;  // on the wire; default from the file's metadata or name
+    std::string name;  // on the wire; default: of `path`, without the kind of its weights
     std::vector<std::string> aliases;
     std::string weights = "native";  // native | f32 (dequantised; the oracle's arithmetic)
   } model;

@@ -54,7 +54,8 @@ std::vector<Setting> MakeSettings() {
        .key = "allow_anonymous",
        .kind = kBool,
        .slot = DAEMON_SLOT(listen.allow_anonymous),
-       .about = "serve addresses other than loopback although no tenant has a key"},
+       .about = "without keys: serve addresses other than loopback, and requests that name "
+                "another host (Host, Origin)"},
       {.section = "listen",
        .key = "metrics",
        .kind = kChoice,
@@ -84,7 +85,8 @@ std::vector<Setting> MakeSettings() {
        .key = "name",
        .kind = kText,
        .slot = DAEMON_SLOT(model.name),
-       .about = "the model's name on the wire; default: from its metadata or file name"},
+       .about = "the model's name on the wire; default: the file's or folder's name, without the "
+                "kind of its weights"},
       {.section = "model",
        .key = "aliases",
        .kind = kTexts,

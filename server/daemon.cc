@@ -239,6 +239,7 @@ class Daemon final {
             .version = options_.version,
             .system_fingerprint = Concat("fp_", absl::BytesToHexString(AbslView(digest))),
             .metrics_for_all = config_.listen.metrics == "all",
+            .loopback_names_only = config_.tenants.empty() && !config_.listen.allow_anonymous,
             .connections_max = config_.server.http_connections_max,
             .request_timeout = config_.server.request_timeout + kSlack,
             .on_access = [this](const HttpAccess& access) { LogAccess(access); }};

@@ -16,6 +16,7 @@
 #include "absl/strings/str_format.h"
 #include "config/base/status_macros.h"
 #include "config/endpoint.h"
+#include "server/loopback_host.h"
 
 namespace holdfast {
 namespace {
@@ -103,6 +104,42 @@ std::string_view PathOf(std::string_view target) {
   }
   if (target.empty() || target.front() != '/') return {};
   return target.substr(0, target.find_first_of("?#"));
+}
+
+// The HOST of "http://HOST/path", which then stands for the Host header (RFC 9112, 3.2.2); else
+// empty.
+std::string_view HostOfTarget(std::string_view target) {
+  const size_t mark = target.find("://");
+  if (target.starts_with('/') || mark == target.npos) return {};
+  target.remove_prefix(mark + 3);
+  return target.substr(0, target.find_first_of("/?#"));
+}
+
+// For a server that trusts whoever reaches loopback: see loopback_host.h. No Host at all, as in
+// HTTP/1.0, is no browser's request.
+std::optional<OpenAiError> CheckLoopbackNames(const Parser::value_type& message) {
+  const auto refused = [](const char* header, std::string_view value) {
+    return HttpError(403, "host_not_allowed",
+                     absl::StrCat(header, " is `", AbslView(value.substr(0, 128)),
+                                  "`; without keys only this machine is served, by the names "
+                                  "localhost, 127.0.0.1 and [::1], so that no web page gets in. "
+                                  "Use one of them, or the operator sets up tenants with keys, or "
+                                  "listen.allow_anonymous"));
+  };
+  if (const auto host = HostOfTarget(View(message.target()));
+      !host.empty() && !IsLoopbackHost(host)) {
+    return refused("the target's host", host);
+  }
+  if (const auto host = message.find(http::field::host); host != message.end()) {
+    const std::string_view value = View(host->value());
+    if (!value.empty() && !IsLoopbackHost(value)) return refused("Host", value);
+  }
+  const auto origins = message.equal_range(http::field::origin);
+  for (auto origin = origins.first; origin != origins.second; ++origin) {
+    const std::string_view value = View(origin->value());
+    if (!IsLoopbackOrigin(value)) return refused("Origin", value);
+  }
+  return std::nullopt;
 }
 
 // What Beast's parser lets through and two readers might understand differently.
@@ -283,6 +320,11 @@ std::optional<OpenAiError> HttpListener::Connection::Admit(const Parser& parser,
     return HttpError(405, "method_not_allowed",
                      absl::StrCat("method ", AbslView(method.substr(0, 16)),
                                   " is not allowed here; use ", AllowedMethods(*match.route)));
+  }
+  const bool is_open = match.route->key == KeyNeed::kNever ||
+                       (match.route->key == KeyNeed::kNeverOnLoopback && options().metrics_for_all);
+  if (options().loopback_names_only && !is_open) {
+    if (auto fault = CheckLoopbackNames(message)) return fault;
   }
   if (match.route->key == KeyNeed::kNeverOnLoopback && !conn_.peer_is_loopback() &&
       !options().metrics_for_all) {

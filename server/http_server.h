@@ -50,6 +50,12 @@ struct HttpServerOptions {
   // tenants.
   bool metrics_for_all = false;
 
+  // For a server without keys, which trusts whoever reaches loopback: refuse (403) a request whose
+  // Host or Origin names another machine, as a web page's would. Not /health, /version and
+  // /openapi.json, which tell nothing and are asked by probes and balancers under other names, nor
+  // /metrics with metrics_for_all.
+  bool loopback_names_only = false;
+
   int32_t connections_max = 1024;  // beyond it: 503 and closed
   size_t header_bytes_max = kRequestHeaderBytesMax;
   size_t body_bytes_max = kRequestBodyBytesMax;

@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 import time
+import urllib.error
+import urllib.request
 
 import openai
 import pytest
@@ -40,6 +42,29 @@ def test_only_a_tenants_key_opens_the_door():
             with pytest.raises(openai.AuthenticationError):
                 ask(client_of(daemon, wrong))
         assert daemon.get("/health/ready")[0] == 200
+
+
+def status_under(daemon, path, headers, key="none"):
+    request = urllib.request.Request(daemon.url + path,
+                                     headers={"authorization": f"Bearer {key}", **headers})
+    try:
+        return urllib.request.urlopen(request, timeout=30).status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def test_without_keys_no_web_page_gets_in():
+    elsewhere = {"host": "evil.example:8080"}
+    with Daemon() as daemon:
+        assert status_under(daemon, "/v1/models", {"host": f"localhost:{daemon.http}"}) == 200
+        assert status_under(daemon, "/v1/models", elsewhere) == 403
+        assert status_under(daemon, "/v1/models", {"origin": "https://evil.example"}) == 403
+        assert status_under(daemon, "/health/ready", elsewhere) == 200
+    with Daemon("--allow-anonymous") as daemon:
+        assert status_under(daemon, "/v1/models", elsewhere) == 200
+    key, digest = new_key("blue")
+    with Daemon(config=f'tenants:\n  - name: blue\n    keys: ["{digest}"]\n') as daemon:
+        assert status_under(daemon, "/v1/models", elsewhere, key) == 200
 
 
 def test_tenants_do_not_share_cache_and_salts_narrow_it():

@@ -101,7 +101,7 @@ class FakeService final : public GenerationService {
     return stream;
   }
   bool CancelByWireId(TenantIndex, const std::string&) override { return false; }
-  void Tokenize(std::variant<ChatInput, std::string> text, bool add_special_tokens,
+  void Tokenize(TextCaller, std::variant<ChatInput, std::string> text, bool add_special_tokens,
                 absl::AnyInvocable<void(absl::StatusOr<std::vector<TokenId>>)> done) override {
     if (std::holds_alternative<ChatInput>(text)) {
       return done(absl::InvalidArgumentError("the template refused"));
@@ -111,7 +111,7 @@ class FakeService final : public GenerationService {
     for (const char c : std::get<std::string>(text)) tokens.push_back(c);
     done(std::move(tokens));
   }
-  void Detokenize(std::vector<TokenId> tokens,
+  void Detokenize(TextCaller, std::vector<TokenId> tokens,
                   absl::AnyInvocable<void(absl::StatusOr<std::string>)> done) override {
     done(std::string(tokens.begin(), tokens.end()));
   }
@@ -598,6 +598,37 @@ TEST_F(HttpServerTest, KeysAreAskedForWhereTheyMatter) {
   for (const char* path : {"/v1/chat/completions", "/v1/completions", "/tokenize", "/detokenize"}) {
     EXPECT_EQ(Ask(absl::StrCat("POST ", path, " HTTP/1.1\r\nHost: x\r\n\r\n")).status, 401) << path;
   }
+}
+
+// What a web page can make a browser send: its own name as Host after rebinding it, or its Origin.
+TEST_F(HttpServerTest, WithoutKeysARequestMustNameThisMachine) {
+  const auto get = [](const std::string& path, const std::string& header) {
+    return absl::StrCat("GET ", path, " HTTP/1.1\r\nx-api-key: k1\r\n", header, "\r\n\r\n");
+  };
+  Begin({.loopback_names_only = true});
+  const std::string port = absl::StrCat(":", server_->port());
+  for (const char* host : {"127.0.0.1", "localhost", "[::1]", "chat.localhost", "127.0.0.1:1"}) {
+    EXPECT_EQ(Ask(get("/v1/models", absl::StrCat("Host: ", host))).status, 200) << host;
+  }
+  EXPECT_EQ(Ask("GET /v1/models HTTP/1.0\r\nx-api-key: k1\r\n\r\n").status, 200);
+  EXPECT_EQ(Ask(get("/v1/models", "Host: localhost\r\nOrigin: http://localhost:3000")).status, 200);
+  EXPECT_EQ(Ask(get("http://localhost/v1/models", "Host: localhost")).status, 200);
+
+  for (const char* path : {"/v1/models", "/metrics"}) {
+    EXPECT_EQ(Ask(get(path, "Host: evil.example" + port)).status, 403) << path;
+    EXPECT_EQ(Ask(get(path, "Host: localhost\r\nOrigin: https://evil.example")).status, 403);
+    EXPECT_EQ(Ask(get(path, "Host: localhost\r\nOrigin: null")).status, 403);
+  }
+  EXPECT_EQ(Ask(get("http://evil.example/v1/models", "Host: localhost")).status, 403);
+  const Response refused = Ask(get("/v1/models", "Host: evil.example" + port));
+  EXPECT_EQ(ErrorField(refused, "code"), "host_not_allowed");
+  EXPECT_THAT(ErrorField(refused, "message"), AllOf(HasSubstr("evil.example"), HasSubstr("keys")));
+  for (const char* path : {"/health/live", "/health/ready", "/version", "/openapi.json"}) {
+    EXPECT_EQ(Ask(get(path, "Host: node-7.internal")).status, 200) << path;
+  }
+
+  Begin({.metrics_for_all = true, .loopback_names_only = true});
+  EXPECT_EQ(Ask(get("/metrics", "Host: node-7.internal")).status, 200);
 }
 
 // An address of this machine that is not loopback, if it has one.
