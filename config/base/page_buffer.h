@@ -1,6 +1,6 @@
 // Zeroed memory straight from the system, for what is large and lives long: KV arena, packed
-// weights, activations, the host tier, buffers of direct I/O. Pages are touched only when used, and large ones are asked
-// for, so that streaming the weights misses the translation cache less.
+// weights, activations, the host tier, buffers of direct I/O. Pages are touched only when used, and
+// large ones are asked for, so that streaming through them misses the translation cache less.
 #pragma once
 
 #include <sys/mman.h>
