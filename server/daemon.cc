@@ -38,6 +38,7 @@
 #include "server/generation_service.h"
 #include "server/grpc_server.h"
 #include "server/http_server.h"
+#include "server/library_log.h"
 #include "server/loading_service.h"
 #include "server/log.h"
 #include "server/stop_signals.h"
@@ -302,9 +303,7 @@ class Daemon final {
     ASSIGN_OR_RETURN(
         loop_, SchedulerLoop::Create(*engine_, LoopOptions(), metrics_, *service_,
                                      [this](const absl::Status& status) { OnStepFailed(status); }));
-    service_->Connect(
-        {.submit = [this](Request&& request) { return loop_->Submit(std::move(request)); },
-         .cancel = [this](RequestId request) { loop_->Cancel(request); }});
+    service_->Connect(PortTo(*loop_));
     front_->SwitchTo(*service_);
     return absl::OkStatus();
   }
@@ -482,6 +481,7 @@ class Daemon final {
   const DaemonConfig& config_;
   RealClock clock_;
   Log log_;
+  LibraryLog library_log_{log_};
   MetricsRegistry metrics_;
   absl::Time began_;
 
