@@ -56,7 +56,6 @@ absl::Status CheckOptions(const ModelConfig& model, const CpuEngineOptions& opti
   return absl::OkStatus();
 }
 
-const char* KvDtypeName(KvDtype dtype) { return dtype == KvDtype::kF32 ? "f32" : "f16"; }
 const char* WeightsModeName(WeightsMode mode) {
   return mode == WeightsMode::kF32 ? "f32" : "native";
 }

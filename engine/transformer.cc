@@ -32,6 +32,18 @@ class Carver {
   size_t used_ = 0;
 };
 
+KvElement ElementOf(KvDtype dtype) {
+  switch (dtype) {
+    case KvDtype::kF16:
+      return KvElement::kF16;
+    case KvDtype::kF32:
+      return KvElement::kF32;
+    case KvDtype::kI8:
+      return KvElement::kI8;
+  }
+  CHECK(false);  // no such dtype
+}
+
 int32_t WindowOf(const ModelConfig& config, int32_t layer) {
   const bool has_window = config.layer_has_window.empty() || config.layer_has_window[layer];
   return has_window ? config.sliding_window : 0;
@@ -235,8 +247,8 @@ void Transformer::PlaceRow(const Layer& layer, int32_t layer_index, int32_t row,
                     static_cast<size_t>(layer_index) * static_cast<size_t>(config_.num_kv_heads) *
                         kv_layout_.head_bytes();
   for (int32_t h = 0; h < config_.num_kv_heads; ++h) {
-    kernels_.write_kv(k + h * head_dim, v + h * head_dim, head_dim,
-                      kv_layout_.dtype == KvDtype::kF32, r.position % kBlockTokens, head);
+    kernels_.write_kv(k + h * head_dim, v + h * head_dim, head_dim, ElementOf(kv_layout_.dtype),
+                      r.position % kBlockTokens, head);
     head += kv_layout_.head_bytes();
   }
 }
@@ -261,7 +273,7 @@ void Transformer::AttendTile(const Layer& layer, int32_t layer_index, const Tile
                       .kv_base = kv_arena + head_index * kv_layout_.head_bytes(),
                       .kv_block_stride = kv_layout_.block_bytes(),
                       .block_table = block_numbers_.data() + rows_[row].blocks_begin,
-                      .kv_f32 = kv_layout_.dtype == KvDtype::kF32,
+                      .kv_element = ElementOf(kv_layout_.dtype),
                       .out = attended_ + row * q_width_ + first_query,
                       .out_row_stride = q_width_,
                       .lse = nullptr,

@@ -1,4 +1,5 @@
-// Attention of one tile over a paged view. Written once over the lanes of the including path.
+// Attention of one tile over a paged view, or over a part of it. Written once over the lanes of the
+// including path.
 //
 // Keys are cut at absolute multiples of kSplitKeys. For one query and one split, over the keys that
 // it may see, ascending:
@@ -10,8 +11,12 @@
 // of the tile; what a query may not see is never multiplied, so that stale bytes (infinities, NaN)
 // in places beyond a row's context cannot reach its result.
 //
+// With int8 KV the products are of codes, and a token's scales are applied where they cost one
+// multiplication a key: s_j = (sum_d q_d code_jd) * k_scale_j * scale, and p_j v_scale_j, rounded,
+// stands for p_j in the sum for o (not in l).
+//
 // The queries of a tile are its rows' heads, row-major: query = row * num_heads + head. They share
-// each block's conversion from f16.
+// each block's conversion to f32.
 
 namespace holdfast {
 namespace {
@@ -24,6 +29,8 @@ struct Range {
   int32_t begin, end;
   bool empty() const { return begin >= end; }
 };
+
+inline size_t Size(int32_t count) { return static_cast<size_t>(count); }
 
 inline Range Intersect(Range a, Range b) { return {Most(a.begin, b.begin), Least(a.end, b.end)}; }
 
@@ -64,9 +71,50 @@ inline AttentionScratch Carve(const AttentionTile& tile) {
 
 [[gnu::always_inline]] inline F32x16 LoadAs(const float* p) { return Load(p); }
 [[gnu::always_inline]] inline F32x16 LoadAs(const uint16_t* p) { return LoadHalf(p); }
+[[gnu::always_inline]] inline F32x16 LoadAs(const int8_t* p) { return LoadI8(p); }
+
+inline int32_t ElementBytes(KvElement element) {
+  return element == KvElement::kF32 ? 4 : element == KvElement::kF16 ? 2 : 1;
+}
+
+// 16 numbers as they are stored, in f32; of kI8, the codes.
+[[gnu::always_inline]] inline F32x16 LoadElements(KvElement element, const std::byte* p) {
+  switch (element) {
+    case KvElement::kF32:
+      return Load(reinterpret_cast<const float*>(p));
+    case KvElement::kF16:
+      return LoadHalf(p);
+    case KvElement::kI8:
+      break;
+  }
+  return LoadI8(reinterpret_cast<const int8_t*>(p));
+}
+
+// The scales of one head's part of an int8 block, behind its codes: 16 for K, then 16 for V.
+inline const float* KeyScales(const std::byte* head_block, int32_t head_dim) {
+  return reinterpret_cast<const float*>(head_block + size_t{2} * kPlaces * Size(head_dim));
+}
+inline const float* ValueScales(const std::byte* head_block, int32_t head_dim) {
+  return KeyScales(head_block, head_dim) + kPlaces;
+}
+
+// What merging two partial results that both saw keys multiplies each by, and the merged lse.
+struct MergeShares {
+  F32x16 old, part;
+  float lse;
+};
+inline MergeShares SharesOf(float lse, float part_lse) {
+  const float most = Most(lse, part_lse);
+  const float old_weight = ExpOne(lse - most), part_weight = ExpOne(part_lse - most);
+  const float weights = old_weight + part_weight;
+  return {Splat(old_weight / weights), Splat(part_weight / weights), most + LogOne(weights)};
+}
+inline F32x16 Merged(const MergeShares& shares, F32x16 old, F32x16 part) {
+  return Fma(part, shares.part, Mul(old, shares.old));
+}
 
 // c[i][16 * m ..] (+)= sum over j of a[i][j] * b[m][j][0..16), j ascending, for kCount rows of a
-// and c and kColumns vectors of 16. b is f32, or f16 converted on the way.
+// and c and kColumns vectors of 16. b is f32, or f16 or int8 converted on the way.
 template <int kCount, int kColumns, bool kFromZero, typename B>
 void MultiplyTile(const float* a, int64_t a_stride, const B* const (&b)[kColumns], int64_t b_stride,
                   int32_t depth, float* c, int64_t c_stride) {
@@ -112,12 +160,16 @@ void Multiply(int32_t count, const float* a, int64_t a_stride, const B* b, int64
 
 class AttentionOfTile {
  public:
-  explicit AttentionOfTile(const AttentionTile& tile)
+  // The tile's rows over those of their visible keys that lie in blocks [first_block, end_block);
+  // the block table begins with first_block.
+  AttentionOfTile(const AttentionTile& tile, int32_t first_block, int32_t end_block)
       : tile_(tile),
+        first_block_(first_block),
+        keys_{first_block * kPlaces, end_block * kPlaces},
         scratch_(Carve(tile)),
         padded_dim_(PaddedTo16(tile.head_dim)),
-        direct_(!tile.kv_f32 && tile.head_dim % 32 == 0 && tile.num_rows == 1 &&
-                tile.num_heads <= kTileRows) {}
+        direct_(tile.kv_element != KvElement::kF32 && tile.head_dim % 32 == 0 &&
+                tile.num_rows == 1 && tile.num_heads <= kTileRows) {}
 
   void Run() {
     if (tile_.num_rows <= 0) return;
@@ -129,10 +181,11 @@ class AttentionOfTile {
   }
 
  private:
-  // Keys that row r may see, by absolute position. Both ends ascend with r.
+  // Keys that row r may see here, by absolute position; where it sees none, the end may lie before
+  // the begin. Both ends ascend with r.
   Range Visible(int32_t r) const {
     const int32_t end = tile_.first_position + r + 1;
-    return {tile_.window > 0 ? Most(0, end - tile_.window) : 0, end};
+    return Intersect({tile_.window > 0 ? Most(0, end - tile_.window) : 0, end}, keys_);
   }
 
   // Rows that see at least one of `keys`: consecutive, as both ends of Visible ascend.
@@ -162,45 +215,48 @@ class AttentionOfTile {
   }
 
   const std::byte* HeadOfBlock(int32_t block) const {
-    return tile_.kv_base + static_cast<size_t>(tile_.block_table[block]) * tile_.kv_block_stride;
+    return tile_.kv_base +
+           static_cast<size_t>(tile_.block_table[block - first_block_]) * tile_.kv_block_stride;
   }
 
-  // K of a block as f32 [head_dim][16].
+  // K of a block as f32 [head_dim][16]; of int8, the codes.
   const float* KeysOf(int32_t block) {
     const std::byte* keys = HeadOfBlock(block);
-    if (tile_.kv_f32) return reinterpret_cast<const float*>(keys);
+    if (tile_.kv_element == KvElement::kF32) return reinterpret_cast<const float*>(keys);
+    const size_t row_bytes = kPlaces * Size(ElementBytes(tile_.kv_element));
     for (int32_t d = 0; d < tile_.head_dim; ++d) {
-      Store(scratch_.block + 16 * d, LoadHalf(keys + size_t{32} * static_cast<size_t>(d)));
+      Store(scratch_.block + 16 * d, LoadElements(tile_.kv_element, keys + row_bytes * Size(d)));
     }
     return scratch_.block;
   }
 
-  // V of a block as f32 [16][padded_dim]. Only the first `places` places, so that nothing is read
-  // that no row sees.
+  // V of a block as f32 [16][padded_dim]; of int8, the codes. Only the first `places` places, so
+  // that nothing is read that no row sees.
   const float* ValuesOf(int32_t block, int32_t places) {
-    const auto dim = static_cast<size_t>(tile_.head_dim);
-    const size_t element = tile_.kv_f32 ? 4 : 2;
+    const size_t element = Size(ElementBytes(tile_.kv_element)), dim = Size(tile_.head_dim);
     const std::byte* values = HeadOfBlock(block) + element * kPlaces * dim;
-    if (tile_.kv_f32 && tile_.head_dim % 16 == 0) return reinterpret_cast<const float*>(values);
+    if (tile_.kv_element == KvElement::kF32 && tile_.head_dim % 16 == 0) {
+      return reinterpret_cast<const float*>(values);
+    }
     for (int32_t j = 0; j < places; ++j) {
-      const std::byte* row = values + element * dim * static_cast<size_t>(j);
+      const std::byte* row = values + element * dim * Size(j);
       float* out = scratch_.block + int64_t{j} * padded_dim_;
       for (int32_t d = 0; d < padded_dim_; d += 16) {
         const int32_t lanes = Least(16, tile_.head_dim - d);
-        const std::byte* at = row + element * static_cast<size_t>(d);
+        const std::byte* at = row + element * Size(d);
         std::byte partial[64] = {};
         if (lanes < 16) {
-          __builtin_memcpy(partial, at, element * static_cast<size_t>(lanes));
+          __builtin_memcpy(partial, at, element * Size(lanes));
           at = partial;
         }
-        Store(out + d, tile_.kv_f32 ? Load(reinterpret_cast<const float*>(at)) : LoadHalf(at));
+        Store(out + d, LoadElements(tile_.kv_element, at));
       }
     }
     return scratch_.block;
   }
 
   void AttendSplit(int32_t split) {
-    const Range keys{split * kSplitKeys, (split + 1) * kSplitKeys};
+    const Range keys = Intersect({split * kSplitKeys, (split + 1) * kSplitKeys}, keys_);
     const Range rows = RowsSeeing(keys);
     if (rows.empty()) return;
     const Range seen{Most(keys.begin, Visible(rows.begin).begin),
@@ -208,7 +264,11 @@ class AttentionOfTile {
     const Range blocks{seen.begin / kPlaces, (seen.end + kPlaces - 1) / kPlaces};
     for (int32_t block = blocks.begin; block < blocks.end;) {
       if (direct_ && block + 1 < blocks.end) {
-        ScoreTwoBlocks(block);
+        if (tile_.kv_element == KvElement::kI8) {
+          ScoreTwoBlocks<int8_t>(block);
+        } else {
+          ScoreTwoBlocks<uint16_t>(block);
+        }
         block += 2;
       } else {
         ScoreBlock(block++);
@@ -216,8 +276,7 @@ class AttentionOfTile {
     }
     for (int32_t r = rows.begin; r < rows.end; ++r) {
       const Range visible = Intersect(Visible(r), keys);
-      const Range row_blocks{visible.begin / kPlaces % kSplitBlocks,
-                             (visible.end - 1) / kPlaces % kSplitBlocks + 1};
+      const Range row_blocks{visible.begin / kPlaces, (visible.end - 1) / kPlaces + 1};
       for (int32_t h = 0; h < tile_.num_heads; ++h) Softmax(Query(r) + h, row_blocks);
     }
     const int64_t first = Query(rows.begin), end = Query(rows.end);
@@ -246,10 +305,11 @@ class AttentionOfTile {
     ScaleAndMask(rows, keys, block);
   }
 
-  // The one row's scores of two blocks of a split, straight from f16.
+  // The one row's scores of two blocks of a split, straight from how they are stored.
+  template <typename Stored>
   void ScoreTwoBlocks(int32_t block) {
-    const auto* first = reinterpret_cast<const uint16_t*>(HeadOfBlock(block));
-    const auto* second = reinterpret_cast<const uint16_t*>(HeadOfBlock(block + 1));
+    const auto* first = reinterpret_cast<const Stored*>(HeadOfBlock(block));
+    const auto* second = reinterpret_cast<const Stored*>(HeadOfBlock(block + 1));
     MultiplyUpTo<kTileRows, 2, true>(tile_.num_heads, scratch_.queries, tile_.head_dim,
                                      {first, second}, 16, tile_.head_dim,
                                      scratch_.scores + ScoreOffset(block), kSplitKeys);
@@ -260,12 +320,15 @@ class AttentionOfTile {
 
   void ScaleAndMask(Range rows, Range keys, int32_t block) {
     float* scores = scratch_.scores + Query(rows.begin) * kSplitKeys + ScoreOffset(block);
+    const bool coded = tile_.kv_element == KvElement::kI8;
     const F32x16 scale = Splat(tile_.scale);
+    const F32x16 key_scales = coded ? Load(KeyScales(HeadOfBlock(block), tile_.head_dim)) : Zero();
     for (int32_t r = rows.begin; r < rows.end; ++r) {
       const Range visible = Intersect(Visible(r), keys);
       const bool whole = visible.end - visible.begin == kPlaces;
       for (int32_t h = 0; h < tile_.num_heads; ++h, scores += kSplitKeys) {
-        const F32x16 scaled = Mul(Load(scores), scale);
+        const F32x16 dots = coded ? Mul(Load(scores), key_scales) : Load(scores);
+        const F32x16 scaled = Mul(dots, scale);
         Store(scores, whole ? scaled
                             : KeepLanes(scaled, visible.begin - keys.begin,
                                         visible.end - keys.begin, -kInfinity));
@@ -273,30 +336,35 @@ class AttentionOfTile {
     }
   }
 
-  // Scores to p; `blocks` are those of the split that the query sees.
+  // Scores to what V is multiplied by; `blocks` are those of the split that the query sees.
   void Softmax(int64_t query, Range blocks) {
     float* scores = scratch_.scores + query * kSplitKeys;
     F32x16 most = Splat(-kInfinity), sum = Zero();
     for (int32_t b = blocks.begin; b < blocks.end; ++b) {
-      most = Max(Load(scores + kPlaces * b), most);
+      most = Max(Load(scores + ScoreOffset(b)), most);
     }
     const float top = MaxLanes(most);
     const F32x16 shift = Splat(top);
     for (int32_t b = blocks.begin; b < blocks.end; ++b) {
-      const F32x16 p = Exp(Sub(Load(scores + kPlaces * b), shift));
-      Store(scores + kPlaces * b, p);
+      const F32x16 p = Exp(Sub(Load(scores + ScoreOffset(b)), shift));
       sum = Add(sum, p);
+      // In places that the query does not see, a stale scale may give anything; it is not read.
+      const F32x16 weight = tile_.kv_element == KvElement::kI8
+                                ? Mul(p, Load(ValueScales(HeadOfBlock(b), tile_.head_dim)))
+                                : p;
+      Store(scores + ScoreOffset(b), weight);
     }
     scratch_.most[query] = top;
     scratch_.sum[query] = SumLanes(sum);
   }
 
-  // The one row's, straight from f16.
+  // The one row's, straight from how V is stored.
+  template <typename Stored>
   void WeighDirect(int32_t block) {
     const Range keys{block * kPlaces, (block + 1) * kPlaces};
     const Range visible = Intersect(Visible(0), keys);
     const int32_t place = visible.begin - keys.begin;
-    const auto* values = reinterpret_cast<const uint16_t*>(HeadOfBlock(block)) +
+    const auto* values = reinterpret_cast<const Stored*>(HeadOfBlock(block)) +
                          int64_t{kPlaces + place} * tile_.head_dim;
     for (int32_t d = 0; d < tile_.head_dim; d += 32) {
       MultiplyUpTo<kTileRows, 2, false>(
@@ -308,7 +376,10 @@ class AttentionOfTile {
 
   // Adds p V of one block: rows that see all of it together, the others one by one.
   void WeighBlock(int32_t block) {
-    if (direct_) return WeighDirect(block);
+    if (direct_) {
+      return tile_.kv_element == KvElement::kI8 ? WeighDirect<int8_t>(block)
+                                                : WeighDirect<uint16_t>(block);
+    }
     const Range keys{block * kPlaces, (block + 1) * kPlaces};
     const Range rows = RowsSeeing(keys);
     if (rows.empty()) return;
@@ -346,15 +417,11 @@ class AttentionOfTile {
       scratch_.lse[query] = part_lse;
       return;
     }
-    const float most = Most(lse, part_lse);
-    const float old_weight = ExpOne(lse - most), part_weight = ExpOne(part_lse - most);
-    const float weights = old_weight + part_weight;
-    const F32x16 old_share = Splat(old_weight / weights), share = Splat(part_weight / weights);
+    const MergeShares shares = SharesOf(lse, part_lse);
     for (int32_t d = 0; d < padded_dim_; d += 16) {
-      const F32x16 o = Div(Load(part + d), sum);
-      Store(out + d, Fma(o, share, Mul(Load(out + d), old_share)));
+      Store(out + d, Merged(shares, Load(out + d), Div(Load(part + d), sum)));
     }
-    scratch_.lse[query] = most + LogOne(weights);
+    scratch_.lse[query] = shares.lse;
   }
 
   void WriteOutputs() {
@@ -364,42 +431,55 @@ class AttentionOfTile {
         __builtin_memcpy(tile_.out + r * tile_.out_row_stride + int64_t{h} * tile_.head_dim,
                          scratch_.out + query * padded_dim_,
                          static_cast<size_t>(tile_.head_dim) * sizeof(float));
-        if (tile_.lse != nullptr) tile_.lse[query] = scratch_.lse[query];
+        if (tile_.lse != nullptr) tile_.lse[query].value = scratch_.lse[query];
       }
     }
   }
 
   const AttentionTile& tile_;
+  const int32_t first_block_;
+  const Range keys_;
   const AttentionScratch scratch_;
   const int32_t padded_dim_;
-  // Decode: so few queries that each f16 is converted on its way into the product, not beforehand.
+  // Decode: so few queries that each number is converted on its way into the product, not before.
   const bool direct_;
 };
 
-void Attention(const AttentionTile& tile) { AttentionOfTile(tile).Run(); }
+void Attention(const AttentionTile& tile) {
+  constexpr int32_t kAllBlocks = INT32_MAX / kPlaces;
+  AttentionOfTile(tile, 0, kAllBlocks).Run();
+}
 
-void WriteKv(const float* key, const float* value, int32_t head_dim, bool kv_f32, int32_t slot,
-             std::byte* head_block) {
-  const auto dim = static_cast<size_t>(head_dim);
-  const size_t element = kv_f32 ? 4 : 2;
-  std::byte* key_at = head_block + element * static_cast<size_t>(slot);
-  std::byte* value_at = head_block + element * dim * (kPlaces + static_cast<size_t>(slot));
-  for (int32_t d = 0; d < head_dim; d += 16) {
-    const int32_t lanes = Least(16, head_dim - d);
-    std::byte keys[64], values[64];
-    if (kv_f32) {
-      Store(reinterpret_cast<float*>(keys), LoadPartial(key + d, lanes));
-      Store(reinterpret_cast<float*>(values), LoadPartial(value + d, lanes));
-    } else {
-      StoreHalf(keys, LoadPartial(key + d, lanes));
-      StoreHalf(values, LoadPartial(value + d, lanes));
+void AttendPart(const AttentionPart& part) {
+  AttentionOfTile(part.tile, part.first_block, part.first_block + part.num_blocks).Run();
+}
+
+void MergeAttention(const AttentionMerge& merge) {
+  const int32_t dim = merge.head_dim, whole = dim / 16 * 16;
+  for (int32_t r = 0; r < merge.num_rows; ++r) {
+    for (int32_t h = 0; h < merge.num_heads; ++h) {
+      const int64_t query = int64_t{r} * merge.num_heads + h;
+      const float part_lse = merge.part_lse[query].value;
+      if (part_lse == -kInfinity) continue;
+      float* out = merge.out + r * merge.out_row_stride + int64_t{h} * dim;
+      const float* part = merge.part_out + r * merge.part_row_stride + int64_t{h} * dim;
+      float& lse = merge.lse[query].value;
+      if (lse == -kInfinity) {
+        __builtin_memcpy(out, part, Size(dim) * sizeof(float));
+        lse = part_lse;
+        continue;
+      }
+      const MergeShares shares = SharesOf(lse, part_lse);
+      for (int32_t d = 0; d < whole; d += 16) {
+        Store(out + d, Merged(shares, Load(out + d), Load(part + d)));
+      }
+      if (const int32_t rest = dim - whole; rest > 0) {
+        StorePartial(
+            out + whole, rest,
+            Merged(shares, LoadPartial(out + whole, rest), LoadPartial(part + whole, rest)));
+      }
+      lse = shares.lse;
     }
-    for (int32_t i = 0; i < lanes; ++i) {
-      __builtin_memcpy(key_at, keys + element * static_cast<size_t>(i), element);
-      key_at += element * kPlaces;
-    }
-    __builtin_memcpy(value_at + element * static_cast<size_t>(d), values,
-                     element * static_cast<size_t>(lanes));
   }
 }
 

@@ -4,6 +4,7 @@
 #include "kernels/attention.inl"
 #include "kernels/float_rows.inl"
 #include "kernels/quantized_matmul.inl"
+#include "kernels/write_kv.inl"
 
 namespace holdfast {
 namespace {
@@ -20,6 +21,8 @@ constexpr KernelTable MakeKernelTable(Isa isa, const char* name) {
           .add = AddInPlace,
           .write_kv = WriteKv,
           .attention = Attention,
+          .attention_part = AttendPart,
+          .merge_attention = MergeAttention,
           .log_sum_exp = LogSumExp};
 }
 

@@ -13,6 +13,8 @@
 #include <span>
 
 #include "kernels/dtype.h"
+#include "kernels/paged_attention.h"
+#include "kernels/partial_attention.h"
 
 namespace holdfast {
 
@@ -63,30 +65,6 @@ struct QuantizedRows {
   int32_t* sum = nullptr;  // [rows][k / 16]: sums of q over 16, for offsets of 16- and 32-blocks
 };
 
-// ---- Attention over a paged view --------------------------------------------------------------
-
-// One tile: the query heads of one KV head, for consecutive rows of one sequence.
-struct AttentionTile {
-  const float* q = nullptr;  // row r, head h at q + r * q_row_stride + h * head_dim; RoPE applied
-  int64_t q_row_stride = 0;  // in floats
-  int32_t num_rows = 0;
-  int32_t num_heads = 0;  // query heads of this KV head (group size)
-  int32_t head_dim = 0;
-  int32_t first_position = 0;          // of row 0; row r attends keys 0 .. first_position + r
-  int32_t window = 0;                  // > 0: only the last `window` keys, itself included; 0: all
-  float scale = 1.0f;                  // applied to q.k
-  const std::byte* kv_base = nullptr;  // arena + offset of (layer, KV head) inside a block
-  size_t kv_block_stride = 0;          // bytes from one block to the next
-  const int32_t* block_table = nullptr;  // numbers of BlockIds, ceil(context / 16) entries
-  bool kv_f32 = false;                   // else f16; layout of kvstore/kv_layout.h
-  float* out = nullptr;                  // row r, head h at out + r * out_row_stride + h * head_dim
-  int64_t out_row_stride = 0;
-  float* lse = nullptr;        // optional, natural log: lse[r * num_heads + h]
-  float* workspace = nullptr;  // AttentionWorkspaceFloats(...) floats, this call's own
-};
-
-size_t AttentionWorkspaceFloats(int32_t num_rows, int32_t num_heads, int32_t head_dim);
-
 // ---- The table ----------------------------------------------------------------------------------
 
 enum class RopePairing : uint8_t {
@@ -118,15 +96,15 @@ struct KernelTable {
   void (*swiglu)(const float* gate, const float* up, int64_t count, float* out);
   void (*add)(const float* x, int64_t count, float* inout);  // inout += x
   // Writes K and V [head_dim] f32 of one token to place `slot` (0..15) of one head's part of a
-  // block (kv_layout.h), rounding to nearest even for f16.
-  void (*write_kv)(const float* key, const float* value, int32_t head_dim, bool kv_f32,
+  // block (kv_layout.h), as paged_attention.h says for each element.
+  void (*write_kv)(const float* key, const float* value, int32_t head_dim, KvElement element,
                    int32_t slot, std::byte* head_block);
-  // Keys are cut at multiples of 256 absolute positions; each part gives (out, lse) with its own
-  // maximum, parts are merged in ascending order. Sums in f32; a row's result depends on its own
-  // query, position, window and keys alone, and no place beyond them is read into it, so that stale
-  // bytes there do no harm. num_rows and num_heads >= 1. Against double, on standard normal values
+  // As in paged_attention.h. num_rows and num_heads >= 1. Against double, on standard normal values
   // and scores of deviation 1.5: 4e-6 of max|V| for out, 1e-5 for lse.
   void (*attention)(const AttentionTile& tile);
+  // As in partial_attention.h.
+  void (*attention_part)(const AttentionPart& part);
+  void (*merge_attention)(const AttentionMerge& merge);
   // Natural-log sum of exp over count logits, 16 lanes, fixed order.
   float (*log_sum_exp)(const float* logits, int32_t count);
 };

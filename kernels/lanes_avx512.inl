@@ -59,6 +59,10 @@ HOLDFAST_INLINE F32x16 LoadHalf(const void* p) {
 HOLDFAST_INLINE void StoreHalf(void* p, F32x16 x) {
   _mm256_storeu_si256(static_cast<__m256i*>(p), _mm512_cvtps_ph(x.v, _MM_FROUND_TO_NEAREST_INT));
 }
+HOLDFAST_INLINE F32x16 LoadI8(const int8_t* p) {
+  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes))};
+}
 
 HOLDFAST_INLINE void LoadPairs(const float* p, F32x16& first, F32x16& second) {
   const __m512 a = _mm512_loadu_ps(p), b = _mm512_loadu_ps(p + 16);

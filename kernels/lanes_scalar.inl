@@ -94,6 +94,10 @@ inline void StoreHalf(void* p, F32x16 x) {
   __builtin_memcpy(p, half, sizeof half);
 }
 
+inline F32x16 LoadI8(const int8_t* p) {
+  return EachLane([&](int i) { return static_cast<float>(p[i]); });
+}
+
 // 16 pairs lying one after the other, and back.
 inline void LoadPairs(const float* p, F32x16& first, F32x16& second) {
   first = EachLane([&](int i) { return p[2 * i]; });

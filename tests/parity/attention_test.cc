@@ -21,12 +21,14 @@ struct Shape {
   int32_t heads = 3;
   int32_t head_dim = 64;
   int32_t window = 0;
-  bool kv_f32 = false;
+  KvElement kv = KvElement::kF16;
 };
+
+constexpr KvElement kElements[] = {KvElement::kF16, KvElement::kF32, KvElement::kI8};
 
 std::ostream& operator<<(std::ostream& out, const Shape& s) {
   return out << "context " << s.context << " rows " << s.rows << " heads " << s.heads << " dim "
-             << s.head_dim << " window " << s.window << (s.kv_f32 ? " f32" : " f16");
+             << s.head_dim << " window " << s.window << " " << ElementName(s.kv);
 }
 
 // One sequence: blocks in scattered order in an arena whose other bytes are all NaN, so that
@@ -35,7 +37,7 @@ class Sequence {
  public:
   Sequence(Shape shape, uint32_t seed)
       : shape_(shape),
-        stride_(2 * kPlaces * static_cast<size_t>(shape.head_dim) * (shape.kv_f32 ? 4 : 2) + 128),
+        stride_(HeadBytes(shape.kv, shape.head_dim) + 128),
         blocks_((shape.context + kPlaces - 1) / kPlaces),
         arena_(static_cast<size_t>(2 * blocks_ + 3) * stride_, std::byte{0xff}),
         keys_(RandomFloats(Elements(), seed)),
@@ -49,13 +51,10 @@ class Sequence {
       float* key = keys_.data() + t * shape.head_dim;
       float* value = values_.data() + t * shape.head_dim;
       KernelsOf(Isa::kScalar)
-          .write_kv(key, value, shape.head_dim, shape.kv_f32, t % kPlaces,
+          .write_kv(key, value, shape.head_dim, shape.kv, t % kPlaces,
                     arena_.data() + 64 + table_[static_cast<size_t>(t / kPlaces)] * stride_);
-      if (shape.kv_f32) continue;
-      for (int32_t d = 0; d < shape.head_dim; ++d) {
-        key[d] = FloatOfHalf(HalfOfFloat(key[d]));
-        value[d] = FloatOfHalf(HalfOfFloat(value[d]));
-      }
+      RoundAsStored(shape.kv, key, shape.head_dim);
+      RoundAsStored(shape.kv, value, shape.head_dim);
     }
   }
 
@@ -111,7 +110,7 @@ class Sequence {
         constexpr float kGuard = 1234.5f;
         std::vector<float> workspace(floats + 1, std::numeric_limits<float>::quiet_NaN());
         workspace[floats] = kGuard;
-        std::vector<float> lse(static_cast<size_t>(rows * heads));
+        std::vector<NaturalLse> lse(static_cast<size_t>(rows * heads));
         const AttentionTile tile{.q = queries_.data() + r * row_floats + h * shape_.head_dim,
                                  .q_row_stride = row_floats,
                                  .num_rows = rows,
@@ -123,7 +122,7 @@ class Sequence {
                                  .kv_base = arena_.data() + 64,
                                  .kv_block_stride = stride_,
                                  .block_table = table_.data(),
-                                 .kv_f32 = shape_.kv_f32,
+                                 .kv_element = shape_.kv,
                                  .out = result.out.data() + r * row_floats + h * shape_.head_dim,
                                  .out_row_stride = row_floats,
                                  .lse = lse.data(),
@@ -132,7 +131,7 @@ class Sequence {
         EXPECT_EQ(workspace[floats], kGuard) << "wrote beyond its workspace";
         for (int32_t i = 0; i < rows * heads; ++i) {
           result.lse[static_cast<size_t>((r + i / heads) * shape_.heads + h + i % heads)] =
-              lse[static_cast<size_t>(i)];
+              lse[static_cast<size_t>(i)].value;
         }
       }
     }
@@ -184,8 +183,8 @@ void CheckPaths(const Shape& shape, uint32_t seed) {
 TEST(AttentionTest, DecodeOfOneRowAtEveryContext) {
   for (const int32_t context : kContexts) {
     for (const int32_t heads : {1, 3, 7}) {
-      for (const bool kv_f32 : {false, true}) {
-        CheckPaths({.context = context, .rows = 1, .heads = heads, .kv_f32 = kv_f32}, 1);
+      for (const KvElement kv : kElements) {
+        CheckPaths({.context = context, .rows = 1, .heads = heads, .kv = kv}, 1);
       }
     }
   }
@@ -195,15 +194,17 @@ TEST(AttentionTest, PrefillOfWholePromptsAndOfChunksBehindAContext) {
   for (const int32_t context : kContexts) {
     for (const int32_t rows : {7, 64, context}) {
       if (rows > context) continue;
-      CheckPaths({.context = context, .rows = rows, .heads = 2, .kv_f32 = rows == 7}, 2);
+      for (const KvElement kv : kElements) {
+        CheckPaths({.context = context, .rows = rows, .heads = 2, .kv = kv}, 2);
+      }
     }
   }
 }
 
 TEST(AttentionTest, HeadSizesThatAreNoMultipleOfTheLanes) {
   for (const int32_t head_dim : {4, 8, 16, 24, 80, 96, 128, 256}) {
-    for (const bool kv_f32 : {false, true}) {
-      CheckPaths({.context = 33, .rows = 5, .heads = 3, .head_dim = head_dim, .kv_f32 = kv_f32}, 3);
+    for (const KvElement kv : kElements) {
+      CheckPaths({.context = 33, .rows = 5, .heads = 3, .head_dim = head_dim, .kv = kv}, 3);
     }
   }
 }
@@ -211,7 +212,9 @@ TEST(AttentionTest, HeadSizesThatAreNoMultipleOfTheLanes) {
 TEST(AttentionTest, WindowsOfEverySizeAgainstBlocksAndSplits) {
   for (const int32_t window : {1, 2, 15, 16, 17, 100, 256, 257, 1000}) {
     for (const int32_t rows : {1, 40, 300}) {
-      CheckPaths({.context = 600, .rows = rows, .heads = 1, .window = window}, 4);
+      for (const KvElement kv : {KvElement::kF16, KvElement::kI8}) {
+        CheckPaths({.context = 600, .rows = rows, .heads = 1, .window = window, .kv = kv}, 4);
+      }
     }
   }
 }
@@ -221,7 +224,8 @@ TEST(AttentionTest, ARowDoesNotDependOnTheTileItIsIn) {
   for (const Shape& shape :
        {Shape{.context = 130, .rows = 130, .heads = 3},
         Shape{.context = 700, .rows = 65, .heads = 3},
-        Shape{.context = 300, .rows = 70, .heads = 2, .window = 20, .kv_f32 = true}}) {
+        Shape{.context = 700, .rows = 65, .heads = 3, .kv = KvElement::kI8},
+        Shape{.context = 300, .rows = 70, .heads = 2, .window = 20, .kv = KvElement::kF32}}) {
     Sequence sequence(shape, 5);
     for (const KernelTable* path : AllPaths()) {
       const auto wanted = sequence.Run(*path, 1, 1);
@@ -252,13 +256,13 @@ TEST(AttentionTest, SurvivesScoresFarApart) {
     for (int32_t b = 0; b < 33; ++b) table[static_cast<size_t>(b)] = b;
     for (int32_t t = 0; t < kContext; ++t) {
       KernelsOf(Isa::kScalar)
-          .write_kv(keys.data() + t * kDim, values.data() + t * kDim, kDim, true, t % 16,
+          .write_kv(keys.data() + t * kDim, values.data() + t * kDim, kDim, KvElement::kF32, t % 16,
                     arena + static_cast<size_t>(t / 16) * stride);
     }
     const std::vector<float> query(kDim, 1.0f);
     for (const KernelTable* path : AllPaths()) {
       std::vector<float> out(kDim), workspace(AttentionWorkspaceFloats(1, 1, kDim));
-      float lse = 0;
+      NaturalLse lse{0};
       const AttentionTile tile{.q = query.data(),
                                .q_row_stride = kDim,
                                .num_rows = 1,
@@ -269,14 +273,14 @@ TEST(AttentionTest, SurvivesScoresFarApart) {
                                .kv_base = arena,
                                .kv_block_stride = stride,
                                .block_table = table.data(),
-                               .kv_f32 = true,
+                               .kv_element = KvElement::kF32,
                                .out = out.data(),
                                .out_row_stride = kDim,
                                .lse = &lse,
                                .workspace = workspace.data()};
       path->attention(tile);
       EXPECT_EQ(out, std::vector<float>(kDim, 300.0f)) << path->name;
-      EXPECT_EQ(lse, 16 * factor) << path->name;
+      EXPECT_EQ(lse.value, 16 * factor) << path->name;
     }
   }
 }

@@ -75,31 +75,60 @@ TEST_F(DefaultModelTest, ReferenceArithmeticGivesTransformersLogits) {
   }
 }
 
-TEST_F(DefaultModelTest, FastPathsPerplexityIsWithinOnePercentOfTheReference) {
-  const GoldenPerplexity golden = ReadGoldenPerplexity(GoldenFolder() + "/perplexity.bin");
-  const std::unique_ptr<CpuEngine> engine = MakeEngine(*model_, Options());
-  ASSERT_NE(engine, nullptr);
-  double ours = 0.0, reference = 0.0;
+// Of the fixed text, 4,096 tokens in windows of 512.
+double PerplexityOf(CpuEngine& engine, const GoldenPerplexity& golden) {
+  double negative_log_likelihood = 0.0;
   size_t predictions = 0;
-  for (size_t w = 0; w < golden.windows.size(); ++w) {
-    const std::vector<TokenId>& tokens = golden.windows[w];
+  for (const std::vector<TokenId>& tokens : golden.windows) {
     StepPlan plan;
     StepResult result;
     plan.opens.push_back({.slot = SequenceSlot{0}});
     AddRows(plan, SequenceSlot{0}, tokens, 0, static_cast<int32_t>(tokens.size()),
             Blocks(0, static_cast<int32_t>(tokens.size()) / kBlockTokens + 1))
         .prompt_top_logprobs = 0;
-    ASSERT_TRUE(engine->Execute(plan, result).ok());
-    ASSERT_EQ(result.prompt_logprobs.size(), tokens.size() - 1);
-    for (const SampledToken& entry : result.prompt_logprobs) ours -= entry.logprob;
-    reference += golden.negative_log_likelihood[w];
+    EXPECT_TRUE(engine.Execute(plan, result).ok());
+    EXPECT_EQ(result.prompt_logprobs.size(), tokens.size() - 1);
+    for (const SampledToken& entry : result.prompt_logprobs) {
+      EXPECT_FALSE(entry.undefined);
+      negative_log_likelihood -= entry.logprob;
+    }
     predictions += tokens.size() - 1;
   }
-  const double ours_perplexity = std::exp(ours / static_cast<double>(predictions));
-  const double reference_perplexity = std::exp(reference / static_cast<double>(predictions));
-  EXPECT_NEAR(ours_perplexity / reference_perplexity, 1.0, 0.01)
-      << ours_perplexity << " against " << reference_perplexity;
-  std::printf("perplexity %.4f, reference %.4f\n", ours_perplexity, reference_perplexity);
+  return std::exp(negative_log_likelihood / static_cast<double>(predictions));
+}
+
+double ReferencePerplexity(const GoldenPerplexity& golden) {
+  double negative_log_likelihood = 0.0;
+  size_t predictions = 0;
+  for (size_t w = 0; w < golden.windows.size(); ++w) {
+    negative_log_likelihood += golden.negative_log_likelihood[w];
+    predictions += golden.windows[w].size() - 1;
+  }
+  return std::exp(negative_log_likelihood / static_cast<double>(predictions));
+}
+
+TEST_F(DefaultModelTest, FastPathsPerplexityIsWithinOnePercentOfTheReference) {
+  const GoldenPerplexity golden = ReadGoldenPerplexity(GoldenFolder() + "/perplexity.bin");
+  const double ours = PerplexityOf(*MakeEngine(*model_, Options()), golden);
+  const double reference = ReferencePerplexity(golden);
+  EXPECT_NEAR(ours / reference, 1.0, 0.01) << ours << " against " << reference;
+  std::printf("perplexity %.4f, reference %.4f\n", ours, reference);
+}
+
+// What docs/kv_types.md states.
+TEST_F(DefaultModelTest, KvOfInt8CostsLessThanThreeThousandthsOfPerplexity) {
+  const GoldenPerplexity golden = ReadGoldenPerplexity(GoldenFolder() + "/perplexity.bin");
+  const auto with_kv = [&](KvDtype dtype) {
+    CpuEngineOptions options = Options();
+    options.kv_dtype = dtype;
+    return PerplexityOf(*MakeEngine(*model_, options), golden);
+  };
+  const double f32 = with_kv(KvDtype::kF32), f16 = with_kv(KvDtype::kF16);
+  const double i8 = with_kv(KvDtype::kI8);
+  std::printf("perplexity by KV: f32 %.4f, f16 %.4f, i8 %.4f (%+.3f %%)\n", f32, f16, i8,
+              100.0 * (i8 / f16 - 1.0));
+  EXPECT_NEAR(i8 / f16, 1.0, 0.003);
+  EXPECT_NEAR(f16 / f32, 1.0, 0.0003);
 }
 
 TEST_F(DefaultModelTest, ARowsLogitsAreItsOwn) {

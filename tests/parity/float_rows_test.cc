@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 #include <vector>
 
 #include "tests/parity/kernel_inputs.h"
@@ -256,7 +257,8 @@ TEST(WriteKvTest, PathsAgreeWithTheDefinitionForEveryKindOfFloat) {
       const int32_t slot = static_cast<int32_t>(begin / static_cast<size_t>(dim) / 2 % 16);
       for (const KernelTable* path : AllPaths()) {
         std::vector<uint16_t> block(block_halves, 0xabcd);
-        path->write_kv(key, value, dim, false, slot, reinterpret_cast<std::byte*>(block.data()));
+        path->write_kv(key, value, dim, KvElement::kF16, slot,
+                       reinterpret_cast<std::byte*>(block.data()));
         for (int32_t i = 0; i < dim; ++i) {
           const size_t at_key = static_cast<size_t>(i * 16 + slot);
           const size_t at_value = static_cast<size_t>((16 + slot) * dim + i);
@@ -275,7 +277,7 @@ TEST(WriteKvTest, KeepsF32AsItIs) {
   const auto key = RandomFloats(kDim, 13), value = RandomFloats(kDim, 14);
   for (const KernelTable* path : AllPaths()) {
     std::vector<float> block(2 * 16 * kDim, 7.0f);
-    path->write_kv(key.data(), value.data(), kDim, true, kSlot,
+    path->write_kv(key.data(), value.data(), kDim, KvElement::kF32, kSlot,
                    reinterpret_cast<std::byte*>(block.data()));
     size_t touched = 0;
     for (size_t i = 0; i < kDim; ++i) {
@@ -284,6 +286,77 @@ TEST(WriteKvTest, KeepsF32AsItIs) {
     }
     for (const float x : block) touched += x != 7.0f;
     EXPECT_EQ(touched, size_t{2} * kDim) << path->name;
+  }
+}
+
+// One token into an int8 block whose other bytes must stay; the codes and scale of K or V back.
+struct CodedToken {
+  CodedToken(const KernelTable& path, const std::vector<float>& key,
+             const std::vector<float>& value, int32_t slot)
+      : dim(key.size()), block(HeadBytes(KvElement::kI8, static_cast<int32_t>(dim)), kUntouched) {
+    path.write_kv(key.data(), value.data(), static_cast<int32_t>(dim), KvElement::kI8, slot,
+                  reinterpret_cast<std::byte*>(block.data()));
+    const auto place = static_cast<size_t>(slot);
+    for (size_t i = 0; i < dim; ++i) {
+      key_codes.push_back(Take(i * 16 + place));
+      value_codes.push_back(Take((16 + place) * dim + i));
+    }
+    std::memcpy(&key_scale, block.data() + 32 * dim + 4 * place, sizeof(float));
+    std::memcpy(&value_scale, block.data() + 32 * dim + 64 + 4 * place, sizeof(float));
+    std::memset(block.data() + 32 * dim + 4 * place, kUntouched, sizeof(float));
+    std::memset(block.data() + 32 * dim + 64 + 4 * place, kUntouched, sizeof(float));
+    for (const int8_t byte : block) wrote_elsewhere |= byte != kUntouched;
+  }
+  int8_t Take(size_t at) { return std::exchange(block[at], kUntouched); }
+
+  static constexpr int8_t kUntouched = -128;  // no code
+  size_t dim;
+  std::vector<int8_t> block, key_codes, value_codes;
+  float key_scale = 0, value_scale = 0;
+  bool wrote_elsewhere = false;
+};
+
+TEST(WriteKvTest, CodesOfInt8AreNearestAndEachTokenHasItsOwnScales) {
+  for (const int32_t dim : {8, 16, 40, 64, 128}) {
+    for (uint32_t seed = 0; seed < 64; ++seed) {
+      // Magnitudes from far below to far above those of models.
+      const float deviation = std::ldexp(1.0f, static_cast<int>(seed) * 3 - 95);
+      const auto key = RandomFloats(static_cast<size_t>(dim), seed, deviation);
+      const auto value = RandomFloats(static_cast<size_t>(dim), seed + 100, 3.0f);
+      for (const KernelTable* path : AllPaths()) {
+        SCOPED_TRACE(testing::Message() << path->name << " dim " << dim << " seed " << seed);
+        const CodedToken token(*path, key, value, static_cast<int32_t>(seed % 16));
+        ASSERT_FALSE(token.wrote_elsewhere);
+        const auto check = [&](const std::vector<float>& x, const std::vector<int8_t>& codes,
+                               float scale) {
+          float most = 0.0f;
+          for (const float v : x) most = std::max(most, std::abs(v));
+          ASSERT_EQ(scale, most / 127.0f);
+          for (size_t i = 0; i < x.size(); ++i) {
+            ASSERT_EQ(codes[i], std::nearbyint(x[i] * (127.0f / most)));
+            ASSERT_LE(std::abs(double{x[i]} - double{scale} * codes[i]), 0.501 * scale);
+          }
+        };
+        check(key, token.key_codes, token.key_scale);
+        check(value, token.value_codes, token.value_scale);
+      }
+    }
+  }
+}
+
+TEST(WriteKvTest, AnInt8TokenOfNothingIsZeroAndOneThatIsNotFiniteCannotLookFinite) {
+  const std::vector<float> nothing(24, 0x1p-101f), good = RandomFloats(24, 7);
+  for (const float bad : {INFINITY, -INFINITY, std::nanf("")}) {
+    std::vector<float> broken = good;
+    broken[17] = bad;
+    for (const KernelTable* path : AllPaths()) {
+      const CodedToken token(*path, nothing, broken, 3);
+      EXPECT_FALSE(token.wrote_elsewhere) << path->name;
+      EXPECT_EQ(token.key_scale, 0.0f) << path->name;
+      EXPECT_TRUE(std::isnan(token.value_scale)) << path->name;
+      EXPECT_EQ(token.key_codes, std::vector<int8_t>(24, 0)) << path->name;
+      EXPECT_EQ(token.value_codes, std::vector<int8_t>(24, 0)) << path->name;
+    }
   }
 }
 

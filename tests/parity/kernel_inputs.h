@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -75,6 +77,31 @@ class AlignedBytes {
   size_t size_;
   std::unique_ptr<std::byte[], Free> data_;
 };
+
+// ---- KV as it is stored -------------------------------------------------------------------------
+
+inline const char* ElementName(KvElement element) {
+  return element == KvElement::kF32 ? "f32" : element == KvElement::kF16 ? "f16" : "i8";
+}
+
+// One head's part of a block (kvstore/kv_layout.h, which a test of the engine compares with this).
+inline size_t HeadBytes(KvElement element, int32_t head_dim) {
+  const size_t numbers = size_t{2} * 16 * static_cast<size_t>(head_dim);
+  if (element == KvElement::kI8) return numbers + 2 * 16 * sizeof(float);
+  return numbers * (element == KvElement::kF32 ? 4 : 2);
+}
+
+// One token's K or V of a head, rounded to what a block of this element gives back.
+inline void RoundAsStored(KvElement element, float* x, int32_t head_dim) {
+  float most = 0.0f;
+  for (int32_t d = 0; d < head_dim; ++d) most = std::max(most, std::abs(x[d]));
+  for (int32_t d = 0; d < head_dim; ++d) {
+    if (element == KvElement::kF16) x[d] = FloatOfHalf(HalfOfFloat(x[d]));
+    if (element == KvElement::kI8 && most > 0.0f) {
+      x[d] = std::nearbyint(x[d] * (127.0f / most)) * (most / 127.0f);
+    }
+  }
+}
 
 // n rows of random codes with f16 scales around 0.01.
 inline std::vector<std::byte> RandomBlocks(TensorType type, int32_t n, int32_t k, uint32_t seed) {
