@@ -171,6 +171,27 @@ absl::Status ReadMessages(JsonFields& fields, std::string& messages_json) {
   return absl::OkStatus();
 }
 
+// Names that templates get from us: text/src/template.rs holds the same list and refuses them too,
+// but cannot say which parameter it was.
+constexpr std::array<absl::string_view, 6> kTemplateNames = {
+    "messages", "tools", "documents", "add_generation_prompt", "bos_token", "eos_token"};
+
+void ReadTemplateKwargs(JsonFields& fields, std::string& template_kwargs_json) {
+  const Json* kwargs = fields.Object("chat_template_kwargs");
+  if (kwargs == nullptr) return;
+  for (const auto& [name, value] : *kwargs->get_ptr<const Json::object_t*>()) {
+    if (std::find(kTemplateNames.begin(), kTemplateNames.end(), name) == kTemplateNames.end()) {
+      continue;
+    }
+    const std::string path = absl::StrCat("chat_template_kwargs.", name);
+    return fields.Fail(path, "invalid_value",
+                       absl::StrCat(path,
+                                    " cannot be set: the template gets it from the request "
+                                    "or the model; leave it out"));
+  }
+  template_kwargs_json = DumpJson(*kwargs);
+}
+
 // A function's parameters are a JSON Schema and go to the template as they are.
 absl::Status ReadTools(JsonFields& fields, std::string& tools_json) {
   const Json* tools = fields.Array("tools", kToolsMax);
@@ -205,11 +226,24 @@ ChatInput ReadChatInput(JsonFields& fields) {
   ChatInput input;
   if (absl::Status read = ReadMessages(fields, input.messages_json); !read.ok()) fields.Fail(read);
   if (absl::Status read = ReadTools(fields, input.tools_json); !read.ok()) fields.Fail(read);
-  if (const Json* kwargs = fields.Object("chat_template_kwargs"); kwargs != nullptr) {
-    input.template_kwargs_json = DumpJson(*kwargs);
-  }
+  ReadTemplateKwargs(fields, input.template_kwargs_json);
   input.add_generation_prompt = fields.Boolean("add_generation_prompt").value_or(true);
   return input;
+}
+
+void ReadToolChoice(JsonFields& fields, bool has_tools) {
+  const Json* choice = fields.Find("tool_choice");
+  if (choice != nullptr && *choice == "none") return;
+  if (choice != nullptr && *choice != "auto") {
+    return fields.Fail("tool_choice", "unsupported_parameter",
+                       "tool_choice other than 'none' is not supported here: tool calls are not "
+                       "read from the model's output");
+  }
+  if (has_tools) {
+    fields.Fail("tools", "unsupported_parameter",
+                "tools are not supported here unless tool_choice is 'none': tool calls are not "
+                "read from the model's output");
+  }
 }
 
 }  // namespace holdfast

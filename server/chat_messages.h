@@ -13,4 +13,8 @@ namespace holdfast {
 // A fault is left in `fields`, and the result is then of no use.
 ChatInput ReadChatInput(JsonFields& fields);
 
+// The field `tool_choice` of a request for a completion. Without tool calling, tools can be shown
+// to the model (choice none) but none may be asked for: anything else with tools is a fault.
+void ReadToolChoice(JsonFields& fields, bool has_tools);
+
 }  // namespace holdfast

@@ -19,6 +19,7 @@
 #include "absl/time/time.h"
 #include "config/ids.h"
 #include "scheduler/request.h"
+#include "server/field_names.h"
 #include "text/text.h"
 
 namespace holdfast {
@@ -31,7 +32,8 @@ struct GenerationRequest {
   std::variant<ChatInput, std::string, std::vector<TokenId>> prompt;
 
   int32_t num_choices = 1;
-  std::optional<int32_t> max_tokens;  // default: what the context leaves
+  std::optional<int32_t> max_tokens;
+  std::optional<int32_t> max_tokens_default;  // of the endpoint; none: what the context leaves
   std::vector<std::string> stop;      // stop strings, not shown
   std::vector<TokenId> stop_token_ids;
   bool include_stop = false;  // show the stop string
@@ -44,6 +46,7 @@ struct GenerationRequest {
   std::string cache_salt;   // narrows KV sharing within the tenant
   int32_t priority = 0;
   absl::Time arrival;
+  const FieldNames* names = &kCompletionNames;  // for refusals; of static storage
 };
 
 // kCancelled has no finish reason: the stream ends with a status instead.

@@ -11,6 +11,7 @@
 #include "scheduler/scheduler_loop.h"
 #include "server/generation_task.h"
 #include "server/http_status.h"
+#include "server/request_validator.h"
 #include "server/reuse_scope.h"
 #include "server/token_stream.h"
 
@@ -84,31 +85,6 @@ absl::Status CheckVocabulary(const std::vector<TokenId>& tokens, int32_t vocab_s
                             absl::StrCat("prompt has the token ", token,
                                          "; the model's vocabulary ends before ", vocab_size));
     }
-  }
-  return absl::OkStatus();
-}
-
-// Settles max_tokens, or says that the context is too small for what is asked.
-absl::Status FitToContext(GenerationRequest& request, int64_t prompt_tokens, int64_t context) {
-  if (prompt_tokens == 0) {
-    return ParameterError("prompt", "invalid_value",
-                          "the prompt has no tokens; give at least one character");
-  }
-  if (prompt_tokens + (request.max_tokens == 0 ? 0 : 1) > context) {
-    return ParameterError("prompt", "context_length_exceeded",
-                          absl::StrCat("prompt has ", prompt_tokens, " tokens; the model takes ",
-                                       context, " with the completion; shorten it"));
-  }
-  if (!request.max_tokens.has_value()) {
-    request.max_tokens = static_cast<int32_t>(context - prompt_tokens);
-  }
-  if (prompt_tokens + *request.max_tokens > context) {
-    return ParameterError(
-        "max_tokens", "context_length_exceeded",
-        absl::StrCat("prompt has ", prompt_tokens, " tokens and max_tokens is ",
-                     *request.max_tokens, ", together ", prompt_tokens + *request.max_tokens,
-                     "; the model takes ", context, "; shorten the prompt or lower max_tokens to ",
-                     context - prompt_tokens));
   }
   return absl::OkStatus();
 }

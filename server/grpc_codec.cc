@@ -38,8 +38,9 @@ SamplingParams ReadSampling(const v1::Sampling& from) {
 
 // What the three requests name alike; the prompt and the checks are the callers'.
 template <typename From>
-GenerationRequest ReadCommon(const From& from, const char* id_prefix) {
+GenerationRequest ReadCommon(const From& from, const FieldNames& names, const char* id_prefix) {
   GenerationRequest to;
+  to.names = &names;
   to.model = from.model();
   to.wire_id = from.options().request_id();
   if (to.wire_id.empty()) {
@@ -71,6 +72,31 @@ absl::Status Check(GenerationRequest& request, const GenerationService::ModelInf
   return CheckGenerationRequest(request, info);
 }
 
+// What `tool_choice` says in OpenAI's form; the proto's default is OpenAI's.
+const char* ToolChoiceName(v1::ToolChoice choice) {
+  switch (choice) {
+    case v1::TOOL_CHOICE_UNSPECIFIED:
+      return "auto";
+    case v1::TOOL_CHOICE_NONE:
+      return "none";
+    default:
+      return "unknown";  // of a later version of the proto
+  }
+}
+
+// The JSON text in a string field called `name`.
+absl::StatusOr<Json> ReadJson(const std::string& text, const std::string& name) {
+  absl::StatusOr<Json> json = ParseJson(text);
+  if (!json.ok()) {
+    return ParameterError(name, "invalid_value", absl::StrCat(name, ": ", json.status().message()));
+  }
+  if (!json->is_object()) {
+    return ParameterError(name, "invalid_type",
+                          absl::StrCat(name, " must hold an object; got ", JsonKindName(*json)));
+  }
+  return json;
+}
+
 // In OpenAI's form, which the reader of conversations takes and checks.
 absl::StatusOr<Json> ToJson(const v1::ChatRequest& from) {
   Json body = Json::object();
@@ -91,27 +117,21 @@ absl::StatusOr<Json> ToJson(const v1::ChatRequest& from) {
     }
     body["messages"].push_back(std::move(to));
   }
-  for (const v1::Tool& tool : from.tools()) {
+  for (int i = 0; i < from.tools_size(); ++i) {
+    const v1::Tool& tool = from.tools(i);
     Json function = {{"name", tool.name()}};
     if (!tool.description().empty()) function["description"] = tool.description();
     if (!tool.parameters_json().empty()) {
-      absl::StatusOr<Json> parameters = ParseJson(tool.parameters_json());
-      if (!parameters.ok()) {
-        return ParameterError("tools", "invalid_value",
-                              absl::StrCat("parameters_json of tool ", tool.name().substr(0, 64),
-                                           ": ", parameters.status().message()));
-      }
-      function["parameters"] = *std::move(parameters);
+      ASSIGN_OR_RETURN(
+          function["parameters"],
+          ReadJson(tool.parameters_json(), absl::StrCat("tools[", i, "].parameters_json")));
     }
     body["tools"].push_back({{"type", "function"}, {"function", std::move(function)}});
   }
+  body["tool_choice"] = ToolChoiceName(from.tool_choice());
   if (!from.chat_template_kwargs_json().empty()) {
-    absl::StatusOr<Json> kwargs = ParseJson(from.chat_template_kwargs_json());
-    if (!kwargs.ok()) {
-      return ParameterError("chat_template_kwargs_json", "invalid_value",
-                            absl::StrCat("chat_template_kwargs_json: ", kwargs.status().message()));
-    }
-    body["chat_template_kwargs"] = *std::move(kwargs);
+    ASSIGN_OR_RETURN(body["chat_template_kwargs"],
+                     ReadJson(from.chat_template_kwargs_json(), "chat_template_kwargs_json"));
   }
   if (from.has_add_generation_prompt()) {
     body["add_generation_prompt"] = from.add_generation_prompt();
@@ -171,20 +191,22 @@ bool SetGeneratePrompt(PromptInfo& prompt, Answer& answer) {
 
 absl::StatusOr<GenerationRequest> Decode(const v1::ChatRequest& from,
                                          const GenerationService::ModelInfo& info) {
-  GenerationRequest request = ReadCommon(from, "chatcmpl-");
+  GenerationRequest request = ReadCommon(from, kProtoChatNames, "chatcmpl-");
   request.skip_special_tokens = !from.has_skip_special_tokens() || from.skip_special_tokens();
   RETURN_IF_ERROR(CheckModel(request.model, info));
   ASSIGN_OR_RETURN(const Json body, ToJson(from));
   JsonFields fields(body, "");
-  request.prompt = ReadChatInput(fields);
-  RETURN_IF_ERROR(fields.Finish());
+  ChatInput input = ReadChatInput(fields);
+  ReadToolChoice(fields, !input.tools_json.empty());
+  if (absl::Status status = fields.Finish(); !status.ok()) return InProtoNames(status);
+  request.prompt = std::move(input);
   RETURN_IF_ERROR(Check(request, info));
   return request;
 }
 
 absl::StatusOr<GenerationRequest> Decode(const v1::CompleteRequest& from,
                                          const GenerationService::ModelInfo& info) {
-  GenerationRequest request = ReadCommon(from, "cmpl-");
+  GenerationRequest request = ReadCommon(from, kProtoCompleteNames, "cmpl-");
   request.skip_special_tokens = !from.has_skip_special_tokens() || from.skip_special_tokens();
   request.prompt = from.prompt();
   request.echo = from.echo();
@@ -201,10 +223,10 @@ absl::StatusOr<GenerationRequest> Decode(const v1::CompleteRequest& from,
 
 absl::StatusOr<GenerationRequest> Decode(const v1::GenerateRequest& from,
                                          const GenerationService::ModelInfo& info) {
-  GenerationRequest request = ReadCommon(from, "gen-");
+  GenerationRequest request = ReadCommon(from, kProtoGenerateNames, "gen-");
   request.want_text = false;
   if (!request.stop.empty()) {
-    return ParameterError("stop", "unsupported_parameter",
+    return ParameterError(request.names->stop, "unsupported_parameter",
                           "stop strings need text; use stop_token_ids, or Complete");
   }
   request.prompt = std::vector<TokenId>(from.prompt_tokens().begin(), from.prompt_tokens().end());

@@ -12,6 +12,7 @@
 #include "absl/time/clock.h"
 #include "config/base/status_macros.h"
 #include "server/grpc_codec.h"
+#include "server/http_status.h"
 #include "server/request_validator.h"
 
 namespace holdfast {
@@ -36,128 +37,138 @@ std::string_view KeyOf(const grpc::CallbackServerContext& context) {
   return MetadataOf(context, "x-api-key");
 }
 
-// A generation call with one answer. `calls` has been entered for it.
-template <typename Response>
-class UnaryCall final : public grpc::ServerUnaryReactor {
+// What every generation call is: its place in GrpcCalls, the stream that it moves to the wire, and
+// the ways in which both end.
+template <typename Reactor>
+class GenerationCall : public Reactor {
  public:
-  UnaryCall(grpc::CallbackServerContext& context, CallCount& calls, GrpcAnswerHead head,
-            int32_t num_choices, bool echo, Response& response)
-      : context_(context), calls_(calls), echo_(echo), response_(response) {
-    SetHead(head, response_);
-    for (int32_t i = 0; i < num_choices; ++i) Append({.choice = i}, *response_.add_choices());
-  }
-
   void Begin(std::shared_ptr<GenerationStream> stream) {
     stream_ = std::move(stream);
     Pump();
   }
 
-  void OnCancel() override { stream_->Cancel(); }
-  void OnDone() override {
-    CallCount& calls = calls_;
+  void OnCancel() final { stream_->Cancel(); }
+  void OnDone() final {
+    GrpcCalls& calls = calls_;
     delete this;
     calls.Leave();
   }
 
+ protected:
+  // `calls` has been entered for `request`.
+  GenerationCall(grpc::CallbackServerContext& context, GrpcCalls& calls,
+                 const GenerationRequest& request)
+      : head_{.id = request.wire_id,
+              .model = request.model,
+              .created_unix = absl::ToUnixSeconds(request.arrival)},
+        echo_(request.echo),
+        context_(context),
+        calls_(calls),
+        tenant_(request.tenant) {}
+
+  // `this` may be gone when this returns, and when Wait or End does.
+  virtual void Pump() = 0;
+  void Wait() {
+    stream_->NotifyReady([this] { Pump(); });
+  }
+  void End(const absl::Status& status) {
+    ReleaseId();
+    this->Finish(ToGrpcStatus(context_, status));
+  }
+  void ReleaseId() { calls_.ReleaseId(tenant_, head_.id); }  // once, before the client is told
+
+  GenerationStream& stream() { return *stream_; }
+
+  const GrpcAnswerHead head_;
+  const bool echo_;
+
  private:
-  // `this` may be gone when Finish or NotifyReady returns.
-  void Pump() {
-    while (std::optional<GenerationEvent> event = stream_->TryNext()) {
+  grpc::CallbackServerContext& context_;
+  GrpcCalls& calls_;
+  const TenantIndex tenant_;
+  std::shared_ptr<GenerationStream> stream_;
+};
+
+// Answered whole.
+template <typename Response>
+class UnaryCall final : public GenerationCall<grpc::ServerUnaryReactor> {
+ public:
+  UnaryCall(grpc::CallbackServerContext& context, GrpcCalls& calls,
+            const GenerationRequest& request, Response& response)
+      : GenerationCall(context, calls, request), response_(response) {
+    SetHead(head_, response_);
+    for (int32_t i = 0; i < request.num_choices; ++i) {
+      Append({.choice = i}, *response_.add_choices());
+    }
+  }
+
+ private:
+  void Pump() override {
+    while (std::optional<GenerationEvent> event = stream().TryNext()) {
       if (auto* done = std::get_if<GenerationDone>(&*event)) {
         if (done->status.ok()) SetUsage(*done, *response_.mutable_usage());
-        Finish(ToGrpcStatus(context_, done->status));
-        return;
+        return End(done->status);
       }
       if (auto* delta = std::get_if<ChoiceDelta>(&*event)) {
-        AppendToChoice(*delta);
+        const int32_t index = delta->choice;
+        Append(std::move(*delta), *response_.mutable_choices(index));
       } else {
         SetPrompt(std::get<PromptInfo>(*std::move(event)), echo_, response_);
       }
     }
-    stream_->NotifyReady([this] { Pump(); });
+    Wait();
   }
 
-  void AppendToChoice(ChoiceDelta& delta) {
-    const int32_t index = delta.choice;
-    Append(std::move(delta), *response_.mutable_choices(index));
-  }
-
-  grpc::CallbackServerContext& context_;
-  CallCount& calls_;
-  const bool echo_;
   Response& response_;
-  std::shared_ptr<GenerationStream> stream_;
 };
 
-// A generation call that is answered in pieces. `calls` has been entered for it.
+// Answered in pieces.
 template <typename Chunk>
-class StreamCall final : public grpc::ServerWriteReactor<Chunk> {
+class StreamCall final : public GenerationCall<grpc::ServerWriteReactor<Chunk>> {
+  using Base = GenerationCall<grpc::ServerWriteReactor<Chunk>>;
+
  public:
-  StreamCall(grpc::CallbackServerContext& context, CallCount& calls, GrpcAnswerHead head, bool echo)
-      : context_(context), calls_(calls), head_(std::move(head)), echo_(echo) {}
+  StreamCall(grpc::CallbackServerContext& context, GrpcCalls& calls,
+             const GenerationRequest& request)
+      : Base(context, calls, request) {}
 
-  void Begin(std::shared_ptr<GenerationStream> stream) {
-    stream_ = std::move(stream);
-    Pump();
-  }
-
-  void OnCancel() override { stream_->Cancel(); }
   void OnWriteDone(bool ok) override {
-    if (!ok) {
-      stream_->Cancel();
-      this->Finish(grpc::Status(grpc::StatusCode::CANCELLED, "the client is gone"));
-      return;
-    }
-    Pump();
-  }
-  void OnDone() override {
-    CallCount& calls = calls_;
-    delete this;
-    calls.Leave();
+    if (ok) return Pump();
+    this->stream().Cancel();
+    this->End(absl::CancelledError("the client is gone"));
   }
 
  private:
-  // `this` may be gone when StartWrite, Finish or NotifyReady returns.
-  void Pump() {
+  void Pump() override {
     chunk_.Clear();
     bool has_news = false;
     while (!done_.has_value()) {
-      std::optional<GenerationEvent> event = stream_->TryNext();
+      std::optional<GenerationEvent> event = this->stream().TryNext();
       if (!event.has_value()) break;
       if (auto* delta = std::get_if<ChoiceDelta>(&*event)) {
         Append(std::move(*delta), *chunk_.add_choices());
         has_news = true;
       } else if (auto* prompt = std::get_if<PromptInfo>(&*event)) {
-        has_news = SetPrompt(std::move(*prompt), echo_, chunk_) || has_news;
+        has_news = SetPrompt(std::move(*prompt), this->echo_, chunk_) || has_news;
       } else {
         done_ = std::get<GenerationDone>(*std::move(event));
       }
     }
     if (has_news) {
-      SetHead(head_, chunk_);
+      SetHead(this->head_, chunk_);
       this->StartWrite(&chunk_);
-    } else if (done_.has_value()) {
-      End();
+    } else if (!done_.has_value()) {
+      this->Wait();
+    } else if (!done_->status.ok()) {
+      this->End(done_->status);
     } else {
-      stream_->NotifyReady([this] { Pump(); });
+      SetHead(this->head_, chunk_);
+      SetUsage(*done_, *chunk_.mutable_usage());
+      this->ReleaseId();
+      this->StartWriteAndFinish(&chunk_, grpc::WriteOptions(), grpc::Status::OK);
     }
   }
 
-  void End() {
-    if (!done_->status.ok()) {
-      this->Finish(ToGrpcStatus(context_, done_->status));
-      return;
-    }
-    SetHead(head_, chunk_);
-    SetUsage(*done_, *chunk_.mutable_usage());
-    this->StartWriteAndFinish(&chunk_, grpc::WriteOptions(), grpc::Status::OK);
-  }
-
-  grpc::CallbackServerContext& context_;
-  CallCount& calls_;
-  const GrpcAnswerHead head_;
-  const bool echo_;
-  std::shared_ptr<GenerationStream> stream_;
   Chunk chunk_;  // being written
   std::optional<GenerationDone> done_;
 };
@@ -176,6 +187,15 @@ grpc::ServerUnaryReactor* FinishUnary(grpc::CallbackServerContext& context,
   return reactor;
 }
 
+absl::Status IdTaken(const std::string& id) {
+  absl::Status status = absl::AlreadyExistsError(
+      absl::StrCat("options.request_id '", id,
+                   "' names a call of yours that is still running; give another, or none to have "
+                   "one drawn"));
+  status.SetPayload(kErrorParamUrl, absl::Cord("options.request_id"));
+  return status;
+}
+
 const char* WhyNotReady(Readiness readiness) {
   switch (readiness) {
     case Readiness::kReady:
@@ -192,32 +212,16 @@ const char* WhyNotReady(Readiness readiness) {
 
 }  // namespace
 
-bool CallCount::TryEnter() {
-  absl::MutexLock lock(&mutex_);
-  if (count_ >= max_) return false;
-  ++count_;
-  return true;
-}
-
-void CallCount::Leave() {
-  absl::MutexLock lock(&mutex_);
-  --count_;
-}
-
-bool CallCount::WaitNone(absl::Time deadline) {
-  absl::MutexLock lock(&mutex_);
-  auto none = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return count_ == 0; };
-  return mutex_.AwaitWithDeadline(absl::Condition(&none), deadline);
-}
-
 grpc::Status ToGrpcStatus(grpc::CallbackServerContext& context, const absl::Status& status) {
   if (status.ok()) return grpc::Status::OK;
-  const std::pair<const char*, const char*> payloads[] = {{kErrorCodeUrl, "holdfast-error-code"},
-                                                          {kErrorParamUrl, "holdfast-error-param"},
-                                                          {kRetryAfterUrl, "retry-after"}};
-  for (const auto& [url, name] : payloads) {
-    if (const auto payload = status.GetPayload(url); payload.has_value()) {
-      context.AddTrailingMetadata(name, std::string(*payload));
+  const OpenAiError error = ToOpenAiError(status);
+  if (!error.code.empty()) context.AddTrailingMetadata("holdfast-error-code", error.code);
+  if (!error.param.empty()) context.AddTrailingMetadata("holdfast-error-param", error.param);
+  if (const std::optional<int> seconds = error.retry_after_seconds) {
+    context.AddTrailingMetadata("retry-after", std::to_string(*seconds));
+    if (absl::IsResourceExhausted(status)) {
+      context.AddTrailingMetadata("grpc-retry-pushback-ms",
+                                  std::to_string(int64_t{1000} * *seconds));
     }
   }
   // The two enumerations have the same numbers by design of absl::StatusCode.
@@ -250,11 +254,13 @@ absl::StatusOr<GenerationRequest> GrpcService::Accept(const grpc::CallbackServer
   ASSIGN_OR_RETURN(GenerationRequest accepted, Decode(request, service_.model_info()));
   accepted.tenant = tenant;
   accepted.arrival = absl::Now();
-  if (!calls_.TryEnter()) {
-    absl::Status status =
-        absl::ResourceExhaustedError("too many calls are under way; try again later");
-    status.SetPayload(kRetryAfterUrl, absl::Cord("1"));
-    return status;
+  switch (calls_.TryEnter(tenant, accepted.wire_id)) {
+    case GrpcCalls::Entry::kEntered:
+      break;
+    case GrpcCalls::Entry::kFull:
+      return absl::ResourceExhaustedError("too many calls are under way; try again later");
+    case GrpcCalls::Entry::kIdTaken:
+      return IdTaken(accepted.wire_id);
   }
   return accepted;
 }
@@ -264,11 +270,7 @@ grpc::ServerUnaryReactor* GrpcService::StartUnary(grpc::CallbackServerContext& c
                                                   const Request& request, Response& response) {
   absl::StatusOr<GenerationRequest> accepted = Accept(context, request);
   if (!accepted.ok()) return FinishUnary(context, accepted.status());
-  GrpcAnswerHead head{.id = accepted->wire_id,
-                      .model = accepted->model,
-                      .created_unix = absl::ToUnixSeconds(accepted->arrival)};
-  auto* call = new UnaryCall<Response>(context, calls_, std::move(head), accepted->num_choices,
-                                       accepted->echo, response);
+  auto* call = new UnaryCall<Response>(context, calls_, *accepted, response);
   call->Begin(service_.Start(*std::move(accepted)));
   return call;
 }
@@ -280,10 +282,7 @@ grpc::ServerWriteReactor<Chunk>* GrpcService::StartStream(grpc::CallbackServerCo
   if (!accepted.ok()) {
     return new RefusedStream<Chunk>(ToGrpcStatus(context, accepted.status()));
   }
-  GrpcAnswerHead head{.id = accepted->wire_id,
-                      .model = accepted->model,
-                      .created_unix = absl::ToUnixSeconds(accepted->arrival)};
-  auto* call = new StreamCall<Chunk>(context, calls_, std::move(head), accepted->echo);
+  auto* call = new StreamCall<Chunk>(context, calls_, *accepted);
   call->Begin(service_.Start(*std::move(accepted)));
   return call;
 }

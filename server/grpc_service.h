@@ -20,34 +20,19 @@
 #include <functional>
 #include <memory>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/synchronization/mutex.h"
-#include "absl/time/time.h"
 #include "holdfast/v1/generate.grpc.pb.h"
 #include "server/authenticator.h"
 #include "server/generation.h"
+#include "server/grpc_calls.h"
 
 namespace holdfast {
 
-// Calls under way, so that shutting down can wait for them and not for those who only watch health.
-class CallCount final {
- public:
-  explicit CallCount(int64_t max) : max_(max) {}
-
-  // False: as many calls as may be are under way; then no Leave.
-  [[nodiscard]] bool TryEnter() ABSL_LOCKS_EXCLUDED(mutex_);
-  void Leave() ABSL_LOCKS_EXCLUDED(mutex_);
-  bool WaitNone(absl::Time deadline) ABSL_LOCKS_EXCLUDED(mutex_);  // false: `deadline` came first
-
- private:
-  const int64_t max_;
-  absl::Mutex mutex_;
-  int64_t count_ ABSL_GUARDED_BY(mutex_) = 0;
-};
-
-// A status as gRPC says it: same code, payloads as trailing metadata.
+// A status as gRPC says it: the same code, and as trailing metadata what HTTP says of it (code,
+// parameter, Retry-After). RESOURCE_EXHAUSTED also has grpc-retry-pushback-ms, by which clients
+// that retry by gRPC's own policy wait as long; after UNAVAILABLE another server may be asked at
+// once.
 grpc::Status ToGrpcStatus(grpc::CallbackServerContext& context, const absl::Status& status);
 
 class GrpcService final : public v1::Generation::CallbackService {
@@ -56,7 +41,7 @@ class GrpcService final : public v1::Generation::CallbackService {
   GrpcService(GenerationService& service, const Authenticator& authenticator,
               std::function<Readiness()> readiness, int64_t calls_max);
 
-  CallCount& calls() { return calls_; }
+  GrpcCalls& calls() { return calls_; }
 
   grpc::ServerUnaryReactor* Chat(grpc::CallbackServerContext* context,
                                  const v1::ChatRequest* request,
@@ -85,7 +70,7 @@ class GrpcService final : public v1::Generation::CallbackService {
 
  private:
   absl::StatusOr<TenantIndex> Authenticate(const grpc::CallbackServerContext& context) const;
-  // Who asks and what, or why it is refused. OK has entered calls_.
+  // Who asks and what, or why it is refused. OK has entered calls_ under the request's id.
   template <typename Request>
   absl::StatusOr<GenerationRequest> Accept(const grpc::CallbackServerContext& context,
                                            const Request& request);
@@ -99,7 +84,7 @@ class GrpcService final : public v1::Generation::CallbackService {
   GenerationService& service_;
   const Authenticator& authenticator_;
   const std::function<Readiness()> readiness_;
-  CallCount calls_;
+  GrpcCalls calls_;
 };
 
 }  // namespace holdfast

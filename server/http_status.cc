@@ -114,6 +114,8 @@ absl::string_view ReasonPhrase(int http_status) {
       return "Conflict";
     case 413:
       return "Content Too Large";
+    case 415:
+      return "Unsupported Media Type";
     case 417:
       return "Expectation Failed";
     case 429:

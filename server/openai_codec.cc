@@ -201,22 +201,6 @@ void RefuseUnsupportedChat(JsonFields& fields) {
   }
 }
 
-// Without tool calling, tools can be shown to the model but none may be asked for.
-void ReadToolChoice(JsonFields& fields, bool has_tools) {
-  const Json* choice = fields.Find("tool_choice");
-  if (choice != nullptr && *choice == "none") return;
-  if (choice != nullptr && *choice != "auto") {
-    return fields.Fail("tool_choice", "unsupported_parameter",
-                       "tool_choice other than 'none' is not supported here: tool calls are not "
-                       "read from the model's output");
-  }
-  if (has_tools) {
-    fields.Fail("tools", "unsupported_parameter",
-                "tools are not supported here unless tool_choice is 'none': tool calls are not "
-                "read from the model's output");
-  }
-}
-
 void ReadChatLogprobs(JsonFields& fields, GenerationCall& call, GenerationRequest& request) {
   call.shape.logprobs = fields.Boolean("logprobs").value_or(false);
   const auto top = fields.Integer32("top_logprobs");
@@ -235,10 +219,11 @@ void ReadChatMaxTokens(JsonFields& fields, GenerationRequest& request) {
                        "max_tokens and max_completion_tokens differ; give one of them");
   }
   request.max_tokens = max_completion.has_value() ? max_completion : max_tokens;
+  request.names = max_completion.has_value() ? &kChatNamesOfToday : &kChatNames;
   if (request.max_tokens.has_value() && *request.max_tokens < 1) {
-    const char* name = max_completion.has_value() ? "max_completion_tokens" : "max_tokens";
-    fields.Fail(name, "invalid_value",
-                absl::StrCat(name, " must be 1 or more; got ", *request.max_tokens));
+    fields.Fail(
+        request.names->max_tokens, "invalid_value",
+        absl::StrCat(request.names->max_tokens, " must be 1 or more; got ", *request.max_tokens));
   }
 }
 
@@ -349,7 +334,8 @@ absl::StatusOr<GenerationCall> DecodeCompletion(std::string_view body,
   GenerationRequest request;
   ReadShared(fields, info, call, request);
   request.echo = call.shape.echo = fields.Boolean("echo").value_or(false);
-  request.max_tokens = fields.Integer32("max_tokens").value_or(kCompletionMaxTokensDefault);
+  request.max_tokens = fields.Integer32("max_tokens");
+  request.max_tokens_default = kCompletionMaxTokensDefault;
   ReadCompletionLogprobs(fields, call, request);
   if (const auto suffix = fields.String("suffix"); suffix.has_value() && !suffix->empty()) {
     fields.Fail("suffix", "unsupported_parameter", "suffix is not supported here; leave it out");

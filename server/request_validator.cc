@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
 #include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
@@ -41,55 +42,62 @@ absl::Status CheckVocabulary(absl::string_view name, TokenId token, int32_t voca
   return OutOfRange(name, absl::StrCat("a token id below ", vocab_size), absl::StrCat(token));
 }
 
-absl::Status CheckSampling(const SamplingParams& sampling, int32_t vocab_size) {
-  RETURN_IF_ERROR(CheckRange("temperature", sampling.temperature, 0, 2));
-  RETURN_IF_ERROR(CheckRange("top_p", sampling.top_p, 0, 1));
-  RETURN_IF_ERROR(CheckRange("min_p", sampling.min_p, 0, 1));
-  RETURN_IF_ERROR(CheckAbove("typical_p", sampling.typical_p, 0, 1));
+absl::Status CheckSampling(const SamplingParams& sampling, const FieldNames& names,
+                           int32_t vocab_size) {
+  RETURN_IF_ERROR(CheckRange(names.temperature, sampling.temperature, 0, 2));
+  RETURN_IF_ERROR(CheckRange(names.top_p, sampling.top_p, 0, 1));
+  RETURN_IF_ERROR(CheckRange(names.min_p, sampling.min_p, 0, 1));
+  RETURN_IF_ERROR(CheckAbove(names.typical_p, sampling.typical_p, 0, 1));
   if (sampling.top_k < 0) {
-    return OutOfRange("top_k", "0 (off) or more", absl::StrCat(sampling.top_k));
+    return OutOfRange(names.top_k, "0 (off) or more", absl::StrCat(sampling.top_k));
   }
-  RETURN_IF_ERROR(CheckRange("presence_penalty", sampling.presence_penalty, -2, 2));
-  RETURN_IF_ERROR(CheckRange("frequency_penalty", sampling.frequency_penalty, -2, 2));
-  RETURN_IF_ERROR(CheckAbove("repetition_penalty", sampling.repetition_penalty, 0, 10));
-  RETURN_IF_ERROR(CheckCount("logit_bias", sampling.logit_bias.size(), kLogitBiasMax));
+  RETURN_IF_ERROR(CheckRange(names.presence_penalty, sampling.presence_penalty, -2, 2));
+  RETURN_IF_ERROR(CheckRange(names.frequency_penalty, sampling.frequency_penalty, -2, 2));
+  RETURN_IF_ERROR(CheckAbove(names.repetition_penalty, sampling.repetition_penalty, 0, 10));
+  RETURN_IF_ERROR(CheckCount(names.logit_bias, sampling.logit_bias.size(), kLogitBiasMax));
   for (const auto& [token, bias] : sampling.logit_bias) {
-    RETURN_IF_ERROR(CheckVocabulary("logit_bias", token, vocab_size));
-    RETURN_IF_ERROR(CheckRange("logit_bias", bias, -100, 100));
+    RETURN_IF_ERROR(CheckVocabulary(names.logit_bias, token, vocab_size));
+    RETURN_IF_ERROR(CheckRange(names.logit_bias, bias, -100, 100));
   }
   if (sampling.top_logprobs.has_value()) {
-    RETURN_IF_ERROR(CheckRange("top_logprobs", *sampling.top_logprobs, 0, kTopLogprobsMax));
+    RETURN_IF_ERROR(CheckRange(names.top_logprobs, *sampling.top_logprobs, 0, kTopLogprobsMax));
   }
   return absl::OkStatus();
 }
 
 absl::Status CheckStops(const GenerationRequest& request, int32_t vocab_size) {
-  RETURN_IF_ERROR(CheckCount("stop", request.stop.size(), kStopStringsMax));
+  const FieldNames& names = *request.names;
+  RETURN_IF_ERROR(CheckCount(names.stop, request.stop.size(), kStopStringsMax));
   for (const std::string& stop : request.stop) {
-    if (stop.empty()) return OutOfRange("stop", "strings that are not empty", "an empty one");
+    if (stop.empty()) return OutOfRange(names.stop, "strings that are not empty", "an empty one");
     if (stop.size() > kStopStringBytesMax) {
-      return OutOfRange("stop", absl::StrCat("strings of at most ", kStopStringBytesMax, " bytes"),
+      return OutOfRange(names.stop,
+                        absl::StrCat("strings of at most ", kStopStringBytesMax, " bytes"),
                         absl::StrCat("one of ", stop.size()));
     }
   }
-  RETURN_IF_ERROR(CheckCount("stop_token_ids", request.stop_token_ids.size(), kStopTokensMax));
+  RETURN_IF_ERROR(CheckCount(names.stop_token_ids, request.stop_token_ids.size(), kStopTokensMax));
   for (const TokenId token : request.stop_token_ids) {
-    RETURN_IF_ERROR(CheckVocabulary("stop_token_ids", token, vocab_size));
+    RETURN_IF_ERROR(CheckVocabulary(names.stop_token_ids, token, vocab_size));
   }
   return absl::OkStatus();
 }
 
 absl::Status CheckLengths(const GenerationRequest& request) {
+  const FieldNames& names = *request.names;
   const int32_t min_tokens = request.sampling.min_tokens;
-  if (min_tokens < 0) return OutOfRange("min_tokens", "0 or more", absl::StrCat(min_tokens));
-  if (!request.max_tokens.has_value()) return absl::OkStatus();
-  const int32_t max_tokens = *request.max_tokens;
-  if (max_tokens < 0 || (max_tokens == 0 && !request.prompt_top_logprobs.has_value())) {
-    return OutOfRange("max_tokens", "1 or more (0 only with echo and logprobs)",
-                      absl::StrCat(max_tokens));
+  if (min_tokens < 0) return OutOfRange(names.min_tokens, "0 or more", absl::StrCat(min_tokens));
+  const std::optional<int32_t> max_tokens =
+      request.max_tokens.has_value() ? request.max_tokens : request.max_tokens_default;
+  if (!max_tokens.has_value()) return absl::OkStatus();
+  if (*max_tokens < 0 || (*max_tokens == 0 && !request.prompt_top_logprobs.has_value())) {
+    return OutOfRange(names.max_tokens,
+                      absl::StrCat("1 or more (0 only with echo and ", names.prompt_logprobs, ")"),
+                      absl::StrCat(*max_tokens));
   }
-  if (min_tokens > max_tokens) {
-    return OutOfRange("min_tokens", absl::StrCat("at most max_tokens, ", max_tokens),
+  if (min_tokens > *max_tokens) {
+    return OutOfRange(names.min_tokens,
+                      absl::StrCat("at most ", names.max_tokens, ", ", *max_tokens),
                       absl::StrCat(min_tokens));
   }
   return absl::OkStatus();
@@ -120,28 +128,68 @@ absl::Status CheckTokens(const std::vector<TokenId>& tokens, const std::string& 
 
 absl::Status CheckGenerationRequest(const GenerationRequest& request,
                                     const GenerationService::ModelInfo& info) {
+  const FieldNames& names = *request.names;
   if (const auto* tokens = std::get_if<std::vector<TokenId>>(&request.prompt); tokens != nullptr) {
-    if (tokens->empty()) return OutOfRange("prompt", "at least one token", "none");
-    RETURN_IF_ERROR(CheckTokens(*tokens, "prompt", info));
+    if (tokens->empty()) return OutOfRange(names.prompt, "at least one token", "none");
+    RETURN_IF_ERROR(CheckTokens(*tokens, names.prompt, info));
   }
-  RETURN_IF_ERROR(CheckRange("n", request.num_choices, 1, kChoicesMax));
+  RETURN_IF_ERROR(CheckRange(names.n, request.num_choices, 1, kChoicesMax));
   if (request.priority != 0) {
     // Requests are served first come, first served: an order asked for must not be dropped
     // silently.
-    return ParameterError("priority", "unsupported_parameter",
-                          "priority other than 0 is not supported here: requests are served in the "
-                          "order of their arrival; leave it out");
+    return ParameterError(
+        names.priority, "unsupported_parameter",
+        absl::StrCat(names.priority,
+                     " other than 0 is not supported here: requests are served in "
+                     "the order of their arrival; leave it out"));
   }
   if (request.prompt_top_logprobs.has_value()) {
-    RETURN_IF_ERROR(CheckRange("logprobs", *request.prompt_top_logprobs, 0, kTopLogprobsMax));
+    RETURN_IF_ERROR(
+        CheckRange(names.prompt_logprobs, *request.prompt_top_logprobs, 0, kTopLogprobsMax));
   }
-  RETURN_IF_ERROR(CheckSampling(request.sampling, info.vocab_size));
+  RETURN_IF_ERROR(CheckSampling(request.sampling, names, info.vocab_size));
   RETURN_IF_ERROR(CheckStops(request, info.vocab_size));
   RETURN_IF_ERROR(CheckLengths(request));
   if (request.cache_salt.size() > kCacheSaltBytesMax) {
-    return OutOfRange("cache_salt", absl::StrCat("at most ", kCacheSaltBytesMax, " bytes"),
+    return OutOfRange(names.cache_salt, absl::StrCat("at most ", kCacheSaltBytesMax, " bytes"),
                       absl::StrCat(request.cache_salt.size()));
   }
+  return absl::OkStatus();
+}
+
+absl::Status FitToContext(GenerationRequest& request, int64_t prompt_tokens, int64_t context) {
+  const FieldNames& names = *request.names;
+  const auto too_long = [](absl::string_view param, absl::string_view message) {
+    return ParameterError(param, "context_length_exceeded", message);
+  };
+  if (prompt_tokens == 0) {
+    return ParameterError(names.prompt, "invalid_value",
+                          "the prompt has no tokens; give at least one character");
+  }
+  const bool given = request.max_tokens.has_value();
+  const int64_t room = context - prompt_tokens;
+  if (room < (request.max_tokens == 0 ? 0 : 1)) {
+    return too_long(names.prompt,
+                    absl::StrCat("prompt has ", prompt_tokens, " tokens; the model takes ", context,
+                                 " with the completion; shorten it"));
+  }
+  const int64_t max_tokens =
+      given ? *request.max_tokens : request.max_tokens_default.value_or(room);
+  if (max_tokens > room) {
+    return too_long(
+        given ? names.max_tokens : names.prompt,
+        absl::StrCat("prompt has ", prompt_tokens, " tokens and ", names.max_tokens,
+                     given ? " is " : " is by default ", max_tokens, ", together ",
+                     prompt_tokens + max_tokens, "; the model takes ", context,
+                     "; shorten the prompt or give ", names.max_tokens, " of at most ", room));
+  }
+  if (request.sampling.min_tokens > max_tokens) {
+    return too_long(names.min_tokens,
+                    absl::StrCat("prompt has ", prompt_tokens, " tokens and ", names.min_tokens,
+                                 " is ", request.sampling.min_tokens, "; the model takes ", context,
+                                 "; shorten the prompt or lower ", names.min_tokens, " to ", room));
+  }
+  request.max_tokens = static_cast<int32_t>(max_tokens);
   return absl::OkStatus();
 }
 

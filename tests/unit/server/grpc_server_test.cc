@@ -307,21 +307,50 @@ TEST_F(GrpcServerTest, RefusesAWrongOrMissingKeyAndTakesEitherHeader) {
 
 TEST_F(GrpcServerTest, NamesTheFieldThatIsOutOfRange) {
   const std::map<std::string, std::function<void(v1::ChatRequest&)>> faults = {
-      {"temperature", [](auto& r) { r.mutable_sampling()->set_temperature(3); }},
-      {"top_p", [](auto& r) { r.mutable_sampling()->set_top_p(std::nanf("")); }},
-      {"logit_bias", [](auto& r) { (*r.mutable_sampling()->mutable_logit_bias())[9999] = 1; }},
+      {"sampling.temperature", [](auto& r) { r.mutable_sampling()->set_temperature(3); }},
+      {"sampling.top_p", [](auto& r) { r.mutable_sampling()->set_top_p(std::nanf("")); }},
+      {"sampling.logit_bias",
+       [](auto& r) { (*r.mutable_sampling()->mutable_logit_bias())[9999] = 1; }},
       {"n", [](auto& r) { r.set_n(0); }},
       {"top_logprobs", [](auto& r) { r.set_top_logprobs(21); }},
-      {"max_tokens", [](auto& r) { r.mutable_stopping()->set_max_tokens(-1); }},
-      {"stop", [](auto& r) { r.mutable_stopping()->add_stop(""); }},
-      {"stop_token_ids", [](auto& r) { r.mutable_stopping()->add_stop_token_ids(-4); }},
+      {"stopping.max_tokens", [](auto& r) { r.mutable_stopping()->set_max_tokens(-1); }},
+      {"stopping.stop", [](auto& r) { r.mutable_stopping()->add_stop(""); }},
+      {"stopping.stop_token_ids", [](auto& r) { r.mutable_stopping()->add_stop_token_ids(-4); }},
       {"messages", [](auto& r) { r.clear_messages(); }},
       {"messages[0].role", [](auto& r) { r.mutable_messages(0)->set_role("king"); }},
-      {"tools",
+      {"stopping.min_tokens",
+       [](auto& r) {
+         r.mutable_stopping()->set_max_tokens(3);
+         r.mutable_stopping()->set_min_tokens(4);
+       }},
+      {"options.priority", [](auto& r) { r.mutable_options()->set_priority(1); }},
+      {"options.cache_salt",
+       [](auto& r) {
+         r.mutable_options()->set_cache_salt(std::string(kCacheSaltBytesMax + 1, 'x'));
+       }},
+      {"tools[0].parameters_json",
        [](auto& r) {
          r.add_tools()->set_name("t");
          r.mutable_tools(0)->set_parameters_json("{");
        }},
+      {"tools[1].parameters_json",
+       [](auto& r) {
+         r.add_tools()->set_name("t");
+         r.add_tools()->set_parameters_json("[]");
+       }},
+      {"tools[0].name",
+       [](auto& r) { r.add_tools()->set_name(std::string(kUserStringBytesMax + 1, 'x')); }},
+      {"tools", [](auto& r) { r.add_tools()->set_name("t"); }},
+      {"tool_choice", [](auto& r) { r.set_tool_choice(static_cast<v1::ToolChoice>(9)); }},
+      {"messages[0].tool_calls[0].function_name",
+       [](auto& r) {
+         r.mutable_messages(0)->set_role("assistant");
+         v1::ToolCall& call = *r.mutable_messages(0)->add_tool_calls();
+         call.set_function_name(std::string(kUserStringBytesMax + 1, 'x'));
+       }},
+      {"chat_template_kwargs_json", [](auto& r) { r.set_chat_template_kwargs_json("[1]"); }},
+      {"chat_template_kwargs_json.bos_token",
+       [](auto& r) { r.set_chat_template_kwargs_json(R"({"bos_token":"x"})"); }},
       {"options.request_id",
        [](auto& r) {
          r.mutable_options()->set_request_id(std::string(kUserStringBytesMax + 1, 'x'));
@@ -335,7 +364,75 @@ TEST_F(GrpcServerTest, NamesTheFieldThatIsOutOfRange) {
     const grpc::Status status = Refused(client, request);
     EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT) << status.error_message();
     EXPECT_EQ(client.Trailer("holdfast-error-param"), param);
+    EXPECT_THAT(status.error_message(), HasSubstr(param)) << "the words use the same name";
     EXPECT_NE(client.Trailer("holdfast-error-code"), "");
+    EXPECT_EQ(client.Trailer("retry-after"), "");
+  }
+}
+
+TEST_F(GrpcServerTest, GenerateNamesItsOwnFields) {
+  const std::map<std::string, std::function<void(v1::GenerateRequest&)>> faults = {
+      {"prompt_tokens", [](auto& r) { r.add_prompt_tokens(9999); }},
+      {"prompt_logprobs", [](auto& r) { r.set_prompt_logprobs(21); }},
+      {"top_logprobs", [](auto& r) { r.set_top_logprobs(21); }},
+      {"stopping.stop", [](auto& r) { r.mutable_stopping()->add_stop("x"); }},
+  };
+  for (const auto& [param, spoil] : faults) {
+    SCOPED_TRACE(param);
+    v1::GenerateRequest request;
+    request.add_prompt_tokens(1);
+    spoil(request);
+    Client client;
+    v1::GenerateResponse response;
+    EXPECT_EQ(stub_->Generate(&client.context, request, &response).error_code(),
+              grpc::StatusCode::INVALID_ARGUMENT);
+    EXPECT_EQ(client.Trailer("holdfast-error-param"), param);
+  }
+}
+
+TEST_F(GrpcServerTest, ToolsAreShownToTheTemplateWhenNoneIsToBeCalled) {
+  Client client;
+  v1::ChatRequest request = Ask();
+  request.add_tools()->set_name("t");
+  request.mutable_tools(0)->set_parameters_json(R"({"type":"object"})");
+  request.set_tool_choice(v1::TOOL_CHOICE_NONE);
+  auto reader = stub_->ChatStream(&client.context, request);
+  HandService::Started started = service_.Wait();
+  EXPECT_EQ(std::get<ChatInput>(started.request.prompt).tools_json,
+            R"([{"type":"function","function":{"name":"t","parameters":{"type":"object"}}}])");
+  started.writer.Push(GenerationDone{});
+  v1::ChatChunk chunk;
+  while (reader->Read(&chunk)) {
+  }
+  EXPECT_TRUE(reader->Finish().ok());
+}
+
+TEST_F(GrpcServerTest, AnIdIsOneRunningCallsWithinItsTenantAndFreeWhenThatHasEnded) {
+  v1::ChatRequest request = Ask();
+  request.mutable_options()->set_request_id("mine");
+  const auto end = [](HandService::Started started, auto& reader) {
+    started.writer.Push(GenerationDone{});
+    v1::ChatChunk chunk;
+    while (reader->Read(&chunk)) {
+    }
+    EXPECT_TRUE(reader->Finish().ok());
+  };
+  for (int again = 0; again < 50; ++again) {  // free as soon as its caller has heard of the end
+    Client blue, red("red-key");
+    auto blues = stub_->ChatStream(&blue.context, request);
+    HandService::Started first = service_.Wait();
+    EXPECT_EQ(first.request.wire_id, "mine");
+
+    Client twin;
+    const grpc::Status refused = Refused(twin, request);
+    ASSERT_EQ(refused.error_code(), grpc::StatusCode::ALREADY_EXISTS);
+    EXPECT_THAT(refused.error_message(), HasSubstr("'mine'"));
+    EXPECT_EQ(twin.Trailer("holdfast-error-param"), "options.request_id");
+    EXPECT_EQ(twin.Trailer("holdfast-error-code"), "already_exists");
+
+    auto reds = stub_->ChatStream(&red.context, request);
+    end(service_.Wait(), reds);
+    end(std::move(first), blues);
   }
 }
 
@@ -355,14 +452,18 @@ TEST_F(GrpcServerTest, RefusesStopStringsWhereThereIsNoText) {
   v1::GenerateResponse response;
   EXPECT_EQ(stub_->Generate(&client.context, request, &response).error_code(),
             grpc::StatusCode::INVALID_ARGUMENT);
-  EXPECT_EQ(client.Trailer("holdfast-error-param"), "stop");
+  EXPECT_EQ(client.Trailer("holdfast-error-param"), "stopping.stop");
 }
 
 TEST_F(GrpcServerTest, RefusesAMessageThatIsTooLarge) {
   Client client;
   v1::ChatRequest request = Ask();
   request.mutable_messages(0)->set_content(std::string(kRequestBodyBytesMax + 1, 'x'));
+  // By the gRPC library, before we see it: what tells it from a full queue is that nobody says when
+  // to try again.
   EXPECT_EQ(Refused(client, request).error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_EQ(client.Trailer("retry-after"), "");
+  EXPECT_EQ(client.Trailer("grpc-retry-pushback-ms"), "");
 }
 
 TEST_F(GrpcServerTest, SaysWhenToTryAgain) {
@@ -377,6 +478,8 @@ TEST_F(GrpcServerTest, SaysWhenToTryAgain) {
   EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
   EXPECT_EQ(status.error_message(), "the queue is full");
   EXPECT_EQ(client.Trailer("retry-after"), "3");
+  EXPECT_EQ(client.Trailer("grpc-retry-pushback-ms"), "3000");
+  EXPECT_EQ(client.Trailer("holdfast-error-code"), "rate_limit_exceeded");
 }
 
 TEST_F(GrpcServerTest, AnErrorAfterTheFirstPieceEndsTheStreamWithItsStatus) {

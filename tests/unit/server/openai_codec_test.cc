@@ -138,6 +138,8 @@ const Case kShared[] = {
     {R"("model":"huge")", "model"},
     {R"("wobble":1)", "wobble"},
     {R"("wobble":null)", "wobble"},
+    {R"("stream":true,"stream_options":{"include_usage":null})", ""},
+    {R"("stream":true,"stream_options":{"odd":null})", "stream_options.odd"},
 };
 
 TEST(OpenAiCodecTest, BothEndpointsHonourOrNameEverySharedParameter) {
@@ -154,6 +156,7 @@ TEST(OpenAiCodecTest, ChatHonoursOrNamesItsOwnParameters) {
       {R"("max_completion_tokens":1)", ""},
       {R"("max_completion_tokens":0)", "max_completion_tokens"},
       {R"("max_tokens":1,"max_completion_tokens":2)", "max_tokens"},
+      {R"("min_tokens":17)", ""},
       {R"("logprobs":true,"top_logprobs":20)", ""},
       {R"("logprobs":true,"top_logprobs":21)", "top_logprobs"},
       {R"("logprobs":true,"top_logprobs":-1)", "top_logprobs"},
@@ -179,6 +182,9 @@ TEST(OpenAiCodecTest, ChatHonoursOrNamesItsOwnParameters) {
       {R"("parallel_tool_calls":true)", "parallel_tool_calls"},
       {R"("chat_template_kwargs":{"a":1})", ""},
       {R"("chat_template_kwargs":"a")", "chat_template_kwargs"},
+      {R"("chat_template_kwargs":{"a":null})", ""},
+      {R"("chat_template_kwargs":{"messages":[]})", "chat_template_kwargs.messages"},
+      {R"("chat_template_kwargs":{"a":1,"eos_token":null})", "chat_template_kwargs.eos_token"},
       {R"("add_generation_prompt":false)", ""},
       {R"("echo":true)", "echo"},
   };
@@ -188,6 +194,8 @@ TEST(OpenAiCodecTest, ChatHonoursOrNamesItsOwnParameters) {
 TEST(OpenAiCodecTest, CompletionsHonourOrNameTheirOwnParameters) {
   const Case cases[] = {
       {R"("max_tokens":0)", "max_tokens"},
+      {R"("min_tokens":16)", ""},
+      {R"("min_tokens":17)", "min_tokens"},
       {R"("max_tokens":0,"echo":true,"logprobs":1)", ""},
       {R"("max_tokens":0,"echo":true)", "max_tokens"},
       {R"("logprobs":0)", ""},
@@ -296,7 +304,8 @@ TEST(OpenAiCodecTest, PromptsComeInFourForms) {
   EXPECT_EQ(std::get<std::string>(prompts(R"(["a","b"])").at(1).prompt), "b");
   EXPECT_EQ(std::get<Tokens>(prompts("[1,2]").at(0).prompt), (Tokens{1, 2}));
   EXPECT_EQ(std::get<Tokens>(prompts("[[1],[2,3]]").at(1).prompt), (Tokens{2, 3}));
-  EXPECT_EQ(prompts(R"("a")").at(0).max_tokens, 16);
+  EXPECT_FALSE(prompts(R"("a")").at(0).max_tokens.has_value());
+  EXPECT_EQ(prompts(R"("a")").at(0).max_tokens_default, 16);
   for (const char* bad : {"[]", "{}", "1", R"(["a",1])", R"(["a",[1]])", R"([1,"a"])", "[[]]",
                           "[1.5]", "[-1]", "[1000]", "[[1],2]", "[true]", "[99999999999]"}) {
     EXPECT_EQ(
@@ -385,6 +394,35 @@ TEST(OpenAiCodecTest, TokenizeTakesTextOrMessages) {
   EXPECT_EQ(DecodeDetokenize(R"({"tokens":[]})", Model()).value(), std::vector<TokenId>());
   EXPECT_FALSE(DecodeDetokenize(R"({"tokens":[1000]})", Model()).ok());
   EXPECT_FALSE(DecodeDetokenize(R"({"tokens":"1"})", Model()).ok());
+}
+
+TEST(OpenAiCodecTest, TheLengthIsRefusedByTheNameThatTheCallerGaveIt) {
+  const auto names = [](const std::string& more) {
+    return DecodeChatCompletion(Chat(more), Model()).value().requests.at(0).names;
+  };
+  EXPECT_STREQ(names("")->max_tokens, "max_tokens");
+  EXPECT_STREQ(names(R"("max_tokens":5)")->max_tokens, "max_tokens");
+  EXPECT_STREQ(names(R"("max_completion_tokens":5)")->max_tokens, "max_completion_tokens");
+  EXPECT_STREQ(names("")->prompt, "messages");
+  EXPECT_STREQ(DecodeCompletion(Text(""), Model()).value().requests.at(0).names->prompt, "prompt");
+}
+
+TEST(OpenAiCodecTest, WhatTheTemplateGetsFromUsIsNamedWhereACallerSetsIt) {
+  for (const char* name :
+       {"messages", "tools", "documents", "add_generation_prompt", "bos_token", "eos_token"}) {
+    EXPECT_EQ(ChatRefusal(absl::StrCat("\"chat_template_kwargs\":{\"", name, "\":1}")),
+              absl::StrCat("chat_template_kwargs.", name));
+  }
+}
+
+TEST(HttpStatusTest, WhatWeAnswerHasAReasonPhrase) {
+  for (const int status : {200, 204, 400, 401, 403, 404, 405, 408, 409, 413,
+                           415, 417, 429, 431, 499, 500, 501, 503, 504, 505}) {
+    EXPECT_NE(ReasonPhrase(status), "Error") << status;
+  }
+  EXPECT_EQ(ReasonPhrase(415), "Unsupported Media Type");
+  EXPECT_EQ(ReasonPhrase(408), "Request Timeout");
+  EXPECT_EQ(ReasonPhrase(431), "Request Header Fields Too Large");
 }
 
 TEST(HttpStatusTest, EachStatusHasItsCodeAndErrorObject) {

@@ -1,0 +1,64 @@
+#include "server/field_names.h"
+
+#include <string>
+
+#include "absl/strings/cord.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_replace.h"
+#include "server/generation.h"
+
+namespace holdfast {
+namespace {
+
+constexpr FieldNames ProtoNames(const char* prompt) {
+  return {.prompt = prompt,
+          .max_tokens = "stopping.max_tokens",
+          .min_tokens = "stopping.min_tokens",
+          .stop = "stopping.stop",
+          .stop_token_ids = "stopping.stop_token_ids",
+          .temperature = "sampling.temperature",
+          .top_p = "sampling.top_p",
+          .top_k = "sampling.top_k",
+          .min_p = "sampling.min_p",
+          .typical_p = "sampling.typical_p",
+          .presence_penalty = "sampling.presence_penalty",
+          .frequency_penalty = "sampling.frequency_penalty",
+          .repetition_penalty = "sampling.repetition_penalty",
+          .logit_bias = "sampling.logit_bias",
+          .top_logprobs = "top_logprobs",
+          .prompt_logprobs = "prompt_logprobs",
+          .cache_salt = "options.cache_salt",
+          .priority = "options.priority"};
+}
+
+std::string Renamed(absl::string_view text, bool of_tool) {
+  if (of_tool) {
+    return absl::StrReplaceAll(text, {{".function.name", ".name"},
+                                      {".function.description", ".description"},
+                                      {".function.parameters", ".parameters_json"}});
+  }
+  return absl::StrReplaceAll(text, {{".function.name", ".function_name"},
+                                    {".function.arguments", ".arguments_json"},
+                                    {"chat_template_kwargs", "chat_template_kwargs_json"}});
+}
+
+}  // namespace
+
+constexpr FieldNames kProtoChatNames = ProtoNames("messages");
+constexpr FieldNames kProtoCompleteNames = ProtoNames("prompt");
+constexpr FieldNames kProtoGenerateNames = ProtoNames("prompt_tokens");
+
+absl::Status InProtoNames(const absl::Status& refusal) {
+  const absl::optional<absl::Cord> payload = refusal.GetPayload(kErrorParamUrl);
+  if (!payload.has_value()) return refusal;
+  const std::string param(*payload);
+  const bool of_tool = absl::StartsWith(param, "tools");
+  absl::Status renamed(refusal.code(), Renamed(refusal.message(), of_tool));
+  refusal.ForEachPayload([&renamed](absl::string_view url, const absl::Cord& value) {
+    renamed.SetPayload(url, value);
+  });
+  renamed.SetPayload(kErrorParamUrl, absl::Cord(Renamed(param, of_tool)));
+  return renamed;
+}
+
+}  // namespace holdfast

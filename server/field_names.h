@@ -1,0 +1,49 @@
+// How the caller's wire names what a generation request holds. The checks that HTTP and gRPC share
+// refuse a value by the name that its sender wrote: this is the one place that knows the names.
+//
+// Thread: any; constants.
+#pragma once
+
+#include "absl/status/status.h"
+
+namespace holdfast {
+
+// Names as in OpenAI's completions request unless said otherwise.
+struct FieldNames {
+  const char* prompt = "prompt";
+  const char* n = "n";
+  const char* max_tokens = "max_tokens";
+  const char* min_tokens = "min_tokens";
+  const char* stop = "stop";
+  const char* stop_token_ids = "stop_token_ids";
+  const char* temperature = "temperature";
+  const char* top_p = "top_p";
+  const char* top_k = "top_k";
+  const char* min_p = "min_p";
+  const char* typical_p = "typical_p";
+  const char* presence_penalty = "presence_penalty";
+  const char* frequency_penalty = "frequency_penalty";
+  const char* repetition_penalty = "repetition_penalty";
+  const char* logit_bias = "logit_bias";
+  const char* top_logprobs = "logprobs";
+  const char* prompt_logprobs = "logprobs";
+  const char* cache_salt = "cache_salt";
+  const char* priority = "priority";
+};
+
+// Of HTTP.
+inline constexpr FieldNames kCompletionNames{};
+inline constexpr FieldNames kChatNames{.prompt = "messages", .top_logprobs = "top_logprobs"};
+inline constexpr FieldNames kChatNamesOfToday{// with OpenAI's later name of max_tokens
+                                              .prompt = "messages",
+                                              .max_tokens = "max_completion_tokens",
+                                              .top_logprobs = "top_logprobs"};
+
+// Of proto/holdfast/v1: the path from the request message.
+extern const FieldNames kProtoChatNames, kProtoCompleteNames, kProtoGenerateNames;
+
+// The refusal of a conversation that was brought from proto to OpenAI's form and checked there,
+// with the names of that form, parameter and message, turned back into proto's.
+absl::Status InProtoNames(const absl::Status& refusal);
+
+}  // namespace holdfast

@@ -1,0 +1,42 @@
+// The generation calls under way on the gRPC port: how many, and under which ids.
+//
+//   TryEnter ──► running, id taken ──ReleaseId──► ending, id free ──Leave──► gone
+//
+// An id is free again before its caller hears of the end, so that it may be used at once; the call
+// itself is gone a little later, when gRPC has let go of it.
+//
+// Thread: any.    Bound: `max` calls.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <utility>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_set.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "config/ids.h"
+
+namespace holdfast {
+
+class GrpcCalls final {
+ public:
+  explicit GrpcCalls(int64_t max) : max_(max) {}
+
+  enum class Entry : uint8_t { kEntered, kFull, kIdTaken };
+  // Unless kEntered nothing has changed. Ids are a tenant's own: two tenants may use the same.
+  [[nodiscard]] Entry TryEnter(TenantIndex tenant, const std::string& id)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  void ReleaseId(TenantIndex tenant, const std::string& id) ABSL_LOCKS_EXCLUDED(mutex_);
+  void Leave() ABSL_LOCKS_EXCLUDED(mutex_);
+  bool WaitNone(absl::Time deadline) ABSL_LOCKS_EXCLUDED(mutex_);  // false: `deadline` came first
+
+ private:
+  const int64_t max_;
+  absl::Mutex mutex_;
+  int64_t count_ ABSL_GUARDED_BY(mutex_) = 0;
+  absl::flat_hash_set<std::pair<TenantIndex, std::string>> ids_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace holdfast
