@@ -23,6 +23,7 @@ inline constexpr int32_t kMessagesMax = 4096;           // messages of one chat 
 inline constexpr int32_t kContentPartsMax = 1024;       // parts of one message
 inline constexpr int32_t kChoicesMax = 16;              // n
 inline constexpr int32_t kPromptsMax = 64;              // prompts of one completions request
+inline constexpr size_t kBodyTextBytesMax = 4 << 20;    // text of all prompts of one request: 2 s
 inline constexpr int32_t kStopStringsMax = 16;          // OpenAI allows 4; peers allow more
 inline constexpr size_t kStopStringBytesMax = 256;
 inline constexpr int32_t kStopTokensMax = 64;  // stop_token_ids
@@ -38,7 +39,7 @@ inline constexpr size_t kTemplateOutputBytesMax = 32 << 20;
 
 // Streams.
 inline constexpr int32_t kStreamEventsMax = 4096;  // events waiting for one slow reader
-inline constexpr size_t kTextTasksMax = 1024;      // prompts waiting for one text worker
+inline constexpr size_t kTextTasksMax = 1024;      // texts of one tenant waiting for a text worker
 inline constexpr int kGrpcStreamsMax = 1024;       // calls of one gRPC connection at a time
 
 }  // namespace holdfast

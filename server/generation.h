@@ -6,10 +6,12 @@
 //            +---- GenerationStream (bounded) <---- text worker <---- TokenSink --+
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -34,7 +36,7 @@ struct GenerationRequest {
   int32_t num_choices = 1;
   std::optional<int32_t> max_tokens;
   std::optional<int32_t> max_tokens_default;  // of the endpoint; none: what the context leaves
-  std::vector<std::string> stop;      // stop strings, not shown
+  std::vector<std::string> stop;              // stop strings, not shown
   std::vector<TokenId> stop_token_ids;
   bool include_stop = false;  // show the stop string
   bool ignore_eos = false;
@@ -108,19 +110,37 @@ class GenerationStream {
   virtual void Cancel() = 0;
 };
 
+// For whom a text is worked on.
+struct TextCaller {
+  TenantIndex tenant{};
+  // Set when nobody waits for the answer any more: work that has not begun is dropped, and the
+  // answer is kCancelled. Null: someone always waits. Shared: either side may go first.
+  std::shared_ptr<const std::atomic<bool>> gone;
+};
+
 class GenerationService {
  public:
   virtual ~GenerationService() = default;
 
   // Never blocks. Refusals (queue full, prompt too long, ...) come as GenerationDone.
   virtual std::shared_ptr<GenerationStream> Start(GenerationRequest request) = 0;
+  // The prompts of one body, of one tenant: admitted all or none, and counted as one request. Until
+  // they are admitted, what ends one ends all. Streams in the order of `requests`. By default each
+  // is started for itself.
+  virtual std::vector<std::shared_ptr<GenerationStream>> StartAll(
+      std::vector<GenerationRequest> requests) {
+    std::vector<std::shared_ptr<GenerationStream>> streams;
+    for (GenerationRequest& request : requests) streams.push_back(Start(std::move(request)));
+    return streams;
+  }
   // By the id the client saw; within one tenant. False: not known (any more).
   virtual bool CancelByWireId(TenantIndex tenant, const std::string& wire_id) = 0;
 
   // Off the caller's thread; `done` is called once, from a text worker.
-  virtual void Tokenize(std::variant<ChatInput, std::string> text, bool add_special_tokens,
+  virtual void Tokenize(TextCaller caller, std::variant<ChatInput, std::string> text,
+                        bool add_special_tokens,
                         absl::AnyInvocable<void(absl::StatusOr<std::vector<TokenId>>)> done) = 0;
-  virtual void Detokenize(std::vector<TokenId> tokens,
+  virtual void Detokenize(TextCaller caller, std::vector<TokenId> tokens,
                           absl::AnyInvocable<void(absl::StatusOr<std::string>)> done) = 0;
   virtual std::string TokenText(TokenId token) const = 0;  // bytes, any thread
 

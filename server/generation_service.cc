@@ -21,14 +21,6 @@ namespace {
 // How late a request_timeout may be noticed: far below any sensible timeout, far above a step.
 constexpr absl::Duration kExpiryInterval = absl::Milliseconds(100);
 
-class TaskRunner final : public TextWorkers::Handler {
- public:
-  absl::Duration Handle(int32_t, std::vector<TextMessage>& messages) override {
-    for (TextMessage& message : messages) std::get<TextTask>(message)();
-    return absl::InfiniteDuration();
-  }
-};
-
 std::vector<std::string> TenantNames(const std::vector<TenantConfig>& tenants) {
   std::vector<std::string> names;
   for (const TenantConfig& tenant : tenants) names.push_back(tenant.name);
@@ -46,12 +38,6 @@ size_t PromptBytes(const GenerationRequest& request) {
   }
   if (const auto* text = std::get_if<std::string>(&request.prompt)) return text->size();
   return 0;
-}
-
-size_t TextBytes(const std::variant<ChatInput, std::string>& text) {
-  const auto* chat = std::get_if<ChatInput>(&text);
-  if (chat == nullptr) return std::get<std::string>(text).size();
-  return chat->messages_json.size() + chat->tools_json.size();
 }
 
 // More bytes than `context` tokens can spell. Threefold, since a normaliser may shorten a text
@@ -91,11 +77,49 @@ absl::Status CheckVocabulary(const std::vector<TokenId>& tokens, int32_t vocab_s
 
 }  // namespace
 
+SchedulerPort PortTo(SchedulerLoop& loop) {
+  return {
+      .submit_all = [&loop](std::vector<Request>&& all) { return loop.SubmitAll(std::move(all)); },
+      .cancel = [&loop](RequestId id) { loop.Cancel(id); },
+      .stop_choice = [&loop](RequestId id, int32_t choice) { loop.StopChoice(id, choice); },
+      .requests_at_once_max =
+          [&loop](TenantIndex tenant) { return loop.RequestsAtOnceMax(tenant); }};
+}
+
+//   waited_for > 0 ── each begins ──► submitted     (all in one message)
+//         └───────── one fails ─────► failure       (for all)
+//
+// Shared by its requests, which end in any order. Its mutex is taken before the scheduler's mailbox
+// and never within mutex_ or another group's.
+struct SchedulerGenerationService::Group {
+  explicit Group(size_t num_requests) : waited_for(num_requests), open(num_requests) {}
+
+  absl::Mutex mutex;
+  size_t waited_for ABSL_GUARDED_BY(mutex);  // have not begun
+  bool submitted ABSL_GUARDED_BY(mutex) = false;
+  absl::Status failure ABSL_GUARDED_BY(mutex);
+  std::vector<RequestId> begun ABSL_GUARDED_BY(mutex);
+  std::vector<Request> requests ABSL_GUARDED_BY(mutex);   // of those begun
+  size_t open ABSL_GUARDED_BY(mutex);                     // have not ended for their client
+  Outcome outcome ABSL_GUARDED_BY(mutex) = Outcome::kOk;  // the first that is not ok
+
+  absl::Status Failure() ABSL_LOCKS_EXCLUDED(mutex) {
+    absl::MutexLock lock(&mutex);
+    return failure;
+  }
+  bool Submitted() ABSL_LOCKS_EXCLUDED(mutex) {
+    absl::MutexLock lock(&mutex);
+    return submitted;
+  }
+};
+
 // Shared by the two maps' readers and the request's stream, whose cancel may come when the request
 // is over.
 struct SchedulerGenerationService::Live {
   RequestId id{};
   WireKey key;
+  absl::Time arrival;
+  std::shared_ptr<Group> group;
   absl::Mutex mutex;
   absl::Status stop_reason ABSL_GUARDED_BY(mutex);  // ok: nobody wants it stopped
 
@@ -111,12 +135,13 @@ struct SchedulerGenerationService::Pending {
   StreamWriter writer;
 };
 
+struct SchedulerGenerationService::StreamEntry {
+  std::unique_ptr<GenerationTask> task;
+  std::shared_ptr<Live> live;
+};
+
 struct SchedulerGenerationService::StreamState {
-  struct Entry {
-    std::unique_ptr<GenerationTask> task;
-    std::shared_ptr<Live> live;
-  };
-  absl::flat_hash_map<RequestId, Entry> tasks;
+  absl::flat_hash_map<RequestId, StreamEntry> tasks;
   absl::Time next_expiry = absl::InfinitePast();
 };
 
@@ -129,15 +154,14 @@ SchedulerGenerationService::SchedulerGenerationService(GenerationServiceOptions 
       chat_template_(chat_template),
       clock_(clock),
       metrics_(metrics, TenantNames(options_.tenants), options_.model.name),
-      prompt_bytes_max_(PromptBytesMax(tokenizer, options_.model.context_tokens)),
-      prompt_handler_(std::make_unique<TaskRunner>()) {
+      prompt_bytes_max_(PromptBytesMax(tokenizer, options_.model.context_tokens)) {
   for (int32_t i = 0; i < options_.text_threads; ++i) {
     stream_states_.push_back(std::make_unique<StreamState>());
   }
   Handler& self = *this;  // make_unique does not see a private base
-  stream_workers_ = std::make_unique<TextWorkers>(options_.text_threads, kTextTasksMax, self);
-  prompt_workers_ =
-      std::make_unique<TextWorkers>(options_.text_threads, kTextTasksMax, *prompt_handler_);
+  stream_workers_ = std::make_unique<TextWorkers>(options_.text_threads, self);
+  prompt_workers_ = std::make_unique<PromptWorkers>(options_.text_threads, options_.tenants.size(),
+                                                    kTextTasksMax);
 }
 
 SchedulerGenerationService::~SchedulerGenerationService() { Shutdown(); }
@@ -153,35 +177,65 @@ void SchedulerGenerationService::Shutdown() {
 }
 
 void SchedulerGenerationService::Connect(SchedulerPort scheduler) {
-  CHECK(scheduler_.submit == nullptr);
+  CHECK(scheduler_.submit_all == nullptr);
   scheduler_ = std::move(scheduler);
 }
 
 // ---- Any thread
 
 std::shared_ptr<GenerationStream> SchedulerGenerationService::Start(GenerationRequest request) {
-  CHECK(scheduler_.submit != nullptr);
-  const size_t bytes = PromptBytes(request);
-  std::shared_ptr<Live> live = Register(request);
-  StreamEnds ends = MakeTokenStream(
-      [this, live] { Stop(*live, absl::CancelledError("the client cancelled the request")); });
-  // Shared with the task, which a full mailbox destroys: who it was for must still be told.
-  auto pending = std::make_shared<Pending>(
-      Pending{.live = live, .request = std::move(request), .writer = std::move(ends.writer)});
-  if (draining_.load(std::memory_order_relaxed)) {
-    EndBeforeBegin(*pending, Stopping());
-    return ends.reader;
+  std::vector<GenerationRequest> one;
+  one.push_back(std::move(request));
+  return StartAll(std::move(one)).front();
+}
+
+std::vector<std::shared_ptr<GenerationStream>> SchedulerGenerationService::StartAll(
+    std::vector<GenerationRequest> requests) {
+  CHECK(scheduler_.submit_all != nullptr && !requests.empty());
+  const TenantIndex tenant = requests.front().tenant;
+  absl::Status status = CheckGroup(requests);
+  const auto group = std::make_shared<Group>(requests.size());
+  std::vector<std::shared_ptr<GenerationStream>> streams;
+  // Shared with the tasks, which a full queue destroys: who they were for must still be told.
+  std::vector<std::shared_ptr<Pending>> all;
+  std::vector<PromptWorkers::Task> tasks;
+  for (GenerationRequest& request : requests) {
+    CHECK(request.tenant == tenant);
+    std::shared_ptr<Live> live = Register(request, group);
+    StreamEnds ends = MakeTokenStream(
+        [this, live] { Stop(*live, absl::CancelledError("the client cancelled the request")); });
+    streams.push_back(std::move(ends.reader));
+    all.push_back(std::make_shared<Pending>(Pending{
+        .live = std::move(live), .request = std::move(request), .writer = std::move(ends.writer)}));
+    tasks.emplace_back([this, pending = all.back()] { Prepare(pending); });
   }
-  const int32_t worker = prompt_workers_->PickWorker(bytes);
-  const bool posted = prompt_workers_->TryPost(worker, [this, worker, bytes, pending] {
-    Prepare(pending);
-    prompt_workers_->TaskDone(worker, bytes);
-  });
-  if (!posted) {
-    prompt_workers_->TaskDone(worker, bytes);
-    EndBeforeBegin(*pending, Shed("too many requests wait for the tokenizer"));
+  if (status.ok() && !prompt_workers_->TryPost(tenant, std::move(tasks))) {
+    status = Shed("too many texts wait for the tokenizer");
   }
-  return ends.reader;
+  if (!status.ok()) {
+    for (const auto& pending : all) EndBeforeBegin(*pending, status);
+  }
+  return streams;
+}
+
+absl::Status SchedulerGenerationService::CheckGroup(
+    const std::vector<GenerationRequest>& requests) const {
+  if (draining_.load(std::memory_order_relaxed)) return Stopping();
+  const auto most = static_cast<size_t>(scheduler_.requests_at_once_max(requests.front().tenant));
+  if (requests.size() > most) {
+    return ParameterError("prompt", "array_above_max_length",
+                          absl::StrCat("prompt holds ", requests.size(), " prompts; at most ", most,
+                                       " can run and wait here at a time; send several requests"));
+  }
+  size_t bytes = 0;
+  for (const GenerationRequest& request : requests) bytes += PromptBytes(request);
+  if (bytes > kBodyTextBytesMax) {
+    return ParameterError(
+        "prompt", "string_above_max_length",
+        absl::StrCat("the prompts have ", bytes, " bytes of text; one request may bring ",
+                     kBodyTextBytesMax, "; send several requests"));
+  }
+  return absl::OkStatus();
 }
 
 bool SchedulerGenerationService::CancelByWireId(TenantIndex tenant, const std::string& wire_id) {
@@ -216,39 +270,45 @@ int32_t SchedulerGenerationService::running() const {
   return static_cast<int32_t>(live_.size());
 }
 
-void SchedulerGenerationService::Tokenize(
-    std::variant<ChatInput, std::string> text, bool add_special_tokens,
-    absl::AnyInvocable<void(absl::StatusOr<std::vector<TokenId>>)> done) {
-  auto shared_done = std::make_shared<decltype(done)>(std::move(done));
-  const size_t bytes = TextBytes(text);
-  const int32_t worker = prompt_workers_->PickWorker(bytes);
-  const bool posted = prompt_workers_->TryPost(
-      worker, [this, worker, bytes, shared_done, text = std::move(text), add_special_tokens] {
-        absl::StatusOr<std::vector<TokenId>> tokens = Encode(text, add_special_tokens);
-        prompt_workers_->TaskDone(worker, bytes);
-        (*shared_done)(std::move(tokens));
+template <typename Answer>
+void SchedulerGenerationService::PostText(TextCaller caller,
+                                          absl::AnyInvocable<absl::StatusOr<Answer>()> work,
+                                          absl::AnyInvocable<void(absl::StatusOr<Answer>)> done) {
+  // Shared with the task, which a full queue destroys.
+  const auto shared_done = std::make_shared<decltype(done)>(std::move(done));
+  std::vector<PromptWorkers::Task> task;
+  task.emplace_back(
+      [this, gone = std::move(caller.gone), work = std::move(work), shared_done]() mutable {
+        if (gone != nullptr && gone->load()) {
+          (*shared_done)(absl::CancelledError("the client has gone"));
+        } else if (shut_down_.load(std::memory_order_relaxed)) {
+          (*shared_done)(Stopping());
+        } else {
+          (*shared_done)(work());
+        }
       });
-  if (!posted) {
-    prompt_workers_->TaskDone(worker, bytes);
-    (*shared_done)(Shed("too many requests wait for the tokenizer"));
+  if (!prompt_workers_->TryPost(caller.tenant, std::move(task))) {
+    (*shared_done)(Shed("too many texts wait for the tokenizer"));
   }
 }
 
+void SchedulerGenerationService::Tokenize(
+    TextCaller caller, std::variant<ChatInput, std::string> text, bool add_special_tokens,
+    absl::AnyInvocable<void(absl::StatusOr<std::vector<TokenId>>)> done) {
+  PostText<std::vector<TokenId>>(
+      std::move(caller),
+      [this, text = std::move(text), add_special_tokens] {
+        return Encode(text, add_special_tokens);
+      },
+      std::move(done));
+}
+
 void SchedulerGenerationService::Detokenize(
-    std::vector<TokenId> tokens, absl::AnyInvocable<void(absl::StatusOr<std::string>)> done) {
-  auto shared_done = std::make_shared<decltype(done)>(std::move(done));
-  const size_t bytes = tokens.size() * sizeof(TokenId);
-  const int32_t worker = prompt_workers_->PickWorker(bytes);
-  const bool posted = prompt_workers_->TryPost(
-      worker, [this, worker, bytes, shared_done, tokens = std::move(tokens)] {
-        absl::StatusOr<std::string> text = Decode(tokens);
-        prompt_workers_->TaskDone(worker, bytes);
-        (*shared_done)(std::move(text));
-      });
-  if (!posted) {
-    prompt_workers_->TaskDone(worker, bytes);
-    (*shared_done)(Shed("too many requests wait for the tokenizer"));
-  }
+    TextCaller caller, std::vector<TokenId> tokens,
+    absl::AnyInvocable<void(absl::StatusOr<std::string>)> done) {
+  PostText<std::string>(
+      std::move(caller), [this, tokens = std::move(tokens)] { return Decode(tokens); },
+      std::move(done));
 }
 
 std::string SchedulerGenerationService::TokenText(TokenId token) const {
@@ -268,9 +328,11 @@ void SchedulerGenerationService::Stop(Live& live, const absl::Status& reason) {
 }
 
 std::shared_ptr<SchedulerGenerationService::Live> SchedulerGenerationService::Register(
-    const GenerationRequest& request) {
+    const GenerationRequest& request, std::shared_ptr<Group> group) {
   auto live = std::make_shared<Live>();
   live->key = WireKey(request.tenant, request.wire_id);
+  live->arrival = request.arrival;
+  live->group = std::move(group);
   absl::MutexLock lock(&mutex_);
   live->id = RequestId{next_id_++};
   live_.emplace(live->id, live);
@@ -313,6 +375,8 @@ void SchedulerGenerationService::OnDone(RequestDone event) {
 
 void SchedulerGenerationService::Prepare(const std::shared_ptr<Pending>& pending) {
   absl::Status status = pending->live->StopReason();
+  if (status.ok()) status = pending->live->group->Failure();
+  if (status.ok() && shut_down_.load(std::memory_order_relaxed)) status = Stopping();
   if (status.ok()) status = CheckTime(pending->request);
   std::vector<TokenId> prompt;
   if (status.ok()) status = EncodePrompt(pending->request, prompt);
@@ -400,10 +464,46 @@ absl::Status SchedulerGenerationService::CheckTime(const GenerationRequest& requ
 }
 
 void SchedulerGenerationService::EndBeforeBegin(Pending& pending, absl::Status status) {
-  metrics_.Of(pending.request.tenant).requests[static_cast<size_t>(OutcomeOf(status))].Add(1);
+  FailGroup(*pending.live->group, status);
+  CountEnd(*pending.live, status);
   // First forgotten, then told: who reads the end finds the request gone.
   Forget(*pending.live);
   pending.writer.Push(GenerationDone{.status = std::move(status)});
+}
+
+void SchedulerGenerationService::FailGroup(Group& group, const absl::Status& status) {
+  std::vector<RequestId> begun;
+  {
+    absl::MutexLock lock(&group.mutex);
+    if (group.submitted || !group.failure.ok()) return;
+    group.failure = status;
+    group.requests.clear();
+    begun.swap(group.begun);
+  }
+  EndBegun(begun, status);
+}
+
+void SchedulerGenerationService::EndBegun(const std::vector<RequestId>& begun,
+                                          const absl::Status& status) {
+  for (const RequestId id : begun) {
+    stream_workers_->Post(StreamWorkerOf(id), RequestDone{.request = id, .status = status});
+  }
+}
+
+void SchedulerGenerationService::CountEnd(const Live& live, const absl::Status& status) {
+  Outcome outcome;
+  {
+    Group& group = *live.group;
+    absl::MutexLock lock(&group.mutex);
+    if (group.outcome == Outcome::kOk) group.outcome = OutcomeOf(status);
+    if (--group.open > 0) return;
+    outcome = group.outcome;
+  }
+  TenantGenerationMetrics& metrics = metrics_.Of(live.key.first);
+  metrics.requests[static_cast<size_t>(outcome)].Add(1);
+  if (outcome == Outcome::kOk) {
+    metrics.e2e_latency.Observe(absl::ToDoubleSeconds(clock_.Now() - live.arrival));
+  }
 }
 
 // ---- Stream workers
@@ -415,7 +515,9 @@ absl::Duration SchedulerGenerationService::Handle(int32_t worker,
     if (auto* task = std::get_if<TextTask>(&message)) {
       (*task)();
     } else if (auto* prompt = std::get_if<PromptEvent>(&message)) {
-      if (GenerationTask* task = FindTask(prompt->request)) task->OnPrompt(std::move(*prompt));
+      if (StreamEntry* entry = FindEntry(prompt->request)) {
+        entry->task->OnPrompt(std::move(*prompt));
+      }
     } else if (auto* token = std::get_if<TimedToken>(&message)) {
       HandleToken(std::move(*token));
     } else {
@@ -440,24 +542,45 @@ void SchedulerGenerationService::Begin(Pending& pending, std::vector<TokenId> pr
                                                metrics_.Of(pending.live->key.first));
   GenerationTask& begun = *task;
   stream_states_[StreamWorkerOf(id)]->tasks.emplace(
-      id, StreamState::Entry{.task = std::move(task), .live = pending.live});
+      id, StreamEntry{.task = std::move(task), .live = pending.live});
 
+  Group& group = *pending.live->group;
   const GenerationRequest& request = begun.request();
-  if (*request.max_tokens == 0 && !request.prompt_top_logprobs.has_value()) {
+  if (*request.max_tokens > 0 || request.prompt_top_logprobs.has_value()) {
+    JoinGroup(group, id, ToSchedulerRequest(begun));
+  } else {
     begun.AnswerWithoutTokens();
     EraseTask(id, absl::OkStatus());
-    return;
+    JoinGroup(group, id, std::nullopt);
   }
-  switch (scheduler_.submit(ToSchedulerRequest(begun))) {
-    case Admit::kAccepted:
-      return;
-    case Admit::kShed:
-      EraseTask(id, Shed("the queue is full"));
-      return;
-    case Admit::kDraining:
-      EraseTask(id, Stopping());
-      return;
+}
+
+void SchedulerGenerationService::JoinGroup(Group& group, RequestId id,
+                                           std::optional<Request> request) {
+  std::vector<RequestId> refused;
+  absl::Status status;
+  {
+    absl::MutexLock lock(&group.mutex);
+    if (request.has_value()) {
+      group.begun.push_back(id);
+      group.requests.push_back(*std::move(request));
+    }
+    if (!group.failure.ok()) {
+      status = group.failure;
+    } else if (--group.waited_for == 0 && !group.requests.empty()) {
+      std::sort(group.requests.begin(), group.requests.end(),
+                [](const Request& a, const Request& b) { return Number(a.id) < Number(b.id); });
+      // Within the lock, so that who finds the group submitted cancels after it.
+      const Admit admit = scheduler_.submit_all(std::move(group.requests));
+      group.requests.clear();
+      group.submitted = admit == Admit::kAccepted;
+      if (admit == Admit::kShed) status = Shed("the queue is full");
+      if (admit == Admit::kDraining) status = Stopping();
+      group.failure = status;
+    }
+    if (!status.ok()) refused.swap(group.begun);
   }
+  EndBegun(refused, status);
 }
 
 Request SchedulerGenerationService::ToSchedulerRequest(const GenerationTask& task) const {
@@ -490,21 +613,24 @@ Request SchedulerGenerationService::ToSchedulerRequest(const GenerationTask& tas
 }
 
 void SchedulerGenerationService::HandleStop(RequestId id) {
-  StreamState& state = *stream_states_[StreamWorkerOf(id)];
-  const auto found = state.tasks.find(id);
-  if (found == state.tasks.end()) return;  // over, or not begun: then Begin sees the reason
-  EndEarly(*found->second.task, found->second.live->StopReason());
+  StreamEntry* entry = FindEntry(id);
+  if (entry == nullptr) return;  // over, or not begun: then Begin sees the reason
+  EndEarly(*entry, entry->live->StopReason());
 }
 
 void SchedulerGenerationService::HandleToken(TimedToken token) {
-  GenerationTask* task = FindTask(token.event.request);
-  if (task == nullptr) return;
-  task->OnToken(std::move(token.event), token.at);
+  StreamEntry* entry = FindEntry(token.event.request);
+  if (entry == nullptr) return;
+  GenerationTask& task = *entry->task;
+  const int32_t choice = token.event.choice;
+  const bool met_stop_string = task.OnToken(std::move(token.event), token.at);
   // A choice ended by a stop string still runs in the scheduler, which knows no text. If there is
   // none such, RequestDone is on the way and is waited for: blocks are back before the client
   // hears.
-  if (task->all_choices_ended() && task->has_running_sequence()) {
-    EndEarly(*task, absl::OkStatus());
+  if (task.all_choices_ended() && task.has_running_sequence()) {
+    EndEarly(*entry, absl::OkStatus());
+  } else if (met_stop_string) {
+    scheduler_.stop_choice(task.id(), choice);
   }
 }
 
@@ -513,13 +639,23 @@ void SchedulerGenerationService::HandleDone(RequestDone event) {
       !event.status.GetPayload(kRetryAfterUrl).has_value()) {
     event.status = WithRetryAfter(std::move(event.status), 1);
   }
-  if (FindTask(event.request) != nullptr) EraseTask(event.request, std::move(event.status));
+  if (FindEntry(event.request) != nullptr) EraseTask(event.request, std::move(event.status));
 }
 
-void SchedulerGenerationService::EndEarly(GenerationTask& task, absl::Status status) {
-  if (task.ended()) return;
-  task.End(std::move(status), clock_.Now());
-  scheduler_.cancel(task.id());
+void SchedulerGenerationService::EndEarly(StreamEntry& entry, absl::Status status) {
+  if (entry.task->ended()) return;
+  if (!entry.live->group->Submitted()) {
+    FailGroup(*entry.live->group, status);  // whose end comes back to us
+    return;
+  }
+  EndStream(entry, std::move(status));
+  scheduler_.cancel(entry.task->id());
+}
+
+void SchedulerGenerationService::EndStream(StreamEntry& entry, absl::Status status) {
+  if (entry.task->ended()) return;
+  CountEnd(*entry.live, status);
+  entry.task->End(std::move(status));
 }
 
 void SchedulerGenerationService::ExpireOld(StreamState& state) {
@@ -529,24 +665,24 @@ void SchedulerGenerationService::ExpireOld(StreamState& state) {
   for (auto& [id, entry] : state.tasks) {
     if (entry.task->ended()) continue;
     if (absl::Status status = CheckTime(entry.task->request()); !status.ok()) {
-      EndEarly(*entry.task, std::move(status));
+      EndEarly(entry, std::move(status));
     }
   }
 }
 
-GenerationTask* SchedulerGenerationService::FindTask(RequestId id) {
+SchedulerGenerationService::StreamEntry* SchedulerGenerationService::FindEntry(RequestId id) {
   StreamState& state = *stream_states_[StreamWorkerOf(id)];
   const auto found = state.tasks.find(id);
-  return found == state.tasks.end() ? nullptr : found->second.task.get();
+  return found == state.tasks.end() ? nullptr : &found->second;
 }
 
 void SchedulerGenerationService::EraseTask(RequestId id, absl::Status status) {
   StreamState& state = *stream_states_[StreamWorkerOf(id)];
   const auto found = state.tasks.find(id);
-  const StreamState::Entry entry = std::move(found->second);
+  StreamEntry entry = std::move(found->second);
   state.tasks.erase(found);
   Forget(*entry.live);
-  entry.task->End(std::move(status), clock_.Now());
+  EndStream(entry, std::move(status));
 }
 
 }  // namespace holdfast

@@ -1,12 +1,15 @@
 // GenerationService over the scheduler of this process: text in, token requests to the scheduler,
 // token events back, text out.
 //
-//   Start ─► prompt worker: render, tokenise, check ─► stream worker: Submit ─► scheduler
+//   Start ─► prompt worker: render, tokenise, check ─► stream worker: submit ─► scheduler
 //                                                          ▲                       │
 //   GenerationStream ◄── detokenise, stop strings ◄────────┴── OnPrompt/OnToken/OnDone
 //
-// Two pools, since a prompt of megabytes takes seconds and must not hold up the tokens of others.
-// A request's output always runs on the stream worker that its id names, which owns its state.
+// Two pools, since a long prompt must not hold up the tokens of others. A request's output always
+// runs on the stream worker that its id names, which owns its state.
+//
+// The prompts of one body are a group: whichever is begun last submits all of them in one message,
+// and the scheduler takes all or none. What ends one of them before ends all.
 //
 // The ring: the scheduler needs a TokenSink (this) when it is made, and this needs the scheduler.
 // So main makes this first, then the scheduler with it, then calls Connect once, before the first
@@ -19,8 +22,8 @@
 // service may go.
 //
 // Thread: all members by any, except Shutdown and the destructor.
-// Bound: kTextTasksMax waiting prompts a worker (beyond: kResourceExhausted); token events by
-// num_choices * max_tokens of what the scheduler accepted.
+// Bound: kTextTasksMax waiting texts a tenant (beyond: kResourceExhausted), kBodyTextBytesMax of
+// one body; token events by num_choices * max_tokens of what the scheduler accepted.
 #pragma once
 
 #include <array>
@@ -28,6 +31,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <variant>
@@ -35,6 +39,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
+#include "absl/functional/any_invocable.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "config/base/clock.h"
@@ -44,6 +49,7 @@
 #include "scheduler/request.h"
 #include "server/generation.h"
 #include "server/generation_metrics.h"
+#include "server/prompt_workers.h"
 #include "server/text_workers.h"
 #include "text/text.h"
 
@@ -62,12 +68,16 @@ struct GenerationServiceOptions {
 
 enum class Admit : uint8_t;  // scheduler/scheduler_loop.h
 class GenerationTask;
+class SchedulerLoop;
 
-// How requests reach the scheduler: SchedulerLoop's Submit and Cancel, and what they promise.
+// How requests reach the scheduler: what SchedulerLoop's members of these names promise.
 struct SchedulerPort {
-  std::function<Admit(Request&&)> submit;
+  std::function<Admit(std::vector<Request>&&)> submit_all;
   std::function<void(RequestId)> cancel;
+  std::function<void(RequestId, int32_t)> stop_choice;
+  std::function<int32_t(TenantIndex)> requests_at_once_max;
 };
+SchedulerPort PortTo(SchedulerLoop& loop);  // which must outlive the port
 
 class SchedulerGenerationService final : public GenerationService,
                                          public TokenSink,
@@ -94,11 +104,14 @@ class SchedulerGenerationService final : public GenerationService,
 
   // GenerationService
   std::shared_ptr<GenerationStream> Start(GenerationRequest request) override;
+  std::vector<std::shared_ptr<GenerationStream>> StartAll(
+      std::vector<GenerationRequest> requests) override;
   bool CancelByWireId(TenantIndex tenant, const std::string& wire_id) override;
   // When too many tasks wait, `done` is called at once, by the caller's thread.
-  void Tokenize(std::variant<ChatInput, std::string> text, bool add_special_tokens,
+  void Tokenize(TextCaller caller, std::variant<ChatInput, std::string> text,
+                bool add_special_tokens,
                 absl::AnyInvocable<void(absl::StatusOr<std::vector<TokenId>>)> done) override;
-  void Detokenize(std::vector<TokenId> tokens,
+  void Detokenize(TextCaller caller, std::vector<TokenId> tokens,
                   absl::AnyInvocable<void(absl::StatusOr<std::string>)> done) override;
   std::string TokenText(TokenId token) const override;
   const ModelInfo& model_info() const override { return options_.model; }
@@ -110,15 +123,28 @@ class SchedulerGenerationService final : public GenerationService,
 
  private:
   using WireKey = std::pair<TenantIndex, std::string>;
+  struct Group;        // the requests of one body
   struct Live;         // what other threads may do to a request: have it stopped
   struct Pending;      // a request before it has tokens
+  struct StreamEntry;  // a request that has begun
   struct StreamState;  // one stream worker's own
 
   // Any thread.
-  std::shared_ptr<Live> Register(const GenerationRequest& request) ABSL_LOCKS_EXCLUDED(mutex_);
+  std::shared_ptr<Live> Register(const GenerationRequest& request, std::shared_ptr<Group> group)
+      ABSL_LOCKS_EXCLUDED(mutex_);
   void Forget(const Live& live) ABSL_LOCKS_EXCLUDED(mutex_);
   void Stop(Live& live, const absl::Status& reason);
   void EndBeforeBegin(Pending& pending, absl::Status status);
+  // Ends those of the group that have begun; the others find the reason. Nothing happens once they
+  // are submitted or have failed.
+  void FailGroup(Group& group, const absl::Status& status);
+  void EndBegun(const std::vector<RequestId>& begun, const absl::Status& status);
+  // One request of the group has ended for its client; the last one has all counted as one.
+  void CountEnd(const Live& live, const absl::Status& status);
+  absl::Status CheckGroup(const std::vector<GenerationRequest>& requests) const;
+  template <typename Answer>
+  void PostText(TextCaller caller, absl::AnyInvocable<absl::StatusOr<Answer>()> work,
+                absl::AnyInvocable<void(absl::StatusOr<Answer>)> done);
   absl::Status CheckTime(const GenerationRequest& request) const;
   int32_t StreamWorkerOf(RequestId id) const;
 
@@ -135,14 +161,18 @@ class SchedulerGenerationService final : public GenerationService,
   // The stream worker of the request.
   absl::Duration Handle(int32_t worker, std::vector<TextMessage>& messages) override;
   void Begin(Pending& pending, std::vector<TokenId> prompt);
+  // `request` is one more of its group that has begun, if it needs the scheduler at all; the last
+  // one submits all.
+  void JoinGroup(Group& group, RequestId id, std::optional<Request> request);
   Request ToSchedulerRequest(const GenerationTask& task) const;
   void HandleStop(RequestId id);
   void HandleToken(TimedToken token);
   void HandleDone(RequestDone event);
   // The client's end comes before the scheduler's, whose sequences must stop.
-  void EndEarly(GenerationTask& task, absl::Status status);
+  void EndEarly(StreamEntry& entry, absl::Status status);
+  void EndStream(StreamEntry& entry, absl::Status status);
   void ExpireOld(StreamState& state);
-  GenerationTask* FindTask(RequestId id);             // null: over
+  StreamEntry* FindEntry(RequestId id);               // null: over
   void EraseTask(RequestId id, absl::Status status);  // over; ends the stream if it has not ended
 
   const GenerationServiceOptions options_;
@@ -162,10 +192,9 @@ class SchedulerGenerationService final : public GenerationService,
   absl::flat_hash_map<WireKey, std::vector<RequestId>> by_wire_id_ ABSL_GUARDED_BY(mutex_);
 
   std::vector<std::unique_ptr<StreamState>> stream_states_;  // by stream worker
-  std::unique_ptr<TextWorkers::Handler> prompt_handler_;
   // The pools come last: their threads end before what they use, prompts before streams.
   std::unique_ptr<TextWorkers> stream_workers_;
-  std::unique_ptr<TextWorkers> prompt_workers_;
+  std::unique_ptr<PromptWorkers> prompt_workers_;
 };
 
 }  // namespace holdfast

@@ -36,28 +36,30 @@ void GenerationTask::OnPrompt(PromptEvent event) {
   Send(std::move(info));
 }
 
-void GenerationTask::OnToken(TokenEvent event, absl::Time at) {
+bool GenerationTask::OnToken(TokenEvent event, absl::Time at) {
   CHECK(event.choice >= 0 && static_cast<size_t>(event.choice) < choices_.size());
-  if (event.end.has_value()) ++num_ended_sequences_;
+  const bool last = event.end.has_value();
+  if (last) ++num_ended_sequences_;
   ChoiceText& choice = choices_[event.choice];
-  if (ended_ || choice.ended()) return;  // drawn before the scheduler heard of the end
-  absl::Time& last = last_token_at_[event.choice];
+  if (ended_ || choice.ended()) return false;  // drawn before the scheduler heard of the end
+  absl::Time& last_at = last_token_at_[event.choice];
   if (!first_token_seen_) {
     first_token_seen_ = true;
     metrics_.time_to_first_token.Observe(absl::ToDoubleSeconds(at - request_.arrival));
   }
-  if (last != absl::InfinitePast()) {
-    metrics_.inter_token_latency.Observe(absl::ToDoubleSeconds(at - last));
+  if (last_at != absl::InfinitePast()) {
+    metrics_.inter_token_latency.Observe(absl::ToDoubleSeconds(at - last_at));
   }
-  last = at;
+  last_at = at;
   metrics_.completion_tokens.Add(1);
   ChoiceDelta delta = choice.Add(std::move(event));
   if (!IsEmpty(delta)) Send(std::move(delta));
+  return choice.ended() && !last;
 }
 
 void GenerationTask::AnswerWithoutTokens() { OnPrompt({.request = id_}); }
 
-void GenerationTask::End(absl::Status status, absl::Time now) {
+void GenerationTask::End(absl::Status status) {
   if (ended_) return;
   ended_ = true;
   GenerationDone done{.status = std::move(status),
@@ -66,10 +68,6 @@ void GenerationTask::End(absl::Status status, absl::Time now) {
   for (ChoiceText& choice : choices_) {
     if (done.status.ok() && !choice.ended()) Send(choice.EndAtLength());
     done.completion_tokens += choice.completion_tokens();
-  }
-  metrics_.requests[static_cast<size_t>(OutcomeOf(done.status))].Add(1);
-  if (done.status.ok()) {
-    metrics_.e2e_latency.Observe(absl::ToDoubleSeconds(now - request_.arrival));
   }
   Send(std::move(done));
 }

@@ -31,12 +31,13 @@ class GenerationTask final {
                  StreamWriter writer, const Tokenizer& tokenizer, TenantGenerationMetrics& metrics);
 
   void OnPrompt(PromptEvent event);
-  void OnToken(TokenEvent event, absl::Time at);
+  // True: the token completed a stop string, so that its choice has ended and its sequence not.
+  bool OnToken(TokenEvent event, absl::Time at);
   // Nothing is to be computed: answers with the prompt alone.
   void AnswerWithoutTokens();
 
   // Ends the stream, once; kOk ends what choices are open with FinishReason::kLength.
-  void End(absl::Status status, absl::Time now);
+  void End(absl::Status status);
 
   RequestId id() const { return id_; }
   const GenerationRequest& request() const { return request_; }

@@ -47,24 +47,31 @@ std::shared_ptr<GenerationStream> LoadingService::Start(GenerationRequest reques
   return std::make_shared<RefusedStream>();
 }
 
+std::vector<std::shared_ptr<GenerationStream>> LoadingService::StartAll(
+    std::vector<GenerationRequest> requests) {
+  if (GenerationService* ready = service()) return ready->StartAll(std::move(requests));
+  return GenerationService::StartAll(std::move(requests));
+}
+
 bool LoadingService::CancelByWireId(TenantIndex tenant, const std::string& wire_id) {
   GenerationService* ready = service();
   return ready != nullptr && ready->CancelByWireId(tenant, wire_id);
 }
 
-void LoadingService::Tokenize(std::variant<ChatInput, std::string> text, bool add_special_tokens,
+void LoadingService::Tokenize(TextCaller caller, std::variant<ChatInput, std::string> text,
+                              bool add_special_tokens,
                               absl::AnyInvocable<void(absl::StatusOr<std::vector<TokenId>>)> done) {
   if (GenerationService* ready = service()) {
-    ready->Tokenize(std::move(text), add_special_tokens, std::move(done));
+    ready->Tokenize(std::move(caller), std::move(text), add_special_tokens, std::move(done));
   } else {
     done(Loading());
   }
 }
 
-void LoadingService::Detokenize(std::vector<TokenId> tokens,
+void LoadingService::Detokenize(TextCaller caller, std::vector<TokenId> tokens,
                                 absl::AnyInvocable<void(absl::StatusOr<std::string>)> done) {
   if (GenerationService* ready = service()) {
-    ready->Detokenize(std::move(tokens), std::move(done));
+    ready->Detokenize(std::move(caller), std::move(tokens), std::move(done));
   } else {
     done(Loading());
   }

@@ -28,10 +28,13 @@ class LoadingService final : public GenerationService {
   void SwitchTo(GenerationService& service) { service_.store(&service, std::memory_order_release); }
 
   std::shared_ptr<GenerationStream> Start(GenerationRequest request) override;
+  std::vector<std::shared_ptr<GenerationStream>> StartAll(
+      std::vector<GenerationRequest> requests) override;
   bool CancelByWireId(TenantIndex tenant, const std::string& wire_id) override;
-  void Tokenize(std::variant<ChatInput, std::string> text, bool add_special_tokens,
+  void Tokenize(TextCaller caller, std::variant<ChatInput, std::string> text,
+                bool add_special_tokens,
                 absl::AnyInvocable<void(absl::StatusOr<std::vector<TokenId>>)> done) override;
-  void Detokenize(std::vector<TokenId> tokens,
+  void Detokenize(TextCaller caller, std::vector<TokenId> tokens,
                   absl::AnyInvocable<void(absl::StatusOr<std::string>)> done) override;
   std::string TokenText(TokenId token) const override;
   const ModelInfo& model_info() const override { return model_; }

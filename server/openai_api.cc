@@ -1,6 +1,7 @@
 #include "server/openai_api.h"
 
 #include <algorithm>
+#include <atomic>
 #include <boost/asio/this_coro.hpp>
 #include <optional>
 #include <utility>
@@ -231,13 +232,15 @@ asio::awaitable<void> OpenAiApi::Generate(HttpExchange& exchange, bool chat) {
   running.head = MakeHead(*call);
   running.deadline = Deadline();
   running.signal = ReadySignal::Make(gate_, co_await asio::this_coro::executor);
-  for (GenerationRequest& request : call->requests) {
-    const size_t index = running.prompts->size();
+  for (size_t index = 0; index < call->requests.size(); ++index) {
+    GenerationRequest& request = call->requests[index];
     request.tenant = exchange.request.tenant;
     request.wire_id = index == 0 ? running.head.id : absl::StrCat(running.head.id, "-", index);
     request.arrival = absl::Now();
     if (!call->seed_given) request.sampling.seed = absl::Uniform<uint64_t>(random_);
-    running.prompts->push_back({.stream = service_.Start(std::move(request))});
+  }
+  for (auto& stream : service_.StartAll(std::move(call->requests))) {
+    running.prompts->push_back({.stream = std::move(stream)});
   }
   // Cancelled here and now, not when this task gets its turn again: it may be in a long write.
   exchange.OnGone([&running] {
@@ -336,13 +339,19 @@ asio::awaitable<void> OpenAiApi::Tokenize(HttpExchange& exchange) {
   const auto signal = ReadySignal::Make(gate_, co_await asio::this_coro::executor);
   // Shared with the worker's callback, which may come when the client has long left.
   const auto result = std::make_shared<std::optional<absl::StatusOr<std::vector<TokenId>>>>();
-  service_.Tokenize(std::move(call->text), call->add_special_tokens,
+  const auto gone = std::make_shared<std::atomic<bool>>(false);
+  TextCaller caller{.tenant = exchange.request.tenant, .gone = gone};
+  service_.Tokenize(std::move(caller), std::move(call->text), call->add_special_tokens,
                     [result, notify = signal->Notifier()](auto tokens) mutable {
                       *result = std::move(tokens);
                       notify();
                     });
-  exchange.OnGone([signal] { signal->Notify(); });
+  exchange.OnGone([signal, gone] {
+    gone->store(true);
+    signal->Notify();
+  });
   const bool in_time = co_await signal->Wait(Deadline());
+  gone->store(true);  // or too late: nobody waits any more
   exchange.StopWatching();
   if (exchange.gone()) co_return;
   if (!in_time) {
@@ -380,12 +389,19 @@ asio::awaitable<void> OpenAiApi::Detokenize(HttpExchange& exchange) {
   }
   const auto signal = ReadySignal::Make(gate_, co_await asio::this_coro::executor);
   const auto result = std::make_shared<std::optional<absl::StatusOr<std::string>>>();
-  service_.Detokenize(*std::move(tokens), [result, notify = signal->Notifier()](auto text) mutable {
-    *result = std::move(text);
-    notify();
+  const auto gone = std::make_shared<std::atomic<bool>>(false);
+  TextCaller caller{.tenant = exchange.request.tenant, .gone = gone};
+  service_.Detokenize(std::move(caller), *std::move(tokens),
+                      [result, notify = signal->Notifier()](auto text) mutable {
+                        *result = std::move(text);
+                        notify();
+                      });
+  exchange.OnGone([signal, gone] {
+    gone->store(true);
+    signal->Notify();
   });
-  exchange.OnGone([signal] { signal->Notify(); });
   const bool in_time = co_await signal->Wait(Deadline());
+  gone->store(true);  // or too late: nobody waits any more
   exchange.StopWatching();
   if (exchange.gone()) co_return;
   if (!in_time) {

@@ -1,18 +1,16 @@
-// The small pool of threads that work on text: templates and tokens on the way in, detokenizing and
-// stop strings on the way out. One request's work always goes to the same worker, in order, so that
-// its state has one owner and no lock.
+// The small pool of threads that work on text on its way out: detokenizing and stop strings. One
+// request's work always goes to the same worker, in order, so that its state has one owner and no
+// lock.
 //
-//   front ends --TryPost--> [mailbox, bounded]  --> worker 0 --> Handler
-//   scheduler  --Post-----> [the same]          --> worker 1 --> Handler
+//   scheduler, prompt workers --Post--> [mailbox] --> worker 0 --> Handler
+//                                       [mailbox] --> worker 1 --> Handler
 //
-// What a front end posts may be refused (full is an answer); what the scheduler posts may not be
-// lost and is bounded elsewhere: a request has at most num_choices * max_tokens token events.
+// What is posted may not be lost and is bounded elsewhere: a request is begun, stopped and done
+// once, and has at most num_choices * max_tokens token events.
 //
-// Thread: TryPost, Post, PickWorker by any; the handler runs on the workers' threads only.
+// Thread: Post by any; the handler runs on the workers' threads only.
 #pragma once
 
-#include <atomic>
-#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <thread>
@@ -46,33 +44,23 @@ class TextWorkers final {
   };
 
   // `handler` must outlive the pool. num_workers > 0.
-  TextWorkers(int32_t num_workers, size_t mailbox_capacity, Handler& handler);
+  TextWorkers(int32_t num_workers, Handler& handler);
   ~TextWorkers();  // as Stop
   // Closes the mailboxes, lets the workers finish what waits, joins them. Idempotent; one thread.
   void Stop();
 
-  // The worker with the least text waiting to be tokenised; ties go round. `weight_bytes` counts
-  // until TaskDone, so that one long prompt is not followed by others on the same worker.
-  int32_t PickWorker(size_t weight_bytes);
-  void TaskDone(int32_t worker, size_t weight_bytes);
-
-  // False: full or stopping; `task` has not run and will not.
-  [[nodiscard]] bool TryPost(int32_t worker, TextTask task);
   // Not refused but at the end, when nobody waits for it any more.
   void Post(int32_t worker, TextMessage message);
 
  private:
   struct Worker {
-    explicit Worker(size_t capacity) : mailbox(capacity) {}
-    Mailbox<TextMessage> mailbox;
-    std::atomic<size_t> waiting_bytes{0};
+    Mailbox<TextMessage> mailbox{0};  // all messages are urgent: see the bound above
     std::thread thread;
   };
   void Run(int32_t index);
 
   Handler& handler_;
   std::vector<std::unique_ptr<Worker>> workers_;
-  std::atomic<uint32_t> next_{0};
 };
 
 }  // namespace holdfast

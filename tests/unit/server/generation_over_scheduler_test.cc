@@ -31,8 +31,7 @@ class GenerationOverSchedulerTest : public testing::Test {
                                       *service_);
     EXPECT_TRUE(loop.ok()) << loop.status();
     loop_ = *std::move(loop);
-    service_->Connect({.submit = [this](Request&& r) { return loop_->Submit(std::move(r)); },
-                       .cancel = [this](RequestId id) { loop_->Cancel(id); }});
+    service_->Connect(PortTo(*loop_));
   }
   ~GenerationOverSchedulerTest() override {
     loop_->Stop();

@@ -13,6 +13,7 @@
 #include "config/base/metrics.h"
 #include "scheduler/scheduler_loop.h"
 #include "tests/unit/server/byte_tokenizer.h"
+#include "tests/unit/server/generation_bench.h"
 #include "tests/unit/server/stream_reader.h"
 
 namespace holdfast {
@@ -22,132 +23,7 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
-class HandClock final : public Clock {
- public:
-  absl::Time Now() const override {
-    absl::MutexLock lock(&mutex_);
-    return now_;
-  }
-  void Advance(absl::Duration by) {
-    absl::MutexLock lock(&mutex_);
-    now_ += by;
-  }
-
- private:
-  mutable absl::Mutex mutex_;
-  absl::Time now_ ABSL_GUARDED_BY(mutex_) = absl::FromUnixSeconds(1'000'000);
-};
-
-// The scheduler's side, played by the test: takes requests and cancels, waits for them.
-class HandScheduler final {
- public:
-  SchedulerPort Port() {
-    return {.submit = [this](Request&& request) { return Submit(std::move(request)); },
-            .cancel =
-                [this](RequestId id) {
-                  absl::MutexLock lock(&mutex_);
-                  cancelled_.push_back(id);
-                }};
-  }
-  Request WaitRequest() {
-    absl::MutexLock lock(&mutex_);
-    auto there = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return !requests_.empty(); };
-    mutex_.Await(absl::Condition(&there));
-    Request request = std::move(requests_.front());
-    requests_.pop_front();
-    return request;
-  }
-  void WaitCancel(RequestId id) {
-    absl::MutexLock lock(&mutex_);
-    auto there = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-      return std::find(cancelled_.begin(), cancelled_.end(), id) != cancelled_.end();
-    };
-    mutex_.Await(absl::Condition(&there));
-  }
-  size_t num_waiting() {
-    absl::MutexLock lock(&mutex_);
-    return requests_.size();
-  }
-  void Answer(Admit admit) { admit_ = admit; }
-
- private:
-  Admit Submit(Request&& request) {
-    if (admit_ != Admit::kAccepted) return admit_;
-    absl::MutexLock lock(&mutex_);
-    requests_.push_back(std::move(request));
-    return Admit::kAccepted;
-  }
-
-  std::atomic<Admit> admit_{Admit::kAccepted};
-  absl::Mutex mutex_;
-  std::deque<Request> requests_ ABSL_GUARDED_BY(mutex_);
-  std::vector<RequestId> cancelled_ ABSL_GUARDED_BY(mutex_);
-};
-
-// Renders a conversation as its JSON text; refuses where asked to.
-class EchoTemplate final : public ChatTemplate {
- public:
-  absl::Status Encode(const ChatInput& input, std::vector<int32_t>& ids) const override {
-    if (input.messages_json == "bad") return absl::InvalidArgumentError("roles must alternate");
-    for (const char c : input.messages_json) ids.push_back(static_cast<uint8_t>(c));
-    return absl::OkStatus();
-  }
-  absl::StatusOr<std::string> Render(const ChatInput& input) const override {
-    return input.messages_json;
-  }
-};
-
-class GenerationServiceTest : public testing::Test {
- protected:
-  static constexpr int32_t kContext = 64;
-
-  GenerationServiceTest() {
-    GenerationServiceOptions options{.eos_tokens = {ByteTokenizer::kEos},
-                                     .kv_layout = "f16/1/1/64",
-                                     .text_threads = 2,
-                                     .request_timeout = absl::Seconds(60)};
-    options.model.name = "tiny";
-    options.model.context_tokens = kContext;
-    options.model.vocab_size = tokenizer_.vocab_size();
-    options.tenants = {{.name = "red"}, {.name = "blue"}, {.name = "green"}};
-    options.tenants[0].sharing_group = "warm";
-    options.tenants[1].sharing_group = "warm";
-    service_ = std::make_unique<SchedulerGenerationService>(options, tokenizer_, &template_, clock_,
-                                                            metrics_);
-    service_->Connect(scheduler_.Port());
-  }
-  ~GenerationServiceTest() override { service_->Shutdown(); }
-
-  GenerationRequest Ask(std::string prompt, std::optional<int32_t> max_tokens = 10) {
-    GenerationRequest request;
-    request.wire_id = "id";
-    request.prompt = std::move(prompt);
-    request.max_tokens = max_tokens;
-    request.arrival = clock_.Now();
-    return request;
-  }
-
-  void Say(const Request& request, std::string_view text, int32_t choice = 0,
-           std::optional<SequenceEnd> end = std::nullopt) {
-    for (size_t i = 0; i < text.size(); ++i) {
-      service_->OnToken({.request = request.id,
-                         .choice = choice,
-                         .token = static_cast<uint8_t>(text[i]),
-                         .logprob = -1.0f,
-                         .end = i + 1 == text.size() ? end : std::nullopt});
-    }
-  }
-  void Done(const Request& request, absl::Status status = absl::OkStatus()) {
-    service_->OnDone({.request = request.id, .status = std::move(status)});
-  }
-
-  ByteTokenizer tokenizer_;
-  EchoTemplate template_;
-  HandClock clock_;
-  MetricsRegistry metrics_;
-  HandScheduler scheduler_;
-  std::unique_ptr<SchedulerGenerationService> service_;
-};
+using GenerationServiceTest = GenerationBench;
 
 TEST_F(GenerationServiceTest, AnswersATextFromTokensAndReportsUsage) {
   auto stream = service_->Start(Ask("Hello"));
@@ -226,7 +102,7 @@ TEST_F(GenerationServiceTest, RefusesATextThatNoTokensOfTheContextCouldSpellUnre
   EXPECT_THAT(std::string(status.message()), HasSubstr("961 bytes"));
   for (const size_t bytes : {bytes_max, bytes_max + 1}) {
     absl::Notification told;
-    service_->Tokenize(std::string(bytes, 'x'), true,
+    service_->Tokenize({}, std::string(bytes, 'x'), true,
                        [&](absl::StatusOr<std::vector<TokenId>> tokens) {
                          EXPECT_EQ(tokens.ok(), bytes == bytes_max) << tokens.status();
                          told.Notify();
@@ -278,6 +154,8 @@ TEST_F(GenerationServiceTest, OneChoiceMayStopWhileAnotherGoesOn) {
   const Request request = scheduler_.WaitRequest();
   EXPECT_EQ(request.num_choices, 2);
   Say(request, "a.ignored", 0);
+  scheduler_.WaitStopped(request.id, 0);  // at once, while its sibling goes on
+  EXPECT_EQ(scheduler_.num_cancelled(), 0u);
   Say(request, "longer", 1, SequenceEnd::kLength);
   ReadStream read = ReadToEnd(*stream);
   EXPECT_EQ(read.choices[0].text, "a");
@@ -460,7 +338,7 @@ TEST_F(GenerationServiceTest, DrainingRefusesNewRequestsAndFinishesOld) {
 TEST_F(GenerationServiceTest, APromptThatWasBeingTokenizedWhenTheDrainBeganIsServed) {
   absl::Notification busy, go_on;
   for (int i = 0; i < 2; ++i) {  // holds both prompt workers
-    service_->Tokenize("x", true, [&, i](absl::StatusOr<std::vector<TokenId>>) {
+    service_->Tokenize({}, "x", true, [&, i](absl::StatusOr<std::vector<TokenId>>) {
       if (i == 0) busy.Notify();
       go_on.WaitForNotification();
     });
@@ -509,11 +387,11 @@ TEST_F(GenerationServiceTest, SharesKvInTheDeclaredGroupAndNowhereElse) {
 
 TEST_F(GenerationServiceTest, TokenizesAndDetokenizesOffTheCallersThread) {
   absl::Notification done;
-  service_->Tokenize("hi", true, [&](absl::StatusOr<std::vector<TokenId>> tokens) {
+  service_->Tokenize({}, "hi", true, [&](absl::StatusOr<std::vector<TokenId>> tokens) {
     EXPECT_THAT(*tokens, ElementsAre('h', 'i'));
-    service_->Detokenize(*tokens, [&](absl::StatusOr<std::string> text) {
+    service_->Detokenize({}, *tokens, [&](absl::StatusOr<std::string> text) {
       EXPECT_EQ(*text, "hi");
-      service_->Detokenize({-1}, [&](absl::StatusOr<std::string> none) {
+      service_->Detokenize({}, {-1}, [&](absl::StatusOr<std::string> none) {
         EXPECT_EQ(none.status().code(), absl::StatusCode::kInvalidArgument);
         done.Notify();
       });

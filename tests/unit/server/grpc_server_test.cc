@@ -60,9 +60,9 @@ class HandService final : public GenerationService {
   bool CancelByWireId(TenantIndex tenant, const std::string& wire_id) override {
     return tenant == TenantIndex{1} && wire_id == "mine";
   }
-  void Tokenize(std::variant<ChatInput, std::string>, bool,
+  void Tokenize(TextCaller, std::variant<ChatInput, std::string>, bool,
                 absl::AnyInvocable<void(absl::StatusOr<std::vector<TokenId>>)>) override {}
-  void Detokenize(std::vector<TokenId>,
+  void Detokenize(TextCaller, std::vector<TokenId>,
                   absl::AnyInvocable<void(absl::StatusOr<std::string>)>) override {}
   std::string TokenText(TokenId) const override { return ""; }
   const ModelInfo& model_info() const override { return info_; }

@@ -28,11 +28,11 @@ class NoService final : public GenerationService {
  public:
   std::shared_ptr<GenerationStream> Start(GenerationRequest) override { return nullptr; }
   bool CancelByWireId(TenantIndex, const std::string&) override { return false; }
-  void Tokenize(std::variant<ChatInput, std::string>, bool,
+  void Tokenize(TextCaller, std::variant<ChatInput, std::string>, bool,
                 absl::AnyInvocable<void(absl::StatusOr<std::vector<TokenId>>)> done) override {
     done(std::vector<TokenId>(100'000, 7));  // an answer of many TLS records
   }
-  void Detokenize(std::vector<TokenId>,
+  void Detokenize(TextCaller, std::vector<TokenId>,
                   absl::AnyInvocable<void(absl::StatusOr<std::string>)>) override {}
   std::string TokenText(TokenId) const override { return ""; }
   const ModelInfo& model_info() const override { return info_; }

@@ -29,11 +29,11 @@ class FakeService final : public GenerationService {
     return std::make_shared<EmptyStream>();
   }
   bool CancelByWireId(TenantIndex, const std::string&) override { return true; }
-  void Tokenize(std::variant<ChatInput, std::string>, bool,
+  void Tokenize(TextCaller, std::variant<ChatInput, std::string>, bool,
                 absl::AnyInvocable<void(absl::StatusOr<std::vector<TokenId>>)> done) override {
     done(std::vector<TokenId>{7});
   }
-  void Detokenize(std::vector<TokenId>,
+  void Detokenize(TextCaller, std::vector<TokenId>,
                   absl::AnyInvocable<void(absl::StatusOr<std::string>)> done) override {
     done(std::string("text"));
   }
@@ -60,8 +60,9 @@ TEST(LoadingServiceTest, BeforeTheModelIsInEveryCallIsRefusedAtOnce) {
 
   EXPECT_FALSE(service.CancelByWireId(TenantIndex{0}, "x"));
   absl::Status tokens, text;
-  service.Tokenize(std::string("a"), true, [&](const auto& answer) { tokens = answer.status(); });
-  service.Detokenize({1}, [&](const auto& answer) { text = answer.status(); });
+  service.Tokenize({}, std::string("a"), true,
+                   [&](const auto& answer) { tokens = answer.status(); });
+  service.Detokenize({}, {1}, [&](const auto& answer) { text = answer.status(); });
   EXPECT_EQ(tokens.code(), absl::StatusCode::kUnavailable);
   EXPECT_EQ(text.code(), absl::StatusCode::kUnavailable);
   EXPECT_EQ(service.TokenText(1), "");
@@ -76,8 +77,8 @@ TEST(LoadingServiceTest, AfterTheSwitchCallsGoThrough) {
   EXPECT_TRUE(service.CancelByWireId(TenantIndex{0}, "x"));
   std::vector<TokenId> tokens;
   std::string text;
-  service.Tokenize(std::string("a"), true, [&](auto answer) { tokens = *std::move(answer); });
-  service.Detokenize({1}, [&](auto answer) { text = *std::move(answer); });
+  service.Tokenize({}, std::string("a"), true, [&](auto answer) { tokens = *std::move(answer); });
+  service.Detokenize({}, {1}, [&](auto answer) { text = *std::move(answer); });
   EXPECT_EQ(tokens, std::vector<TokenId>{7});
   EXPECT_EQ(text, "text");
   EXPECT_EQ(service.TokenText(1), "token");

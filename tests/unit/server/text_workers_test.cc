@@ -28,7 +28,7 @@ class Recorder final : public TextWorkers::Handler {
 TEST(TextWorkersTest, KeepTheOrderOfEachWorker) {
   Recorder recorder(2);
   {
-    TextWorkers workers(2, 4, recorder);
+    TextWorkers workers(2, recorder);
     for (TokenId i = 0; i < 1000; ++i) workers.Post(i % 2, TimedToken{.event = {.token = i}});
   }  // finishes what waits
   for (int32_t worker = 0; worker < 2; ++worker) {
@@ -37,42 +37,11 @@ TEST(TextWorkersTest, KeepTheOrderOfEachWorker) {
   }
 }
 
-TEST(TextWorkersTest, RefuseTasksBeyondTheBoundButNotTheSchedulersMessages) {
-  Recorder recorder(1);
-  std::atomic<int> ran{0};
-  {
-    absl::Notification busy, go_on;
-    TextWorkers workers(1, 2, recorder);
-    ASSERT_TRUE(workers.TryPost(0, [&] {
-      busy.Notify();
-      go_on.WaitForNotification();
-    }));
-    busy.WaitForNotification();
-    EXPECT_TRUE(workers.TryPost(0, [&] { ++ran; }));
-    EXPECT_TRUE(workers.TryPost(0, [&] { ++ran; }));
-    EXPECT_FALSE(workers.TryPost(0, [&] { ++ran; }));
-    workers.Post(0, TimedToken{.event = {.token = 9}});
-    go_on.Notify();
-  }
-  EXPECT_EQ(ran, 2);
-  EXPECT_EQ(recorder.tokens[0], std::vector<TokenId>{9});
-}
-
-TEST(TextWorkersTest, PickTheWorkerWithTheLeastText) {
-  Recorder recorder(3);
-  TextWorkers workers(3, 4, recorder);
-  const int32_t busy = workers.PickWorker(1'000'000);
-  for (int i = 0; i < 6; ++i) EXPECT_NE(workers.PickWorker(10), busy);
-  workers.TaskDone(busy, 1'000'000);
-  EXPECT_EQ(workers.PickWorker(10), busy);
-}
-
 TEST(TextWorkersTest, TakeNothingAfterStop) {
   Recorder recorder(1);
-  TextWorkers workers(1, 4, recorder);
+  TextWorkers workers(1, recorder);
   workers.Stop();
   std::atomic<int> ran{0};
-  EXPECT_FALSE(workers.TryPost(0, [&ran] { ++ran; }));
   workers.Post(0, TextTask([&ran] { ++ran; }));
   workers.Stop();
   EXPECT_EQ(ran, 0);

@@ -1,0 +1,66 @@
+#include "server/prompt_workers.h"
+
+#include <exception>
+#include <utility>
+
+#include "config/base/check.h"
+
+namespace holdfast {
+
+PromptWorkers::PromptWorkers(int32_t num_workers, size_t num_tenants, size_t tasks_max)
+    : tasks_max_(tasks_max), queues_(num_tenants) {
+  CHECK(num_workers > 0 && num_tenants > 0);
+  for (int32_t i = 0; i < num_workers; ++i) threads_.emplace_back([this] { Run(); });
+}
+
+PromptWorkers::~PromptWorkers() { Stop(); }
+
+void PromptWorkers::Stop() {
+  {
+    MutexLock lock(&mutex_);
+    stopping_ = true;
+    news_.NotifyAll();
+  }
+  for (std::thread& thread : threads_) {
+    if (thread.joinable()) thread.join();
+  }
+}
+
+bool PromptWorkers::TryPost(TenantIndex tenant, std::vector<Task> tasks) {
+  const auto index = static_cast<size_t>(Number(tenant));
+  MutexLock lock(&mutex_);
+  CHECK(index < queues_.size());
+  std::deque<Task>& queue = queues_[index];
+  if (stopping_ || queue.size() + tasks.size() > tasks_max_) return false;
+  if (queue.empty() && !tasks.empty()) turns_.push_back(index);
+  for (Task& task : tasks) {
+    queue.push_back(std::move(task));
+    news_.NotifyOne();
+  }
+  return true;
+}
+
+PromptWorkers::Task PromptWorkers::Next() {
+  MutexLock lock(&mutex_);
+  while (turns_.empty() && !stopping_) news_.Wait(&mutex_);
+  if (turns_.empty()) return nullptr;
+  const size_t tenant = turns_.front();
+  turns_.pop_front();
+  std::deque<Task>& queue = queues_[tenant];
+  Task task = std::move(queue.front());
+  queue.pop_front();
+  if (!queue.empty()) turns_.push_back(tenant);
+  return task;
+}
+
+void PromptWorkers::Run() {
+  // Nothing of ours throws; a library that runs out of memory may. Half a request's state is worse
+  // than a restart.
+  try {
+    while (Task task = Next()) task();
+  } catch (const std::exception& error) {
+    CheckFailed(error.what(), __FILE__, __LINE__);
+  }
+}
+
+}  // namespace holdfast
