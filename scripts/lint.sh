@@ -19,6 +19,13 @@ check() {  # NAME COMMAND...
 sources() { git ls-files -co --exclude-standard -- "$@"; }
 
 format() { sources '*.cc' '*.h' '*.inl' | xargs clang-format-14 --dry-run -Werror; }
+rust_format() { "$HOLDFAST_CARGO" fmt --manifest-path text/Cargo.toml --check; }
+# Matters of style are warnings only: another release of clippy has others, and must not fail a
+# commit that passed.
+clippy() {
+  CARGO_TARGET_DIR=build/cargo "$HOLDFAST_CARGO" clippy --manifest-path text/Cargo.toml --locked \
+    --all-targets --quiet -- -D clippy::correctness -D clippy::suspicious -D clippy::perf -D unused
+}
 shell() { shellcheck -x -e SC2317 dev .ci/run scripts/*.sh; }
 python() { sources '*.py' | xargs "$PYTHON" -c 'import ast, sys
 for path in sys.argv[1:]:
@@ -32,6 +39,8 @@ tidy() {
 }
 
 check format format
+check rustfmt rust_format
+check clippy clippy
 check shell shell
 check python python
 check includes includes

