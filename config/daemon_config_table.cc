@@ -118,7 +118,7 @@ std::vector<Setting> MakeSettings() {
        .kind = kChoice,
        .slot = DAEMON_SLOT(engine.kv_dtype),
        .about = "number format of the KV cache",
-       .choices = {"f16", "f32"}},
+       .choices = {"f16", "f32", "i8"}},
       {.section = "engine",
        .key = "kv_device_bytes",
        .kind = kBytes,

@@ -41,7 +41,7 @@ constexpr Flag kServeFlags[] = {
     {"--metrics", "listen.metrics", "loopback|all", "who may read /metrics, which takes no key"},
     {"--threads", "engine.threads", "N", "compute threads; 0: one a core"},
     {"--isa", "engine.isa", "NAME", "auto, scalar, avx2, avx512-vnni"},
-    {"--kv-dtype", "engine.kv_dtype", "f16|f32", "numbers of the KV cache"},
+    {"--kv-dtype", "engine.kv_dtype", "f16|f32|i8", "numbers of the KV cache"},
     {"--kv-device-bytes", "engine.kv_device_bytes", "SIZE", "memory for KV, as 4GiB"},
     {"--context-tokens", "engine.context_tokens", "N", "longest sequence"},
     {"--running-max", "scheduler.running_max", "N", "sequences computed at once"},

@@ -283,7 +283,7 @@ class Daemon final {
     return {.num_layers = model_.config.num_layers,
             .num_kv_heads = model_.config.num_kv_heads,
             .head_dim = model_.config.head_dim,
-            .dtype = config_.engine.kv_dtype == "f32" ? KvDtype::kF32 : KvDtype::kF16};
+            .dtype = KvDtypeOfName(config_.engine.kv_dtype).value_or(KvDtype::kF16)};
   }
 
   absl::Status LoadParts() {
@@ -339,9 +339,8 @@ class Daemon final {
                                      .prefix_cache = config_.scheduler.prefix_cache,
                                      .text_threads = config_.server.text_threads,
                                      .request_timeout = config_.server.request_timeout};
-    options.kv_layout =
-        Concat(layout.dtype == KvDtype::kF32 ? "f32" : "f16", "/", layout.num_layers, "x",
-               layout.num_kv_heads, "x", layout.head_dim, "/", kBlockTokens);
+    options.kv_layout = Concat(KvDtypeName(layout.dtype), "/", layout.num_layers, "x",
+                               layout.num_kv_heads, "x", layout.head_dim, "/", kBlockTokens);
     return options;
   }
 

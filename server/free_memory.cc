@@ -118,8 +118,8 @@ absl::StatusOr<int64_t> DefaultKvBytes(int64_t free_bytes, const KvDemand& deman
                " bytes of KV cache; of memory ", Spendable(free_bytes),
                " bytes can be had; lower engine.context_tokens to ",
                Spendable(free_bytes) / block_bytes * kBlockTokens,
-               " or less, set engine.kv_dtype to f16 where it is f32, or give the process more "
-               "memory"));
+               " or less, set engine.kv_dtype to i8 where it is not, or give the "
+               "process more memory"));
   }
   const int64_t share = free_bytes / 5 * 2 / block_bytes;
   const int64_t blocks =
