@@ -11,6 +11,7 @@ ChoiceText::ChoiceText(int32_t choice, const GenerationRequest& request, const T
       want_text_(request.want_text),
       want_logprobs_(request.sampling.top_logprobs.has_value()),
       include_stop_(request.include_stop),
+      hides_special_(request.want_text && request.skip_special_tokens),
       min_tokens_(request.sampling.min_tokens),
       detokenizer_(tokenizer,
                    request.skip_special_tokens ? SpecialText::kHide : SpecialText::kShow),
@@ -93,6 +94,7 @@ TokenTextWithTop ChoiceText::Describe(const TokenEvent& event) const {
   TokenTextWithTop described{.chosen = {.token = event.token,
                                         .bytes = std::string(tokenizer_.TokenBytes(event.token)),
                                         .logprob = event.logprob}};
+  described.hidden = hides_special_ && tokenizer_.IsSpecial(event.token);
   described.top.reserve(event.top.size());
   for (const TokenLogprob& other : event.top) {
     described.top.push_back({.token = other.token,

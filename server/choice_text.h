@@ -51,7 +51,7 @@ class ChoiceText final {
 
   const int32_t choice_;
   const Tokenizer& tokenizer_;
-  const bool want_text_, want_logprobs_, include_stop_;
+  const bool want_text_, want_logprobs_, include_stop_, hides_special_;
   const int32_t min_tokens_;
   Detokenizer detokenizer_;
   StopMatcher matcher_;

@@ -62,6 +62,7 @@ struct TokenText {  // a token as clients see it in logprobs
 struct TokenTextWithTop {
   TokenText chosen;
   std::vector<TokenText> top;
+  bool hidden = false;  // a control token that the text does not show
 };
 
 // A piece of one choice. Text is whole UTF-8; a stop string is never shown in part.
@@ -81,6 +82,7 @@ struct PromptInfo {
   std::string text;                                       // with echo
   std::vector<TokenId> tokens;                            // with echo
   std::vector<std::optional<TokenTextWithTop>> logprobs;  // first is nullopt, as in OpenAI's form
+  std::vector<int64_t> text_offsets;  // with echo and logprobs: characters of `text` before each
 };
 
 // Last event. kOk, or what went wrong: kInvalidArgument (400), kResourceExhausted (429),

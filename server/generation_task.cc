@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "config/base/check.h"
+#include "server/utf8.h"
 
 namespace holdfast {
 
@@ -26,7 +27,7 @@ void GenerationTask::OnPrompt(PromptEvent event) {
   metrics_.cached_tokens.Add(cached_tokens_);
   PromptInfo info{.prompt_tokens = static_cast<int32_t>(prompt_.size()),
                   .cached_tokens = cached_tokens_};
-  if (request_.echo) info.text = PromptText();
+  if (request_.echo && request_.want_text) SpellPrompt(info);
   if (request_.echo || request_.prompt_top_logprobs.has_value()) info.tokens = prompt_;
   if (request_.prompt_top_logprobs.has_value()) {
     info.logprobs.reserve(prompt_.size());
@@ -83,17 +84,27 @@ void GenerationTask::Send(GenerationEvent event) {
   if (!writer_.Push(std::move(event))) reader_gone_ = true;
 }
 
-std::string GenerationTask::PromptText() const {
-  if (!request_.want_text) return "";
+// The text, and with logprobs where each token begins in it.
+void GenerationTask::SpellPrompt(PromptInfo& info) const {
   // As the caller wrote it, where there is such a thing: tokens may not spell it byte for byte.
-  if (const auto* text = std::get_if<std::string>(&request_.prompt)) return *text;
-  const SpecialText special =
-      request_.skip_special_tokens ? SpecialText::kHide : SpecialText::kShow;
-  Detokenizer detokenizer(tokenizer_, special, FirstSpace::kDrop);
+  const auto* written = std::get_if<std::string>(&request_.prompt);
+  if (written != nullptr) info.text = *written;
+  const bool want_offsets = request_.prompt_top_logprobs.has_value();
+  if (written != nullptr && !want_offsets) return;
+  // Control tokens beside a written text are the model's own, as its first one is.
+  const bool hide = written != nullptr || request_.skip_special_tokens;
+  Detokenizer detokenizer(tokenizer_, hide ? SpecialText::kHide : SpecialText::kShow,
+                          FirstSpace::kDrop);
   std::string text;
-  for (TokenId token : prompt_) detokenizer.Append(token, text);
+  int64_t num_characters = 0;
+  for (const TokenId token : prompt_) {
+    if (want_offsets) info.text_offsets.push_back(num_characters);
+    const size_t before = text.size();
+    detokenizer.Append(token, text);
+    num_characters += NumCharacters(std::string_view(text).substr(before));
+  }
   detokenizer.Finish(text);
-  return text;
+  if (written == nullptr) info.text = std::move(text);
 }
 
 TokenTextWithTop GenerationTask::Describe(const PromptEvent::TokenWithTop& token) const {

@@ -51,7 +51,7 @@ class GenerationTask final {
 
  private:
   void Send(GenerationEvent event);
-  std::string PromptText() const;
+  void SpellPrompt(PromptInfo& info) const;
   TokenTextWithTop Describe(const PromptEvent::TokenWithTop& token) const;
   TokenText Describe(const TokenLogprob& token) const;
 

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "config/base/check.h"
+#include "server/utf8.h"
 
 namespace holdfast {
 namespace {
@@ -22,30 +23,6 @@ const char* ObjectName(const AnswerShape& shape) {
 // The JSON text of a string; what is not UTF-8 becomes U+FFFD.
 std::string Quoted(const std::string& text) { return DumpJson(Json(text)); }
 
-bool IsUtf8(const std::string& bytes) {
-  size_t i = 0;
-  while (i < bytes.size()) {
-    const auto lead = static_cast<uint8_t>(bytes[i]);
-    const size_t length = lead < 0x80   ? 1
-                          : lead < 0xC2 ? 0
-                          : lead < 0xE0 ? 2
-                          : lead < 0xF0 ? 3
-                          : lead < 0xF5 ? 4
-                                        : 0;
-    if (length == 0 || i + length > bytes.size()) return false;
-    for (size_t k = 1; k < length; ++k) {
-      const auto byte = static_cast<uint8_t>(bytes[i + k]);
-      if ((byte & 0xC0) != 0x80) return false;
-      if (k == 1 && ((lead == 0xE0 && byte < 0xA0) || (lead == 0xED && byte > 0x9F) ||
-                     (lead == 0xF0 && byte < 0x90) || (lead == 0xF4 && byte > 0x8F))) {
-        return false;
-      }
-    }
-    i += length;
-  }
-  return true;
-}
-
 // A token as key or text of the older form.
 std::string LegacyText(const std::string& bytes) {
   if (IsUtf8(bytes)) return bytes;
@@ -54,12 +31,6 @@ std::string LegacyText(const std::string& bytes) {
     absl::StrAppendFormat(&escaped, "\\x%02x", static_cast<uint8_t>(byte));
   }
   return escaped;
-}
-
-int64_t NumCharacters(const std::string& bytes) {
-  int64_t count = 0;
-  for (const char byte : bytes) count += (static_cast<uint8_t>(byte) & 0xC0) != 0x80;
-  return count;
 }
 
 // -inf has no JSON; OpenAI prints -9999.
@@ -122,29 +93,36 @@ Json UsageCount::ToJson() const {
   return json;
 }
 
-void LegacyLogprobs::Append(const std::string& bytes, Json logprob, Json top) {
+void LegacyLogprobs::Append(const std::string& bytes, Json logprob, Json top, int64_t offset) {
   tokens_.push_back(LegacyText(bytes));
   token_logprobs_.push_back(std::move(logprob));
   top_logprobs_.push_back(std::move(top));
-  offsets_.push_back(offset_);
-  offset_ += NumCharacters(bytes);
+  offsets_.push_back(offset);
 }
 
-void LegacyLogprobs::Add(const TokenTextWithTop& token) {
+void LegacyLogprobs::Append(const TokenTextWithTop& token, int64_t offset) {
   Json top = Json::object();
   for (const TokenText& other : token.top) top[LegacyText(other.bytes)] = Printable(other.logprob);
   top[LegacyText(token.chosen.bytes)] = Printable(token.chosen.logprob);
-  Append(token.chosen.bytes, Printable(token.chosen.logprob), std::move(top));
+  Append(token.chosen.bytes, Printable(token.chosen.logprob), std::move(top), offset);
+}
+
+void LegacyLogprobs::Add(const TokenTextWithTop& token) {
+  Append(token, offset_);
+  if (!token.hidden) offset_ += NumCharacters(token.chosen.bytes);
 }
 
 void LegacyLogprobs::AddPrompt(const PromptInfo& prompt, const AnswerHead& head) {
+  CHECK(prompt.tokens.size() == prompt.logprobs.size());
+  CHECK(prompt.text_offsets.size() == prompt.logprobs.size());
   for (size_t i = 0; i < prompt.logprobs.size(); ++i) {
     if (prompt.logprobs[i].has_value()) {
-      Add(*prompt.logprobs[i]);
-    } else if (i < prompt.tokens.size()) {  // the first: nothing comes before it
-      Append(head.token_text(prompt.tokens[i]), nullptr, nullptr);
+      Append(*prompt.logprobs[i], prompt.text_offsets[i]);
+    } else {  // the first: nothing comes before it
+      Append(head.token_text(prompt.tokens[i]), nullptr, nullptr, prompt.text_offsets[i]);
     }
   }
+  offset_ = NumCharacters(prompt.text);
 }
 
 Json LegacyLogprobs::Take() {

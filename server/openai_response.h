@@ -47,7 +47,8 @@ class UsageCount final {
 };
 
 // Logprobs of the older completions form: four parallel lists. `text_offset` counts characters
-// from the start of the choice's text, the echoed prompt included.
+// from the start of the choice's text, the echoed prompt included; a token that the text does not
+// show is where the next begins.
 class LegacyLogprobs final {
  public:
   void AddPrompt(const PromptInfo& prompt, const AnswerHead& head);
@@ -55,9 +56,10 @@ class LegacyLogprobs final {
   Json Take();  // what was added since the last Take; offsets go on
 
  private:
-  void Append(const std::string& bytes, Json logprob, Json top);
+  void Append(const TokenTextWithTop& token, int64_t offset);
+  void Append(const std::string& bytes, Json logprob, Json top, int64_t offset);
 
-  int64_t offset_ = 0;
+  int64_t offset_ = 0;  // of what comes next
   Json tokens_ = Json::array(), token_logprobs_ = Json::array(), top_logprobs_ = Json::array(),
        offsets_ = Json::array();
 };

@@ -50,6 +50,22 @@ TEST(ChoiceTextTest, ShowsEachTokenWithItsText) {
   EXPECT_EQ(delta.logprobs[0].top[0].bytes, "A");
 }
 
+TEST(ChoiceTextTest, SaysOfATokenThatTheTextDoesNotShowIt) {
+  const ByteTokenizer tokenizer;
+  GenerationRequest request = WithLogprobs();
+  for (const bool skip : {true, false}) {
+    request.skip_special_tokens = skip;
+    ChoiceText choice(0, request, tokenizer);
+    std::map<int32_t, ReadChoice> read;
+    AddDelta(choice.Add(Token(ByteTokenizer::kBos)), read);
+    AddDelta(choice.Add(Token('h')), read);
+    EXPECT_EQ(read[0].text, skip ? "h" : "<bos>h");
+    ASSERT_EQ(read[0].logprobs.size(), 2u);
+    EXPECT_EQ(read[0].logprobs[0].hidden, skip);
+    EXPECT_FALSE(read[0].logprobs[1].hidden);
+  }
+}
+
 TEST(ChoiceTextTest, HoldsTokensOfHalfACharacterUntilItIsWhole) {
   const ByteTokenizer tokenizer;
   ChoiceText choice(0, WithLogprobs(), tokenizer);

@@ -73,7 +73,8 @@ TEST(AnswerBodyTest, CompletionsCountChoicesOverPromptsAndOffsetsOverTheEcho) {
     answer.Add(prompt, PromptInfo{.prompt_tokens = 2,
                                   .text = "Pü",
                                   .tokens = {'P', 'u'},
-                                  .logprobs = {std::nullopt, Logprob("ü", -1)}});
+                                  .logprobs = {std::nullopt, Logprob("ü", -1)},
+                                  .text_offsets = {0, 1}});
     answer.Add(prompt, ChoiceDelta{.text = prompt == 0 ? "x" : "y",
                                    .tokens = {9},
                                    .logprobs = {Logprob("\xff", -0.5f)},
@@ -88,6 +89,23 @@ TEST(AnswerBodyTest, CompletionsCountChoicesOverPromptsAndOffsetsOverTheEcho) {
                               R"({"bytes:\\xff":-0.5,"z":-2.0}],"text_offset":[0,1,2]},)"
                               R"("finish_reason":"stop"},{"index":1,"text":"Püy")"));
   EXPECT_THAT(body, HasSubstr(R"("prompt_tokens":4,"completion_tokens":2,"total_tokens":6)"));
+}
+
+TEST(AnswerBodyTest, TokensThatTheTextHidesTakeNoRoomInItsOffsets) {
+  AnswerBody answer(Head("cmpl-1"), {.chat = false, .echo = true, .logprobs = true});
+  answer.Add(0, PromptInfo{.prompt_tokens = 3,
+                           .text = "Pü",
+                           .tokens = {'^', 'P', 'u'},
+                           .logprobs = {std::nullopt, Logprob("P", -1), Logprob("ü", -1)},
+                           .text_offsets = {0, 0, 1}});
+  TokenTextWithTop control = Logprob("<|im_end|>", -0.5f);
+  control.hidden = true;
+  answer.Add(0, ChoiceDelta{.text = "xy",
+                            .tokens = {1, 2, 3},
+                            .logprobs = {Logprob("x", -1), control, Logprob("y", -1)},
+                            .finish = FinishReason::kLength});
+  answer.Add(0, Done(3, 0, 3));
+  EXPECT_THAT(answer.Finish(), HasSubstr(R"("text_offset":[0,0,1,2,3,3])"));
 }
 
 TEST(AnswerStreamTest, ChatStreamIsOpenAisByteForByte) {
@@ -121,9 +139,13 @@ TEST(AnswerStreamTest, TextStreamEchoesAndGoesOnWithTheOffsets) {
   AnswerStream stream(Head("cmpl-1"),
                       {.chat = false, .echo = true, .logprobs = true, .stream = true});
   std::string sse;
-  stream.Append(
-      0, PromptInfo{.prompt_tokens = 1, .text = "P", .tokens = {'P'}, .logprobs = {std::nullopt}},
-      sse);
+  stream.Append(0,
+                PromptInfo{.prompt_tokens = 1,
+                           .text = "P",
+                           .tokens = {'P'},
+                           .logprobs = {std::nullopt},
+                           .text_offsets = {0}},
+                sse);
   EXPECT_THAT(sse, HasSubstr(R"("text":"P","logprobs":{"tokens":["P"],"token_logprobs":[null],)"
                              R"("top_logprobs":[null],"text_offset":[0]})"));
   sse.clear();
