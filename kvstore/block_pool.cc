@@ -18,6 +18,35 @@ size_t BlockPool::Index(BlockId block) const {
   return index;
 }
 
+BlockState BlockPool::StateOf(const Entry& entry) {
+  if (entry.references > 0) return BlockState::kHeld;
+  if (entry.moves > 0) return BlockState::kMoving;
+  return entry.published ? BlockState::kEvictable : BlockState::kFree;
+}
+
+int32_t& BlockPool::CountOf(BlockCounts& counts, BlockState state) {
+  switch (state) {
+    case BlockState::kFree:
+      return counts.free;
+    case BlockState::kHeld:
+      return counts.held;
+    case BlockState::kEvictable:
+      return counts.evictable;
+    case BlockState::kMoving:
+      return counts.moving;
+  }
+  return counts.free;
+}
+
+BlockState BlockPool::Settle(BlockId block, BlockState before) {
+  const BlockState after = StateOf(entries_[Index(block)]);
+  if (after == before) return after;
+  --CountOf(counts_, before);
+  ++CountOf(counts_, after);
+  if (after == BlockState::kFree) free_.push_back(block);
+  return after;
+}
+
 bool BlockPool::TryAcquire(int32_t count, std::vector<BlockId>& table) {
   CHECK(count >= 0);
   if (count > counts_.free) return false;
@@ -32,64 +61,59 @@ bool BlockPool::TryAcquire(int32_t count, std::vector<BlockId>& table) {
   return true;
 }
 
-void BlockPool::Share(BlockId block) {
+BlockState BlockPool::Share(BlockId block) {
   Entry& entry = entries_[Index(block)];
-  CHECK(entry.references > 0 || entry.published);
-  if (entry.references++ == 0) {
-    --counts_.evictable;
-    ++counts_.held;
-  }
-}
-
-void BlockPool::Publish(BlockId block) {
-  Entry& entry = entries_[Index(block)];
-  CHECK(entry.references > 0 && !entry.published);
-  entry.published = true;
+  const BlockState before = StateOf(entry);
+  CHECK(before != BlockState::kFree);
+  ++entry.references;
+  return Settle(block, before);
 }
 
 BlockState BlockPool::Release(BlockId block) {
   Entry& entry = entries_[Index(block)];
   CHECK(entry.references > 0);
-  if (--entry.references > 0) return BlockState::kHeld;
-  --counts_.held;
-  if (entry.published) {
-    ++counts_.evictable;
-    return BlockState::kEvictable;
-  }
-  ++counts_.free;
-  free_.push_back(block);
-  return BlockState::kFree;
+  --entry.references;
+  return Settle(block, BlockState::kHeld);
 }
 
-void BlockPool::Evict(BlockId block) {
+BlockState BlockPool::BeginMove(BlockId block) {
+  Entry& entry = entries_[Index(block)];
+  const BlockState before = StateOf(entry);
+  CHECK(before != BlockState::kFree);
+  ++entry.moves;
+  return Settle(block, before);
+}
+
+BlockState BlockPool::EndMove(BlockId block) {
+  Entry& entry = entries_[Index(block)];
+  CHECK(entry.moves > 0);
+  const BlockState before = StateOf(entry);
+  --entry.moves;
+  return Settle(block, before);
+}
+
+void BlockPool::Publish(BlockId block) {
+  Entry& entry = entries_[Index(block)];
+  CHECK(StateOf(entry) != BlockState::kFree && !entry.published);
+  entry.published = true;
+}
+
+BlockState BlockPool::Evict(BlockId block) {
   Entry& entry = entries_[Index(block)];
   CHECK(entry.references == 0 && entry.published);
+  const BlockState before = StateOf(entry);
   entry.published = false;
-  --counts_.evictable;
-  ++counts_.free;
-  free_.push_back(block);
-}
-
-BlockState BlockPool::state(BlockId block) const {
-  const Entry& entry = entries_[Index(block)];
-  if (entry.references > 0) return BlockState::kHeld;
-  return entry.published ? BlockState::kEvictable : BlockState::kFree;
+  return Settle(block, before);
 }
 
 void BlockPool::CheckInvariants() const {
   BlockCounts counted;
   for (const Entry& entry : entries_) {
-    CHECK(entry.references >= 0);
-    if (entry.references > 0) {
-      ++counted.held;
-    } else if (entry.published) {
-      ++counted.evictable;
-    } else {
-      ++counted.free;
-    }
+    CHECK(entry.references >= 0 && entry.moves >= 0);
+    ++CountOf(counted, StateOf(entry));
   }
   CHECK(counted == counts_);
-  CHECK(counted.free + counted.held + counted.evictable == capacity());
+  CHECK(counted.free + counted.held + counted.evictable + counted.moving == capacity());
   CHECK(static_cast<size_t>(counted.free) == free_.size());
   for (BlockId block : free_) CHECK(state(block) == BlockState::kFree);
 }

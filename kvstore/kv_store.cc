@@ -1,149 +1,422 @@
 #include "kvstore/kv_store.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "config/base/check.h"
 
 namespace holdfast {
 namespace {
 
+// How far ahead of the comparison keys are hashed and nodes fetched: a miss of the caches costs
+// about as much as hashing four blocks.
+constexpr int32_t kNodeAhead = 4;
+constexpr int32_t kSlotAhead = 8;
+
 BlockTokens TokensOfBlock(std::span<const TokenId> tokens, int32_t block_index) {
   return tokens.subspan(static_cast<size_t>(block_index) * kBlockTokens).first<kBlockTokens>();
 }
 
+// At least the last token is left to compute.
+int32_t FindableBlocks(std::span<const TokenId> tokens) {
+  return tokens.empty() ? 0 : static_cast<int32_t>((tokens.size() - 1) / kBlockTokens);
+}
+
+int32_t NodeCapacity(const KvStoreOptions& options) {
+  int64_t blocks = options.device_blocks;
+  if (options.host != nullptr) blocks += options.host->capacity();
+  if (options.disk != nullptr) blocks += options.disk->capacity();
+  return static_cast<int32_t>(std::min<int64_t>(blocks + blocks / 4 + 1, INT32_MAX / 2));
+}
+
+std::vector<int32_t> PinnedMax(const KvStoreOptions& options, int32_t all) {
+  std::vector<int32_t> blocks;
+  for (const TenantShares& tenant : options.tenants) {
+    blocks.push_back(tenant.pinned_blocks_max.value_or(all));
+  }
+  return blocks;
+}
+
+int32_t PinnedMax(const KvStoreOptions& options) {
+  return static_cast<int32_t>(options.device_blocks * options.pinned_max);
+}
+
 }  // namespace
 
-KvStore::KvStore(int32_t num_blocks, BlockKeyFunctions keys)
-    : keys_(keys), pool_(num_blocks), index_(num_blocks), lru_(num_blocks) {}
+KvStore::KvStore(KvStoreOptions options)
+    : options_(std::move(options)),
+      pool_(options_.device_blocks),
+      index_(NodeCapacity(options_)),
+      places_{Places{.ledger = TierLedger(TierKind::kDevice, options_.device_blocks, options_)},
+              Places{.tier = options_.host,
+                     .ledger = TierLedger(TierKind::kHost,
+                                          options_.host == nullptr ? 0 : options_.host->capacity(),
+                                          options_)},
+              Places{.tier = options_.disk,
+                     .ledger = TierLedger(TierKind::kDisk,
+                                          options_.disk == nullptr ? 0 : options_.disk->capacity(),
+                                          options_)}},
+      blocks_(static_cast<size_t>(options_.device_blocks)),
+      departures_(options_.device_blocks, static_cast<int32_t>(options_.tenants.size())),
+      evictable_(options_.tenants.size()),
+      leaving_(options_.tenants.size()),
+      pins_(PinnedMax(options_), PinnedMax(options_, PinnedMax(options_))),
+      hits_evictable_(options_.tenants.size()),
+      hit_tokens_(options_.tenants.size()) {
+  CHECK(options_.moves_max > 0);
+  for (Places& places : places_) {
+    if (places.tier != nullptr) places.slots.resize(static_cast<size_t>(places.tier->capacity()));
+  }
+}
+
+bool KvStore::IsFindable(const PrefixNode& node) const {
+  return std::any_of(node.at.place.begin(), node.at.place.end(),
+                     [](int32_t place) { return place != kNoPlace; });
+}
 
 template <typename Visit>
-void KvStore::WalkPrefix(const ReuseScope& scope, std::span<const TokenId> tokens,
-                         Visit visit) const {
-  if (tokens.empty()) return;
-  const auto num_blocks_max = static_cast<int32_t>((tokens.size() - 1) / kBlockTokens);
-  BlockKey key = keys_.root(scope);
-  std::optional<BlockId> parent;
-  for (int32_t i = 0; i < num_blocks_max; ++i) {
-    const BlockTokens block_tokens = TokensOfBlock(tokens, i);
-    key = keys_.next(key, block_tokens);
-    parent = index_.Find(key, scope, parent, block_tokens);
-    if (!parent) return;
-    visit(*parent, key);
+KvStore::PrefixEnd KvStore::WalkPrefix(const ReuseScope& scope, std::span<const TokenId> tokens,
+                                       Visit visit) const {
+  PrefixEnd end{.key = options_.keys.root(scope)};
+  const int32_t num_blocks = FindableBlocks(tokens);
+  const std::optional<ScopeId> scope_id = index_.FindScope(scope);
+  if (!scope_id) return end;
+  std::array<BlockKey, kSlotAhead> keys;  // a ring
+  const auto ring = [&](int32_t i) -> BlockKey& {
+    return keys[static_cast<size_t>(i % kSlotAhead)];
+  };
+  BlockKey last = end.key;
+  int32_t hashed = 0, fetched = 0;
+  for (int32_t i = 0; i < num_blocks; ++i) {
+    for (; hashed < std::min(num_blocks, i + kSlotAhead); ++hashed) {
+      last = options_.keys.next(last, TokensOfBlock(tokens, hashed));
+      ring(hashed) = last;
+      index_.Prefetch(last);
+    }
+    for (; fetched < std::min(hashed, i + kNodeAhead); ++fetched) {
+      index_.PrefetchNode(ring(fetched));
+    }
+    const std::optional<NodeId> node =
+        index_.Find(ring(i), *scope_id, end.node, TokensOfBlock(tokens, i));
+    if (!node) return end;
+    if (!IsFindable(index_[*node])) {
+      end.at_ghost = true;
+      return end;
+    }
+    end.node = node;
+    end.key = ring(i);
+    ++end.num_blocks;
+    visit(*node);
   }
+  return end;
 }
 
-std::optional<int32_t> KvStore::TryAcquirePrefix(const ReuseScope& scope,
-                                                 std::span<const TokenId> tokens, PrefixReuse reuse,
-                                                 int32_t num_blocks, int32_t spare_blocks,
-                                                 std::vector<BlockId>& table,
-                                                 PublishedPrefix& prefix) {
-  CHECK(table.empty() && prefix.num_blocks == 0 && num_blocks >= 0 && spare_blocks >= 0);
-  int32_t num_evictable_hits = 0;
-  BlockKey last_key = keys_.root(scope);
-  if (reuse == PrefixReuse::kMatchAndPublish) {
-    WalkPrefix(scope, tokens, [&](BlockId block, const BlockKey& key) {
-      table.push_back(block);
-      last_key = key;
-      if (pool_.state(block) == BlockState::kEvictable) ++num_evictable_hits;
+int32_t KvStore::available(TenantIndex tenant) const {
+  int32_t available = pool_.counts().free;
+  const TierLedger& ledger = places_[TierAt(TierKind::kDevice)].ledger;
+  for (size_t i = 0; i < evictable_.size(); ++i) {
+    const TenantIndex owner{static_cast<int32_t>(i)};
+    const int32_t evictable = evictable_[i] - hits_evictable_[i];
+    if (owner == tenant) {
+      available += evictable;
+    } else if (evictable > 0) {
+      available += std::clamp(ledger.used(owner) - ledger.floor(owner), 0, evictable);
+    }
+  }
+  return available;
+}
+
+bool KvStore::FitsWithHits(const PrefixRequest& request, int32_t num_fresh) {
+  // What was found and could be evicted cannot be counted as room for the rest.
+  for (NodeId node : hits_) {
+    const int32_t place = index_[node].at.place[TierAt(TierKind::kDevice)];
+    if (place == kNoPlace || pool_.state(BlockId{place}) != BlockState::kEvictable) continue;
+    ++hits_evictable_[static_cast<size_t>(Number(At(BlockId{place}).owner))];
+  }
+  const bool fits = num_fresh + request.spare_blocks <= available(request.tenant);
+  std::fill(hits_evictable_.begin(), hits_evictable_.end(), 0);
+  return fits;
+}
+
+std::optional<PrefixGrant> KvStore::TryAcquirePrefix(const PrefixRequest& request, absl::Time now,
+                                                     std::vector<BlockId>& table,
+                                                     PublishedPrefix& prefix) {
+  CHECK(table.empty() && prefix.num_blocks == 0 && !prefix.computing);
+  CHECK(request.num_blocks >= 0 && request.spare_blocks >= 0);
+  constexpr size_t kDevice = TierAt(TierKind::kDevice);
+  hits_.clear();
+  PrefixEnd end{.key = options_.keys.root(request.scope)};
+  int32_t num_shared = 0;
+  if (request.reuse == PrefixReuse::kMatchAndPublish) {
+    end = WalkPrefix(request.scope, request.tokens, [&](NodeId node) {
+      hits_.push_back(node);
+      if (index_[node].at.place[kDevice] != kNoPlace) ++num_shared;
     });
   }
-  const auto num_hits = static_cast<int32_t>(table.size());
-  CHECK(num_hits <= num_blocks);
-  if (num_blocks - num_hits + spare_blocks > available() - num_evictable_hits) {
-    table.clear();
+  CHECK(end.num_blocks <= request.num_blocks);
+  const int32_t num_fresh = request.num_blocks - num_shared;
+  if (!FitsWithHits(request, num_fresh)) return std::nullopt;
+  // Before any eviction, or a hit might go to make room for the rest.
+  for (NodeId node : hits_) {
+    if (index_[node].at.place[kDevice] != kNoPlace) ShareNode(node, now);
+  }
+  fresh_.clear();
+  if (!Lend(num_fresh, request.tenant, now, fresh_)) {
+    for (auto node = hits_.rbegin(); node != hits_.rend(); ++node) {
+      const int32_t place = index_[*node].at.place[kDevice];
+      if (place != kNoPlace) ReleaseBlock(BlockId{place}, now);
+    }
     return std::nullopt;
   }
-  // Before any eviction, or a hit might go to make room for the rest.
-  for (BlockId block : table) ShareBlock(block);
-  CHECK(TryAcquire(num_blocks - num_hits, table));
-  counters_.blocks_hit += static_cast<uint64_t>(num_hits);
-  prefix = {.num_blocks = num_hits, .key = last_key, .started = true};
-  return num_hits * kBlockTokens;
+  if (end.at_ghost) ++counters_.ghosts_met;
+  prefix = {.num_blocks = end.num_blocks,
+            .key = end.key,
+            .node = end.node,
+            .tenant = request.tenant,
+            .started = true};
+  size_t next_fresh = 0;
+  int32_t num_restoring = 0;
+  for (NodeId node : hits_) {
+    NodeResidence& at = index_.residence(node);
+    if (at.reuses < UINT16_MAX) ++at.reuses;
+    if (at.place[kDevice] == kNoPlace) StartRestore(node, fresh_[next_fresh++], now);
+    if (at.arriving && num_restoring++ == 0) {
+      prefix.first_restored = static_cast<int32_t>(table.size());
+    }
+    table.push_back(BlockId{at.place[kDevice]});
+  }
+  table.insert(table.end(), fresh_.begin() + static_cast<std::ptrdiff_t>(next_fresh), fresh_.end());
+  if (request.reuse != PrefixReuse::kNone) Register(request.scope, request.tokens, prefix);
+  if (num_restoring > 0) {
+    prefix.restoring = true;
+    prefix.arrived_blocks = prefix.first_restored;
+  } else {
+    prefix.arrived_blocks = prefix.first_restored = prefix.num_blocks;
+    CountHits(prefix, table);
+  }
+  return PrefixGrant{.cached_tokens = end.num_blocks * kBlockTokens,
+                     .restoring_blocks = num_restoring};
 }
 
-bool KvStore::TryAcquire(int32_t count, std::vector<BlockId>& table) {
-  if (count > available()) return false;
-  while (pool_.counts().free < count) EvictOldest();
-  return pool_.TryAcquire(count, table);
+RestorePoll KvStore::PollRestore(const PrefixRequest& request, absl::Time now,
+                                 std::vector<BlockId>& table, PublishedPrefix& prefix) {
+  const auto ready = [&]() -> RestorePoll {
+    return {.state = RestorePoll::State::kReady, .cached_tokens = prefix.num_blocks * kBlockTokens};
+  };
+  if (!prefix.restoring) return ready();
+  while (prefix.arrived_blocks < prefix.num_blocks) {
+    const Arrival arrival = At(table[static_cast<size_t>(prefix.arrived_blocks)]).arrival;
+    if (arrival == Arrival::kArriving) return {};
+    if (arrival == Arrival::kFailed) break;
+    ++prefix.arrived_blocks;
+  }
+  prefix.restoring = false;
+  const auto num_arrived = static_cast<size_t>(prefix.arrived_blocks);
+  if (prefix.arrived_blocks < prefix.num_blocks) {
+    ++counters_.restores_cut;
+    Unregister(prefix);
+    while (table.size() > num_arrived) {
+      ReleaseBlock(table.back(), now);
+      table.pop_back();
+    }
+    prefix.num_blocks = prefix.arrived_blocks;
+    prefix.first_restored = std::min(prefix.first_restored, prefix.num_blocks);
+    prefix.node = num_arrived == 0 ? std::nullopt : At(table.back()).node;
+    prefix.key = prefix.node ? index_[*prefix.node].key : options_.keys.root(request.scope);
+    if (!Lend(request.num_blocks - prefix.num_blocks, request.tenant, now, table)) {
+      Release(now, table, prefix);
+      return {.state = RestorePoll::State::kNoRoom};
+    }
+    Register(request.scope, request.tokens, prefix);
+  }
+  CountHits(prefix, table);
+  return ready();
 }
 
-void KvStore::Publish(const ReuseScope& scope, std::span<const TokenId> computed, PrefixReuse reuse,
-                      std::vector<BlockId>& table, PublishedPrefix& prefix) {
-  if (reuse == PrefixReuse::kNone || prefix.cut) return;
-  const auto num_full = static_cast<int32_t>(computed.size() / kBlockTokens);
-  CHECK(static_cast<size_t>(num_full) <= table.size());
-  if (!prefix.started) prefix = {.key = keys_.root(scope), .started = true};
-  while (prefix.num_blocks < num_full) {
-    const int32_t i = prefix.num_blocks;
-    const BlockTokens tokens = TokensOfBlock(computed, i);
-    const BlockKey key = keys_.next(prefix.key, tokens);
-    const std::optional<BlockId> parent =
-        i == 0 ? std::nullopt : std::optional(table[static_cast<size_t>(i) - 1]);
-    BlockId& block = table[static_cast<size_t>(i)];
-    const std::optional<BlockId> answers = index_.Insert(block, key, scope, parent, tokens);
-    if (!answers) {
-      ++counters_.key_collisions;
-      prefix.cut = true;
-      return;
-    }
-    if (*answers == block) {
-      pool_.Publish(block);
-      ++counters_.blocks_published;
-    } else {
-      ShareBlock(*answers);
-      ReleaseBlock(block);
-      block = *answers;
-      ++counters_.blocks_duplicate;
-    }
-    prefix.key = key;
-    ++prefix.num_blocks;
+void KvStore::CountHits(const PublishedPrefix& prefix, const std::vector<BlockId>& table) {
+  auto& hits = hit_tokens_[static_cast<size_t>(Number(prefix.tenant))];
+  counters_.blocks_hit += static_cast<uint64_t>(prefix.num_blocks);
+  hits[TierAt(TierKind::kDevice)] += static_cast<uint64_t>(prefix.first_restored) * kBlockTokens;
+  for (int32_t i = prefix.first_restored; i < prefix.num_blocks; ++i) {
+    hits[TierAt(At(table[static_cast<size_t>(i)]).source)] += kBlockTokens;
   }
 }
 
-void KvStore::Release(std::vector<BlockId>& table, PublishedPrefix& prefix) {
-  for (auto block = table.rbegin(); block != table.rend(); ++block) ReleaseBlock(*block);
+bool KvStore::TryAcquire(int32_t count, TenantIndex tenant, absl::Time now,
+                         std::vector<BlockId>& table) {
+  if (count > available(tenant)) return false;
+  return Lend(count, tenant, now, table);
+}
+
+void KvStore::Publish(const ReuseScope& scope, std::span<const TokenId> tokens,
+                      int32_t num_computed, PrefixReuse reuse, absl::Time now,
+                      std::vector<BlockId>& table, PublishedPrefix& prefix) {
+  if (reuse == PrefixReuse::kNone || prefix.cut) return;
+  const int32_t num_full = num_computed / kBlockTokens;
+  CHECK(static_cast<size_t>(num_computed) <= tokens.size() && !prefix.restoring);
+  CHECK(static_cast<size_t>(num_full) <= table.size());
+  if (!prefix.started) {
+    prefix = {.key = options_.keys.root(scope), .tenant = prefix.tenant, .started = true};
+  }
+  const int32_t num_before = prefix.num_blocks;
+  while (prefix.num_blocks < num_full) {
+    const BlockTokens block_tokens = TokensOfBlock(tokens, prefix.num_blocks);
+    const BlockKey key = options_.keys.next(prefix.key, block_tokens);
+    BlockId& block = table[static_cast<size_t>(prefix.num_blocks)];
+    const PrefixIndex::Inserted inserted =
+        index_.Insert(key, scope, prefix.node, block_tokens, prefix.tenant);
+    if (inserted.outcome == PrefixIndex::Outcome::kCollision ||
+        inserted.outcome == PrefixIndex::Outcome::kFull) {
+      ++(inserted.outcome == PrefixIndex::Outcome::kFull ? counters_.index_full
+                                                         : counters_.key_collisions);
+      prefix.cut = true;
+      break;
+    }
+    const NodeResidence& at = index_[inserted.node].at;
+    // It is about to arrive from below for others: it is published then, and ours is given back
+    // by the next call.
+    if (at.arriving) break;
+    const int32_t place = at.place[TierAt(TierKind::kDevice)];
+    if (place != kNoPlace) {
+      ShareNode(inserted.node, now);
+      ReleaseBlock(block, now);
+      block = BlockId{place};
+      ++counters_.blocks_duplicate;
+    } else {
+      if (inserted.outcome == PrefixIndex::Outcome::kNew && has_lower_tier()) {
+        const BlockDigest parent = prefix.node ? index_[*prefix.node].digest : RootDigest(scope);
+        index_.SetDigest(inserted.node, NextDigest(parent, block_tokens));
+      }
+      PlaceBlock(inserted.node, block, now);
+      ++counters_.blocks_published;
+    }
+    prefix.key = key;
+    prefix.node = inserted.node;
+    ++prefix.num_blocks;
+  }
+  if (prefix.num_blocks != num_before || prefix.cut) Register(scope, tokens, prefix);
+}
+
+void KvStore::PlaceBlock(NodeId node, BlockId block, absl::Time now) {
+  NodeResidence& at = index_.residence(node);
+  at.place[TierAt(TierKind::kDevice)] = Number(block);
+  at.last_used_us = absl::ToUnixMicros(now);
+  DeviceBlock& entry = At(block);
+  entry.node = node;
+  entry.source = TierKind::kDevice;
+  entry.since_us = at.last_used_us;
+  pool_.Publish(block);
+  for (Places& places : places_) {
+    places.ledger.OnComputed(entry.owner, index_[node].key.low, now);
+  }
+  Settle(node, TierKind::kDevice, EvictionLeave::kForgotten, now);
+}
+
+void KvStore::Release(absl::Time now, std::vector<BlockId>& table, PublishedPrefix& prefix) {
+  Unregister(prefix);
+  for (auto block = table.rbegin(); block != table.rend(); ++block) ReleaseBlock(*block, now);
   table.clear();
   prefix = {};
 }
 
-void KvStore::ForgetEvictable() {
-  while (lru_.size() > 0) EvictOldest();
-}
-
-void KvStore::ShareBlock(BlockId block) {
-  if (pool_.state(block) == BlockState::kEvictable) lru_.Remove(block);
-  pool_.Share(block);
-}
-
-void KvStore::ReleaseBlock(BlockId block) {
-  if (pool_.Release(block) == BlockState::kEvictable) lru_.Add(block);
-}
-
-void KvStore::EvictOldest() {
-  const std::optional<BlockId> block = lru_.Oldest();
-  CHECK(block.has_value());
-  lru_.Remove(*block);
-  index_.Remove(*block);
-  pool_.Evict(*block);
-  ++counters_.blocks_evicted;
-}
-
-void KvStore::CheckInvariants() const {
-  pool_.CheckInvariants();
-  CHECK(lru_.size() == counts().evictable);
-  int32_t num_published = 0;
-  for (int32_t i = 0; i < capacity(); ++i) {
-    const BlockId block{i};
-    CHECK(pool_.published(block) == index_.Contains(block));
-    if (!index_.Contains(block)) continue;
-    ++num_published;
-    if (const std::optional<BlockId> parent = index_.parent(block)) {
-      CHECK(index_.Contains(*parent));
-      // Whoever holds a block holds its prefix.
-      CHECK(pool_.references(*parent) >= pool_.references(block));
-    }
+void KvStore::ShareNode(NodeId node, absl::Time now) {
+  NodeResidence& at = index_.residence(node);
+  const BlockId block{at.place[TierAt(TierKind::kDevice)]};
+  const BlockState before = pool_.state(block);
+  Account(block, before, pool_.Share(block));
+  const int64_t now_us = absl::ToUnixMicros(now);
+  if (before == BlockState::kEvictable &&
+      observations_.reuse_gap_seconds.size() < KvObservations::kMax) {
+    observations_.reuse_gap_seconds.push_back(
+        static_cast<double>(std::max<int64_t>(now_us - at.last_used_us, 0)) * 1e-6);
   }
-  CHECK(num_published == index_.size());
+  at.last_used_us = now_us;
+  if (at.leaving) Stay(node, now);
+  if (before == BlockState::kEvictable) {
+    Settle(node, TierKind::kDevice, EvictionLeave::kReused, now);
+  }
+}
+
+void KvStore::ReleaseBlock(BlockId block, absl::Time now) {
+  const BlockState after = pool_.Release(block);
+  if (after == BlockState::kHeld) return;
+  const std::optional<NodeId> node = At(block).node;
+  Account(block, BlockState::kHeld, after);
+  if (!node) return;
+  index_.residence(*node).last_used_us = absl::ToUnixMicros(now);
+  Settle(*node, TierKind::kDevice, EvictionLeave::kForgotten, now);
+}
+
+const std::array<uint64_t, kNumPlaceTiers>& KvStore::hit_tokens(TenantIndex tenant) const {
+  return hit_tokens_[static_cast<size_t>(Number(tenant))];
+}
+
+void KvStore::TakeObservations(KvObservations& out) {
+  out.residency_seconds.clear();
+  out.reuse_gap_seconds.clear();
+  std::swap(out, observations_);
+}
+
+// Duplicate prefill.
+
+void KvStore::Register(const ReuseScope& scope, std::span<const TokenId> tokens,
+                       PublishedPrefix& prefix) {
+  Unregister(prefix);
+  if (prefix.cut || prefix.num_blocks >= FindableBlocks(tokens)) return;
+  const BlockTokens next = TokensOfBlock(tokens, prefix.num_blocks);
+  const BlockKey key = options_.keys.next(prefix.key, next);
+  const auto [found, is_new] = computing_.try_emplace(key);
+  Computing& entry = found->second;
+  if (is_new) {
+    entry.scope = scope;
+    entry.parent = prefix.node;
+    std::copy(next.begin(), next.end(), entry.tokens.begin());
+  } else if (entry.scope != scope || entry.parent != prefix.node ||
+             !std::equal(next.begin(), next.end(), entry.tokens.begin())) {
+    return;  // the key is taken by other content
+  }
+  ++entry.num_sequences;
+  prefix.computing = key;
+}
+
+void KvStore::Unregister(PublishedPrefix& prefix) {
+  if (!prefix.computing) return;
+  const auto found = computing_.find(*prefix.computing);
+  CHECK(found != computing_.end());
+  if (--found->second.num_sequences == 0) computing_.erase(found);
+  prefix.computing.reset();
+}
+
+bool KvStore::IsBeingComputed(const ReuseScope& scope, std::span<const TokenId> tokens) const {
+  if (computing_.empty()) return false;
+  const PrefixEnd end = WalkPrefix(scope, tokens, [](NodeId) {});
+  if (end.num_blocks >= FindableBlocks(tokens)) return false;
+  const BlockTokens next = TokensOfBlock(tokens, end.num_blocks);
+  const auto found = computing_.find(options_.keys.next(end.key, next));
+  if (found == computing_.end()) return false;
+  const Computing& entry = found->second;
+  return entry.scope == scope && entry.parent == end.node &&
+         std::equal(next.begin(), next.end(), entry.tokens.begin());
+}
+
+std::optional<BlockCopy> KvStore::CopyPartial(const PartialBlock& partial,
+                                              const PrefixRequest& request,
+                                              const std::vector<BlockId>& table,
+                                              const PublishedPrefix& prefix, PrefixGrant& grant) {
+  if (prefix.restoring || request.reuse != PrefixReuse::kMatchAndPublish) return std::nullopt;
+  if (partial.scope != request.scope || partial.parent != prefix.node) return std::nullopt;
+  const std::span<const TokenId> wanted =
+      request.tokens.subspan(static_cast<size_t>(grant.cached_tokens));
+  const size_t num_max = std::min(partial.tokens.size(), wanted.size() - 1);
+  size_t num_tokens = 0;
+  while (num_tokens < num_max && partial.tokens[num_tokens] == wanted[num_tokens]) ++num_tokens;
+  if (num_tokens == 0) return std::nullopt;
+  const BlockCopy copy{.from = partial.block,
+                       .to = table[static_cast<size_t>(prefix.num_blocks)],
+                       .num_tokens = static_cast<int32_t>(num_tokens)};
+  grant.cached_tokens += copy.num_tokens;
+  hit_tokens_[static_cast<size_t>(Number(request.tenant))][TierAt(TierKind::kDevice)] += num_tokens;
+  return copy;
 }
 
 }  // namespace holdfast

@@ -1,30 +1,60 @@
-// Where KV blocks are, who refers to them, how they are found again and which go first: pool, index
-// and eviction under one roof. Knows token spans, block ids and opaque scopes; a sequence keeps its
-// own block table and cursor.
+// Where KV blocks are, who refers to them, how they are found again and which go first: pool,
+// index, tiers, pins and eviction under one roof. Knows token spans, block ids and opaque scopes; a
+// sequence keeps its own block table and cursor.
 //
-//   TryAcquirePrefix: [published blocks that match | fresh blocks]      all or nothing
+//   TryAcquirePrefix: [found on the device | found lower: arriving | fresh]    all or nothing
+//   PollRestore:      pending until what was found lower has arrived, or is cut
 //   Publish:          computed blocks become findable, in order
 //   Release:          published blocks stay findable until room is needed, others are free at once
+//   TryPin:           instead of Release: they stay until a deadline
+//   PlanMoves:        copies the next to go to a lower tier, ahead of need
 //
-// What is published is closed under prefixes: whoever holds a block holds its parents (Publish
-// puts the index's own block in the place of a duplicate), so a parent is never evicted before its
-// children.
+// Where a content may lie, and how it gets there (each content on any number of tiers):
 //
-// Thread: the scheduler's alone.    Bound: the capacity; nothing is allocated after construction
-// but growth of the callers' tables.
+//             Publish                      offload                 demote
+//   computed ─────────► device (evictable) ───────► host (slot) ───────────► disk (slot)
+//                          ▲   ▲                      │                       │
+//                          │   └─────── restore ──────┘                       │
+//                          └─────────── restore ──────────────────────────────┘
+//
+// A block that was chosen to go is `leaving`: it is copied if no copy is below, then waits in the
+// departure list, findable, until its place is needed. Whoever finds it keeps it. When room is
+// needed faster than the mover copies, victims go without a copy, and are counted.
+//
+// Children before parents: a place is offered to its eviction policy only while no child lies on
+// the same tier that is not on its way out itself (Settle, the one place where this is decided). On
+// the device moreover whoever holds a block holds its parents (Publish puts the index's own block
+// in the place of a duplicate). A failed restore may leave a child whose parent lies nowhere: it is
+// not found, and goes when room is needed.
+//
+// Nobody computes into a block that somebody else holds: a block that arrives is unpublished and
+// may have several waiters, who only wait; if it fails, each gives it back and gets its own.
+//
+// Thread: the scheduler's alone; bytes move elsewhere, see move.h.    Bound: the capacities of the
+// tiers; moves under way: moves_max and one for each device block that arrives. Step path: nothing
+// is allocated once warm but growth of the callers' tables, new scopes and the policies' own.
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
+#include "absl/time/time.h"
 #include "config/ids.h"
 #include "kvstore/block_key.h"
 #include "kvstore/block_pool.h"
-#include "kvstore/eviction/lru.h"
+#include "kvstore/departure_list.h"
+#include "kvstore/kv_store_options.h"
+#include "kvstore/move.h"
+#include "kvstore/pin_table.h"
 #include "kvstore/prefix_index.h"
 #include "kvstore/reuse_scope.h"
+#include "kvstore/tier_ledger.h"
 
 namespace holdfast {
 
@@ -36,10 +66,16 @@ constexpr int32_t BlocksFor(int64_t num_tokens) {
 // How far a sequence's leading blocks are published. Kept by the sequence beside its table, read
 // and written by the store alone.
 struct PublishedPrefix {
-  int32_t num_blocks = 0;
-  BlockKey key;  // of the last of them; at 0 blocks, the scope's
+  int32_t num_blocks = 0;      // published, or found and arriving
+  BlockKey key;                // of the last of them; at 0 blocks, the scope's
+  std::optional<NodeId> node;  // of the last of them
+  TenantIndex tenant{};        // whose blocks are taken
   bool started = false;
   bool cut = false;  // the next block's key was taken by other content: nothing more is published
+  bool restoring = false;             // PollRestore has not said otherwise yet
+  int32_t arrived_blocks = 0;         // known to lie on the device
+  int32_t first_restored = 0;         // those before it lay there when they were found
+  std::optional<BlockKey> computing;  // registered as being computed by this sequence
 };
 
 // Whether a sequence may find others' blocks and be found by others.
@@ -49,68 +85,303 @@ enum class PrefixReuse : uint8_t {
   kNone,
 };
 
+struct PrefixRequest {
+  const ReuseScope& scope;
+  std::span<const TokenId> tokens;
+  PrefixReuse reuse = PrefixReuse::kMatchAndPublish;
+  TenantIndex tenant{};
+  int32_t num_blocks = 0;    // to hold in the end
+  int32_t spare_blocks = 0;  // must stay available besides
+};
+
+struct PrefixGrant {
+  int32_t cached_tokens = 0;     // found, arriving ones included; a multiple of kBlockTokens
+  int32_t restoring_blocks = 0;  // above 0: nothing may be computed before PollRestore says kReady
+  bool operator==(const PrefixGrant&) const = default;
+};
+
+struct RestorePoll {
+  enum class State : uint8_t {
+    kPending,
+    kReady,   // the first cached_tokens are there, the rest of the table is fresh
+    kNoRoom,  // a restore failed and there are no blocks to compute it in: all was given back
+  };
+  State state = State::kPending;
+  int32_t cached_tokens = 0;  // of kReady; fewer than granted if a restore failed
+};
+
+// Token places [0, num_tokens) of a block, to be copied at the start of the next step, before the
+// step writes anything; copies of one step in their order.
+struct BlockCopy {
+  BlockId from{}, to{};
+  int32_t num_tokens = 0;
+};
+
+// The last, not yet full block of a line of tokens, held by somebody.
+struct PartialBlock {
+  const ReuseScope& scope;
+  std::optional<NodeId> parent;  // of the published block before it; nullopt: it is the first
+  BlockId block{};
+  std::span<const TokenId> tokens;  // computed in it
+};
+
+struct PinRequest {
+  TenantIndex tenant{};
+  std::string session;
+  int32_t priority = 0;  // lower is more important
+  absl::Time deadline;
+};
+
+struct MoveCounters {
+  uint64_t started = 0, done = 0, failed = 0;
+  uint64_t bytes = 0;  // of those done
+};
+
 struct KvStoreCounters {  // since construction
   uint64_t blocks_hit = 0;
   uint64_t blocks_published = 0;
   uint64_t blocks_duplicate = 0;  // computed twice at the same time; the second was given back
-  uint64_t blocks_evicted = 0;
+  uint64_t blocks_evicted = 0;    // from the device
   uint64_t key_collisions = 0;
+  uint64_t index_full = 0;              // blocks not published because no more can be known
+  uint64_t dropped_without_copy = 0;    // left their last tier, though there are lower ones
+  uint64_t corrupt_blocks = 0;          // came back from a tier unproven
+  uint64_t lost_blocks = 0;             // could not be fetched from a tier
+  uint64_t restores_cut = 0;            // sequences that compute what a failed restore left
+  uint64_t ghosts_met = 0;              // prefixes that ended at known content that lies nowhere
+  uint64_t blocks_adopted = 0;          // found on disk at start
+  uint64_t blocks_refused = 0;          // and not proven, or not wanted
+  std::array<MoveCounters, 3> moves{};  // by MoveKind
+  std::array<uint64_t, kNumPlaceTiers> tier_evicted{};  // by tier; device as blocks_evicted
+};
+
+// What a histogram wants to know; between two calls of TakeObservations at most kMax of each.
+struct KvObservations {
+  static constexpr size_t kMax = 1024;
+  std::vector<double> residency_seconds;  // on the device, of blocks that left it
+  std::vector<double> reuse_gap_seconds;  // from the last use of an unreferenced block to the next
 };
 
 class KvStore final {
  public:
-  explicit KvStore(int32_t num_blocks, BlockKeyFunctions keys = Xxh3BlockKeys());
+  explicit KvStore(KvStoreOptions options);
 
-  // For a sequence that begins to compute `tokens`: fills the empty `table` with `num_blocks`
-  // blocks, of which the leading ones are those that hold the longest published prefix of `tokens`.
-  // At least the last token is left to compute. Returns the number of tokens found (a multiple of
-  // kBlockTokens); nullopt, with nothing changed: there is not room enough, also counting
-  // `spare_blocks` that must stay available after it. Evicts what is needed.
-  std::optional<int32_t> TryAcquirePrefix(const ReuseScope& scope, std::span<const TokenId> tokens,
-                                          PrefixReuse reuse, int32_t num_blocks,
-                                          int32_t spare_blocks, std::vector<BlockId>& table,
-                                          PublishedPrefix& prefix);
+  // --- A sequence's blocks. `now` never matters for what is found, only for what goes first.
 
-  // Appends `count` fresh blocks, evicting where needed. False: too few are available, and nothing
-  // has changed.
-  [[nodiscard]] bool TryAcquire(int32_t count, std::vector<BlockId>& table);
+  // For a sequence that begins to compute `request.tokens`: fills the empty `table` with
+  // request.num_blocks blocks, of which the leading ones hold the longest known prefix of the
+  // tokens, or are about to. At least the last token is left to compute. nullopt: there is not room
+  // enough, also counting the spare blocks, and nothing that matters has changed. Evicts what is
+  // needed.
+  std::optional<PrefixGrant> TryAcquirePrefix(const PrefixRequest& request, absl::Time now,
+                                              std::vector<BlockId>& table, PublishedPrefix& prefix);
 
-  // `computed` are the tokens whose KV is in `table`, all of it written by committed steps. Makes
-  // its full blocks findable that are not yet. Where another sequence has published the same
-  // meanwhile, that block takes the place in `table` and ours is given back: the content is the
-  // same, and steps already planned run before any later step may write to ours.
-  void Publish(const ReuseScope& scope, std::span<const TokenId> computed, PrefixReuse reuse,
-               std::vector<BlockId>& table, PublishedPrefix& prefix);
+  // For a sequence whose grant had blocks to restore, after OnMoveDone, until it says kReady or
+  // kNoRoom. `request` as in TryAcquirePrefix. Amortised O(1), but for a cut: O(blocks cut).
+  RestorePoll PollRestore(const PrefixRequest& request, absl::Time now, std::vector<BlockId>& table,
+                          PublishedPrefix& prefix);
 
-  // Gives back a whole table, tail first, and empties it and its cursor.
-  void Release(std::vector<BlockId>& table, PublishedPrefix& prefix);
+  // Appends `count` fresh blocks, evicting where needed. False: too few are available, and `table`
+  // is unchanged.
+  [[nodiscard]] bool TryAcquire(int32_t count, TenantIndex tenant, absl::Time now,
+                                std::vector<BlockId>& table);
 
-  // Forgets all evictable blocks: what the device holds is in doubt. Blocks still held and
-  // published stay findable, so release all tables first.
-  void ForgetEvictable();
+  // The first `num_computed` of `tokens` have their KV in `table`, all of it written by committed
+  // steps. Makes its full blocks findable that are not yet. Where another sequence has published
+  // the same meanwhile, that block takes the place in `table` and ours is given back: the content
+  // is the same, and steps already planned run before any later step may write to ours.
+  void Publish(const ReuseScope& scope, std::span<const TokenId> tokens, int32_t num_computed,
+               PrefixReuse reuse, absl::Time now, std::vector<BlockId>& table,
+               PublishedPrefix& prefix);
+
+  // Gives back a whole table, tail first, and empties it and its cursor. Also in mid-restore: what
+  // arrives then stays findable.
+  void Release(absl::Time now, std::vector<BlockId>& table, PublishedPrefix& prefix);
+
+  // The first block that a new sequence with these tokens would have to compute is being computed
+  // by one that runs: better wait for it. O(blocks found); ask for those that would run next.
+  bool IsBeingComputed(const ReuseScope& scope, std::span<const TokenId> tokens) const;
+
+  // Copy on write: after TryAcquirePrefix granted `table` (with nothing to restore), continues the
+  // found prefix by what `partial` shares with it. Raises grant.cached_tokens, still leaving the
+  // last token to compute. nullopt: they have nothing in common; nothing has changed.
+  std::optional<BlockCopy> CopyPartial(const PartialBlock& partial, const PrefixRequest& request,
+                                       const std::vector<BlockId>& table,
+                                       const PublishedPrefix& prefix, PrefixGrant& grant);
+
+  // --- Pins. See pin_table.h.
+
+  // Takes a finished sequence's references over: published blocks, and the partial block after them
+  // with its tokens; the rest is given back. `tokens` are the computed ones. False: it does not fit
+  // the bounds, and nothing has changed: Release.
+  [[nodiscard]] bool TryPin(const PinRequest& request, const ReuseScope& scope,
+                            std::span<const TokenId> tokens, absl::Time now,
+                            std::vector<BlockId>& table, PublishedPrefix& prefix);
+  // Its partial block, for CopyPartial. nullopt: no such pin, or it has none.
+  std::optional<PartialBlock> PinnedPartial(TenantIndex tenant, const std::string& session) const;
+  bool ReleasePin(TenantIndex tenant, const std::string& session, PinEnd why, absl::Time now);
+  int32_t ExpirePins(absl::Time now);  // returns how many
+  bool ForceLeastPin(absl::Time now);  // for a sequence that cannot grow otherwise; false: none
+  const PinTable& pins() const { return pins_; }
+
+  // --- Moves.
+
+  // Starts what is to be copied down ahead of need. Call once a step.
+  void PlanMoves(absl::Time now);
+  // Appends the jobs started since the last call, for the mover, who answers each exactly once.
+  void TakeMoves(std::vector<MoveJob>& jobs);
+  void OnMoveDone(const MoveDone& done, absl::Time now);
+  int32_t num_moves() const { return static_cast<int32_t>(moves_.size()); }
+
+  // At start, for what the disk tier found, parents before children. False: it is not proven to
+  // continue what is known, or is known already, or its owner is not, or has too much: the caller
+  // drops the slot. FinishAdoption gives the memory for it back.
+  bool AdoptDiskBlock(TierSlot slot, const BlockIdentity& identity, absl::Time now);
+  void FinishAdoption();
+
+  // --- The whole.
+
+  // What the device holds is in doubt: pins end, and nothing on it is found any more, nor copied
+  // from it. All tables have been released. What lies lower was proven and stays.
+  void ForgetDevice(absl::Time now);
 
   BlockCounts counts() const { return pool_.counts(); }
   int32_t capacity() const { return pool_.capacity(); }
-  int32_t available() const { return counts().free + counts().evictable; }
+  // That can be had at once by `tenant`, evicting: others' floors are not.
+  int32_t available(TenantIndex tenant = {}) const;
   const KvStoreCounters& counters() const { return counters_; }
+  // Tokens that prompts of `tenant` found on each tier, as granted (partial blocks included).
+  const std::array<uint64_t, kNumPlaceTiers>& hit_tokens(TenantIndex tenant) const;
+  int32_t used_blocks(TierKind tier, TenantIndex tenant) const {
+    return places_[TierAt(tier)].ledger.used(tenant);
+  }
+  int32_t num_computing() const { return static_cast<int32_t>(computing_.size()); }
+  void TakeObservations(KvObservations& out);  // swaps; `out` is cleared first
   const BlockPool& pool() const { return pool_; }
   const PrefixIndex& index() const { return index_; }
 
-  void CheckInvariants() const;  // stops the process; O(capacity), for tests and idle time
+  void CheckInvariants() const;  // stops the process; O(everything), for tests and idle time
 
  private:
-  // Calls `visit(block, key)` for each block of the longest published prefix.
-  template <typename Visit>
-  void WalkPrefix(const ReuseScope& scope, std::span<const TokenId> tokens, Visit visit) const;
-  void ReleaseBlock(BlockId block);
-  void ShareBlock(BlockId block);
-  void EvictOldest();
+  enum class Arrival : uint8_t { kHere, kArriving, kFailed };
 
-  const BlockKeyFunctions keys_;
+  struct DeviceBlock {
+    TenantIndex owner{};         // while not free: whose share it counts against
+    std::optional<NodeId> node;  // what it holds, or will when it has arrived
+    Arrival arrival = Arrival::kHere;
+    TierKind source = TierKind::kDevice;  // where it was restored from
+    int64_t since_us = 0;                 // it holds this content
+  };
+  struct Slot {
+    std::optional<NodeId> node;  // resident here
+    uint8_t moves = 0;           // that read or fill it
+    bool dropped = false;        // goes back to the tier when they end
+  };
+  struct Places {          // of one tier
+    Tier* tier = nullptr;  // not of the device
+    TierLedger ledger;
+    std::vector<Slot> slots;  // not of the device
+  };
+  struct Move {
+    MoveKind kind = MoveKind::kOffload;
+    NodeId node{};
+    BlockId block{};
+    TierKind tier = TierKind::kHost;
+    TierSlot slot{};
+    TierSlot lower_slot{};
+    bool doomed = false;  // the device was forgotten meanwhile
+  };
+  struct Computing {
+    ReuseScope scope{};
+    std::optional<NodeId> parent;
+    std::array<TokenId, kBlockTokens> tokens{};
+    int32_t num_sequences = 0;
+  };
+  // A walk along what is known: stops before the first block that cannot be found or restored.
+  struct PrefixEnd {
+    int32_t num_blocks = 0;
+    BlockKey key;  // of the last found
+    std::optional<NodeId> node;
+    bool at_ghost = false;
+  };
+
+  // Finding (kv_store.cc).
+  template <typename Visit>
+  PrefixEnd WalkPrefix(const ReuseScope& scope, std::span<const TokenId> tokens, Visit visit) const;
+  bool IsFindable(const PrefixNode& node) const;
+  void ShareNode(NodeId node, absl::Time now);
+  void ReleaseBlock(BlockId block, absl::Time now);
+  bool FitsWithHits(const PrefixRequest& request, int32_t num_fresh);
+  void CountHits(const PublishedPrefix& prefix, const std::vector<BlockId>& table);
+  void PlaceBlock(NodeId node, BlockId block, absl::Time now);
+  void Register(const ReuseScope& scope, std::span<const TokenId> tokens, PublishedPrefix& prefix);
+  void Unregister(PublishedPrefix& prefix);
+  void EndPin(Pin&& pin, absl::Time now);
+
+  // Accounts of places and their order of going (kv_store_places.cc).
+  DeviceBlock& At(BlockId block) { return blocks_[static_cast<size_t>(Number(block))]; }
+  const DeviceBlock& At(BlockId block) const { return blocks_[static_cast<size_t>(Number(block))]; }
+  Slot& At(TierKind tier, TierSlot slot);
+  TenantIndex OwnerOf(NodeId node, TierKind tier) const;
+  bool Resident(const NodeResidence& at, TierKind tier) const;
+  // Brings what the policy of a place and its parent are told in line with what holds now. After
+  // every change of a place, its moves, its block's state or `children`.
+  void Settle(NodeId node, TierKind tier, EvictionLeave why, absl::Time now) {
+    SettleAs(node, tier, Resident(index_[node].at, tier), why, now);
+  }
+  void SettleAs(NodeId node, TierKind tier, bool resident, EvictionLeave why, absl::Time now);
+  void Account(BlockId block, BlockState before, BlockState after);
+  void Stay(NodeId node, absl::Time now);  // it was leaving, and somebody wants it
+  [[nodiscard]] bool Lend(int32_t count, TenantIndex tenant, absl::Time now,
+                          std::vector<BlockId>& table);
+  bool EvictOwn(TenantIndex tenant, absl::Time now);
+  bool EvictFor(TenantIndex tenant, absl::Time now);
+  void EvictBlock(BlockId block, absl::Time now);
+  void DropPlace(NodeId node, TierKind tier, EvictionLeave why, absl::Time now);
+  void DropSlot(TierKind tier, TierSlot slot);
+  void BeginUse(TierKind tier, TierSlot slot) { ++At(tier, slot).moves; }
+  void EndUse(TierKind tier, TierSlot slot);
+
+  // Moves (kv_store_moves.cc).
+  enum class Reserve : uint8_t { kDone, kLater, kNever };
+  bool MakeWay(NodeId node, TierKind tier, absl::Time now);  // false: later, or not at all
+  Reserve ReserveSlot(TierKind tier, TenantIndex owner, absl::Time now, TierSlot& slot);
+  bool StartDemote(NodeId node, absl::Time now);
+  void StartOffload(NodeId node, TierKind tier, TierSlot slot, absl::Time now);
+  void StartRestore(NodeId node, BlockId block, absl::Time now);
+  void Hand(const Move& move);
+  void DemoteAhead(absl::Time now);
+  void Leave(NodeId node, absl::Time now);  // chosen to go, and nothing is to be copied
+  void OnOffloadDone(const Move& move, const absl::Status& status, absl::Time now);
+  void OnRestoreDone(const Move& move, const absl::Status& status, absl::Time now);
+  void OnDemoteDone(const Move& move, const absl::Status& status, absl::Time now);
+  int32_t background_moves() const { return num_offloads_ + num_demotes_; }
+  bool has_lower_tier() const { return options_.host != nullptr || options_.disk != nullptr; }
+
+  const KvStoreOptions options_;
   BlockPool pool_;
   PrefixIndex index_;
-  LruEviction lru_;
+  std::array<Places, kNumPlaceTiers> places_;
+  std::vector<DeviceBlock> blocks_;
+  DepartureList departures_;
+  std::vector<int32_t> evictable_;  // device blocks in that state, by owner
+  std::vector<int32_t> leaving_;    // nodes whose device block is leaving, by owner
+  PinTable pins_;
+  absl::flat_hash_map<BlockKey, Computing, PrefixIndex::KeyHash> computing_;
+
+  absl::flat_hash_map<MoveId, Move> moves_;
+  std::vector<MoveJob> jobs_;  // not taken yet
+  uint64_t next_move_ = 1;
+  int32_t num_offloads_ = 0, num_demotes_ = 0;
+  absl::flat_hash_map<uint64_t, NodeId> adopted_;  // by the first bytes of the digest
+
+  std::vector<NodeId> hits_;  // of the acquisition under way
+  std::vector<BlockId> fresh_;
+  std::vector<int32_t> hits_evictable_;  // by owner
+
   KvStoreCounters counters_;
+  std::vector<std::array<uint64_t, kNumPlaceTiers>> hit_tokens_;  // by tenant
+  KvObservations observations_;
 };
 
 }  // namespace holdfast

@@ -59,7 +59,9 @@ Scheduler::Scheduler(const EngineInfo& engine, const SchedulerOptions& options,
       step_tokens_max_(std::min(options.step_tokens_max, engine.step_tokens_max)),
       metrics_(metrics),
       sink_(sink),
-      store_(engine.num_blocks, keys),
+      store_({.device_blocks = engine.num_blocks,
+              .keys = keys,
+              .tenants = std::vector<TenantShares>(std::max<size_t>(options.tenants.size(), 1))}),
       tenants_(options.tenants) {
   running_.reserve(static_cast<size_t>(running_max_));
   in_flight_.reserve(static_cast<size_t>(running_max_));
@@ -181,6 +183,7 @@ void Scheduler::StopChoice(RequestId id, int32_t choice) {
 
 bool Scheduler::Plan(absl::Time now, StepPlan& plan) {
   thread_.CheckThread();
+  now_ = now;
   CHECK(!step_running());
   plan.Clear();
   Chunker chunker(step_tokens_max_, options_.chunk_tokens_max);
@@ -213,7 +216,7 @@ bool Scheduler::GrowForDecode(Sequence& sequence) {
   const int32_t missing =
       BlocksFor(sequence.num_tokens()) - static_cast<int32_t>(sequence.blocks.size());
   if (missing <= 0) return true;
-  while (!store_.TryAcquire(missing, sequence.blocks)) {
+  while (!store_.TryAcquire(missing, sequence.request->request.tenant, now_, sequence.blocks)) {
     Sequence& latest = *running_.back();
     Preempt(latest);
     if (&latest == &sequence) return false;
@@ -244,18 +247,23 @@ void Scheduler::AdmitWaiting(Chunker& chunker, absl::Time now, StepPlan& plan) {
 
 bool Scheduler::TryStart(Sequence& sequence, absl::Time now) {
   ActiveRequest& request = *sequence.request;
-  const std::optional<int32_t> cached =
-      store_.TryAcquirePrefix(request.request.reuse_scope, sequence.tokens,
-                              request.ReuseOf(sequence), BlocksFor(sequence.num_tokens()),
-                              SpareBlocks(num_running()), sequence.blocks, sequence.published);
-  if (!cached) return false;
+  const std::optional<PrefixGrant> grant =
+      store_.TryAcquirePrefix({.scope = request.request.reuse_scope,
+                               .tokens = sequence.tokens,
+                               .reuse = request.ReuseOf(sequence),
+                               .tenant = request.request.tenant,
+                               .num_blocks = BlocksFor(sequence.num_tokens()),
+                               .spare_blocks = SpareBlocks(num_running())},
+                              now, sequence.blocks, sequence.published);
+  if (!grant) return false;
+  const int32_t cached = grant->cached_tokens;
   CHECK(!free_slots_.empty());
   sequence.slot = free_slots_.back();
   free_slots_.pop_back();
   sequence.state = SequenceState::kRunning;
-  sequence.computed_tokens = sequence.planned_tokens = *cached;
-  if (sequence.preempted_tokens > *cached) {
-    metrics_.recomputed_tokens.Add(sequence.preempted_tokens - *cached);
+  sequence.computed_tokens = sequence.planned_tokens = cached;
+  if (sequence.preempted_tokens > cached) {
+    metrics_.recomputed_tokens.Add(sequence.preempted_tokens - cached);
   }
   sequence.preempted_tokens = 0;
   running_.insert(std::upper_bound(running_.begin(), running_.end(), &sequence, RunsBefore),
@@ -264,7 +272,7 @@ bool Scheduler::TryStart(Sequence& sequence, absl::Time now) {
   if (request.running_choices++ == 0) tenants_.AddRunning(tenant, 1);
   if (!request.admitted) {
     request.admitted = true;
-    request.cached_tokens = *cached;
+    request.cached_tokens = cached;
     tenants_.AddWaiting(tenant, -1);
     --waiting_requests_;
     metrics_.Of(tenant).queue_seconds.Observe(
@@ -307,6 +315,7 @@ void Scheduler::AddRows(Sequence& sequence, int32_t num_tokens, StepPlan& plan) 
 
 void Scheduler::Commit(const StepResult& result, absl::Time now) {
   thread_.CheckThread();
+  now_ = now;
   CHECK(step_running());
   size_t next_sample = 0, next_prompt_logprob = 0;
   for (const InFlight& part : in_flight_) {
@@ -351,9 +360,8 @@ void Scheduler::CommitSequence(const InFlight& part, const StepResult& result, s
 
   sequence.computed_tokens += part.num_tokens;
   CHECK(sequence.computed_tokens == sequence.planned_tokens);
-  store_.Publish(request.request.reuse_scope,
-                 std::span(sequence.tokens).first(static_cast<size_t>(sequence.computed_tokens)),
-                 request.ReuseOf(sequence), sequence.blocks, sequence.published);
+  store_.Publish(request.request.reuse_scope, sequence.tokens, sequence.computed_tokens,
+                 request.ReuseOf(sequence), now_, sequence.blocks, sequence.published);
   if (!request.prompt_done && sequence.computed_tokens >= request.prompt_size) {
     FinishPrompt(request);
   }
@@ -435,7 +443,7 @@ void Scheduler::StopRunning(Sequence& sequence) {
   CHECK(at != running_.end() && *at == &sequence);
   running_.erase(at);
   free_slots_.push_back(sequence.slot);
-  store_.Release(sequence.blocks, sequence.published);
+  store_.Release(now_, sequence.blocks, sequence.published);
   sequence.computed_tokens = sequence.planned_tokens = 0;
   if (--request.running_choices == 0) tenants_.AddRunning(request.request.tenant, -1);
 }
@@ -474,7 +482,7 @@ void Scheduler::FailAll(const absl::Status& status) {
   std::sort(all.begin(), all.end(),
             [](const ActiveRequest* a, const ActiveRequest* b) { return a->arrival < b->arrival; });
   for (ActiveRequest* request : all) EndRequest(*request, status);
-  store_.ForgetEvictable();
+  store_.ForgetDevice(now_);
   PublishCounts();
 }
 

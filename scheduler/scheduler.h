@@ -154,6 +154,7 @@ class Scheduler final {
   int32_t waiting_requests_ = 0;  // that have not run yet
   int32_t planned_rows_ = 0;
   absl::Time planned_at_;
+  absl::Time now_;  // as last told by Plan or Commit: when blocks were last used
   ThreadChecker thread_;
 };
 

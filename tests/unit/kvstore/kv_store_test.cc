@@ -26,19 +26,39 @@ struct Holder {
   PublishedPrefix prefix;
 };
 
+// Each look at it is a little later: what goes first follows from the order of calls.
+absl::Time Now() {
+  static int64_t seconds = 0;
+  return absl::UnixEpoch() + absl::Seconds(++seconds);
+}
+
 std::optional<int32_t> Start(KvStore& store, const std::vector<TokenId>& tokens, Holder& holder,
                              const ReuseScope& scope = kScope,
                              PrefixReuse reuse = PrefixReuse::kMatchAndPublish,
                              int32_t spare_blocks = 0) {
-  return store.TryAcquirePrefix(scope, tokens, reuse,
-                                BlocksFor(static_cast<int64_t>(tokens.size())), spare_blocks,
-                                holder.table, holder.prefix);
+  const std::optional<PrefixGrant> grant =
+      store.TryAcquirePrefix({.scope = scope,
+                              .tokens = tokens,
+                              .reuse = reuse,
+                              .num_blocks = BlocksFor(static_cast<int64_t>(tokens.size())),
+                              .spare_blocks = spare_blocks},
+                             Now(), holder.table, holder.prefix);
+  if (!grant) return std::nullopt;
+  EXPECT_EQ(grant->restoring_blocks, 0);
+  return grant->cached_tokens;
 }
 
 void ComputeAll(KvStore& store, const std::vector<TokenId>& tokens, Holder& holder,
                 const ReuseScope& scope = kScope,
                 PrefixReuse reuse = PrefixReuse::kMatchAndPublish) {
-  store.Publish(scope, tokens, reuse, holder.table, holder.prefix);
+  store.Publish(scope, tokens, static_cast<int32_t>(tokens.size()), reuse, Now(), holder.table,
+                holder.prefix);
+}
+
+void Release(KvStore& store, Holder& holder) { store.Release(Now(), holder.table, holder.prefix); }
+
+bool Acquire(KvStore& store, int32_t count, Holder& holder) {
+  return store.TryAcquire(count, TenantIndex{0}, Now(), holder.table);
 }
 
 void StartComputeRelease(KvStore& store, const std::vector<TokenId>& tokens,
@@ -46,12 +66,12 @@ void StartComputeRelease(KvStore& store, const std::vector<TokenId>& tokens,
   Holder holder;
   ASSERT_TRUE(Start(store, tokens, holder, scope).has_value());
   ComputeAll(store, tokens, holder, scope);
-  store.Release(holder.table, holder.prefix);
+  Release(store, holder);
   store.CheckInvariants();
 }
 
 TEST(KvStoreTest, AReleasedPrefixIsFoundAgainButNeverTheWholePrompt) {
-  KvStore store(8);
+  KvStore store({.device_blocks = 8});
   StartComputeRelease(store, Prompt(48));
   EXPECT_EQ(store.counts(), (BlockCounts{.free = 5, .evictable = 3}));
   Holder same, longer, shorter;
@@ -64,25 +84,25 @@ TEST(KvStoreTest, AReleasedPrefixIsFoundAgainButNeverTheWholePrompt) {
 }
 
 TEST(KvStoreTest, PartialBlocksAreNeverPublished) {
-  KvStore store(4);
+  KvStore store({.device_blocks = 4});
   StartComputeRelease(store, Prompt(31));
   EXPECT_EQ(store.counts(), (BlockCounts{.free = 3, .evictable = 1}));
 }
 
 TEST(KvStoreTest, AnotherScopeFindsNothing) {
-  KvStore store(8);
+  KvStore store({.device_blocks = 8});
   StartComputeRelease(store, Prompt(48));
   EXPECT_EQ(CachedTokens(store, kScope, Prompt(48)), 32);
   EXPECT_EQ(CachedTokens(store, kOtherScope, Prompt(48)), 0);
 }
 
 TEST(KvStoreTest, WithoutReuseNothingIsFoundAndNothingLeftBehind) {
-  KvStore store(8);
+  KvStore store({.device_blocks = 8});
   StartComputeRelease(store, Prompt(48));
   Holder none;
   EXPECT_EQ(Start(store, Prompt(48), none, kScope, PrefixReuse::kNone), 0);
   ComputeAll(store, Prompt(48), none, kScope, PrefixReuse::kNone);
-  store.Release(none.table, none.prefix);
+  Release(store, none);
   EXPECT_EQ(store.counts().evictable, 3);
   Holder anew;
   EXPECT_EQ(Start(store, Prompt(64, 5), anew, kScope, PrefixReuse::kPublish), 0);
@@ -91,10 +111,10 @@ TEST(KvStoreTest, WithoutReuseNothingIsFoundAndNothingLeftBehind) {
 }
 
 TEST(KvStoreTest, AnAcquisitionThatDoesNotFitChangesNothing) {
-  KvStore store(4);
+  KvStore store({.device_blocks = 4});
   StartComputeRelease(store, Prompt(32));
   Holder other;
-  ASSERT_TRUE(store.TryAcquire(2, other.table));
+  ASSERT_TRUE(Acquire(store, 2, other));
   const BlockCounts before = store.counts();
   ASSERT_EQ(before, (BlockCounts{.free = 0, .held = 2, .evictable = 2}));
   // Two hits are evictable: they cannot be counted as room for the rest.
@@ -103,12 +123,12 @@ TEST(KvStoreTest, AnAcquisitionThatDoesNotFitChangesNothing) {
   EXPECT_TRUE(too_long.table.empty());
   EXPECT_EQ(store.counts(), before);
   EXPECT_EQ(CachedTokens(store, kScope, Prompt(33)), 32);
-  EXPECT_FALSE(store.TryAcquire(3, too_long.table));
+  EXPECT_FALSE(Acquire(store, 3, too_long));
   EXPECT_EQ(store.counts(), before);
 }
 
 TEST(KvStoreTest, SpareBlocksStayAvailable) {
-  KvStore store(4);
+  KvStore store({.device_blocks = 4});
   Holder holder;
   EXPECT_EQ(Start(store, Prompt(48), holder, kScope, PrefixReuse::kMatchAndPublish, 2),
             std::nullopt);
@@ -117,13 +137,13 @@ TEST(KvStoreTest, SpareBlocksStayAvailable) {
 }
 
 TEST(KvStoreTest, TheTailOfTheLeastRecentPrefixIsEvictedFirst) {
-  KvStore store(6);
+  KvStore store({.device_blocks = 6});
   StartComputeRelease(store, Prompt(48, 1));
   StartComputeRelease(store, Prompt(48, 2));
   Holder holder;
-  ASSERT_TRUE(store.TryAcquire(1, holder.table));
+  ASSERT_TRUE(Acquire(store, 1, holder));
   EXPECT_EQ(CachedTokens(store, kScope, Prompt(49, 1)), 32);
-  ASSERT_TRUE(store.TryAcquire(1, holder.table));
+  ASSERT_TRUE(Acquire(store, 1, holder));
   EXPECT_EQ(CachedTokens(store, kScope, Prompt(49, 1)), 16);
   EXPECT_EQ(CachedTokens(store, kScope, Prompt(49, 2)), 48);
   EXPECT_EQ(store.counters().blocks_evicted, 2u);
@@ -131,20 +151,20 @@ TEST(KvStoreTest, TheTailOfTheLeastRecentPrefixIsEvictedFirst) {
 }
 
 TEST(KvStoreTest, AHitMakesAPrefixRecentAgain) {
-  KvStore store(4);
+  KvStore store({.device_blocks = 4});
   StartComputeRelease(store, Prompt(32, 1));
   StartComputeRelease(store, Prompt(32, 2));
   Holder holder;
   EXPECT_EQ(Start(store, Prompt(32, 1), holder), 16);  // evicts the tail of 1
-  store.Release(holder.table, holder.prefix);
+  Release(store, holder);
   Holder others;
-  ASSERT_TRUE(store.TryAcquire(3, others.table));
+  ASSERT_TRUE(Acquire(store, 3, others));
   EXPECT_EQ(CachedTokens(store, kScope, Prompt(33, 1)), 16);
   EXPECT_EQ(CachedTokens(store, kScope, Prompt(33, 2)), 0);
 }
 
 TEST(KvStoreTest, OfTwoThatComputedTheSameTheSecondTakesTheBlocksOfTheFirst) {
-  KvStore store(8);
+  KvStore store({.device_blocks = 8});
   Holder one, two;
   ASSERT_EQ(Start(store, Prompt(48), one), 0);
   ASSERT_EQ(Start(store, Prompt(48), two), 0);
@@ -156,19 +176,19 @@ TEST(KvStoreTest, OfTwoThatComputedTheSameTheSecondTakesTheBlocksOfTheFirst) {
   EXPECT_EQ(store.counters().blocks_duplicate, 3u);
   store.CheckInvariants();
   // What the second computes further is found after the first is gone.
-  store.Release(one.table, one.prefix);
-  ASSERT_TRUE(store.TryAcquire(1, two.table));
+  Release(store, one);
+  ASSERT_TRUE(Acquire(store, 1, two));
   ComputeAll(store, Prompt(64), two);
-  store.Release(two.table, two.prefix);
+  Release(store, two);
   EXPECT_EQ(CachedTokens(store, kScope, Prompt(65)), 64);
   store.CheckInvariants();
 }
 
 TEST(KvStoreTest, ForgettingLeavesNothingToFind) {
-  KvStore store(8);
+  KvStore store({.device_blocks = 8});
   StartComputeRelease(store, Prompt(48, 1));
   StartComputeRelease(store, Prompt(48, 2));
-  store.ForgetEvictable();
+  store.ForgetDevice(Now());
   EXPECT_EQ(store.counts(), (BlockCounts{.free = 8}));
   EXPECT_EQ(CachedTokens(store, kScope, Prompt(48, 1)), 0);
   store.CheckInvariants();
@@ -188,7 +208,7 @@ BlockKeyFunctions ConstantKeys() {
 }
 
 TEST(KvStoreTest, ACollisionCostsAMissAndNeverAWrongHit) {
-  KvStore store(8, ConstantKeys());
+  KvStore store({.device_blocks = 8, .keys = ConstantKeys()});
   StartComputeRelease(store, Prompt(48, 1));
   EXPECT_EQ(store.counters().key_collisions, 1u);  // its own second block
   EXPECT_EQ(CachedTokens(store, kScope, Prompt(48, 1), ConstantKeys()), 16);
@@ -206,7 +226,7 @@ void WalkAtRandom(BlockKeyFunctions keys, uint32_t seed) {
   SCOPED_TRACE(testing::Message() << "seed " << seed);
   std::mt19937 rng(seed);
   constexpr int32_t kCapacity = 24;
-  KvStore store(kCapacity, keys);
+  KvStore store({.device_blocks = kCapacity, .keys = keys});
   using Content = std::pair<ReuseScope, std::vector<TokenId>>;
   std::map<BlockId, Content> written;
   struct Live {
@@ -263,16 +283,16 @@ void WalkAtRandom(BlockKeyFunctions keys, uint32_t seed) {
           written[block] = content_of(sequence, i);
         }
         sequence.computed = end;
-        store.Publish(sequence.scope, std::span(sequence.tokens).first(static_cast<size_t>(end)),
-                      sequence.reuse, sequence.holder.table, sequence.holder.prefix);
+        store.Publish(sequence.scope, sequence.tokens, end, sequence.reuse, Now(),
+                      sequence.holder.table, sequence.holder.prefix);
       } else if (action == 6) {  // grow
-        if (store.TryAcquire(1, sequence.holder.table)) {
+        if (Acquire(store, 1, sequence.holder)) {
           const auto missing = kBlockTokens - sequence.tokens.size() % kBlockTokens;
           sequence.tokens.insert(sequence.tokens.end(), missing % kBlockTokens, 2);
           extend(sequence.tokens);
         }
       } else {
-        store.Release(sequence.holder.table, sequence.holder.prefix);
+        Release(store, sequence.holder);
         live.pop_back();
       }
     }
@@ -288,7 +308,7 @@ void WalkAtRandom(BlockKeyFunctions keys, uint32_t seed) {
     }
     ASSERT_EQ(store.counts().held, static_cast<int32_t>(held.size()));
   }
-  for (Live& sequence : live) store.Release(sequence.holder.table, sequence.holder.prefix);
+  for (Live& sequence : live) Release(store, sequence.holder);
   store.CheckInvariants();
   ASSERT_EQ(store.available(), kCapacity);
 }

@@ -1,0 +1,148 @@
+#include "kvstore/pin_table.h"
+
+#include <algorithm>
+
+#include "config/base/check.h"
+
+namespace holdfast {
+
+PinTable::PinTable(int32_t blocks_max, std::vector<int32_t> tenant_blocks_max)
+    : blocks_max_(blocks_max) {
+  for (int32_t tenant_max : tenant_blocks_max) {
+    tenants_.emplace_back().blocks_max = std::min(tenant_max, blocks_max);
+  }
+}
+
+PinTable::Tenant& PinTable::Of(TenantIndex tenant) {
+  const auto index = static_cast<size_t>(static_cast<uint32_t>(Number(tenant)));
+  CHECK(index < tenants_.size());
+  return tenants_[index];
+}
+
+const PinTable::Tenant& PinTable::Of(TenantIndex tenant) const {
+  const auto index = static_cast<size_t>(static_cast<uint32_t>(Number(tenant)));
+  CHECK(index < tenants_.size());
+  return tenants_[index];
+}
+
+void PinTable::Count(const Pin& pin) {
+  Tenant& tenant = Of(pin.tenant);
+  for (BlockId block : pin.blocks) {
+    if (pins_of_[block]++ == 0) ++num_blocks_;
+    if (tenant.pins_of[block]++ == 0) ++tenant.num_blocks;
+  }
+}
+
+void PinTable::Uncount(const Pin& pin) {
+  Tenant& tenant = Of(pin.tenant);
+  const auto drop = [](absl::flat_hash_map<BlockId, int32_t>& counts, BlockId block) -> int32_t {
+    const auto found = counts.find(block);
+    CHECK(found != counts.end());
+    if (--found->second > 0) return 0;
+    counts.erase(found);
+    return 1;
+  };
+  for (BlockId block : pin.blocks) {
+    num_blocks_ -= drop(pins_of_, block);
+    tenant.num_blocks -= drop(tenant.pins_of, block);
+  }
+}
+
+bool PinTable::Fits(const Tenant& tenant) const {
+  return num_blocks_ <= blocks_max_ && tenant.num_blocks <= tenant.blocks_max;
+}
+
+std::optional<PinId> PinTable::TryAdd(Pin&& pin, std::vector<Pin>& ended) {
+  CHECK(!pin.blocks.empty());
+  Tenant& tenant = Of(pin.tenant);
+  std::vector<std::pair<PinId, PinEnd>> going;
+  // Counts are tried first; only when all fits is anything ended.
+  Count(pin);
+  const auto earlier = tenant.sessions.find(pin.session);
+  if (earlier != tenant.sessions.end()) {
+    going.emplace_back(earlier->second, PinEnd::kReplaced);
+    Uncount(pins_.at(earlier->second));
+  }
+  const auto pins_left = [&] { return num_pins() - static_cast<int32_t>(going.size()); };
+  const auto full = [&] { return !Fits(tenant) || pins_left() + 1 > blocks_max_; };
+  for (auto next = by_rank_.begin(); full() && next != by_rank_.end(); ++next) {
+    const Pin& candidate = pins_.at(std::get<PinId>(*next));
+    const bool matters_more =
+        std::pair(-candidate.priority, candidate.deadline) > std::pair(-pin.priority, pin.deadline);
+    if (matters_more) break;
+    if (candidate.tenant != pin.tenant || candidate.session == pin.session) continue;
+    going.emplace_back(candidate.id, PinEnd::kDisplaced);
+    Uncount(candidate);
+  }
+  if (full()) {
+    for (const auto& [id, why] : going) Count(pins_.at(id));
+    Uncount(pin);
+    return std::nullopt;
+  }
+  for (const auto& [id, why] : going) ended.push_back(Extract(id, why));
+  pin.id = PinId{next_id_++};
+  tenant.sessions.emplace(pin.session, pin.id);
+  by_deadline_.emplace(pin.deadline, pin.id);
+  by_rank_.insert(RankOf(pin));
+  const PinId id = pin.id;
+  pins_.emplace(id, std::move(pin));
+  return id;
+}
+
+const Pin* PinTable::Find(TenantIndex tenant, const std::string& session) const {
+  const auto& sessions = Of(tenant).sessions;
+  const auto found = sessions.find(session);
+  return found == sessions.end() ? nullptr : &pins_.at(found->second);
+}
+
+std::optional<PinId> PinTable::Expired(absl::Time now) const {
+  if (by_deadline_.empty() || by_deadline_.begin()->first > now) return std::nullopt;
+  return by_deadline_.begin()->second;
+}
+
+std::optional<PinId> PinTable::LeastImportant() const {
+  if (by_rank_.empty()) return std::nullopt;
+  return std::get<PinId>(*by_rank_.begin());
+}
+
+Pin PinTable::Extract(PinId id, PinEnd why) {
+  const auto found = pins_.find(id);
+  CHECK(found != pins_.end());
+  Pin pin = std::move(found->second);
+  pins_.erase(found);
+  by_deadline_.erase({pin.deadline, id});
+  by_rank_.erase(RankOf(pin));
+  Of(pin.tenant).sessions.erase(pin.session);
+  ++num_ended_[static_cast<size_t>(why)];
+  return pin;
+}
+
+Pin PinTable::Remove(PinId id, PinEnd why) {
+  const auto found = pins_.find(id);
+  CHECK(found != pins_.end());
+  Uncount(found->second);
+  return Extract(id, why);
+}
+
+void PinTable::ForEach(const std::function<void(const Pin&)>& visit) const {
+  for (const auto& [deadline, id] : by_deadline_) visit(pins_.at(id));
+}
+
+void PinTable::CheckInvariants() const {
+  std::set<BlockId> blocks;
+  std::vector<std::set<BlockId>> tenant_blocks(tenants_.size());
+  for (const auto& [id, pin] : pins_) {
+    CHECK(pin.id == id && Find(pin.tenant, pin.session) == &pin);
+    blocks.insert(pin.blocks.begin(), pin.blocks.end());
+    tenant_blocks[static_cast<size_t>(Number(pin.tenant))].insert(pin.blocks.begin(),
+                                                                  pin.blocks.end());
+  }
+  CHECK(num_blocks_ == static_cast<int32_t>(blocks.size()) && num_blocks_ <= blocks_max_);
+  for (size_t i = 0; i < tenants_.size(); ++i) {
+    CHECK(tenants_[i].num_blocks == static_cast<int32_t>(tenant_blocks[i].size()));
+    CHECK(tenants_[i].num_blocks <= tenants_[i].blocks_max);
+  }
+  CHECK(by_deadline_.size() == pins_.size() && by_rank_.size() == pins_.size());
+}
+
+}  // namespace holdfast

@@ -1,0 +1,65 @@
+#include "kvstore/tier_ledger.h"
+
+#include "config/base/check.h"
+#include "kvstore/eviction/lru.h"
+
+namespace holdfast {
+
+TierLedger::TierLedger(TierKind tier, int32_t capacity, const KvStoreOptions& options)
+    : tier_(tier), capacity_(capacity), make_policy_(options.eviction) {
+  CHECK(!options.tenants.empty());
+  for (const TenantShares& shares : options.tenants) {
+    tenants_.push_back({.share = shares.tiers[TierAt(tier)]});
+  }
+}
+
+TierLedger::Tenant& TierLedger::Of(TenantIndex owner) {
+  const auto index = static_cast<size_t>(static_cast<uint32_t>(Number(owner)));
+  CHECK(index < tenants_.size());
+  return tenants_[index];
+}
+
+const TierLedger::Tenant& TierLedger::Of(TenantIndex owner) const {
+  const auto index = static_cast<size_t>(static_cast<uint32_t>(Number(owner)));
+  CHECK(index < tenants_.size());
+  return tenants_[index];
+}
+
+void TierLedger::GiveBack(TenantIndex owner) {
+  CHECK(Of(owner).used > 0);
+  --Of(owner).used;
+}
+
+void TierLedger::Add(TenantIndex owner, const EvictableBlock& block, absl::Time now) {
+  Tenant& tenant = Of(owner);
+  if (!tenant.policy) {
+    tenant.policy =
+        make_policy_ ? make_policy_(tier_, capacity_) : std::make_unique<LruEviction>(capacity_);
+  }
+  tenant.policy->Add(block, now);
+  ++num_evictable_;
+}
+
+void TierLedger::Remove(TenantIndex owner, int32_t place, EvictionLeave why, absl::Time now) {
+  Of(owner).policy->Remove(place, why, now);
+  --num_evictable_;
+}
+
+void TierLedger::OnComputed(TenantIndex owner, uint64_t content, absl::Time now) {
+  if (Of(owner).policy) Of(owner).policy->OnComputed(content, now);
+}
+
+bool TierLedger::AtCeiling(TenantIndex owner, int32_t count) const {
+  const Tenant& tenant = Of(owner);
+  return tenant.share.ceiling_blocks && tenant.used + count > *tenant.share.ceiling_blocks;
+}
+
+std::optional<int32_t> TierLedger::WorstOf(TenantIndex owner, absl::Time now) {
+  Tenant& tenant = Of(owner);
+  if (!tenant.policy) return std::nullopt;
+  const std::optional<Victim> worst = tenant.policy->Worst(now);
+  if (!worst) return std::nullopt;
+  return worst->place;
+}
+
+}  // namespace holdfast
