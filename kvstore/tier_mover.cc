@@ -1,0 +1,221 @@
+#include "kvstore/tier_mover.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "config/base/check.h"
+
+namespace holdfast {
+namespace {
+
+constexpr size_t kPageBytes = 4096;
+
+// Jobs that one Put or Fetch can take together.
+bool GoTogether(const MoveJob& a, const MoveJob& b) {
+  return a.kind == b.kind && a.tier == b.tier &&
+         (a.kind != MoveKind::kDemote || a.lower_tier == b.lower_tier);
+}
+
+const absl::Status& NoMemory() {
+  static const absl::Status status =
+      absl::ResourceExhaustedError("no memory to stage a block on its way between tiers");
+  return status;
+}
+
+}  // namespace
+
+TierMover::TierMover(BlockMover& device, std::span<Tier* const> tiers,
+                     const TierMoverOptions& options, std::function<void(MoveDone&&)> on_done)
+    : options_(options), device_(device), on_done_(std::move(on_done)) {
+  CHECK(options.block_bytes > 0 && options.jobs_max > 0 && options.batch_blocks > 0);
+  for (Tier* tier : tiers) {
+    Tier*& place = tiers_.at(static_cast<size_t>(tier->kind()));
+    CHECK(place == nullptr);
+    place = tier;
+  }
+  const std::array<int32_t, kNumLanes> threads = {
+      options.host_restore_threads, options.disk_restore_threads, options.offload_threads};
+  for (size_t lane = 0; lane < kNumLanes; ++lane) {
+    CHECK(threads[lane] > 0);
+    for (int32_t i = 0; i < threads[lane]; ++i) {
+      lanes_[lane].workers.push_back(
+          std::make_unique<Worker>(static_cast<size_t>(options.jobs_max)));
+    }
+  }
+  for (Lane& lane : lanes_) {
+    for (const std::unique_ptr<Worker>& worker : lane.workers) {
+      worker->thread = std::thread([this, &worker = *worker] { Work(worker); });
+    }
+  }
+}
+
+TierMover::~TierMover() { Stop(); }
+
+TierMover::LaneIndex TierMover::LaneOf(const MoveJob& job) {
+  if (job.kind != MoveKind::kRestore) return kOffload;
+  return job.tier == TierKind::kHost ? kHostRestore : kDiskRestore;
+}
+
+bool TierMover::TrySubmit(MoveJob&& job) {
+  if (under_way_.fetch_add(1, std::memory_order_relaxed) >= options_.jobs_max) {
+    under_way_.fetch_sub(1, std::memory_order_relaxed);
+    return false;
+  }
+  Lane& lane = lanes_[LaneOf(job)];
+  const uint32_t turn = lane.next.fetch_add(1, std::memory_order_relaxed);
+  Worker& worker = *lane.workers[turn % lane.workers.size()];
+  if (worker.jobs.Push(std::move(job))) return true;
+  under_way_.fetch_sub(1, std::memory_order_relaxed);
+  return false;
+}
+
+void TierMover::Stop() {
+  stopping_.store(true, std::memory_order_relaxed);
+  for (Lane& lane : lanes_) {
+    for (const std::unique_ptr<Worker>& worker : lane.workers) worker->jobs.Close();
+  }
+  for (Lane& lane : lanes_) {
+    for (const std::unique_ptr<Worker>& worker : lane.workers) {
+      if (worker->thread.joinable()) worker->thread.join();
+    }
+  }
+}
+
+// Oldest first; each batch is the oldest waiting job and those after it that go with it.
+void TierMover::Work(Worker& worker) {
+  std::vector<MoveJob> waiting, batch;
+  while (worker.jobs.WaitTakeAll(waiting)) {
+    while (!waiting.empty()) {
+      batch.clear();
+      const auto joins_batch = [&](const MoveJob& job) {
+        const bool joins =
+            batch.empty() || (batch.size() < static_cast<size_t>(options_.batch_blocks) &&
+                              GoTogether(batch.front(), job));
+        if (joins) batch.push_back(job);
+        return joins;
+      };
+      std::erase_if(waiting, joins_batch);
+      if (stopping_.load(std::memory_order_relaxed)) {
+        for (const MoveJob& job : batch) {
+          Answer(job, absl::CancelledError("the daemon stops"));
+        }
+      } else {
+        RunBatch(batch, worker);
+      }
+      worker.jobs.TakeAll(waiting);  // what came meanwhile may go with what waits
+    }
+  }
+}
+
+void TierMover::RunBatch(std::span<MoveJob> jobs, Worker& worker) {
+  std::vector<absl::Status> statuses(jobs.size());
+  switch (jobs.front().kind) {
+    case MoveKind::kOffload:
+      Offload(jobs, worker, statuses);
+      break;
+    case MoveKind::kRestore:
+      Restore(jobs, worker, statuses);
+      break;
+    case MoveKind::kDemote:
+      Demote(jobs, worker, statuses);
+      break;
+  }
+  for (size_t i = 0; i < jobs.size(); ++i) Answer(jobs[i], std::move(statuses[i]));
+}
+
+void TierMover::Answer(const MoveJob& job, absl::Status status) {
+  // Before the answer, so that who was answered can submit the next.
+  under_way_.fetch_sub(1, std::memory_order_relaxed);
+  on_done_({.id = job.id, .status = std::move(status)});
+}
+
+Tier& TierMover::TierOf(TierKind kind) {
+  Tier* tier = tiers_.at(static_cast<size_t>(kind));
+  CHECK(tier != nullptr);  // the store names only tiers that it was given
+  return *tier;
+}
+
+std::span<std::byte> TierMover::Staging(Worker& worker, size_t i) {
+  const size_t stride = (options_.block_bytes + kPageBytes - 1) / kPageBytes * kPageBytes;
+  if (worker.staging.bytes() == 0) {
+    std::optional<PageBuffer> staging =
+        PageBuffer::Map(stride * static_cast<size_t>(options_.batch_blocks));
+    if (!staging.has_value()) return {};
+    worker.staging = *std::move(staging);
+  }
+  return {worker.staging.data() + i * stride, options_.block_bytes};
+}
+
+void TierMover::Offload(std::span<MoveJob> jobs, Worker& worker, std::span<absl::Status> statuses) {
+  std::vector<TierTransfer> transfers;
+  std::vector<size_t> whose;
+  for (size_t i = 0; i < jobs.size(); ++i) {
+    std::span<std::byte> bytes = device_.HostView(jobs[i].block);
+    if (bytes.empty()) {
+      bytes = Staging(worker, i);
+      statuses[i] = bytes.empty() ? NoMemory() : device_.CopyOut(jobs[i].block, bytes);
+      if (!statuses[i].ok()) continue;
+    }
+    transfers.push_back({.slot = jobs[i].slot, .identity = &jobs[i].identity, .bytes = bytes});
+    whose.push_back(i);
+  }
+  if (!transfers.empty()) TierOf(jobs.front().tier).Put(transfers);
+  for (size_t k = 0; k < whose.size(); ++k) statuses[whose[k]] = std::move(transfers[k].status);
+}
+
+void TierMover::Restore(std::span<MoveJob> jobs, Worker& worker, std::span<absl::Status> statuses) {
+  std::vector<TierTransfer> transfers;
+  std::vector<size_t> whose;
+  std::vector<bool> is_staged;
+  for (size_t i = 0; i < jobs.size(); ++i) {
+    std::span<std::byte> bytes = device_.HostView(jobs[i].block);
+    const bool staged = bytes.empty();
+    if (staged) bytes = Staging(worker, i);
+    if (bytes.empty()) {
+      statuses[i] = NoMemory();
+      continue;
+    }
+    transfers.push_back({.slot = jobs[i].slot, .identity = &jobs[i].identity, .bytes = bytes});
+    whose.push_back(i);
+    is_staged.push_back(staged);
+  }
+  if (!transfers.empty()) TierOf(jobs.front().tier).Fetch(transfers);
+  for (size_t k = 0; k < whose.size(); ++k) {
+    absl::Status& status = statuses[whose[k]];
+    status = std::move(transfers[k].status);
+    if (status.ok() && is_staged[k]) {
+      status = device_.CopyIn(jobs[whose[k]].block, transfers[k].bytes);
+    }
+  }
+}
+
+void TierMover::Demote(std::span<MoveJob> jobs, Worker& worker, std::span<absl::Status> statuses) {
+  std::vector<TierTransfer> transfers;
+  std::vector<size_t> whose;
+  for (size_t i = 0; i < jobs.size(); ++i) {
+    const std::span<std::byte> bytes = Staging(worker, i);
+    if (bytes.empty()) {
+      statuses[i] = NoMemory();
+      continue;
+    }
+    transfers.push_back({.slot = jobs[i].slot, .identity = &jobs[i].identity, .bytes = bytes});
+    whose.push_back(i);
+  }
+  if (!transfers.empty()) TierOf(jobs.front().tier).Fetch(transfers);
+  std::vector<TierTransfer> fetched;
+  std::vector<size_t> whose_fetched;
+  for (size_t k = 0; k < whose.size(); ++k) {
+    const size_t i = whose[k];
+    statuses[i] = std::move(transfers[k].status);
+    if (!statuses[i].ok()) continue;
+    fetched.push_back(
+        {.slot = jobs[i].lower_slot, .identity = &jobs[i].identity, .bytes = transfers[k].bytes});
+    whose_fetched.push_back(i);
+  }
+  if (!fetched.empty()) TierOf(jobs.front().lower_tier).Put(fetched);
+  for (size_t k = 0; k < fetched.size(); ++k) {
+    statuses[whose_fetched[k]] = std::move(fetched[k].status);
+  }
+}
+
+}  // namespace holdfast

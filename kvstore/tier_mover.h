@@ -1,0 +1,95 @@
+// Carries the bytes of moves, on threads of its own: the store decides (move.h), this does.
+//
+//                      ┌► restores from host ─► thread(s) ─┐
+//   TrySubmit ─► lane ─┼► restores from disk ─► thread(s) ─┼─► on_done, once for each job
+//                      └► offloads, demotions ► thread(s) ─┘
+//
+// A sequence waits for a restore, nobody waits for an offload, and disk is slow: hence three lanes,
+// none of which stands in another's way. A thread takes what has gathered in its mailbox and does
+// jobs of one kind and tier together, so that the disk tier has many blocks to read at once. Where
+// the engine's memory can be addressed, tiers read and write it in place; else through staging.
+//
+// Bounds: `jobs_max` accepted and unanswered; staging of `batch_blocks` blocks a thread.
+// Stop: jobs at work are finished, waiting ones answered kCancelled. No thread spins.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <thread>
+#include <vector>
+
+#include "config/base/mailbox.h"
+#include "config/base/page_buffer.h"
+#include "kvstore/block_mover.h"
+#include "kvstore/move.h"
+#include "kvstore/tier.h"
+
+namespace holdfast {
+
+struct TierMoverOptions {
+  size_t block_bytes = 0;
+  int32_t host_restore_threads = 1;
+  int32_t disk_restore_threads = 1;
+  int32_t offload_threads = 1;
+  int32_t jobs_max = 4096;
+  int32_t batch_blocks = 16;  // of one Put or Fetch; a restore's wait for the batch it is in
+};
+
+class TierMover final {
+ public:
+  // `device` and `tiers` (of different kinds) outlive the mover. `on_done` is called on the
+  // mover's threads, must not block, and must not call back into the mover.
+  TierMover(BlockMover& device, std::span<Tier* const> tiers, const TierMoverOptions& options,
+            std::function<void(MoveDone&&)> on_done);
+  ~TierMover();  // stops
+
+  // Any thread. False: `jobs_max` jobs are under way, or it was stopped; the job is the caller's.
+  [[nodiscard]] bool TrySubmit(MoveJob&& job);
+
+  // Answers all jobs and ends the threads. Jobs of a TrySubmit that returned true before or during
+  // it are answered. Once; the destructor does it else.
+  void Stop();
+
+  int32_t num_under_way() const { return under_way_.load(std::memory_order_relaxed); }
+
+ private:
+  struct Worker {
+    explicit Worker(size_t capacity) : jobs(capacity) {}
+    Mailbox<MoveJob> jobs;
+    PageBuffer staging;  // batch_blocks blocks; taken when first needed
+    std::thread thread;
+  };
+  struct Lane {
+    std::vector<std::unique_ptr<Worker>> workers;
+    std::atomic<uint32_t> next = 0;  // in turn
+  };
+  enum LaneIndex : size_t { kHostRestore, kDiskRestore, kOffload, kNumLanes };
+  static LaneIndex LaneOf(const MoveJob& job);
+
+  void Work(Worker& worker);
+  void RunBatch(std::span<MoveJob> jobs, Worker& worker);
+  void Offload(std::span<MoveJob> jobs, Worker& worker, std::span<absl::Status> statuses);
+  void Restore(std::span<MoveJob> jobs, Worker& worker, std::span<absl::Status> statuses);
+  void Demote(std::span<MoveJob> jobs, Worker& worker, std::span<absl::Status> statuses);
+  // Place `i` of the worker's staging; empty: there is no memory for it.
+  std::span<std::byte> Staging(Worker& worker, size_t i);
+  Tier& TierOf(TierKind kind);
+  void Answer(const MoveJob& job, absl::Status status);
+
+  const TierMoverOptions options_;
+  BlockMover& device_;
+  std::array<Tier*, 4> tiers_{};  // by kind
+  const std::function<void(MoveDone&&)> on_done_;
+  std::array<Lane, kNumLanes> lanes_;
+  std::atomic<int32_t> under_way_ = 0;
+  std::atomic<bool> stopping_ = false;
+};
+
+}  // namespace holdfast
