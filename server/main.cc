@@ -89,16 +89,23 @@ int CheckConfig(const std::string& path) {
 int NewKey(const std::string& tenant) {
   const auto key = MakeTenantKey();
   if (!key.ok()) return Fail(kExitError, key.status());
-  const std::string lines =
-      Concat("tenants:\n  - name: ", tenant, "\n    keys:\n      - \"", key->stored_hash, "\"\n");
+  const std::string entry =
+      Concat("  - name: ", tenant, "\n    keys:\n      - \"", key->stored_hash, "\"\n");
   // Is it a name that the file takes, and takes as it stands?
-  const auto checked = ParseDaemonConfig(lines, "--tenant");
+  const auto checked = ParseDaemonConfig(Concat("tenants:\n", entry), "--tenant");
   if (!checked.ok()) return Fail(kExitUsage, checked.status());
   if (checked->tenants.size() != 1 || checked->tenants[0].name != tenant) {
     return Fail(kExitUsage, "--tenant: wanted letters, digits, `.`, `_` or `-`");
   }
-  Print(stdout, Concat("The key of tenant ", tenant, ", shown this once:\n\n  ", key->key,
-                       "\n\nFor the configuration file:\n\n", lines));
+  Print(
+      stdout,
+      Concat(
+          "The key of tenant ", tenant, ", shown this once:\n\n  ", key->key,
+          "\n\nFor the configuration file, under its one line `tenants:` (write that line if it is "
+          "not there yet):\n\n",
+          entry,
+          "\nFor one more key of a tenant that is in the file: only the last of these "
+          "lines, under its `keys:`.\n"));
   return 0;
 }
 

@@ -33,6 +33,20 @@ def new_key(tenant):
     return key, digest
 
 
+def test_what_keys_new_prints_goes_under_one_tenants_line(tmp_path):
+    path = tmp_path / "two.yaml"
+    lines = ["tenants:"]
+    for tenant in ("blue", "red"):
+        text = subprocess.run([str(BINARY), "keys", "new", "--tenant", tenant], check=True,
+                              capture_output=True, text=True).stdout
+        begin = text.index("  - name:")
+        lines.append(text[begin:text.index("\n\n", begin)])
+    model = os.environ.get("HOLDFAST_MODEL")
+    path.write_text("\n".join(lines) + (f"\nmodel:\n  path: {model}\n" if model else "\n"))
+    run = subprocess.run([str(BINARY), "check-config", str(path)], capture_output=True, text=True)
+    assert run.returncode == 0 and "2 tenants" in run.stdout, run.stderr
+
+
 def test_only_a_tenants_key_opens_the_door():
     key, digest = new_key("blue")
     config = f'tenants:\n  - name: blue\n    keys: ["{digest}"]\n'
