@@ -7,6 +7,7 @@
 #include <sstream>
 
 #include "engine/weights.h"
+#include "server/model_text.h"
 
 namespace holdfast {
 namespace {
@@ -18,20 +19,7 @@ std::unique_ptr<DefaultModel> Load(const char* path) {
     return nullptr;
   }
   const VocabularySource& source = model->vocabulary;
-  const GgufVocabulary vocabulary{.model = source.gguf_model,
-                                  .pre = source.gguf_pre,
-                                  .tokens = &source.tokens,
-                                  .token_types = &source.token_types,
-                                  .scores = &source.scores,
-                                  .merges = &source.merges,
-                                  .add_bos = source.add_bos,
-                                  .add_eos = source.add_eos,
-                                  .add_space_prefix = source.add_space_prefix,
-                                  .bos = source.bos.value_or(-1),
-                                  .eos = source.eos.value_or(-1),
-                                  .unknown = source.unknown.value_or(-1),
-                                  .padding = source.padding.value_or(-1)};
-  absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = Tokenizer::FromGguf(vocabulary);
+  absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = MakeTokenizer(source);
   if (!tokenizer.ok()) {
     ADD_FAILURE() << tokenizer.status();
     return nullptr;
@@ -39,8 +27,8 @@ std::unique_ptr<DefaultModel> Load(const char* path) {
   auto loaded = std::make_unique<DefaultModel>();
   loaded->tokenizer = *std::move(tokenizer);
   loaded->chat_template = source.chat_template;
-  loaded->bos = std::string(loaded->tokenizer->TokenBytes(vocabulary.bos));
-  loaded->eos = std::string(loaded->tokenizer->TokenBytes(vocabulary.eos));
+  loaded->bos = std::string(loaded->tokenizer->TokenBytes(source.bos.value_or(-1)));
+  loaded->eos = std::string(loaded->tokenizer->TokenBytes(source.eos.value_or(-1)));
   return loaded;
 }
 
