@@ -56,6 +56,24 @@ absl::Status CheckOptions(const ModelConfig& model, const CpuEngineOptions& opti
   return absl::OkStatus();
 }
 
+absl::Status CheckHostArena(const KvArena& arena, const KvLayout& layout, int32_t num_blocks) {
+  if (arena.num_blocks == 0) return absl::OkStatus();
+  const size_t block_bytes = layout.block_bytes();
+  if (arena.num_blocks < 0 || arena.data == nullptr || arena.block_stride < block_bytes ||
+      arena.block_stride % 64 != 0 || reinterpret_cast<uintptr_t>(arena.data) % 64 != 0) {
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "a host arena of %d blocks, %d bytes apart: blocks of this model take %d bytes, at "
+        "multiples of 64",
+        arena.num_blocks, arena.block_stride, block_bytes));
+  }
+  if (arena.num_blocks > std::numeric_limits<int32_t>::max() - num_blocks) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("%d device and %d host blocks are more than can be numbered", num_blocks,
+                        arena.num_blocks));
+  }
+  return absl::OkStatus();
+}
+
 const char* WeightsModeName(WeightsMode mode) {
   return mode == WeightsMode::kF32 ? "f32" : "native";
 }
@@ -114,6 +132,8 @@ absl::Status CpuEngine::TakeMemory(const LoadedModel& model) {
         std::max<int64_t>(num_blocks, 0) * kBlockTokens));
   }
   info_.num_blocks = static_cast<int32_t>(num_blocks);
+  RETURN_IF_ERROR(CheckHostArena(options_.host_kv, info_.kv_layout, info_.num_blocks));
+  info_.num_host_blocks = options_.host_kv.num_blocks;
 
   // A sequence in a step has a row of it at least, and a slot.
   const int64_t step_blocks = static_cast<int64_t>(sequence_blocks) *
@@ -130,7 +150,9 @@ absl::Status CpuEngine::TakeMemory(const LoadedModel& model) {
                                         .kv_dtype = options_.kv_dtype,
                                         .step_tokens_max = options_.step_tokens_max,
                                         .step_blocks_max = static_cast<int32_t>(step_blocks),
-                                        .logit_rows_max = kLogitRowsMax},
+                                        .logit_rows_max = kLogitRowsMax,
+                                        .num_device_blocks = info_.num_blocks,
+                                        .host_kv = options_.host_kv},
                                        kernels_, pool_));
   info_.model_digest = ArithmeticDigest(model, options_, transformer_->uses_dense());
 
@@ -215,8 +237,12 @@ void CpuEngine::CheckPlan(const StepPlan& plan) const {
     CHECK(static_cast<size_t>(s.blocks_begin) + static_cast<size_t>(s.num_blocks) <=
           plan.blocks.size());
     for (TokenId token : plan.TokensOf(s)) CHECK(token >= 0 && token < info_.vocab_size);
-    for (BlockId block : plan.BlocksOf(s)) {
-      CHECK(Number(block) >= 0 && Number(block) < info_.num_blocks);
+    const std::span<const BlockId> blocks = plan.BlocksOf(s);
+    const auto first_written = static_cast<size_t>(s.first_position / kBlockTokens);
+    for (size_t i = 0; i < blocks.size(); ++i) {
+      const int32_t in_arenas =
+          i < first_written ? info_.num_blocks + info_.num_host_blocks : info_.num_blocks;
+      CHECK(Number(blocks[i]) >= 0 && Number(blocks[i]) < in_arenas);
     }
     if (s.next_token.has_value()) CHECK(*s.next_token >= 0 && *s.next_token < info_.vocab_size);
     num_rows += s.num_tokens;

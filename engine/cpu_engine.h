@@ -34,6 +34,7 @@ struct CpuEngineOptions {
   std::optional<int32_t> context_tokens;  // nullopt: the model's, which is also the most
   int32_t num_sequence_slots = 64;
   int32_t step_tokens_max = 512;
+  KvArena host_kv;  // blocks that plans may name as HostBlocks; outlives the engine, only read
 };
 
 class CpuEngine final : public Engine {

@@ -16,6 +16,7 @@ struct EngineInfo {
   int32_t vocab_size = 0;
   int32_t context_tokens = 0;      // longest sequence, prompt and completion
   int32_t num_blocks = 0;          // KV blocks of the device tier
+  int32_t num_host_blocks = 0;     // of the host arena, which plans may name (HostBlock); may be 0
   int32_t num_sequence_slots = 0;  // most sequences in one step
   int32_t step_tokens_max = 0;     // most rows in one step
   KvLayout kv_layout;

@@ -46,13 +46,24 @@ struct SequenceOpen {
   std::vector<TokenId> completion;  // tokens already drawn, when it was preempted
 };
 
+// A block that lies in host memory and is attended where it lies, as an entry of StepPlan::blocks:
+// one number line, the device's blocks first, then the slots of the host arena that the engine was
+// given (EngineInfo::num_host_blocks of them). What it must be: proven content, whole (all 16
+// places belong to the sequence's context before this step's rows), and left alone until the step
+// is done. Steps only read it.
+constexpr BlockId HostBlock(int32_t num_device_blocks, TierSlot slot) {
+  return BlockId{num_device_blocks + Number(slot)};
+}
+
 // One sequence's share of a step. Spans are offsets into the plan's arrays.
 struct PlanSequence {
   SequenceSlot slot{};
   int32_t first_position = 0;  // of its first row; rows are consecutive
   int32_t tokens_begin = 0;    // into StepPlan::tokens
   int32_t num_tokens = 0;
-  int32_t blocks_begin = 0;  // into StepPlan::blocks; covers positions 0 .. last row
+  // Into StepPlan::blocks; covers positions 0 .. last row. Those that this step's rows are written
+  // to are the device's, any before may be a HostBlock.
+  int32_t blocks_begin = 0;
   int32_t num_blocks = 0;
   bool samples = false;  // the last row's logits are wanted: prompt done, draw a token
   // Wanted for `echo` with logprobs: for each row the logprob of the next prompt token and this

@@ -14,6 +14,8 @@ namespace {
 constexpr int32_t kRowsPerTask = 4;         // element-wise work: about 10 us
 constexpr int32_t kAttentionTileRows = 16;  // query rows that share one reading of the keys
 
+constexpr int32_t kDeviceArena = 0, kHostArena = 1;
+
 // Hands out parts of one buffer, each on its own cache lines; without a buffer it only counts.
 class Carver {
  public:
@@ -126,9 +128,11 @@ absl::Status Transformer::TakeMemory() {
   const auto intermediate = static_cast<size_t>(config_.intermediate);
   const auto k_max =
       static_cast<size_t>(std::max({config_.hidden, q_width_, config_.intermediate}));
+  const auto workspace_floats =
+      options_.host_kv.num_blocks > 0 ? PartialAttentionWorkspaceFloats : AttentionWorkspaceFloats;
   attention_workspace_floats_ =
-      AttentionWorkspaceFloats(kAttentionTileRows, config_.num_heads / config_.num_kv_heads,
-                               config_.head_dim) +
+      workspace_floats(kAttentionTileRows, config_.num_heads / config_.num_kv_heads,
+                       config_.head_dim) +
       16;  // no two workers on one cache line
   const auto carve = [&](Carver carver) {
     residual_ = carver.Take<float>(rows * hidden);
@@ -159,6 +163,9 @@ absl::Status Transformer::TakeMemory() {
   rows_.reserve(rows);
   tiles_.reserve(rows);
   block_numbers_.reserve(static_cast<size_t>(options_.step_blocks_max));
+  if (options_.host_kv.num_blocks > 0) {
+    parts_.reserve(static_cast<size_t>(options_.step_blocks_max));  // a run has a block at least
+  }
   return absl::OkStatus();
 }
 
@@ -173,13 +180,38 @@ void Transformer::ForRows(const Body& body) {
   });
 }
 
+void Transformer::ListParts(int32_t blocks_begin) {
+  const int32_t num_device = options_.num_device_blocks;
+  const auto in_host = [&](int32_t number) { return number >= num_device; };
+  const std::span<int32_t> numbers = std::span(block_numbers_).subspan(blocks_begin);
+  if (options_.host_kv.num_blocks == 0 || std::none_of(numbers.begin(), numbers.end(), in_host)) {
+    return;
+  }
+  const auto num_blocks = static_cast<int32_t>(numbers.size());
+  for (int32_t begin = 0; begin < num_blocks;) {
+    const bool host = in_host(numbers[begin]);
+    int32_t end = begin;
+    for (; end < num_blocks && in_host(numbers[end]) == host; ++end) {
+      if (host) numbers[end] -= num_device;
+    }
+    parts_.push_back({.arena = host ? kHostArena : kDeviceArena,
+                      .first_block = begin,
+                      .num_blocks = end - begin,
+                      .blocks = &numbers[begin]});
+    begin = end;
+  }
+}
+
 void Transformer::ListRows(const StepPlan& plan) {
   rows_.clear();
   tiles_.clear();
   block_numbers_.clear();
+  parts_.clear();
   for (const PlanSequence& sequence : plan.sequences) {
     const auto blocks_begin = static_cast<int32_t>(block_numbers_.size());
     for (BlockId block : plan.BlocksOf(sequence)) block_numbers_.push_back(Number(block));
+    const auto parts_begin = static_cast<int32_t>(parts_.size());
+    ListParts(blocks_begin);
     const auto first_row = static_cast<int32_t>(rows_.size());
     for (TokenId token : plan.TokensOf(sequence)) {
       const int32_t position =
@@ -188,7 +220,9 @@ void Transformer::ListRows(const StepPlan& plan) {
     }
     for (int32_t begin = 0; begin < sequence.num_tokens; begin += kAttentionTileRows) {
       tiles_.push_back({.row_begin = first_row + begin,
-                        .num_rows = std::min(kAttentionTileRows, sequence.num_tokens - begin)});
+                        .num_rows = std::min(kAttentionTileRows, sequence.num_tokens - begin),
+                        .parts_begin = parts_begin,
+                        .num_parts = static_cast<int32_t>(parts_.size()) - parts_begin});
     }
   }
   CHECK(static_cast<int32_t>(rows_.size()) <= options_.step_tokens_max);
@@ -262,23 +296,33 @@ void Transformer::AttendTile(const Layer& layer, int32_t layer_index, const Tile
   const auto head_index =
       static_cast<size_t>(layer_index) * static_cast<size_t>(config_.num_kv_heads) +
       static_cast<size_t>(kv_head);
-  kernels_.attention({.q = qkv_ + row * qkv_width_ + first_query,
-                      .q_row_stride = qkv_width_,
-                      .num_rows = tile.num_rows,
-                      .num_heads = group,
-                      .head_dim = head_dim,
-                      .first_position = rows_[row].position,
-                      .window = layer.window,
-                      .scale = 1.0f / std::sqrt(static_cast<float>(head_dim)),
-                      .kv_base = kv_arena + head_index * kv_layout_.head_bytes(),
-                      .kv_block_stride = kv_layout_.block_bytes(),
-                      .block_table = block_numbers_.data() + rows_[row].blocks_begin,
-                      .kv_element = ElementOf(kv_layout_.dtype),
-                      .out = attended_ + row * q_width_ + first_query,
-                      .out_row_stride = q_width_,
-                      .lse = nullptr,
-                      .workspace = attention_workspace_ +
-                                   attention_workspace_floats_ * static_cast<size_t>(worker)});
+  const size_t head_offset = head_index * kv_layout_.head_bytes();
+  const AttentionTile attention{
+      .q = qkv_ + row * qkv_width_ + first_query,
+      .q_row_stride = qkv_width_,
+      .num_rows = tile.num_rows,
+      .num_heads = group,
+      .head_dim = head_dim,
+      .first_position = rows_[row].position,
+      .window = layer.window,
+      .scale = 1.0f / std::sqrt(static_cast<float>(head_dim)),
+      .kv_base = kv_arena + head_offset,
+      .kv_block_stride = kv_layout_.block_bytes(),
+      .block_table = block_numbers_.data() + rows_[row].blocks_begin,
+      .kv_element = ElementOf(kv_layout_.dtype),
+      .out = attended_ + row * q_width_ + first_query,
+      .out_row_stride = q_width_,
+      .lse = nullptr,
+      .workspace =
+          attention_workspace_ + attention_workspace_floats_ * static_cast<size_t>(worker)};
+  if (tile.num_parts == 0) return kernels_.attention(attention);
+  const KvArena arenas[] = {{.data = kv_arena,
+                             .block_stride = kv_layout_.block_bytes(),
+                             .num_blocks = options_.num_device_blocks},
+                            options_.host_kv};
+  static_assert(kDeviceArena == 0 && kHostArena == 1);
+  AttendParts(kernels_, attention, std::span(parts_).subspan(tile.parts_begin, tile.num_parts),
+              arenas, head_offset);
 }
 
 // On entry normed_ (and its quantised form) is the layer's input after attention_norm; on return it

@@ -23,6 +23,7 @@
 #include "absl/status/statusor.h"
 #include "config/base/page_buffer.h"
 #include "engine/linear.h"
+#include "engine/partial_attention.h"
 #include "engine/rope_table.h"
 #include "engine/step_plan.h"
 #include "engine/weights.h"
@@ -38,6 +39,10 @@ struct TransformerOptions {
   int32_t step_tokens_max = 512;
   int32_t step_blocks_max = 0;  // entries of all block tables of a step
   int32_t logit_rows_max = 64;  // rows of one Logits call
+  // Where plans may name HostBlocks: how many blocks the device's arena has, and the host's arena,
+  // which outlives the transformer. Empty: plans name device blocks alone.
+  int32_t num_device_blocks = 0;
+  KvArena host_kv;
 };
 
 class Transformer final {
@@ -72,11 +77,13 @@ class Transformer final {
   struct Row {
     TokenId token;
     int32_t position;
-    int32_t blocks_begin;  // of its sequence, into block_numbers_
+    int32_t blocks_begin;  // of its sequence, into block_numbers_; numbers within their arena
   };
   struct Tile {
     int32_t row_begin;
     int32_t num_rows;
+    int32_t parts_begin;  // of its sequence, into parts_
+    int32_t num_parts;    // 0: all blocks are the device's
   };
 
   Transformer(const LoadedModel& model, const TransformerOptions& options,
@@ -85,6 +92,9 @@ class Transformer final {
   absl::Status TakeMemory();
 
   void ListRows(const StepPlan& plan);
+  // Cuts the sequence's blocks, block_numbers_ from blocks_begin on, into runs of one arena and
+  // makes the numbers their arena's; lists no part where all are the device's.
+  void ListParts(int32_t blocks_begin);
   void EmbedRow(int32_t row);
   // Norm of residual row into normed_, and its quantised form if `reader` wants it.
   void NormRow(int32_t row, const std::vector<float>& weight, const Linear& reader);
@@ -130,6 +140,7 @@ class Transformer final {
   std::vector<Row> rows_;
   std::vector<Tile> tiles_;
   std::vector<int32_t> block_numbers_;
+  std::vector<KvPart> parts_;  // of sequences that have HostBlocks
 };
 
 }  // namespace holdfast

@@ -28,13 +28,19 @@ CpuEngineOptions SmallOptions() {
 
 // ---- Promise 1 ----------------------------------------------------------------------------------
 
-class SameLogitsTest : public testing::TestWithParam<RandomModelOptions> {};
+struct SameLogitsCase {
+  RandomModelOptions model;
+  KvDtype kv_dtype = KvDtype::kF16;
+};
+
+class SameLogitsTest : public testing::TestWithParam<SameLogitsCase> {};
 
 TEST_P(SameLogitsTest, WhateverTheChunksThreadsBlocksCompanyAndInstructionSet) {
-  RandomModel random(GetParam());
+  RandomModel random(GetParam().model);
   const std::vector<TokenId> tokens = random.RandomTokens(300);
   const std::vector<TokenId> others = random.RandomTokens(200);
   CpuEngineOptions options = SmallOptions();
+  options.kv_dtype = GetParam().kv_dtype;
   options.threads = 1;
   const std::vector<float> expected =
       AllLogits(*MakeEngine(random.model, options), tokens, 300, Blocks(0, 38));
@@ -61,10 +67,12 @@ TEST_P(SameLogitsTest, WhateverTheChunksThreadsBlocksCompanyAndInstructionSet) {
 
 INSTANTIATE_TEST_SUITE_P(
     Models, SameLogitsTest,
-    testing::Values(RandomModelOptions{.type = TensorType::kQ8_0},
-                    RandomModelOptions{.type = TensorType::kQ4_1, .qk_norm = true},
-                    RandomModelOptions{.type = TensorType::kF32, .qkv_bias = true},
-                    RandomModelOptions{.type = TensorType::kBf16, .sliding_window = 37}));
+    testing::Values(SameLogitsCase{.model = {.type = TensorType::kQ8_0}},
+                    SameLogitsCase{.model = {.type = TensorType::kQ4_1, .qk_norm = true}},
+                    SameLogitsCase{.model = {.type = TensorType::kF32, .qkv_bias = true}},
+                    SameLogitsCase{.model = {.type = TensorType::kBf16, .sliding_window = 37}},
+                    SameLogitsCase{.model = {.type = TensorType::kQ8_0, .sliding_window = 50},
+                                   .kv_dtype = KvDtype::kI8}));
 
 // ---- Execute ------------------------------------------------------------------------------------
 
@@ -305,6 +313,11 @@ TEST(CpuEngineTest, InfoTellsTheBoundsAndTheDigestTellsTheArithmetic) {
   options.kv_dtype = KvDtype::kF32;
   const auto f32_kv = MakeEngine(random.model, options)->info().model_digest;
   EXPECT_NE(f32_kv, engine->info().model_digest);
+  options.kv_dtype = KvDtype::kI8;
+  const auto i8_kv = MakeEngine(random.model, options)->info().model_digest;
+  EXPECT_NE(i8_kv, engine->info().model_digest);
+  EXPECT_NE(i8_kv, f32_kv);
+  options.kv_dtype = KvDtype::kF32;
   options.weights_mode = WeightsMode::kF32;
   EXPECT_NE(MakeEngine(random.model, options)->info().model_digest, f32_kv);
 }
