@@ -330,22 +330,19 @@ asio::awaitable<void> OpenAiApi::AnswerAsStream(HttpExchange& exchange, Running&
   if (co_await exchange.SendEvents(sse)) co_await exchange.EndEvents();
 }
 
-asio::awaitable<void> OpenAiApi::Tokenize(HttpExchange& exchange) {
-  absl::StatusOr<TokenizeCall> call = DecodeTokenize(exchange.request.body, service_.model_info());
-  if (!call.ok()) {
-    co_await exchange.Fail(ToOpenAiError(call.status()));
-    co_return;
-  }
+template <typename Result, typename Start>
+asio::awaitable<std::optional<Result>> OpenAiApi::AskTextWorker(HttpExchange& exchange,
+                                                                const Start& start) {
   const auto signal = ReadySignal::Make(gate_, co_await asio::this_coro::executor);
-  // Shared with the worker's callback, which may come when the client has long left.
-  const auto result = std::make_shared<std::optional<absl::StatusOr<std::vector<TokenId>>>>();
+  // Shared with the worker, whose answer may come when the client has long left.
+  const auto answer = std::make_shared<std::optional<absl::StatusOr<Result>>>();
   const auto gone = std::make_shared<std::atomic<bool>>(false);
   TextCaller caller{.tenant = exchange.request.tenant, .gone = gone};
-  service_.Tokenize(std::move(caller), std::move(call->text), call->add_special_tokens,
-                    [result, notify = signal->Notifier()](auto tokens) mutable {
-                      *result = std::move(tokens);
-                      notify();
-                    });
+  start(std::move(caller),
+        [answer, notify = signal->Notifier()](absl::StatusOr<Result> result) mutable {
+          *answer = std::move(result);
+          notify();
+        });
   exchange.OnGone([signal, gone] {
     gone->store(true);
     signal->Notify();
@@ -353,28 +350,40 @@ asio::awaitable<void> OpenAiApi::Tokenize(HttpExchange& exchange) {
   const bool in_time = co_await signal->Wait(Deadline());
   gone->store(true);  // or too late: nobody waits any more
   exchange.StopWatching();
-  if (exchange.gone()) co_return;
-  if (!in_time) {
-    co_await exchange.Fail(ToOpenAiError(TooLong()));
+  if (exchange.gone()) co_return std::nullopt;
+  const absl::Status status = in_time ? answer->value().status() : TooLong();
+  if (!status.ok()) {
+    co_await exchange.Fail(ToOpenAiError(status));
+    co_return std::nullopt;
+  }
+  co_return **std::move(*answer);
+}
+
+asio::awaitable<void> OpenAiApi::Tokenize(HttpExchange& exchange) {
+  absl::StatusOr<TokenizeCall> call = DecodeTokenize(exchange.request.body, service_.model_info());
+  if (!call.ok()) {
+    co_await exchange.Fail(ToOpenAiError(call.status()));
     co_return;
   }
-  if (!result->value().ok()) {
-    co_await exchange.Fail(ToOpenAiError(result->value().status()));
-    co_return;
-  }
-  const std::vector<TokenId>& tokens = *result->value();
-  if (call->return_token_strs && tokens.size() > kTokenStringsMax) {
-    co_await exchange.Fail(ToOpenAiError(TooManyTokenStrings(tokens.size())));
+  const auto start = [this, &call](TextCaller caller, auto done) {
+    service_.Tokenize(std::move(caller), std::move(call->text), call->add_special_tokens,
+                      std::move(done));
+  };
+  const std::optional<std::vector<TokenId>> tokens =
+      co_await AskTextWorker<std::vector<TokenId>>(exchange, start);
+  if (!tokens.has_value()) co_return;
+  if (call->return_token_strs && tokens->size() > kTokenStringsMax) {
+    co_await exchange.Fail(ToOpenAiError(TooManyTokenStrings(tokens->size())));
     co_return;
   }
   Json json = Json::object();
-  json["count"] = tokens.size();
+  json["count"] = tokens->size();
   json["max_model_len"] = service_.model_info().context_tokens;
-  json["tokens"] = tokens;
+  json["tokens"] = *tokens;
   json["token_strs"] = nullptr;
   if (call->return_token_strs) {
     Json texts = Json::array();
-    for (const TokenId token : tokens) texts.push_back(service_.TokenText(token));
+    for (const TokenId token : *tokens) texts.push_back(service_.TokenText(token));
     json["token_strs"] = std::move(texts);
   }
   co_await exchange.Reply(JsonReply(json));
@@ -387,32 +396,11 @@ asio::awaitable<void> OpenAiApi::Detokenize(HttpExchange& exchange) {
     co_await exchange.Fail(ToOpenAiError(tokens.status()));
     co_return;
   }
-  const auto signal = ReadySignal::Make(gate_, co_await asio::this_coro::executor);
-  const auto result = std::make_shared<std::optional<absl::StatusOr<std::string>>>();
-  const auto gone = std::make_shared<std::atomic<bool>>(false);
-  TextCaller caller{.tenant = exchange.request.tenant, .gone = gone};
-  service_.Detokenize(std::move(caller), *std::move(tokens),
-                      [result, notify = signal->Notifier()](auto text) mutable {
-                        *result = std::move(text);
-                        notify();
-                      });
-  exchange.OnGone([signal, gone] {
-    gone->store(true);
-    signal->Notify();
-  });
-  const bool in_time = co_await signal->Wait(Deadline());
-  gone->store(true);  // or too late: nobody waits any more
-  exchange.StopWatching();
-  if (exchange.gone()) co_return;
-  if (!in_time) {
-    co_await exchange.Fail(ToOpenAiError(TooLong()));
-    co_return;
-  }
-  if (!result->value().ok()) {
-    co_await exchange.Fail(ToOpenAiError(result->value().status()));
-    co_return;
-  }
-  co_await exchange.Reply(FieldReply("prompt", **std::move(*result)));
+  const auto start = [this, &tokens](TextCaller caller, auto done) {
+    service_.Detokenize(std::move(caller), *std::move(tokens), std::move(done));
+  };
+  std::optional<std::string> text = co_await AskTextWorker<std::string>(exchange, start);
+  if (text.has_value()) co_await exchange.Reply(FieldReply("prompt", *std::move(text)));
 }
 
 }  // namespace holdfast

@@ -9,6 +9,7 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/random/random.h"
@@ -44,6 +45,10 @@ class OpenAiApi final {
   asio::awaitable<void> AnswerAsStream(HttpExchange& exchange, Running& running);
   asio::awaitable<void> EndWithError(HttpExchange& exchange, Running& running, absl::Status status,
                                      std::string sse);
+  // What a text worker answers to `start(caller, done)`. nullopt: the client is gone, or has been
+  // told what went wrong.
+  template <typename Result, typename Start>
+  asio::awaitable<std::optional<Result>> AskTextWorker(HttpExchange& exchange, const Start& start);
   asio::awaitable<void> Tokenize(HttpExchange& exchange);
   asio::awaitable<void> Detokenize(HttpExchange& exchange);
   asio::awaitable<void> Model(HttpExchange& exchange);

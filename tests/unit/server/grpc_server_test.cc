@@ -4,19 +4,11 @@
 #include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
-#include <openssl/evp.h>
-#include <openssl/pem.h>
-#include <openssl/x509.h>
-#include <openssl/x509v3.h>
-#include <unistd.h>
 
 #include <atomic>
 #include <cmath>
-#include <cstdio>
 #include <deque>
-#include <fstream>
 #include <functional>
-#include <iterator>
 #include <map>
 #include <thread>
 
@@ -27,6 +19,7 @@
 #include "config/limits.h"
 #include "holdfast/v1/generate.grpc.pb.h"
 #include "server/token_stream.h"
+#include "tests/unit/server/self_signed_certificate.h"
 
 namespace holdfast {
 namespace {
@@ -673,47 +666,10 @@ TEST_F(GrpcServerTest, RefusesGenerationsBeyondItsBoundUntilOneEnds) {
   EXPECT_TRUE(reader->Finish().ok());
 }
 
-// A key and a certificate for localhost that it has signed itself.
-void WriteCertificate(const TlsConfig& files) {
-  EVP_PKEY* key = EVP_EC_gen("P-256");
-  X509* certificate = X509_new();
-  X509_set_version(certificate, 2);
-  ASN1_INTEGER_set(X509_get_serialNumber(certificate), 1);
-  X509_gmtime_adj(X509_getm_notBefore(certificate), -60);
-  X509_gmtime_adj(X509_getm_notAfter(certificate), 3600);
-  X509_set_pubkey(certificate, key);
-  X509_NAME* name = X509_get_subject_name(certificate);
-  X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC,
-                             reinterpret_cast<const unsigned char*>("localhost"), -1, -1, 0);
-  X509_set_issuer_name(certificate, name);
-  X509_EXTENSION* names =
-      X509V3_EXT_conf_nid(nullptr, nullptr, NID_subject_alt_name, "DNS:localhost");
-  X509_add_ext(certificate, names, -1);
-  X509_EXTENSION_free(names);
-  ASSERT_GT(X509_sign(certificate, key, EVP_sha256()), 0);
-  std::FILE* file = std::fopen(files.certificate_path.c_str(), "w");
-  ASSERT_NE(file, nullptr);
-  PEM_write_X509(file, certificate);
-  std::fclose(file);
-  file = std::fopen(files.key_path.c_str(), "w");
-  ASSERT_NE(file, nullptr);
-  PEM_write_PrivateKey(file, key, nullptr, nullptr, 0, nullptr, nullptr);
-  std::fclose(file);
-  X509_free(certificate);
-  EVP_PKEY_free(key);
-}
-
 TEST_F(GrpcServerTest, UnderTlsItAnswersWhoTrustsItsCertificateAndHasAKey) {
-  const std::string stem = absl::StrCat(testing::TempDir(), "/grpc_tls_", getpid());
-  const TlsConfig files{.certificate_path = stem + ".crt", .key_path = stem + ".key"};
-  WriteCertificate(files);
-  auto server = GrpcServer::Create({.address = "127.0.0.1:0", .tls = files}, service_, keys_,
-                                   [] { return Readiness::kReady; });
-  std::ifstream file(files.certificate_path);
-  const std::string certificate{std::istreambuf_iterator<char>(file),
-                                std::istreambuf_iterator<char>()};
-  std::remove(files.certificate_path.c_str());
-  std::remove(files.key_path.c_str());
+  const SelfSignedCertificate certificate;
+  auto server = GrpcServer::Create({.address = "127.0.0.1:0", .tls = certificate.files()}, service_,
+                                   keys_, [] { return Readiness::kReady; });
   ASSERT_TRUE(server.ok()) << server.status();
 
   grpc::ChannelArguments arguments;
@@ -729,9 +685,9 @@ TEST_F(GrpcServerTest, UnderTlsItAnswersWhoTrustsItsCertificateAndHasAKey) {
     return stub->ListModels(&client.context, {}, &models).error_code();
   };
   v1::ListModelsResponse models;
-  EXPECT_EQ(list(certificate, "blue-key", models), grpc::StatusCode::OK);
+  EXPECT_EQ(list(certificate.certificate(), "blue-key", models), grpc::StatusCode::OK);
   ASSERT_EQ(models.models_size(), 1);
-  EXPECT_EQ(list(certificate, "no-key", models), grpc::StatusCode::UNAUTHENTICATED);
+  EXPECT_EQ(list(certificate.certificate(), "no-key", models), grpc::StatusCode::UNAUTHENTICATED);
 
   auto plain =
       v1::Generation::NewStub(grpc::CreateChannel(address, grpc::InsecureChannelCredentials()));

@@ -3,19 +3,16 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
-#include <openssl/evp.h>
-#include <openssl/pem.h>
 #include <openssl/ssl.h>
-#include <openssl/x509.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include <cstdio>
 #include <memory>
 #include <string>
 
 #include "absl/strings/str_cat.h"
 #include "server/http_server.h"
+#include "tests/unit/server/self_signed_certificate.h"
 
 namespace holdfast {
 namespace {
@@ -51,43 +48,14 @@ class Anyone final : public Authenticator {
 class HttpTlsTest : public testing::Test {
  protected:
   void SetUp() override {
-    const std::string folder = testing::TempDir();
-    const TlsConfig files{.certificate_path = absl::StrCat(folder, "/http_tls_", getpid(), ".crt"),
-                          .key_path = absl::StrCat(folder, "/http_tls_", getpid(), ".key")};
-    WriteCertificate(files);
+    const SelfSignedCertificate certificate;
     auto server = HttpServer::Create({.address = "127.0.0.1:0",
-                                      .tls = files,
+                                      .tls = certificate.files(),
                                       .version = "1.2.3",
                                       .header_timeout = absl::Milliseconds(200)},
                                      service_, anyone_, metrics_, [] { return Readiness::kReady; });
-    std::remove(files.certificate_path.c_str());
-    std::remove(files.key_path.c_str());
     ASSERT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
-  }
-
-  static void WriteCertificate(const TlsConfig& files) {
-    EVP_PKEY* key = EVP_EC_gen("P-256");
-    X509* certificate = X509_new();
-    ASN1_INTEGER_set(X509_get_serialNumber(certificate), 1);
-    X509_gmtime_adj(X509_getm_notBefore(certificate), -60);
-    X509_gmtime_adj(X509_getm_notAfter(certificate), 3600);
-    X509_set_pubkey(certificate, key);
-    X509_NAME* name = X509_get_subject_name(certificate);
-    X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC,
-                               reinterpret_cast<const unsigned char*>("localhost"), -1, -1, 0);
-    X509_set_issuer_name(certificate, name);
-    ASSERT_GT(X509_sign(certificate, key, EVP_sha256()), 0);
-    std::FILE* file = std::fopen(files.certificate_path.c_str(), "w");
-    ASSERT_NE(file, nullptr);
-    PEM_write_X509(file, certificate);
-    std::fclose(file);
-    file = std::fopen(files.key_path.c_str(), "w");
-    ASSERT_NE(file, nullptr);
-    PEM_write_PrivateKey(file, key, nullptr, nullptr, 0, nullptr, nullptr);
-    std::fclose(file);
-    X509_free(certificate);
-    EVP_PKEY_free(key);
   }
 
   int Connect() const {
