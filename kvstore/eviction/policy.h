@@ -23,6 +23,7 @@ struct EvictableBlock {
   int32_t depth = 0;     // blocks before it in its sequence: the cost of computing it again grows
   uint64_t content = 0;  // names the content, also after eviction (BlockKey::low)
   absl::Time last_used;  // when it was last referenced
+  int32_t reuses = 0;    // how often it was found again since it was computed
 };
 
 enum class EvictionLeave : uint8_t {
