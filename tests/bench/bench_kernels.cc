@@ -4,7 +4,7 @@
 //
 // Matmul/<path>/<type>/m/k/n    GOP/s, two operations a weight and row, over weights that rotate
 //                               through more memory than the caches hold where a model's would
-// Attention/<path>/rows/context  GFLOP/s, 3 query heads of 64 on one KV head in f16
+// Attention/<path>/<kv type>/rows/context  GFLOP/s, 3 query heads of 64 on one KV head
 // The rest: GB/s read and written.
 #include <benchmark/benchmark.h>
 
@@ -88,15 +88,29 @@ void BenchF32Matmul(benchmark::State& state, const KernelTable& kernels, int32_t
                          benchmark::Counter::kIsRate);
 }
 
-void BenchAttention(benchmark::State& state, const KernelTable& kernels, int32_t rows,
-                    int32_t context) {
+const char* ElementName(KvElement element) {
+  return element == KvElement::kF32 ? "f32" : element == KvElement::kF16 ? "f16" : "i8";
+}
+
+// One head's part of a block (kvstore/kv_layout.h).
+size_t HeadBytes(KvElement element, int32_t head_dim) {
+  const size_t numbers = size_t{2} * 16 * static_cast<size_t>(head_dim);
+  if (element == KvElement::kI8) return numbers + 2 * 16 * sizeof(float);
+  return numbers * (element == KvElement::kF32 ? 4 : 2);
+}
+
+void BenchAttention(benchmark::State& state, const KernelTable& kernels, KvElement element,
+                    int32_t rows, int32_t context) {
   constexpr int32_t kHeads = 3, kDim = 64, kPlaces = 16;
   const int32_t blocks = (context + kPlaces - 1) / kPlaces;
-  const size_t stride = size_t{2} * kPlaces * kDim * sizeof(uint16_t);
-  std::vector<uint16_t> arena(static_cast<size_t>(blocks) * stride / 2);
-  std::mt19937 rng(3);
-  std::normal_distribution<float> normal;
-  for (uint16_t& half : arena) half = HalfOfFloat(normal(rng));
+  const size_t stride = HeadBytes(element, kDim);
+  std::vector<std::byte> arena(static_cast<size_t>(blocks) * stride);
+  const auto kv = RandomFloats(size_t{2} * kPlaces * kDim);
+  for (int32_t t = 0; t < blocks * kPlaces; ++t) {
+    const float* key = kv.data() + size_t{2} * (t % kPlaces) * kDim;
+    kernels.write_kv(key, key + kDim, kDim, element, t % kPlaces,
+                     arena.data() + static_cast<size_t>(t / kPlaces) * stride);
+  }
   std::vector<int32_t> table(static_cast<size_t>(blocks));
   for (int32_t b = 0; b < blocks; ++b) table[static_cast<size_t>(b)] = b;
   const auto q = RandomFloats(static_cast<size_t>(rows) * kHeads * kDim);
@@ -108,9 +122,10 @@ void BenchAttention(benchmark::State& state, const KernelTable& kernels, int32_t
                            .head_dim = kDim,
                            .first_position = context - rows,
                            .scale = 0.125f,
-                           .kv_base = reinterpret_cast<const std::byte*>(arena.data()),
+                           .kv_base = arena.data(),
                            .kv_block_stride = stride,
                            .block_table = table.data(),
+                           .kv_element = element,
                            .out = out.data(),
                            .out_row_stride = kHeads * kDim,
                            .workspace = workspace.data()};
@@ -217,9 +232,13 @@ void RegisterPath(const KernelTable& kernels) {
   }
   for (const Shape shape :
        {Shape{1, 100}, Shape{1, 1000}, Shape{1, 8000}, Shape{64, 64}, Shape{64, 1000}}) {
-    benchmark::RegisterBenchmark(
-        name({"Attention", path, number(shape.k), number(shape.n)}).c_str(),
-        [&kernels, shape](benchmark::State& s) { BenchAttention(s, kernels, shape.k, shape.n); });
+    for (const KvElement element : {KvElement::kF16, KvElement::kF32, KvElement::kI8}) {
+      benchmark::RegisterBenchmark(
+          name({"Attention", path, ElementName(element), number(shape.k), number(shape.n)}).c_str(),
+          [&kernels, element, shape](benchmark::State& s) {
+            BenchAttention(s, kernels, element, shape.k, shape.n);
+          });
+    }
   }
   const auto row = [&](const char* what, void (*bench)(benchmark::State&, const KernelTable&)) {
     benchmark::RegisterBenchmark(name({what, path}).c_str(),
