@@ -61,7 +61,8 @@ void KvStore::SettleAs(NodeId node, TierKind tier, bool resident, EvictionLeave 
              {.place = place,
               .depth = known.depth,
               .content = known.key.low,
-              .last_used = absl::FromUnixMicros(at.last_used_us)},
+              .last_used = absl::FromUnixMicros(at.last_used_us),
+              .reuses = at.reuses},
              now);
 }
 
