@@ -37,6 +37,7 @@
 #include "server/free_memory.h"
 #include "server/generation_service.h"
 #include "server/grpc_server.h"
+#include "server/heap_trim.h"
 #include "server/http_server.h"
 #include "server/library_log.h"
 #include "server/loading_service.h"
@@ -360,7 +361,14 @@ class Daemon final {
   // HTTP and gRPC calls ask ReadinessNow themselves; gRPC's health watchers must be told.
   void WaitForStop() {
     Readiness told = Readiness::kReady;
-    while (!WaitForNews(told == Readiness::kFailing ? kRecoveryPoll : absl::InfiniteDuration())) {
+    HeapTrim heap(HeapTrim::OfThisProcess());
+    while (!WaitForNews(told == Readiness::kFailing ? kRecoveryPoll : kHeapTrimPeriod)) {
+      const absl::Time began = absl::Now();
+      if (const auto sizes = heap.Look()) {
+        log_.Debug("heap_trimmed", {{"before_bytes", sizes->before_bytes},
+                                    {"after_bytes", sizes->after_bytes},
+                                    {"seconds", absl::Now() - began}});
+      }
       const Readiness now = ReadinessNow();
       if (now == told) continue;
       told = now;
