@@ -36,6 +36,23 @@ TEST(BlockPoolTest, APublishedBlockIsEvictableAfterItsLastReferenceAndAnUnpublis
   EXPECT_EQ(pool.counts(), (BlockCounts{.free = 2}));
 }
 
+TEST(BlockPoolTest, AMovingBlockIsNeitherLentNorFreedBeforeItsMoveEnds) {
+  BlockPool pool(1);
+  std::vector<BlockId> table;
+  ASSERT_TRUE(pool.TryAcquire(1, table));
+  pool.Publish(table[0]);
+  pool.Release(table[0]);
+  EXPECT_EQ(pool.BeginMove(table[0]), BlockState::kMoving);
+  EXPECT_EQ(pool.counts(), (BlockCounts{.moving = 1}));
+  EXPECT_EQ(pool.Share(table[0]), BlockState::kHeld);
+  EXPECT_EQ(pool.Release(table[0]), BlockState::kMoving);
+  EXPECT_EQ(pool.Evict(table[0]), BlockState::kMoving);
+  EXPECT_FALSE(pool.TryAcquire(1, table));
+  EXPECT_EQ(pool.EndMove(table[0]), BlockState::kFree);
+  EXPECT_TRUE(pool.TryAcquire(1, table));
+  pool.CheckInvariants();
+}
+
 TEST(BlockPoolDeathTest, WhatWasNeverLentCannotBeGivenBack) {
   BlockPool pool(2);
   EXPECT_DEATH(pool.Release(BlockId{0}), "CHECK failed");
