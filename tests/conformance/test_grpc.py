@@ -75,10 +75,19 @@ def test_a_text_is_continued(stubs, generation):
     (dict(messages=[]), grpc.StatusCode.INVALID_ARGUMENT, "messages"),
     (dict(n=0), grpc.StatusCode.INVALID_ARGUMENT, "n"),
     (dict(top_logprobs=21), grpc.StatusCode.INVALID_ARGUMENT, "top_logprobs"),
+    (lambda pb: dict(sampling=pb.Sampling(temperature=3)), grpc.StatusCode.INVALID_ARGUMENT,
+     "sampling.temperature"),
+    (lambda pb: dict(stopping=pb.Stopping(max_tokens=10**6)), grpc.StatusCode.INVALID_ARGUMENT,
+     "stopping.max_tokens"),
+    (lambda pb: dict(stopping=pb.Stopping(min_tokens=10**6)), grpc.StatusCode.INVALID_ARGUMENT,
+     "stopping.min_tokens"),
+    (lambda pb: dict(tools=[pb.Tool(name="f")]), grpc.StatusCode.INVALID_ARGUMENT, "tools"),
+    (dict(chat_template_kwargs_json='{"messages": 1}'), grpc.StatusCode.INVALID_ARGUMENT,
+     "chat_template_kwargs_json.messages"),
 ])
 def test_what_is_wrong_is_refused_by_name(stubs, generation, change, code, param):
     with pytest.raises(grpc.RpcError) as caught:
-        generation.Chat(ask(stubs[0], **change))
+        generation.Chat(ask(stubs[0], **(change(stubs[0]) if callable(change) else change)))
     assert caught.value.code() == code
     assert dict(caught.value.trailing_metadata())["holdfast-error-param"] == param
 
@@ -95,6 +104,27 @@ def test_cancel_by_id_ends_the_stream(stubs, generation, daemon):
         list(stream)
     assert caught.value.code() == grpc.StatusCode.CANCELLED
     assert not generation.Cancel(pb.CancelRequest(id="never-there")).found
+
+
+def test_an_id_names_one_running_call(stubs, generation):
+    pb = stubs[0]
+    named = ask(pb, stopping=pb.Stopping(max_tokens=4000, ignore_eos=True),
+                options=pb.RequestOptions(request_id="the-one"))
+    stream = generation.ChatStream(named)
+    next(stream)
+    with pytest.raises(grpc.RpcError) as caught:
+        generation.Chat(named)
+    assert caught.value.code() == grpc.StatusCode.ALREADY_EXISTS
+    assert generation.Cancel(pb.CancelRequest(id="the-one")).found
+    with pytest.raises(grpc.RpcError):
+        list(stream)
+    again = ask(pb, options=pb.RequestOptions(request_id="the-one"))
+    assert generation.Chat(again).id == "the-one"  # free as soon as the call has ended
+
+
+def test_tools_are_taken_when_none_is_to_be_called(stubs, generation):
+    pb = stubs[0]
+    assert generation.Chat(ask(pb, tools=[pb.Tool(name="f")], tool_choice=pb.TOOL_CHOICE_NONE)).choices
 
 
 def test_a_client_that_leaves_frees_its_blocks(stubs, generation, daemon):

@@ -137,7 +137,14 @@ def test_tokenize_and_detokenize_are_inverse(daemon):
      "response_format.type"),
     (dict(audio={"voice": "alloy", "format": "wav"}), openai.BadRequestError, "audio"),
     (dict(extra_body={"no_such_parameter": 1}), openai.BadRequestError, "no_such_parameter"),
+    (dict(extra_body={"no_such_parameter": None}), openai.BadRequestError, "no_such_parameter"),
+    (dict(extra_body={"chat_template_kwargs": {"tools": []}}), openai.BadRequestError,
+     "chat_template_kwargs.tools"),
     (dict(max_tokens=10**6), openai.BadRequestError, "max_tokens"),
+    (dict(max_tokens=openai.NOT_GIVEN, max_completion_tokens=10**6), openai.BadRequestError,
+     "max_completion_tokens"),
+    (dict(max_tokens=openai.NOT_GIVEN, extra_body={"min_tokens": 9000}), openai.BadRequestError,
+     "min_tokens"),
 ])
 def test_what_is_not_honoured_is_refused_by_name(client, arguments, error, param):
     with pytest.raises(error) as caught:
@@ -151,6 +158,23 @@ def test_a_prompt_beyond_the_context_says_so(client):
     with pytest.raises(openai.BadRequestError) as caught:
         chat(client, messages=[{"role": "user", "content": "word " * 9000}])
     assert caught.value.code == "context_length_exceeded"
+    assert caught.value.param == "messages"
+
+
+def test_a_length_that_was_not_given_is_not_to_blame(client):
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.completions.create(model=MODEL, prompt=[28] * 8190)  # 16 more by default
+    assert caught.value.code == "context_length_exceeded"
+    assert caught.value.param == "prompt"
+
+
+def test_offsets_are_places_in_the_text(client):
+    answer = client.completions.create(model=MODEL, prompt=[1, 504, 3575, 282, 4649, 314, 2, 504],
+                                       max_tokens=3, temperature=0, echo=True, logprobs=0)
+    choice = answer.choices[0]  # tokens 1 and 2 are control tokens, which the text does not show
+    shown = ["" if t.startswith("<|im_") else t for t in choice.logprobs.tokens]
+    assert "".join(shown) == choice.text and shown.count("") >= 2
+    assert choice.logprobs.text_offset == [len("".join(shown[:i])) for i in range(len(shown))]
 
 
 def test_harmless_parameters_are_taken(client):
