@@ -36,7 +36,7 @@ namespace holdfast {
 struct TierMoverOptions {
   size_t block_bytes = 0;
   int32_t host_restore_threads = 1;
-  int32_t disk_restore_threads = 1;
+  int32_t disk_restore_threads = 2;  // one proves its blocks while the other's are read
   int32_t offload_threads = 1;
   int32_t jobs_max = 4096;
   int32_t batch_blocks = 16;  // of one Put or Fetch; a restore's wait for the batch it is in

@@ -130,7 +130,8 @@ MoveJob Job(uint64_t id, MoveKind kind, int32_t block, TierKind tier, TierSlot s
 std::unique_ptr<TierMover> MakeMover(BlockMover& device, std::vector<Tier*> tiers, Answers& answers,
                                      int32_t jobs_max = 256) {
   return std::make_unique<TierMover>(
-      device, tiers, TierMoverOptions{.block_bytes = kBlockBytes, .jobs_max = jobs_max},
+      device, tiers,
+      TierMoverOptions{.block_bytes = kBlockBytes, .disk_restore_threads = 1, .jobs_max = jobs_max},
       [&answers](MoveDone&& done) { answers.Take(std::move(done)); });
 }
 
