@@ -86,6 +86,7 @@ struct Circumstance {
   std::string name;
   int32_t threads = 2;
   Isa isa = BestIsa();
+  KvDtype kv_dtype = KvDtype::kF16;
   int32_t chunk_tokens = 512;
   int32_t step_tokens = 512;
   int32_t running = 16;
@@ -103,14 +104,7 @@ class SameAnswerTest : public testing::Test {
     absl::StatusOr<LoadedModel> model = LoadModel(path);
     ASSERT_TRUE(model.ok()) << model.status();
     model_ = new LoadedModel(*std::move(model));
-    std::unique_ptr<CpuEngine> engine = MakeEngine(Circumstance{});
-    alone_ = new Answers;
-    // Alone: one request at a time, nothing cached, the whole prompt in one chunk.
-    for (const Request& request : MakeRequests(model_->config.vocab_size)) {
-      const Answers answers =
-          Serve(*engine, Circumstance{.running = 2, .prefix_cache = false}, {request});
-      alone_->insert(answers.begin(), answers.end());
-    }
+    alone_ = new std::map<KvDtype, Answers>;
   }
   static void TearDownTestSuite() {
     delete alone_;
@@ -120,17 +114,33 @@ class SameAnswerTest : public testing::Test {
     if (model_ == nullptr) GTEST_SKIP() << "HOLDFAST_MODEL is not set: no model to ask";
   }
 
+  // Alone: one request at a time, nothing cached, the whole prompt in one chunk. Made once for each
+  // type of KV, since the type is part of what is asked for, not of how it is served.
+  static const Answers& Alone(KvDtype kv_dtype) {
+    const auto [entry, fresh] = alone_->try_emplace(kv_dtype);
+    if (!fresh) return entry->second;
+    std::unique_ptr<CpuEngine> engine = MakeEngine(Circumstance{.kv_dtype = kv_dtype});
+    for (const Request& request : MakeRequests(model_->config.vocab_size)) {
+      const Answers answers =
+          Serve(*engine, Circumstance{.running = 2, .prefix_cache = false}, {request});
+      entry->second.insert(answers.begin(), answers.end());
+    }
+    return entry->second;
+  }
+
   static std::unique_ptr<CpuEngine> MakeEngine(const Circumstance& c) {
     CpuEngineOptions options;
     options.threads = c.threads;
     options.isa = c.isa;
+    options.kv_dtype = c.kv_dtype;
     options.context_tokens = kContextTokens;
     options.num_sequence_slots = 16;
     options.step_tokens_max = 512;
     const ModelConfig& config = model_->config;
     const KvLayout layout{.num_layers = config.num_layers,
                           .num_kv_heads = config.num_kv_heads,
-                          .head_dim = config.head_dim};
+                          .head_dim = config.head_dim,
+                          .dtype = c.kv_dtype};
     options.kv_device_bytes = static_cast<int64_t>(layout.block_bytes()) * c.pool_blocks;
     absl::StatusOr<std::unique_ptr<CpuEngine>> engine = CpuEngine::Create(*model_, options);
     CHECK(engine.ok());
@@ -180,21 +190,22 @@ class SameAnswerTest : public testing::Test {
 
   void ExpectSameAsAlone(const Circumstance& c) {
     SCOPED_TRACE(c.name);
+    const Answers& alone = Alone(c.kv_dtype);
     std::unique_ptr<CpuEngine> engine = MakeEngine(c);
     const Answers answers = Serve(*engine, c, MakeRequests(model_->config.vocab_size));
-    ASSERT_EQ(answers.size(), alone_->size());
+    ASSERT_EQ(answers.size(), alone.size());
     for (const auto& [id, answer] : answers) {
-      const Answer& expected = alone_->at(id);
+      const Answer& expected = alone.at(id);
       EXPECT_EQ(answer.tokens, expected.tokens) << "request " << id.first;
       EXPECT_TRUE(answer == expected) << "request " << id.first << ": logprobs differ in bits";
     }
   }
 
   static LoadedModel* model_;
-  static Answers* alone_;
+  static std::map<KvDtype, Answers>* alone_;
 };
 LoadedModel* SameAnswerTest::model_ = nullptr;
-Answers* SameAnswerTest::alone_ = nullptr;
+std::map<KvDtype, Answers>* SameAnswerTest::alone_ = nullptr;
 
 TEST_F(SameAnswerTest, TogetherAsAlone) { ExpectSameAsAlone({.name = "together"}); }
 
@@ -230,6 +241,22 @@ TEST_F(SameAnswerTest, OnEveryFastInstructionPath) {
   for (Isa isa : {Isa::kAvx2, Isa::kAvx512Vnni}) {
     if (IsaSupported(isa)) ExpectSameAsAlone({.name = IsaName(isa), .isa = isa});
   }
+}
+
+TEST_F(SameAnswerTest, WithKvOfInt8) {
+  constexpr KvDtype kI8 = KvDtype::kI8;
+  EXPECT_FALSE(Alone(kI8) == Alone(KvDtype::kF16));  // or the type would not have been taken
+  ExpectSameAsAlone({.name = "i8, 3 threads, budget 24",
+                     .threads = 3,
+                     .kv_dtype = kI8,
+                     .chunk_tokens = 16,
+                     .step_tokens = 24});
+  ExpectSameAsAlone({.name = "i8, warm cache", .kv_dtype = kI8, .chunk_tokens = 7, .rounds = 2});
+  ExpectSameAsAlone({.name = "i8, tiny pool, another instruction path",
+                     .isa = IsaSupported(Isa::kAvx2) ? Isa::kAvx2 : BestIsa(),
+                     .kv_dtype = kI8,
+                     .pool_blocks = 22,
+                     .expect_preemption = true});
 }
 
 }  // namespace
