@@ -136,7 +136,11 @@ bool KvStore::EvictFor(TenantIndex tenant, absl::Time now) {
   };
   std::optional<BlockId> victim = departures_.First(may_go);
   if (!victim) {
-    if (const std::optional<int32_t> worst = ledger.Worst(now, may_go)) victim = BlockId{*worst};
+    std::optional<int32_t> worst = ledger.Worst(now, may_go);
+    // What may go, as `available` counts it, may have children of a tenant at its floor (one
+    // sharing group): they go first, or a sequence that fits would wait for ever.
+    if (!worst) worst = ledger.Worst(now, [](TenantIndex) { return true; });
+    if (worst) victim = BlockId{*worst};
   }
   if (!victim) return false;
   EvictBlock(*victim, now);
