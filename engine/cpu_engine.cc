@@ -3,6 +3,7 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <cstring>
 #include <limits>
 #include <span>
 
@@ -196,6 +197,13 @@ absl::Status CpuEngine::Execute(const StepPlan& plan, StepResult& result) {
   result.Clear();
   CheckPlan(plan);
   for (const SequenceOpen& open : plan.opens) slots_[Number(open.slot)].Open(open);
+  // Whole blocks: places behind those wanted are written before they are read.
+  const size_t block_bytes = info_.kv_layout.block_bytes();
+  for (const BlockCopy& copy : plan.copies) {
+    std::memcpy(kv_arena_.data() + static_cast<size_t>(Number(copy.to)) * block_bytes,
+                kv_arena_.data() + static_cast<size_t>(Number(copy.from)) * block_bytes,
+                block_bytes);
+  }
   if (plan.sequences.empty()) return absl::OkStatus();
 
   transformer_->Forward(plan, kv_arena_.data());
@@ -223,6 +231,11 @@ void CpuEngine::CheckPlan(const StepPlan& plan) const {
     return Number(slot) >= 0 && Number(slot) < info_.num_sequence_slots;
   };
   for (const SequenceOpen& open : plan.opens) CHECK(slot_in_range(open.slot));
+  for (const BlockCopy& copy : plan.copies) {
+    CHECK(Number(copy.from) >= 0 && Number(copy.from) < info_.num_blocks);
+    CHECK(Number(copy.to) >= 0 && Number(copy.to) < info_.num_blocks && copy.to != copy.from);
+    CHECK(copy.num_tokens > 0 && copy.num_tokens < kBlockTokens);
+  }
   CHECK(plan.tokens.size() <= static_cast<size_t>(info_.step_tokens_max));
   CHECK(plan.sequences.size() <= static_cast<size_t>(info_.num_sequence_slots));
   int64_t num_rows = 0;

@@ -3,7 +3,7 @@
 //
 // A step is a list of rows (one row computes one token of one sequence), grouped by sequence: a
 // prefill chunk has many rows, a decode has one. KV of each row is written to its slot in the
-// sequence's block table before attention reads it.
+// sequence's block table before attention reads it. Copies of blocks come before all rows.
 #pragma once
 
 #include <cstdint>
@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "config/ids.h"
+#include "kvstore/kv_layout.h"
 
 namespace holdfast {
 
@@ -74,6 +75,8 @@ struct PlanSequence {
 
 struct StepPlan {
   std::vector<SequenceOpen> opens;
+  std::vector<BlockCopy>
+      copies;  // between the device's blocks, in order, before anything is written
   std::vector<PlanSequence> sequences;
   std::vector<TokenId> tokens;
   std::vector<BlockId> blocks;
@@ -86,6 +89,7 @@ struct StepPlan {
   }
   void Clear() {
     opens.clear();
+    copies.clear();
     sequences.clear();
     tokens.clear();
     blocks.clear();

@@ -18,6 +18,7 @@
 #include <optional>
 #include <string_view>
 
+#include "config/ids.h"
 #include "config/limits.h"
 
 namespace holdfast {
@@ -65,6 +66,14 @@ struct KvLayout {
     return head_bytes() * static_cast<size_t>(num_layers) * static_cast<size_t>(num_kv_heads);
   }
   bool operator==(const KvLayout&) const = default;
+};
+
+// Token places [0, num_tokens) of a block, to be copied at the start of a step, before the step
+// writes anything; copies of one step in their order. What the places behind them hold afterwards
+// is undefined.
+struct BlockCopy {
+  BlockId from{}, to{};
+  int32_t num_tokens = 0;
 };
 
 }  // namespace holdfast

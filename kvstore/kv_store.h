@@ -49,6 +49,7 @@
 #include "kvstore/block_key.h"
 #include "kvstore/block_pool.h"
 #include "kvstore/departure_list.h"
+#include "kvstore/kv_layout.h"
 #include "kvstore/kv_store_options.h"
 #include "kvstore/move.h"
 #include "kvstore/pin_table.h"
@@ -108,13 +109,6 @@ struct RestorePoll {
   };
   State state = State::kPending;
   int32_t cached_tokens = 0;  // of kReady; fewer than granted if a restore failed
-};
-
-// Token places [0, num_tokens) of a block, to be copied at the start of the next step, before the
-// step writes anything; copies of one step in their order.
-struct BlockCopy {
-  BlockId from{}, to{};
-  int32_t num_tokens = 0;
 };
 
 // The last, not yet full block of a line of tokens, held by somebody.

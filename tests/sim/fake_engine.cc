@@ -71,6 +71,12 @@ void FakeEngine::CheckPlan(const StepPlan& plan) const {
     }
   }
   for (TokenId token : plan.tokens) CHECK(token >= 0 && token < info_.vocab_size);
+  for (const BlockCopy& copy : plan.copies) {
+    CHECK(Number(copy.from) >= 0 && Number(copy.from) < info_.num_blocks);
+    CHECK(Number(copy.to) >= 0 && Number(copy.to) < info_.num_blocks && copy.to != copy.from);
+    CHECK(copy.num_tokens > 0 && copy.num_tokens < kBlockTokens);
+    CHECK(readers[copy.to] == 1);  // its owner computes in this step
+  }
 }
 
 absl::Status FakeEngine::Execute(const StepPlan& plan, StepResult& result) {
@@ -82,6 +88,13 @@ absl::Status FakeEngine::Execute(const StepPlan& plan, StepResult& result) {
                                                       .prompt = open.prompt,
                                                       .completion = open.completion,
                                                       .open = true};
+  }
+  for (const BlockCopy& copy : plan.copies) {
+    const auto from = places_.begin() + Number(copy.from) * kBlockTokens;
+    const auto to = places_.begin() + Number(copy.to) * kBlockTokens;
+    std::copy_n(from, copy.num_tokens, to);
+    std::fill(to + copy.num_tokens, to + kBlockTokens, kUnwritten);
+    ++num_copies_;
   }
   num_rows_ += static_cast<int64_t>(plan.tokens.size());
   if (num_steps_++ == fail_step_) {

@@ -10,9 +10,11 @@
 // Thread: one, like any engine.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <span>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -44,6 +46,12 @@ class FakeEngine final : public Engine {
   void PoisonToken(TokenId token) { poison_ = token; }
   int64_t num_steps() const { return num_steps_; }
   int64_t num_rows() const { return num_rows_; }  // computed since the start
+  int64_t num_copies() const { return num_copies_; }
+  // The block's KV as bytes, for whoever moves blocks.
+  std::span<std::byte> Bytes(BlockId block) {
+    return std::as_writable_bytes(std::span(places_).subspan(
+        static_cast<size_t>(Number(block)) * kBlockTokens, kBlockTokens));
+  }
 
  private:
   struct Slot {
@@ -67,6 +75,7 @@ class FakeEngine final : public Engine {
   TokenId poison_ = -1;
   int64_t num_steps_ = 0;
   int64_t num_rows_ = 0;
+  int64_t num_copies_ = 0;
 };
 
 }  // namespace holdfast
