@@ -18,11 +18,6 @@ std::vector<double> StepBuckets() {
 
 std::vector<double> RowBuckets() { return {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048}; }
 
-Gauge AddBlocksGauge(MetricsRegistry& registry, const std::string& state) {
-  return registry.AddGauge("holdfast_kvstore_blocks", "KV blocks of the device tier by state.",
-                           {{"state", state}});
-}
-
 }  // namespace
 
 SchedulerMetrics::SchedulerMetrics(MetricsRegistry& registry, const SchedulerOptions& options,
@@ -38,30 +33,17 @@ SchedulerMetrics::SchedulerMetrics(MetricsRegistry& registry, const SchedulerOpt
                                          StepBuckets())),
       step_rows(registry.AddHistogram("holdfast_scheduler_step_rows",
                                       "Tokens computed in one step.", RowBuckets())),
+      kv(registry, options.model_name, num_blocks),
       running_(registry.AddGauge("holdfast_scheduler_running_sequences",
                                  "Sequences in the running set.")),
       waiting_(registry.AddGauge("holdfast_scheduler_waiting_sequences",
                                  "Sequences in the queue, preempted ones among them.")),
-      free_blocks_(AddBlocksGauge(registry, "free")),
-      held_blocks_(AddBlocksGauge(registry, "held")),
-      evictable_blocks_(AddBlocksGauge(registry, "evictable")),
-      evicted_(registry.AddCounter("holdfast_kvstore_evicted_blocks_total",
-                                   "Findable blocks forgotten to make room.")),
-      hit_(registry.AddCounter("holdfast_kvstore_hit_blocks_total",
-                               "Blocks found by prefix and used again.")),
-      published_(registry.AddCounter("holdfast_kvstore_published_blocks_total",
-                                     "Computed blocks that became findable.")),
-      collisions_(registry.AddCounter("holdfast_kvstore_key_collisions_total",
-                                      "Blocks not published because other content had their key.")),
       vllm_running_(registry.AddGauge("vllm:num_requests_running",
                                       "Alias of holdfast_scheduler_running_sequences.",
                                       {{"model_name", options.model_name}})),
       vllm_waiting_(registry.AddGauge("vllm:num_requests_waiting",
                                       "Alias of holdfast_scheduler_waiting_sequences.",
-                                      {{"model_name", options.model_name}})),
-      vllm_usage_(registry.AddGauge("vllm:kv_cache_usage_perc",
-                                    "Held share of the KV blocks, 0 to 1.",
-                                    {{"model_name", options.model_name}})) {
+                                      {{"model_name", options.model_name}})) {
   for (const std::string& name : TenantNames(options)) {
     const MetricLabels labels = {{"tenant", name}};
     const auto shed = [&](ShedReason reason) {
@@ -71,6 +53,13 @@ SchedulerMetrics::SchedulerMetrics(MetricsRegistry& registry, const SchedulerOpt
                                  "Submissions refused for lack of room, by the full bound; the "
                                  "prompts of one body count once.",
                                  with_reason);
+    };
+    const auto hits = [&](const char* tier) {
+      MetricLabels with_tier = labels;
+      with_tier["tier"] = tier;
+      return registry.AddCounter("holdfast_kvstore_hit_tokens_total",
+                                 "Prompt tokens that needed no prefill, by where their KV lay.",
+                                 with_tier);
     };
     tenants_.push_back(
         {.prompt_tokens =
@@ -83,6 +72,7 @@ SchedulerMetrics::SchedulerMetrics(MetricsRegistry& registry, const SchedulerOpt
          .queue_seconds = registry.AddHistogram("holdfast_scheduler_queue_seconds",
                                                 "Time from submitted to first admitted.",
                                                 LatencyBuckets(), labels),
+         .hit_tokens = {hits("device"), hits("host"), hits("disk")},
          .shed = {shed(ShedReason::kCapacity), shed(ShedReason::kQueue),
                   shed(ShedReason::kTenantQueue)}});
   }
@@ -98,7 +88,6 @@ SchedulerMetrics::SchedulerMetrics(MetricsRegistry& registry, const SchedulerOpt
                 {{"max_lora", "0"}, {"running_lora_adapters", ""}, {"waiting_lora_adapters", ""}})
       .Set(0);
   SetQueues(0, 0);
-  SetBlocks({.free = num_blocks}, {});
 }
 
 void SchedulerMetrics::SetQueues(int32_t running_sequences, int32_t waiting_sequences) {
@@ -106,19 +95,6 @@ void SchedulerMetrics::SetQueues(int32_t running_sequences, int32_t waiting_sequ
   waiting_.Set(waiting_sequences);
   vllm_running_.Set(running_sequences);
   vllm_waiting_.Set(waiting_sequences);
-}
-
-void SchedulerMetrics::SetBlocks(const BlockCounts& counts, const KvStoreCounters& counters) {
-  free_blocks_.Set(counts.free);
-  held_blocks_.Set(counts.held);
-  evictable_blocks_.Set(counts.evictable);
-  const int32_t capacity = counts.free + counts.held + counts.evictable;
-  vllm_usage_.Set(capacity == 0 ? 0.0 : static_cast<double>(counts.held) / capacity);
-  evicted_.Add(static_cast<double>(counters.blocks_evicted - last_.blocks_evicted));
-  hit_.Add(static_cast<double>(counters.blocks_hit - last_.blocks_hit));
-  published_.Add(static_cast<double>(counters.blocks_published - last_.blocks_published));
-  collisions_.Add(static_cast<double>(counters.key_collisions - last_.key_collisions));
-  last_ = counters;
 }
 
 }  // namespace holdfast

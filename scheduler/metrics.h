@@ -17,6 +17,7 @@
 #include "config/ids.h"
 #include "kvstore/kv_store.h"
 #include "scheduler/admission.h"
+#include "scheduler/kv_metrics.h"
 #include "scheduler/scheduler_options.h"
 
 namespace holdfast {
@@ -30,8 +31,13 @@ class SchedulerMetrics final {
     Counter cached_tokens;      // holdfast_scheduler_cached_tokens_total; part of the former
     Counter completion_tokens;  // holdfast_scheduler_completion_tokens_total
     Histogram queue_seconds;    // holdfast_scheduler_queue_seconds; submitted to first admitted
+    // holdfast_kvstore_hit_tokens_total{tier=}; adds up to cached_tokens
+    std::array<Counter, kNumPlaceTiers> hit_tokens;
     // holdfast_scheduler_shed_total{reason=}; what was submitted as one counts once
     std::array<Counter, kNumShedReasons> shed;
+    void AddHits(const std::array<uint64_t, kNumPlaceTiers>& tokens) {
+      for (size_t i = 0; i < tokens.size(); ++i) hit_tokens[i].Add(static_cast<double>(tokens[i]));
+    }
     Counter& Shed(ShedReason reason) { return shed[static_cast<size_t>(reason)]; }
   };
   Tenant& Of(TenantIndex tenant) { return tenants_[static_cast<size_t>(Number(tenant))]; }
@@ -42,26 +48,18 @@ class SchedulerMetrics final {
   Histogram step_seconds;     // holdfast_scheduler_step_seconds; planned to committed
   Histogram step_rows;        // holdfast_scheduler_step_rows
 
+  KvMetrics kv;  // the store's
+
   // Also the aliases vllm:num_requests_running, vllm:num_requests_waiting (each sequence is a
-  // request there) and vllm:kv_cache_usage_perc (a fraction: held of all blocks).
+  // request there).
   void SetQueues(int32_t running_sequences, int32_t waiting_sequences);
-  void SetBlocks(const BlockCounts& counts, const KvStoreCounters& counters);
 
  private:
   std::vector<Tenant> tenants_;
-  Gauge running_;      // holdfast_scheduler_running_sequences
-  Gauge waiting_;      // holdfast_scheduler_waiting_sequences
-  Gauge free_blocks_;  // holdfast_kvstore_blocks{state}
-  Gauge held_blocks_;
-  Gauge evictable_blocks_;
-  Counter evicted_;     // holdfast_kvstore_evicted_blocks_total
-  Counter hit_;         // holdfast_kvstore_hit_blocks_total
-  Counter published_;   // holdfast_kvstore_published_blocks_total
-  Counter collisions_;  // holdfast_kvstore_key_collisions_total
+  Gauge running_;  // holdfast_scheduler_running_sequences
+  Gauge waiting_;  // holdfast_scheduler_waiting_sequences
   Gauge vllm_running_;
   Gauge vllm_waiting_;
-  Gauge vllm_usage_;
-  KvStoreCounters last_;  // already counted
 };
 
 }  // namespace holdfast

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "absl/time/time.h"
@@ -26,6 +27,18 @@ struct Request {
   bool reuse_prefix = true;  // false: neither match nor publish KV (for tests and comparisons)
   int32_t priority = 0;      // lower first, as in vLLM; unused until the policies come
   absl::Time arrival;
+
+  // The agent program that the request is a turn of; empty: none. Its pin, if it has one, is
+  // continued by the first request that shares its scope, and is gone once that one computes.
+  std::string session;
+  // After a good end the first choice's KV stays for the session's next turn until `ttl` is over,
+  // room permitting (kvstore/pin_table.h). Needs a session.
+  struct Retain {
+    absl::Duration ttl;
+    int32_t priority = 0;  // lower is more important
+  };
+  std::optional<Retain> retain;
+  bool session_final = false;  // nothing of the session is kept beyond this request
 };
 
 }  // namespace holdfast

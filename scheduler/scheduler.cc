@@ -9,12 +9,28 @@
 namespace holdfast {
 namespace {
 
-bool RunsBefore(const Sequence* a, const Sequence* b) { return a->order < b->order; }
-
 absl::Status UndefinedError() {
   return absl::InternalError(
       "the model gave no finite number for this sequence; the same prompt will end the same way: "
       "change it, or serve the model with KV of more range (f32)");
+}
+
+int32_t DeviceFloor(const TenantShares& tenant) {
+  return tenant.tiers[TierAt(TierKind::kDevice)].floor_blocks;
+}
+
+int64_t FloorsOf(const KvStoreOptions& kv) {
+  int64_t floors = 0;
+  for (const TenantShares& tenant : kv.tenants) floors += DeviceFloor(tenant);
+  return floors;
+}
+
+KvStoreOptions StoreOptions(const EngineInfo& engine, const SchedulerOptions& options) {
+  KvStoreOptions kv = options.kv;
+  kv.device_blocks = engine.num_blocks;
+  kv.block_bytes = engine.kv_layout.block_bytes();
+  kv.tenants.resize(std::max<size_t>(options.tenants.size(), 1));
+  return kv;
 }
 
 }  // namespace
@@ -22,8 +38,7 @@ absl::Status UndefinedError() {
 absl::StatusOr<std::unique_ptr<Scheduler>> Scheduler::Create(const EngineInfo& engine,
                                                              const SchedulerOptions& options,
                                                              SchedulerMetrics& metrics,
-                                                             TokenSink& sink,
-                                                             BlockKeyFunctions keys) {
+                                                             TokenSink& sink) {
   const auto check_positive = [](int32_t value, const char* name) -> absl::Status {
     if (value > 0) return absl::OkStatus();
     return absl::InvalidArgumentError(absl::StrCat(name, " is ", value, "; it must be at least 1"));
@@ -46,11 +61,19 @@ absl::StatusOr<std::unique_ptr<Scheduler>> Scheduler::Create(const EngineInfo& e
                      blocks_needed, " KV blocks; there are ", engine.num_blocks,
                      "; raise engine.kv_device_bytes or lower engine.context_tokens"));
   }
-  return std::unique_ptr<Scheduler>(new Scheduler(engine, options, metrics, sink, keys));
+  for (const TenantShares& tenant : options.kv.tenants) {
+    const int64_t others_floors = FloorsOf(options.kv) - DeviceFloor(tenant);
+    if (others_floors + blocks_needed <= engine.num_blocks) continue;
+    return absl::InvalidArgumentError(absl::StrCat(
+        "the device floors of the tenants keep ", others_floors, " of ", engine.num_blocks,
+        " KV blocks from another; one longest sequence takes ", blocks_needed,
+        "; lower tenants.kv.device.floor, or raise engine.kv_device_bytes"));
+  }
+  return std::unique_ptr<Scheduler>(new Scheduler(engine, options, metrics, sink));
 }
 
 Scheduler::Scheduler(const EngineInfo& engine, const SchedulerOptions& options,
-                     SchedulerMetrics& metrics, TokenSink& sink, BlockKeyFunctions keys)
+                     SchedulerMetrics& metrics, TokenSink& sink)
     : engine_(engine),
       options_(options),
       // Each running sequence must get a row in every step.
@@ -59,9 +82,7 @@ Scheduler::Scheduler(const EngineInfo& engine, const SchedulerOptions& options,
       step_tokens_max_(std::min(options.step_tokens_max, engine.step_tokens_max)),
       metrics_(metrics),
       sink_(sink),
-      store_({.device_blocks = engine.num_blocks,
-              .keys = keys,
-              .tenants = std::vector<TenantShares>(std::max<size_t>(options.tenants.size(), 1))}),
+      store_(StoreOptions(engine, options)),
       tenants_(options.tenants) {
   running_.reserve(static_cast<size_t>(running_max_));
   in_flight_.reserve(static_cast<size_t>(running_max_));
@@ -89,6 +110,9 @@ absl::Status Scheduler::Check(const Request& request) const {
   if (request.num_choices < 1 || request.num_choices > kChoicesMax) {
     return absl::InvalidArgumentError(absl::StrCat("the request has ", request.num_choices,
                                                    " choices; 1 to ", kChoicesMax, " can be had"));
+  }
+  if (request.retain && request.session.empty()) {
+    return absl::InvalidArgumentError("KV is to be retained, but no session is named");
   }
   for (TokenId token : request.prompt) {
     if (token < 0 || token >= engine_.vocab_size) {
@@ -181,138 +205,6 @@ void Scheduler::StopChoice(RequestId id, int32_t choice) {
   }
 }
 
-bool Scheduler::Plan(absl::Time now, StepPlan& plan) {
-  thread_.CheckThread();
-  now_ = now;
-  CHECK(!step_running());
-  plan.Clear();
-  Chunker chunker(step_tokens_max_, options_.chunk_tokens_max);
-  const int32_t running_before = num_running();
-
-  // By index: a preemption takes sequences off the end, all of them after the one that grows.
-  for (size_t i = 0; i < running_.size(); ++i) {
-    Sequence& sequence = *running_[i];
-    if (sequence.unplanned_tokens() != 1) continue;
-    if (!GrowForDecode(sequence)) break;
-    AddRows(sequence, chunker.Take(1), plan);
-  }
-  const bool preempted = num_running() < running_before;
-  for (Sequence* sequence : running_) {
-    if (sequence->unplanned_tokens() < 2) continue;
-    const int32_t rows = chunker.Take(sequence->unplanned_tokens());
-    if (rows == 0) break;
-    AddRows(*sequence, rows, plan);
-  }
-  if (!preempted) AdmitWaiting(chunker, now, plan);
-
-  planned_rows_ = step_tokens_max_ - chunker.left();
-  planned_at_ = now;
-  PublishCounts();
-  CHECK(step_running() || idle());  // someone can always run
-  return step_running();
-}
-
-bool Scheduler::GrowForDecode(Sequence& sequence) {
-  const int32_t missing =
-      BlocksFor(sequence.num_tokens()) - static_cast<int32_t>(sequence.blocks.size());
-  if (missing <= 0) return true;
-  while (!store_.TryAcquire(missing, sequence.request->request.tenant, now_, sequence.blocks)) {
-    Sequence& latest = *running_.back();
-    Preempt(latest);
-    if (&latest == &sequence) return false;
-  }
-  return true;
-}
-
-void Scheduler::AdmitWaiting(Chunker& chunker, absl::Time now, StepPlan& plan) {
-  for (auto next = waiting_.begin(); next != waiting_.end() && chunker.left() > 0;) {
-    Sequence& sequence = *next->second;
-    const ActiveRequest& request = *sequence.request;
-    switch (MayRun(View(), tenants_[request.request.tenant], request.running_choices > 0)) {
-      case Admission::kWait:
-        return;
-      case Admission::kSkip:
-        ++next;
-        continue;
-      case Admission::kRun:
-        break;
-    }
-    if (!TryStart(sequence, now)) return;
-    next = waiting_.erase(next);
-    SequenceOpen& open = plan.opens.emplace_back();
-    FillOpen(sequence, open);
-    AddRows(sequence, chunker.Take(sequence.unplanned_tokens()), plan);
-  }
-}
-
-bool Scheduler::TryStart(Sequence& sequence, absl::Time now) {
-  ActiveRequest& request = *sequence.request;
-  const std::optional<PrefixGrant> grant =
-      store_.TryAcquirePrefix({.scope = request.request.reuse_scope,
-                               .tokens = sequence.tokens,
-                               .reuse = request.ReuseOf(sequence),
-                               .tenant = request.request.tenant,
-                               .num_blocks = BlocksFor(sequence.num_tokens()),
-                               .spare_blocks = SpareBlocks(num_running())},
-                              now, sequence.blocks, sequence.published);
-  if (!grant) return false;
-  const int32_t cached = grant->cached_tokens;
-  CHECK(!free_slots_.empty());
-  sequence.slot = free_slots_.back();
-  free_slots_.pop_back();
-  sequence.state = SequenceState::kRunning;
-  sequence.computed_tokens = sequence.planned_tokens = cached;
-  if (sequence.preempted_tokens > cached) {
-    metrics_.recomputed_tokens.Add(sequence.preempted_tokens - cached);
-  }
-  sequence.preempted_tokens = 0;
-  running_.insert(std::upper_bound(running_.begin(), running_.end(), &sequence, RunsBefore),
-                  &sequence);
-  const TenantIndex tenant = request.request.tenant;
-  if (request.running_choices++ == 0) tenants_.AddRunning(tenant, 1);
-  if (!request.admitted) {
-    request.admitted = true;
-    request.cached_tokens = cached;
-    tenants_.AddWaiting(tenant, -1);
-    --waiting_requests_;
-    metrics_.Of(tenant).queue_seconds.Observe(
-        std::max(0.0, absl::ToDoubleSeconds(now - request.submitted)));
-  }
-  return true;
-}
-
-void Scheduler::AddRows(Sequence& sequence, int32_t num_tokens, StepPlan& plan) {
-  CHECK(num_tokens > 0);
-  const ActiveRequest& request = *sequence.request;
-  const int32_t first = sequence.planned_tokens;
-  const int32_t end = first + num_tokens;
-  const int32_t num_blocks = BlocksFor(end);
-  CHECK(static_cast<size_t>(num_blocks) <= sequence.blocks.size());
-
-  PlanSequence& part = plan.sequences.emplace_back();
-  part.slot = sequence.slot;
-  part.first_position = first;
-  part.tokens_begin = static_cast<int32_t>(plan.tokens.size());
-  part.num_tokens = num_tokens;
-  part.blocks_begin = static_cast<int32_t>(plan.blocks.size());
-  part.num_blocks = num_blocks;
-  part.samples = end == sequence.num_tokens() && request.draws();
-  const bool scores_prompt = request.WantsPromptLogprobs(sequence);
-  if (scores_prompt) {
-    part.prompt_top_logprobs = request.request.prompt_top_logprobs;
-    if (end < sequence.num_tokens()) part.next_token = sequence.tokens[static_cast<size_t>(end)];
-  }
-  plan.tokens.insert(plan.tokens.end(), sequence.tokens.begin() + first,
-                     sequence.tokens.begin() + end);
-  plan.blocks.insert(plan.blocks.end(), sequence.blocks.begin(),
-                     sequence.blocks.begin() + num_blocks);
-  sequence.planned_tokens = end;
-  in_flight_.push_back({.sequence = &sequence,
-                        .num_tokens = num_tokens,
-                        .samples = part.samples,
-                        .scores_prompt = scores_prompt});
-}
-
 void Scheduler::Commit(const StepResult& result, absl::Time now) {
   thread_.CheckThread();
   now_ = now;
@@ -358,6 +250,9 @@ void Scheduler::CommitSequence(const InFlight& part, const StepResult& result, s
     return;
   }
 
+  if (const std::optional<PinId> pin = std::exchange(sequence.continued_pin, std::nullopt)) {
+    ReleasePin(request, *pin);
+  }
   sequence.computed_tokens += part.num_tokens;
   CHECK(sequence.computed_tokens == sequence.planned_tokens);
   store_.Publish(request.request.reuse_scope, sequence.tokens, sequence.computed_tokens,
@@ -393,9 +288,10 @@ void Scheduler::FinishPrompt(ActiveRequest& request) {
   request.prompt_done = true;
   SchedulerMetrics::Tenant& metrics = metrics_.Of(request.request.tenant);
   metrics.prompt_tokens.Add(request.prompt_size);
-  metrics.cached_tokens.Add(request.cached_tokens);
+  metrics.cached_tokens.Add(*request.cached_tokens);
+  metrics.AddHits(request.hit_tokens);
   sink_.OnPrompt({.request = request.request.id,
-                  .cached_tokens = request.cached_tokens,
+                  .cached_tokens = *request.cached_tokens,
                   .prompt_logprobs = std::move(request.prompt_logprobs)});
   for (size_t choice = 1; choice < request.choices.size(); ++choice) {
     Sequence& sequence = *request.choices[choice];
@@ -429,7 +325,11 @@ void Scheduler::DeliverToken(Sequence& sequence, const SampledToken& sampled,
 
 void Scheduler::Preempt(Sequence& sequence) {
   metrics_.preemptions.Add();
-  sequence.preempted_tokens = sequence.computed_tokens;
+  if (sequence.opened) sequence.preempted_tokens = sequence.computed_tokens;
+  SendBack(sequence);
+}
+
+void Scheduler::SendBack(Sequence& sequence) {
   StopRunning(sequence);
   if (!sequence.request->prompt_done) sequence.request->prompt_logprobs.clear();
   sequence.state = SequenceState::kWaiting;
@@ -445,12 +345,65 @@ void Scheduler::StopRunning(Sequence& sequence) {
   free_slots_.push_back(sequence.slot);
   store_.Release(now_, sequence.blocks, sequence.published);
   sequence.computed_tokens = sequence.planned_tokens = 0;
+  if (sequence.restoring) --num_restoring_;
+  sequence.restoring = sequence.opened = false;
+  sequence.continued_pin.reset();
   if (--request.running_choices == 0) tenants_.AddRunning(request.request.tenant, -1);
+}
+
+// After a good end, instead of giving its blocks back.
+void Scheduler::PinForSession(Sequence& sequence) {
+  ActiveRequest& active = *sequence.request;
+  const Request& request = active.request;
+  if (!request.retain || request.session_final || sequence.order.choice != 0) return;
+  if (!sequence.opened || active.ReuseOf(sequence) == PrefixReuse::kNone) return;
+  const bool pinned =
+      store_.TryPin({.tenant = request.tenant,
+                     .session = request.session,
+                     .priority = request.retain->priority,
+                     .deadline = now_ + request.retain->ttl},
+                    request.reuse_scope,
+                    std::span(sequence.tokens).first(static_cast<size_t>(sequence.computed_tokens)),
+                    now_, sequence.blocks, sequence.published);
+  if (pinned) active.pin = store_.pins().Find(request.tenant, request.session)->id;
+}
+
+// Unless the session has another one by now.
+void Scheduler::ReleasePin(const ActiveRequest& request, PinId id) {
+  const TenantIndex tenant = request.request.tenant;
+  const Pin* pin = store_.pins().Find(tenant, request.request.session);
+  if (pin == nullptr || pin->id != id) return;
+  store_.ReleasePin(tenant, request.request.session, PinEnd::kFinal, now_);
+}
+
+Scheduler::Adoption Scheduler::AdoptDiskBlocks(std::span<const RecoveredBlock> blocks,
+                                               absl::Time now) {
+  thread_.CheckThread();
+  CHECK(options_.kv.disk != nullptr && num_plans_ == 0);
+  Adoption adoption;
+  for (const RecoveredBlock& block : blocks) {
+    if (store_.AdoptDiskBlock(block.slot, block.identity, now)) {
+      ++adoption.adopted;
+    } else {
+      ++adoption.refused;
+      options_.kv.disk->Drop(block.slot);
+    }
+  }
+  store_.FinishAdoption();
+  return adoption;
+}
+
+bool Scheduler::DropPin(TenantIndex tenant, const std::string& session) {
+  thread_.CheckThread();
+  return tenants_.Knows(tenant) && store_.ReleasePin(tenant, session, PinEnd::kForced, now_);
 }
 
 void Scheduler::EndSequence(Sequence& sequence) {
   ActiveRequest& request = *sequence.request;
-  if (sequence.state == SequenceState::kRunning) StopRunning(sequence);
+  if (sequence.state == SequenceState::kRunning) {
+    PinForSession(sequence);
+    StopRunning(sequence);
+  }
   if (sequence.state == SequenceState::kWaiting) waiting_.erase(sequence.order);
   sequence.state = SequenceState::kEnded;
   if (--request.choices_left == 0) EndRequest(request, absl::OkStatus());
@@ -465,6 +418,11 @@ void Scheduler::EndRequest(ActiveRequest& request, absl::Status status) {
   if (!request.admitted) {
     tenants_.AddWaiting(request.request.tenant, -1);
     --waiting_requests_;
+  }
+  if (request.request.session_final) {
+    store_.ReleasePin(request.request.tenant, request.request.session, PinEnd::kFinal, now_);
+  } else if (request.pin && !status.ok()) {
+    ReleasePin(request, *request.pin);
   }
   const RequestId id = request.request.id;
   requests_.erase(id);
@@ -488,23 +446,27 @@ void Scheduler::FailAll(const absl::Status& status) {
 
 void Scheduler::PublishCounts() {
   metrics_.SetQueues(num_running(), num_waiting());
-  metrics_.SetBlocks(store_.counts(), store_.counters());
+  metrics_.kv.Update(store_);
 }
 
 void Scheduler::CheckInvariants() const {
   store_.CheckInvariants();
   CHECK(std::is_sorted(running_.begin(), running_.end(), RunsBefore));
+  CHECK(num_restoring_ == std::count_if(running_.begin(), running_.end(),
+                                        [](const Sequence* s) { return s->restoring; }));
   CHECK(running_.size() + free_slots_.size() == static_cast<size_t>(running_max_));
   for (const Sequence* sequence : running_) {
     CHECK(sequence->state == SequenceState::kRunning);
     CHECK(BlocksFor(sequence->planned_tokens) <= static_cast<int32_t>(sequence->blocks.size()));
+    CHECK(!sequence->restoring || !sequence->opened);
   }
   for (const auto& [order, sequence] : waiting_) {
     CHECK(sequence->state == SequenceState::kWaiting && sequence->blocks.empty());
+    CHECK(!sequence->restoring && !sequence->opened);
   }
   if (requests_.empty()) {
     CHECK(running_.empty() && waiting_.empty() && waiting_requests_ == 0);
-    CHECK(store_.counts().held == 0);
+    CHECK(store_.counts().held == store_.pins().num_blocks() && num_restoring_ == 0);
   }
 }
 

@@ -6,13 +6,21 @@
 //                 ^                  |
 //                 +---- preempt -----+   the latest to arrive gives its blocks back and recomputes
 //
+// A sequence whose prefix lies on a lower tier is admitted at once, so that it comes back while
+// others compute, and gets no rows until it is there. What cannot come back is computed.
+//
+// A sequence that would compute what another is about to publish waits for it, and lets others
+// pass. The other choices of a request (n > 1), and a session's next turn, continue a block that
+// is not full yet by a copy of what they share of it.
+//
 // A step: decodes first (one row each, growing by a block where needed, preempting from the latest
 // when there is none), then chunks of running prefills, then admissions while places, blocks and
 // rows last. Nobody is admitted past someone who waits for blocks, except past those whose tenant
 // runs all it may.
 //
 // Why the oldest always gets on: it is never preempted while others run, admission leaves the rest
-// of the pool to it, and one longest sequence fits the pool (checked at start).
+// of the pool to it, and one longest sequence fits the pool (checked at start). Pins give way
+// before it does; for blocks that the mover still reads it waits.
 //
 // A sequence for which the model gives no finite number ends its own request alone (kInternal), and
 // what that step computed of it is not published.
@@ -24,10 +32,14 @@
 // (see admission.h). A warm step allocates only with growing tables and the events' own payloads.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
+#include <span>
+#include <string>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
@@ -38,7 +50,9 @@
 #include "config/ids.h"
 #include "engine/engine.h"
 #include "engine/step_plan.h"
+#include "kvstore/disk_tier.h"
 #include "kvstore/kv_store.h"
+#include "kvstore/move.h"
 #include "scheduler/admission.h"
 #include "scheduler/chunker.h"
 #include "scheduler/events.h"
@@ -53,10 +67,11 @@ namespace holdfast {
 class Scheduler final {
  public:
   // kInvalidArgument: a bound is below 1, or the engine's KV pool cannot hold one longest sequence.
-  // `metrics` and `sink` must outlive the scheduler. `keys`: see block_key.h.
-  static absl::StatusOr<std::unique_ptr<Scheduler>> Create(
-      const EngineInfo& engine, const SchedulerOptions& options, SchedulerMetrics& metrics,
-      TokenSink& sink, BlockKeyFunctions keys = Xxh3BlockKeys());
+  // `metrics`, `sink` and the tiers must outlive the scheduler.
+  static absl::StatusOr<std::unique_ptr<Scheduler>> Create(const EngineInfo& engine,
+                                                           const SchedulerOptions& options,
+                                                           SchedulerMetrics& metrics,
+                                                           TokenSink& sink);
 
   // Takes the requests, which are one tenant's, all of them or none. Exactly one RequestDone
   // follows for each, as its last event: at once if they are shed (kResourceExhausted) or one
@@ -76,9 +91,25 @@ class Scheduler final {
   // See admission.h.
   int32_t RequestsAtOnceMax(TenantIndex tenant) const;
 
-  // Fills `plan` (cleared first) with the next step. False: there is nothing to compute. No step
-  // may be planned while one runs. The plan's blocks are lent until Commit or FailAll.
+  // Fills `plan` (cleared first) with the next step. False: there is nothing to compute, or only
+  // after moves that are under way. No step may be planned while one runs. The plan's blocks are
+  // lent until Commit or FailAll. Call it after each OnMoveDone too: it also decides what to move.
   [[nodiscard]] bool Plan(absl::Time now, StepPlan& plan);
+
+  // Appends the moves that Plan has started, for the mover, who answers each exactly once, at any
+  // time, also after FailAll; a step may run.
+  void TakeMoves(std::vector<MoveJob>& jobs);
+  void OnMoveDone(const MoveDone& done, absl::Time now);
+
+  // What a disk held from an earlier life, parents before children; before the first Plan. What is
+  // not adopted is dropped from its tier.
+  struct Adoption {
+    int64_t adopted = 0, refused = 0;
+  };
+  Adoption AdoptDiskBlocks(std::span<const RecoveredBlock> blocks, absl::Time now);
+
+  // Ends the session's pin. False: it has none. A step may run.
+  bool DropPin(TenantIndex tenant, const std::string& session);
 
   // What the engine answered to the last plan.
   void Commit(const StepResult& result, absl::Time now);
@@ -107,17 +138,28 @@ class Scheduler final {
     bool scores_prompt = false;  // prompt logprobs come back
   };
 
+  enum class Growth : uint8_t { kGrown, kLater, kPreempted };
+
   Scheduler(const EngineInfo& engine, const SchedulerOptions& options, SchedulerMetrics& metrics,
-            TokenSink& sink, BlockKeyFunctions keys);
+            TokenSink& sink);
 
   absl::Status Check(const Request& request) const;
   bool InStep(const Sequence& sequence) const;
   AdmissionView View() const;
 
-  // Parts of Plan.
-  bool GrowForDecode(Sequence& sequence);  // false: it was preempted itself
-  void AdmitWaiting(Chunker& chunker, absl::Time now, StepPlan& plan);
-  bool TryStart(Sequence& sequence, absl::Time now);
+  // Parts of Plan (scheduler_plan.cc).
+  PrefixRequest PrefixOf(const Sequence& sequence) const;
+  void ContinueRestored();
+  Growth GrowForDecode(Sequence& sequence);  // kPreempted: it was itself
+  void AdmitWaiting(Chunker& chunker, StepPlan& plan);
+  bool WaitsForPrefill(Sequence& sequence);
+  bool TryStart(Sequence& sequence);
+  void TakeGrant(Sequence& sequence, int32_t cached_tokens,
+                 const std::array<uint64_t, kNumPlaceTiers>& hits_before);
+  void Open(Sequence& sequence, StepPlan& plan);
+  void ContinuePartial(Sequence& sequence, StepPlan& plan);
+  std::optional<PartialBlock> SessionsPartial(Sequence& sequence) const;
+  std::optional<PartialBlock> SiblingsPartial(const Sequence& sequence) const;
   void AddRows(Sequence& sequence, int32_t num_tokens, StepPlan& plan);
 
   // Parts of Commit.
@@ -130,6 +172,9 @@ class Scheduler final {
 
   // Transitions.
   void Preempt(Sequence& sequence);
+  void SendBack(Sequence& sequence);
+  void PinForSession(Sequence& sequence);
+  void ReleasePin(const ActiveRequest& request, PinId id);
   void StopRunning(Sequence& sequence);  // gives back slot and blocks
   void EndSequence(Sequence& sequence);
   void EndRequest(ActiveRequest& request, absl::Status status);
@@ -152,6 +197,9 @@ class Scheduler final {
   std::vector<ActiveRequest*> ending_;  // with the step that runs
   uint64_t next_arrival_ = 0;
   int32_t waiting_requests_ = 0;  // that have not run yet
+  int32_t num_restoring_ = 0;     // of those that run
+  uint64_t num_plans_ = 0;
+  int32_t num_prefill_waiters_ = 0;  // found waiting for another's prefill by the last Plan
   int32_t planned_rows_ = 0;
   absl::Time planned_at_;
   absl::Time now_;  // as last told by Plan or Commit: when blocks were last used

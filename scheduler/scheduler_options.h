@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "config/tenant_config.h"
+#include "kvstore/kv_store_options.h"
 
 namespace holdfast {
 
@@ -17,6 +18,9 @@ struct SchedulerOptions {
   bool prefix_cache = true;        // false: no KV is ever found again
   std::vector<TenantConfig> tenants;  // by TenantIndex; empty: the one tenant `default`
   std::string model_name;             // label of the metrics
+  // Of the store what is not the engine's to say: tiers, eviction, shares (by TenantIndex; who is
+  // missing has none), bounds of moves and pins. Its sizes come from the engine.
+  KvStoreOptions kv;
 };
 
 }  // namespace holdfast

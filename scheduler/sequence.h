@@ -6,11 +6,13 @@
 //
 // kHeldBack: a later choice (n > 1) until the first has computed and published the prompt, so that
 // the others find it. kWaiting holds nothing; kRunning holds a slot and blocks for all its tokens
-// whose KV it computes; kEnded holds nothing.
+// whose KV it computes; kEnded holds nothing. One that runs computes nothing yet while blocks that
+// were found lower are on their way (`restoring`).
 //
 // Thread: the scheduler's alone.
 #pragma once
 
+#include <array>
 #include <compare>
 #include <cstdint>
 #include <memory>
@@ -53,7 +55,12 @@ struct Sequence {
   int32_t planned_tokens = 0;   // and by the step that runs; >= computed_tokens
   std::vector<BlockId> blocks;
   PublishedPrefix published;
+  bool restoring = false;  // until the store says that what it found has arrived
+  bool opened = false;     // the engine knows that it has the slot
+  std::array<uint64_t, kNumPlaceTiers> hit_tokens{};  // found when it started, by tier
+  std::optional<PinId> continued_pin;                 // goes with the Commit of its first step
 
+  uint64_t ask_again_plan = 0;   // waits for another's prefill: not to be asked before this Plan
   bool ends_with_step = false;   // its token of the step that runs is dropped: it was stopped
   int32_t preempted_tokens = 0;  // were computed when it was last preempted; 0 once it runs again
 
@@ -62,6 +69,8 @@ struct Sequence {
   // Tokens whose KV no step has been planned for.
   int32_t unplanned_tokens() const { return num_tokens() - planned_tokens; }
 };
+
+inline bool RunsBefore(const Sequence* a, const Sequence* b) { return a->order < b->order; }
 
 // A request from Submit to RequestDone.
 struct ActiveRequest {
@@ -76,7 +85,10 @@ struct ActiveRequest {
   bool prompt_done = false;  // the PromptEvent is out
   // Why it ends when the step that runs is through; what that step computes of it is dropped.
   std::optional<absl::Status> ends_with_step;
-  int32_t cached_tokens = 0;  // found when first admitted
+  // When the first choice first began to compute: what it found, in all and by tier.
+  std::optional<int32_t> cached_tokens;
+  std::array<uint64_t, kNumPlaceTiers> hit_tokens{};
+  std::optional<PinId> pin;  // that its first choice left
   // Of prompt tokens 1 .. in order, as far as computed, when the request asks for them.
   std::vector<PromptEvent::TokenWithTop> prompt_logprobs;
 

@@ -1,13 +1,16 @@
 // Promises 1 and 3 for scheduler and store together: whatever the arrivals, cancels, pool, chunks,
 // budgets and shared prefixes, each request says what it says alone, with a large pool and no
 // cache. The fake engine turns any wrong block into a wrong token. The seed replays a failure.
+#include <array>
 #include <map>
+#include <memory>
 #include <random>
 #include <set>
 #include <utility>
 
 #include "gtest/gtest.h"
 #include "tests/sim/scheduler_bench.h"
+#include "tests/sim/sim_media.h"
 
 namespace holdfast {
 namespace {
@@ -28,6 +31,7 @@ std::vector<TokenLogprob> ChosenOf(const std::optional<PromptEvent>& prompt) {
 
 Expected Alone(Request request) {
   request.tenant = {};
+  request.retain.reset();
   SchedulerBench bench({.num_blocks = 512}, {.prefix_cache = false});
   const RequestId id = request.id;
   CHECK(bench.Submit(request));
@@ -40,23 +44,69 @@ bool IsPrefix(const std::vector<TokenId>& part, const std::vector<TokenId>& whol
   return part.size() <= whole.size() && std::equal(part.begin(), part.end(), whole.begin());
 }
 
+// What a walk is made of, from its seed alone.
+struct Setup {
+  FakeEngineOptions engine;
+  SchedulerOptions scheduler;
+  std::unique_ptr<SimTier> host, disk;
+  uint32_t fail_one_in = 0;
+};
+
+enum class Tiers : uint8_t { kNone, kSome };
+
+int32_t Between(std::mt19937& rng, int32_t low, int32_t high) {
+  return low + static_cast<int32_t>(rng() % static_cast<uint32_t>(high - low + 1));
+}
+
+Setup MakeSetup(std::mt19937& rng, Tiers tiers, const BlockKeyFunctions& keys) {
+  const auto between = [&](int32_t low, int32_t high) { return Between(rng, low, high); };
+  const int32_t longest = between(2, 8);
+  Setup setup;
+  setup.engine = {.context_tokens = longest * kBlockTokens,
+                  .num_blocks = longest + between(0, 12),
+                  .num_sequence_slots = between(1, 10),
+                  .step_tokens_max = between(10, 80)};
+  setup.scheduler = {.running_max = between(1, 10),
+                     .waiting_max = between(1, 12),
+                     .step_tokens_max = between(1, 90),
+                     .chunk_tokens_max = between(1, 60),
+                     .tenants = {{.name = "free"},
+                                 {.name = "bound", .running_max = between(1, 3), .waiting_max = 2},
+                                 {.name = "long", .running_max = between(0, 2)}}};
+  KvStoreOptions& kv = setup.scheduler.kv;
+  kv.keys = keys;
+  if (tiers == Tiers::kNone) return setup;
+  if (rng() % 4 != 0) setup.host = std::make_unique<SimTier>(TierKind::kHost, between(1, 20));
+  if (rng() % 3 != 0) setup.disk = std::make_unique<SimTier>(TierKind::kDisk, between(1, 40));
+  setup.fail_one_in = rng() % 3 == 0 ? 0 : static_cast<uint32_t>(between(2, 20));
+  kv.host = setup.host.get();
+  kv.disk = setup.disk.get();
+  kv.moves_max = between(1, 12);
+  kv.low_water = between(0, 8) / 8.0;
+  kv.pinned_max = between(0, 8) / 8.0;
+  kv.tenants.resize(3);
+  const int32_t spare = setup.engine.num_blocks - longest;
+  kv.tenants[0].tiers[0].floor_blocks = between(0, spare / 2);
+  kv.tenants[1].tiers[0].floor_blocks = between(0, spare / 2);
+  for (TenantShares& tenant : kv.tenants) {
+    for (TierShare& share : tenant.tiers) {
+      if (rng() % 4 == 0) share.ceiling_blocks = share.floor_blocks + between(0, 10);
+    }
+  }
+  return setup;
+}
+
 class Walk {
  public:
-  explicit Walk(uint32_t seed, BlockKeyFunctions keys = Xxh3BlockKeys())
+  explicit Walk(uint32_t seed, Tiers tiers = Tiers::kNone,
+                const BlockKeyFunctions& keys = Xxh3BlockKeys())
       : rng_(seed),
-        context_(Between(2, 8) * kBlockTokens),
-        bench_({.context_tokens = context_,
-                .num_blocks = context_ / kBlockTokens + Between(0, 12),
-                .num_sequence_slots = Between(1, 10),
-                .step_tokens_max = Between(10, 80)},
-               {.running_max = Between(1, 10),
-                .waiting_max = Between(1, 12),
-                .step_tokens_max = Between(1, 90),
-                .chunk_tokens_max = Between(1, 60),
-                .tenants = {{.name = "free"},
-                            {.name = "bound", .running_max = Between(1, 3), .waiting_max = 2},
-                            {.name = "long", .running_max = Between(0, 2)}}},
-               keys) {
+        setup_(MakeSetup(rng_, tiers, keys)),
+        context_(setup_.engine.context_tokens),
+        bench_(setup_.engine, setup_.scheduler, keys),
+        mover_(bench_.engine, setup_.host.get(), setup_.disk.get(), seed, setup_.fail_one_in) {
+    if (tiers == Tiers::kSome) bench_.UseMover(mover_);
+    with_sessions_ = tiers == Tiers::kSome;
     if (rng_() % 8 == 0) bench_.engine.FailStep(Between(0, 100));
   }
 
@@ -65,25 +115,34 @@ class Walk {
       while (rng_() % 3 == 0) Arrive();
       while (rng_() % 8 == 0) CancelAny();
       while (rng_() % 8 == 0) StopAnyChoice();
-      if (bench_.scheduler->Plan(bench_.now, bench_.plan)) {
+      while (rng_() % 2 == 0 && bench_.FinishMove()) {
+      }
+      if (rng_() % 30 == 0) bench_.now += absl::Seconds(Between(-100, 100));
+      if (bench_.Plan()) {
         while (rng_() % 8 == 0) CancelAny();
         while (rng_() % 8 == 0) StopAnyChoice();
         while (rng_() % 6 == 0) Arrive();
+        while (rng_() % 3 == 0 && bench_.FinishMove()) {
+        }
+        if (with_sessions_ && rng_() % 16 == 0) bench_.scheduler->DropPin(TenantIndex{0}, "b");
         bench_.Finish();
       }
       CheckCounts();
     }
     bench_.RunToEnd();
     CheckCounts();
+    bench_.now += absl::Hours(24);  // all pins are over
+    bench_.RunToEnd();
     EXPECT_EQ(bench_.scheduler->block_counts().held, 0);
     for (const Request& request : requests_) CheckRequest(request);
   }
   int64_t num_compared() const { return num_compared_; }
+  int64_t num_copies() const { return bench_.engine.num_copies(); }
+  const KvStore& store() const { return bench_.scheduler->store(); }
+  const SimMover& mover() const { return mover_; }
 
  private:
-  int32_t Between(int32_t low, int32_t high) {
-    return low + static_cast<int32_t>(rng_() % static_cast<uint32_t>(high - low + 1));
-  }
+  int32_t Between(int32_t low, int32_t high) { return holdfast::Between(rng_, low, high); }
 
   void Arrive() {
     const TenantIndex tenant{Between(0, 2)};
@@ -101,13 +160,15 @@ class Walk {
     request.id = RequestId{requests_.size() + 1};
     request.tenant = tenant;
     request.reuse_scope[0] = static_cast<uint8_t>(Between(0, 1));
-    const int32_t prompt_size = Between(1, context_ - 1);
+    int32_t prompt_size = Between(1, context_ - 1);
     // Few kinds of block, so that prefixes are shared, cut at any place.
     while (static_cast<int32_t>(request.prompt.size()) < prompt_size) {
       const TokenId kind = Between(0, 1);
       for (int32_t i = 0; i < kBlockTokens; ++i) request.prompt.push_back(kind * 100 + i);
     }
     request.prompt.resize(static_cast<size_t>(prompt_size));
+    if (with_sessions_) ContinueSession(request);
+    prompt_size = static_cast<int32_t>(request.prompt.size());
     request.max_tokens = Between(1, context_ - prompt_size);
     if (rng_() % 3 == 0) {
       for (int i = 0; i < 40; ++i) request.stop_tokens.push_back(Between(0, 999));
@@ -121,6 +182,29 @@ class Walk {
     request.reuse_prefix = rng_() % 8 != 0;
     request.sampling.seed = rng_();
     return request;
+  }
+
+  // Half of them go on where an earlier one has ended, as agents do.
+  void ContinueSession(Request& request) {
+    request.session = std::array{"", "a", "b"}[rng_() % 3];
+    if (request.session.empty()) return;
+    if (rng_() % 3 != 0) {
+      request.retain = {.ttl = absl::Milliseconds(Between(0, 2000)), .priority = Between(0, 2)};
+    }
+    request.session_final = rng_() % 8 == 0;
+    if (requests_.empty() || rng_() % 2 == 0) return;
+    const Request& earlier = requests_[rng_() % requests_.size()];
+    const RecordedRequest& said = bench_.sink[earlier.id];
+    if (earlier.num_choices > 1 || !said.choices.contains(0)) return;
+    std::vector<TokenId> prompt = earlier.prompt;
+    const std::vector<TokenId>& completion = said.choices.at(0).tokens;
+    prompt.insert(prompt.end(), completion.begin(), completion.end());
+    prompt.push_back(Between(0, 999));
+    if (static_cast<int32_t>(prompt.size()) >= context_) return;
+    request.prompt = std::move(prompt);
+    request.session = earlier.session;
+    request.reuse_scope = earlier.reuse_scope;
+    if (request.session.empty()) request.retain.reset();
   }
 
   void StopAnyChoice() {
@@ -139,7 +223,8 @@ class Walk {
   void CheckCounts() {
     bench_.scheduler->CheckInvariants();
     const BlockCounts counts = bench_.scheduler->block_counts();
-    ASSERT_EQ(counts.free + counts.held + counts.evictable, bench_.engine.info().num_blocks);
+    ASSERT_EQ(counts.free + counts.held + counts.evictable + counts.moving,
+              bench_.engine.info().num_blocks);
   }
 
   void CheckRequest(const Request& request) {
@@ -171,8 +256,11 @@ class Walk {
   }
 
   std::mt19937 rng_;
+  const Setup setup_;
   const int32_t context_;
   SchedulerBench bench_;
+  SimMover mover_;
+  bool with_sessions_ = false;
   std::vector<Request> requests_;
   std::set<std::pair<RequestId, int32_t>> stopped_;  // or asked to: they may have ended before
   int64_t num_compared_ = 0;
@@ -190,6 +278,30 @@ TEST(RandomWalkTest, EachRequestSaysWhatItSaysAlone) {
   EXPECT_GT(num_compared, 2500);  // the walks are not all cancels and refusals
 }
 
+// Blocks leave the device and come back, late, in any order, or not at all; sessions go on and are
+// dropped; clocks jump.
+TEST(RandomWalkTest, EachRequestSaysWhatItSaysAloneWithTiersThatFail) {
+  int64_t num_compared = 0;
+  uint64_t num_restored = 0, num_demoted = 0, num_continued = 0, num_cut = 0;
+  for (uint32_t seed = 2000; seed < 2400; ++seed) {
+    SCOPED_TRACE(testing::Message() << "seed " << seed);
+    Walk walk(seed, Tiers::kSome);
+    walk.Run();
+    if (HasFailure()) return;
+    num_compared += walk.num_compared();
+    num_restored += walk.mover().num_done(MoveKind::kRestore);
+    num_demoted += walk.mover().num_done(MoveKind::kDemote);
+    num_continued += walk.store().pins().num_ended(PinEnd::kFinal);
+    num_cut += walk.store().counters().restores_cut;
+  }
+  EXPECT_GT(num_compared, 3000);
+  // All that can happen has happened.
+  EXPECT_GT(num_restored, 1000u);
+  EXPECT_GT(num_demoted, 100u);
+  EXPECT_GT(num_continued, 100u);
+  EXPECT_GT(num_cut, 20u);
+}
+
 TEST(RandomWalkTest, EachRequestSaysWhatItSaysAloneWithAHashThatCollides) {
   const BlockKeyFunctions weak = {
       .root = [](const ReuseScope&) { return BlockKey{}; },
@@ -200,7 +312,7 @@ TEST(RandomWalkTest, EachRequestSaysWhatItSaysAloneWithAHashThatCollides) {
   };
   for (uint32_t seed = 1000; seed < 1100; ++seed) {
     SCOPED_TRACE(testing::Message() << "seed " << seed);
-    Walk walk(seed, weak);
+    Walk walk(seed, seed % 2 == 0 ? Tiers::kNone : Tiers::kSome, weak);
     walk.Run();
     if (HasFailure()) return;
   }

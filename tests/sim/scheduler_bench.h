@@ -2,6 +2,8 @@
 #pragma once
 
 #include <memory>
+#include <utility>
+#include <vector>
 
 #include "absl/time/time.h"
 #include "config/base/check.h"
@@ -10,6 +12,7 @@
 #include "scheduler/scheduler.h"
 #include "tests/sim/fake_engine.h"
 #include "tests/sim/recording_sink.h"
+#include "tests/sim/sim_media.h"
 
 namespace holdfast {
 
@@ -19,16 +22,35 @@ class SchedulerBench final {
                           const SchedulerOptions& options = {},
                           BlockKeyFunctions keys = Xxh3BlockKeys())
       : engine(engine_options), metrics(registry, options, engine_options.num_blocks) {
-    auto created = Scheduler::Create(engine.info(), options, metrics, sink, keys);
+    SchedulerOptions with_keys = options;
+    with_keys.kv.keys = keys;
+    auto created = Scheduler::Create(engine.info(), with_keys, metrics, sink);
     CHECK(created.ok());
     scheduler = *std::move(created);
   }
 
   bool Submit(Request request) { return scheduler->Submit(std::move(request), now); }
 
+  // For options with tiers; outlives the bench. Moves end when FinishMove is called.
+  void UseMover(SimMover& with) { mover = &with; }
+
+  bool Plan() {
+    const bool planned = scheduler->Plan(now, plan);
+    scheduler->TakeMoves(jobs);
+    if (mover != nullptr) mover->Take(jobs);
+    CHECK(jobs.empty());
+    return planned;
+  }
+  // False: nothing moves.
+  bool FinishMove() {
+    if (mover == nullptr || mover->idle()) return false;
+    scheduler->OnMoveDone(mover->FinishOne(), now);
+    return true;
+  }
+
   // Plans and, if there is something to compute, executes and commits. False: there was nothing.
   bool Step() {
-    if (!scheduler->Plan(now, plan)) return false;
+    if (!Plan()) return false;
     Finish();
     return true;
   }
@@ -44,7 +66,7 @@ class SchedulerBench final {
   }
   // Steps until nothing is left. Stops the process after `steps_max`: someone is starving.
   void RunToEnd(int64_t steps_max = 100'000) {
-    while (Step()) CHECK(--steps_max > 0);
+    while (Step() || FinishMove()) CHECK(--steps_max > 0);
     CHECK(scheduler->idle());
   }
 
@@ -55,6 +77,8 @@ class SchedulerBench final {
   std::unique_ptr<Scheduler> scheduler;
   StepPlan plan;
   StepResult result;
+  SimMover* mover = nullptr;
+  std::vector<MoveJob> jobs;
   absl::Time now = absl::UnixEpoch() + absl::Hours(1);
 };
 

@@ -221,8 +221,10 @@ TEST(SchedulerTest, FurtherChoicesWaitForTheFirstPromptAndFindIt) {
   SchedulerBench bench({}, {.chunk_tokens_max = 32});
   ASSERT_TRUE(bench.Submit(request));
   bench.RunToEnd();
-  // The prompt once; of it 16 again by each further choice, as the last token must be computed.
-  EXPECT_EQ(bench.engine.num_rows(), 64 + 3 * 16 + 4 * 4);
+  // The prompt once; of it one token again by each further choice, as the last must be computed:
+  // the rest of its last block is copied.
+  EXPECT_EQ(bench.engine.num_rows(), 64 + 3 * 1 + 4 * 4);
+  EXPECT_EQ(bench.engine.num_copies(), 3);
   const RecordedRequest& recorded = bench.sink[RequestId{1}];
   ASSERT_EQ(recorded.choices.size(), 4u);
   for (int32_t choice = 0; choice < 4; ++choice) {

@@ -1,0 +1,295 @@
+// How a step is planned: who has got back what it found, who grows, who is let in.
+#include <algorithm>
+#include <utility>
+
+#include "config/base/check.h"
+#include "scheduler/scheduler.h"
+
+namespace holdfast {
+namespace {
+
+// How many waiting sequences a Plan asks again whether their prefix is still being computed; each
+// answer is a walk along the prefix. With more of them each is asked in every so many plans.
+constexpr int32_t kPrefillQuestionsMax = 16;
+
+}  // namespace
+
+bool Scheduler::Plan(absl::Time now, StepPlan& plan) {
+  thread_.CheckThread();
+  now_ = now;
+  CHECK(!step_running());
+  plan.Clear();
+  ++num_plans_;
+  store_.ExpirePins(now);
+  ContinueRestored();
+  Chunker chunker(step_tokens_max_, options_.chunk_tokens_max);
+  const int32_t running_before = num_running();
+
+  // By index: a preemption takes sequences off the end, all of them after the one that grows.
+  for (size_t i = 0; i < running_.size(); ++i) {
+    Sequence& sequence = *running_[i];
+    if (sequence.restoring || sequence.unplanned_tokens() != 1) continue;
+    const Growth growth = GrowForDecode(sequence);
+    if (growth == Growth::kPreempted) break;
+    if (growth == Growth::kLater) continue;
+    Open(sequence, plan);
+    AddRows(sequence, chunker.Take(1), plan);
+  }
+  const bool preempted = num_running() < running_before;
+  for (Sequence* sequence : running_) {
+    if (sequence->restoring || sequence->unplanned_tokens() < 2) continue;
+    if (chunker.left() == 0) break;
+    Open(*sequence, plan);
+    AddRows(*sequence, chunker.Take(sequence->unplanned_tokens()), plan);
+  }
+  if (!preempted) AdmitWaiting(chunker, plan);
+  store_.PlanMoves(now);
+
+  planned_rows_ = step_tokens_max_ - chunker.left();
+  planned_at_ = now;
+  PublishCounts();
+  // Someone can always run, now or when what moves has arrived.
+  CHECK(step_running() || idle() || store_.num_moves() > 0);
+  return step_running();
+}
+
+void Scheduler::TakeMoves(std::vector<MoveJob>& jobs) {
+  thread_.CheckThread();
+  store_.TakeMoves(jobs);
+}
+
+void Scheduler::OnMoveDone(const MoveDone& done, absl::Time now) {
+  thread_.CheckThread();
+  now_ = now;
+  store_.OnMoveDone(done, now);
+}
+
+PrefixRequest Scheduler::PrefixOf(const Sequence& sequence) const {
+  const ActiveRequest& request = *sequence.request;
+  return {.scope = request.request.reuse_scope,
+          .tokens = sequence.tokens,
+          .reuse = request.ReuseOf(sequence),
+          .tenant = request.request.tenant,
+          .num_blocks = BlocksFor(sequence.num_tokens())};
+}
+
+void Scheduler::ContinueRestored() {
+  for (size_t i = 0; num_restoring_ > 0 && i < running_.size();) {
+    Sequence& sequence = *running_[i];
+    if (!sequence.restoring) {
+      ++i;
+      continue;
+    }
+    const auto hits_before = store_.hit_tokens(sequence.request->request.tenant);
+    const RestorePoll poll =
+        store_.PollRestore(PrefixOf(sequence), now_, sequence.blocks, sequence.published);
+    if (poll.state == RestorePoll::State::kNoRoom) {
+      SendBack(sequence);  // takes it out of running_
+      continue;
+    }
+    if (poll.state == RestorePoll::State::kReady) {
+      sequence.restoring = false;
+      --num_restoring_;
+      TakeGrant(sequence, poll.cached_tokens, hits_before);
+    }
+    ++i;
+  }
+}
+
+Scheduler::Growth Scheduler::GrowForDecode(Sequence& sequence) {
+  const int32_t missing =
+      BlocksFor(sequence.num_tokens()) - static_cast<int32_t>(sequence.blocks.size());
+  if (missing <= 0) return Growth::kGrown;
+  while (!store_.TryAcquire(missing, sequence.request->request.tenant, now_, sequence.blocks)) {
+    if (store_.ForceLeastPin(now_)) continue;
+    Sequence& latest = *running_.back();
+    const bool itself = &latest == &sequence;
+    // What it needs may be in the mover's hands: better wait than lose what it has.
+    if (itself && store_.num_moves() > 0) return Growth::kLater;
+    Preempt(latest);
+    if (itself) return Growth::kPreempted;
+  }
+  return Growth::kGrown;
+}
+
+void Scheduler::AdmitWaiting(Chunker& chunker, StepPlan& plan) {
+  int32_t num_prefill_waiters = 0;
+  for (auto next = waiting_.begin(); next != waiting_.end() && chunker.left() > 0;) {
+    Sequence& sequence = *next->second;
+    const ActiveRequest& request = *sequence.request;
+    const Admission admission =
+        MayRun(View(), tenants_[request.request.tenant], request.running_choices > 0);
+    if (admission == Admission::kWait) break;
+    if (admission == Admission::kSkip) {
+      ++next;
+      continue;
+    }
+    if (WaitsForPrefill(sequence)) {
+      ++num_prefill_waiters;
+      ++next;
+      continue;
+    }
+    bool started = TryStart(sequence);
+    // When nothing runs or moves, pins are what it lacks room for.
+    while (!started && running_.empty() && store_.num_moves() == 0 && store_.ForceLeastPin(now_)) {
+      started = TryStart(sequence);
+    }
+    if (!started) break;
+    next = waiting_.erase(next);
+    if (sequence.restoring) continue;
+    Open(sequence, plan);
+    AddRows(sequence, chunker.Take(sequence.unplanned_tokens()), plan);
+  }
+  num_prefill_waiters_ = num_prefill_waiters;
+}
+
+// Whoever is being waited for runs: the store knows only those who hold blocks.
+bool Scheduler::WaitsForPrefill(Sequence& sequence) {
+  const ActiveRequest& request = *sequence.request;
+  if (store_.num_computing() == 0) return false;
+  if (request.ReuseOf(sequence) != PrefixReuse::kMatchAndPublish) return false;
+  if (num_plans_ < sequence.ask_again_plan) return true;
+  if (!store_.IsBeingComputed(request.request.reuse_scope, sequence.tokens)) return false;
+  sequence.ask_again_plan =
+      num_plans_ + 1 + static_cast<uint64_t>(num_prefill_waiters_ / kPrefillQuestionsMax);
+  return true;
+}
+
+bool Scheduler::TryStart(Sequence& sequence) {
+  ActiveRequest& request = *sequence.request;
+  const TenantIndex tenant = request.request.tenant;
+  const auto hits_before = store_.hit_tokens(tenant);
+  PrefixRequest wanted = PrefixOf(sequence);
+  wanted.spare_blocks = SpareBlocks(num_running());
+  const std::optional<PrefixGrant> grant =
+      store_.TryAcquirePrefix(wanted, now_, sequence.blocks, sequence.published);
+  if (!grant) return false;
+  CHECK(!free_slots_.empty());
+  sequence.slot = free_slots_.back();
+  free_slots_.pop_back();
+  sequence.state = SequenceState::kRunning;
+  sequence.hit_tokens = {};
+  running_.insert(std::upper_bound(running_.begin(), running_.end(), &sequence, RunsBefore),
+                  &sequence);
+  if (request.running_choices++ == 0) tenants_.AddRunning(tenant, 1);
+  if (!request.admitted) {
+    request.admitted = true;
+    tenants_.AddWaiting(tenant, -1);
+    --waiting_requests_;
+    metrics_.Of(tenant).queue_seconds.Observe(
+        std::max(0.0, absl::ToDoubleSeconds(now_ - request.submitted)));
+  }
+  if (grant->restoring_blocks > 0) {
+    sequence.restoring = true;
+    ++num_restoring_;
+  } else {
+    TakeGrant(sequence, grant->cached_tokens, hits_before);
+  }
+  return true;
+}
+
+void Scheduler::TakeGrant(Sequence& sequence, int32_t cached_tokens,
+                          const std::array<uint64_t, kNumPlaceTiers>& hits_before) {
+  sequence.computed_tokens = sequence.planned_tokens = cached_tokens;
+  const auto& hits = store_.hit_tokens(sequence.request->request.tenant);
+  for (size_t tier = 0; tier < kNumPlaceTiers; ++tier) {
+    sequence.hit_tokens[tier] += hits[tier] - hits_before[tier];
+  }
+}
+
+// Before its first rows, in the plan that has them.
+void Scheduler::Open(Sequence& sequence, StepPlan& plan) {
+  if (sequence.opened) return;
+  sequence.opened = true;
+  ActiveRequest& request = *sequence.request;
+  ContinuePartial(sequence, plan);
+  FillOpen(sequence, plan.opens.emplace_back());
+  if (sequence.preempted_tokens > sequence.computed_tokens) {
+    metrics_.recomputed_tokens.Add(sequence.preempted_tokens - sequence.computed_tokens);
+  }
+  sequence.preempted_tokens = 0;
+  if (!request.cached_tokens) {
+    request.cached_tokens = sequence.computed_tokens;
+    request.hit_tokens = sequence.hit_tokens;
+  }
+}
+
+void Scheduler::ContinuePartial(Sequence& sequence, StepPlan& plan) {
+  const PrefixRequest wanted = PrefixOf(sequence);
+  if (wanted.reuse != PrefixReuse::kMatchAndPublish) return;
+  const TenantIndex tenant = sequence.request->request.tenant;
+  const std::optional<PartialBlock> partial =
+      sequence.order.choice > 0 ? SiblingsPartial(sequence) : SessionsPartial(sequence);
+  if (!partial) return;
+  const auto hits_before = store_.hit_tokens(tenant);
+  PrefixGrant grant{.cached_tokens = sequence.computed_tokens};
+  const std::optional<BlockCopy> copy =
+      store_.CopyPartial(*partial, wanted, sequence.blocks, sequence.published, grant);
+  if (!copy) return;
+  plan.copies.push_back(*copy);
+  TakeGrant(sequence, grant.cached_tokens, hits_before);
+}
+
+std::optional<PartialBlock> Scheduler::SessionsPartial(Sequence& sequence) const {
+  const Request& request = sequence.request->request;
+  if (request.session.empty()) return std::nullopt;
+  const Pin* pin = store_.pins().Find(request.tenant, request.session);
+  if (pin == nullptr || pin->scope != request.reuse_scope) return std::nullopt;
+  // It goes with the Commit, not now: until then the copy's source must not be lent again.
+  sequence.continued_pin = pin->id;
+  return store_.PinnedPartial(request.tenant, request.session);
+}
+
+// The block after what `sequence` found, as far as another choice has computed it. The same block
+// before it means the same tokens up to there.
+std::optional<PartialBlock> Scheduler::SiblingsPartial(const Sequence& sequence) const {
+  const auto index = static_cast<size_t>(sequence.published.num_blocks);
+  const auto begin = static_cast<int32_t>(index) * kBlockTokens;
+  for (const std::unique_ptr<Sequence>& choice : sequence.request->choices) {
+    const Sequence& other = *choice;
+    if (&other == &sequence || !other.opened || other.computed_tokens <= begin) continue;
+    if (index > 0 && other.blocks[index - 1] != sequence.blocks[index - 1]) continue;
+    const int32_t count = std::min(other.computed_tokens - begin, kBlockTokens - 1);
+    return PartialBlock{
+        .scope = sequence.request->request.reuse_scope,
+        .parent = sequence.published.node,
+        .block = other.blocks[index],
+        .tokens = std::span(other.tokens)
+                      .subspan(static_cast<size_t>(begin), static_cast<size_t>(count))};
+  }
+  return std::nullopt;
+}
+
+void Scheduler::AddRows(Sequence& sequence, int32_t num_tokens, StepPlan& plan) {
+  CHECK(num_tokens > 0);
+  const ActiveRequest& request = *sequence.request;
+  const int32_t first = sequence.planned_tokens;
+  const int32_t end = first + num_tokens;
+  const int32_t num_blocks = BlocksFor(end);
+  CHECK(static_cast<size_t>(num_blocks) <= sequence.blocks.size());
+
+  PlanSequence& part = plan.sequences.emplace_back();
+  part.slot = sequence.slot;
+  part.first_position = first;
+  part.tokens_begin = static_cast<int32_t>(plan.tokens.size());
+  part.num_tokens = num_tokens;
+  part.blocks_begin = static_cast<int32_t>(plan.blocks.size());
+  part.num_blocks = num_blocks;
+  part.samples = end == sequence.num_tokens() && request.draws();
+  const bool scores_prompt = request.WantsPromptLogprobs(sequence);
+  if (scores_prompt) {
+    part.prompt_top_logprobs = request.request.prompt_top_logprobs;
+    if (end < sequence.num_tokens()) part.next_token = sequence.tokens[static_cast<size_t>(end)];
+  }
+  plan.tokens.insert(plan.tokens.end(), sequence.tokens.begin() + first,
+                     sequence.tokens.begin() + end);
+  plan.blocks.insert(plan.blocks.end(), sequence.blocks.begin(),
+                     sequence.blocks.begin() + num_blocks);
+  sequence.planned_tokens = end;
+  in_flight_.push_back({.sequence = &sequence,
+                        .num_tokens = num_tokens,
+                        .samples = part.samples,
+                        .scores_prompt = scores_prompt});
+}
+
+}  // namespace holdfast
