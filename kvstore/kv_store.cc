@@ -8,11 +8,6 @@
 namespace holdfast {
 namespace {
 
-// How far ahead of the comparison keys are hashed and nodes fetched: a miss of the caches costs
-// about as much as hashing four blocks.
-constexpr int32_t kNodeAhead = 4;
-constexpr int32_t kSlotAhead = 8;
-
 BlockTokens TokensOfBlock(std::span<const TokenId> tokens, int32_t block_index) {
   return tokens.subspan(static_cast<size_t>(block_index) * kBlockTokens).first<kBlockTokens>();
 }
@@ -81,30 +76,17 @@ KvStore::PrefixEnd KvStore::WalkPrefix(const ReuseScope& scope, std::span<const 
   const int32_t num_blocks = FindableBlocks(tokens);
   const std::optional<ScopeId> scope_id = index_.FindScope(scope);
   if (!scope_id) return end;
-  std::array<BlockKey, kSlotAhead> keys;  // a ring
-  const auto ring = [&](int32_t i) -> BlockKey& {
-    return keys[static_cast<size_t>(i % kSlotAhead)];
-  };
-  BlockKey last = end.key;
-  int32_t hashed = 0, fetched = 0;
   for (int32_t i = 0; i < num_blocks; ++i) {
-    for (; hashed < std::min(num_blocks, i + kSlotAhead); ++hashed) {
-      last = options_.keys.next(last, TokensOfBlock(tokens, hashed));
-      ring(hashed) = last;
-      index_.Prefetch(last);
-    }
-    for (; fetched < std::min(hashed, i + kNodeAhead); ++fetched) {
-      index_.PrefetchNode(ring(fetched));
-    }
-    const std::optional<NodeId> node =
-        index_.Find(ring(i), *scope_id, end.node, TokensOfBlock(tokens, i));
+    const BlockTokens block_tokens = TokensOfBlock(tokens, i);
+    const BlockKey key = options_.keys.next(end.key, block_tokens);
+    const std::optional<NodeId> node = index_.Find(key, *scope_id, end.node, block_tokens);
     if (!node) return end;
     if (!IsFindable(index_[*node])) {
       end.at_ghost = true;
       return end;
     }
     end.node = node;
-    end.key = ring(i);
+    end.key = key;
     ++end.num_blocks;
     visit(*node);
   }
@@ -223,7 +205,7 @@ RestorePoll KvStore::PollRestore(const PrefixRequest& request, absl::Time now,
     prefix.first_restored = std::min(prefix.first_restored, prefix.num_blocks);
     prefix.node = num_arrived == 0 ? std::nullopt : At(table.back()).node;
     prefix.key = prefix.node ? index_[*prefix.node].key : options_.keys.root(request.scope);
-    if (!Lend(request.num_blocks - prefix.num_blocks, request.tenant, now, table)) {
+    if (!TryAcquire(request.num_blocks - prefix.num_blocks, request.tenant, now, table)) {
       Release(now, table, prefix);
       return {.state = RestorePoll::State::kNoRoom};
     }

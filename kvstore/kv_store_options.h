@@ -20,7 +20,8 @@ namespace holdfast {
 // What a tenant may keep of a tier, in blocks.
 struct TierShare {
   // Others take nothing from it while it has no more than this. The floors of the device must leave
-  // room for one longest sequence; who sets them checks it.
+  // room for one longest sequence; who sets them checks it. In a sharing group, what it has
+  // computed on top of others' blocks goes before these.
   int32_t floor_blocks = 0;
   // With this much or more, what it adds takes the place of its own first. On the device only as
   // long as it has something to give: a ceiling bounds what is kept, not who runs. nullopt: none.

@@ -55,7 +55,6 @@ class NodeTable final {
     slots_[hole].node = kEmpty;
   }
 
-  void Prefetch(uint32_t hash) const { __builtin_prefetch(&slots_[Home(hash)]); }
   size_t num_bytes() const { return slots_.size() * sizeof(Slot); }
 
  private:

@@ -57,14 +57,6 @@ std::optional<NodeId> PrefixIndex::FindKey(const BlockKey& key) const {
   return table_.Find(HashOf(key), [&](NodeId node) { return nodes_[Number(node)].key == key; });
 }
 
-void PrefixIndex::PrefetchNode(const BlockKey& key) const {
-  (void)table_.Find(HashOf(key), [&](NodeId node) {
-    const char* at = reinterpret_cast<const char*>(&nodes_[Number(node)]);
-    for (size_t line = 0; line < sizeof(PrefixNode); line += 64) __builtin_prefetch(at + line);
-    return true;
-  });
-}
-
 bool PrefixIndex::Proves(const PrefixNode& node, ScopeId scope, uint32_t parent,
                          BlockTokens tokens) {
   return node.parent == parent && node.scope == scope &&

@@ -114,10 +114,6 @@ class PrefixIndex final {
     return scopes_[Number(nodes_[Index(node)].scope)].scope;
   }
 
-  // Brings near what Find will touch: first the table, a little later the node.
-  void Prefetch(const BlockKey& key) const { table_.Prefetch(HashOf(key)); }
-  void PrefetchNode(const BlockKey& key) const;
-
   int32_t size() const { return size_; }
   int32_t capacity() const { return capacity_; }
   int32_t num_nodes_ever() const { return static_cast<int32_t>(nodes_.size()); }  // ids are below

@@ -116,14 +116,11 @@ void LookUp(benchmark::State& state) {
     }
   }
   const ScopeId scope = *index.FindScope(kScope);
-  const bool prefetch = state.range(1) != 0;
   size_t next = 0;
   for (auto _ : state) {
     const Query& query = queries[next++ % queries.size()];
     std::optional<NodeId> parent;
     for (size_t i = 0; i < kPrefixBlocks; ++i) {
-      if (prefetch && i + 8 < kPrefixBlocks) index.Prefetch(query.keys[i + 8]);
-      if (prefetch && i + 4 < kPrefixBlocks) index.PrefetchNode(query.keys[i + 4]);
       parent = index.Find(query.keys[i], scope, parent,
                           std::span(query.tokens).subspan(i * kBlockTokens).first<kBlockTokens>());
       CHECK(parent.has_value());
@@ -133,11 +130,7 @@ void LookUp(benchmark::State& state) {
   state.counters["bytes_per_block"] =
       static_cast<double>(index.num_bytes()) / static_cast<double>(index.size());
 }
-BENCHMARK(LookUp)
-    ->ArgNames({"blocks", "prefetch"})
-    ->Args({1 << 20, 1})
-    ->Args({10'000'000, 0})
-    ->Args({10'000'000, 1});
+BENCHMARK(LookUp)->Arg(1 << 20)->Arg(10'000'000);
 
 // The whole of an admission and its end, in a store of this size.
 void MatchInLarge(benchmark::State& state) {
