@@ -44,6 +44,7 @@ struct PromptEvent {
 struct RequestDone {
   RequestId request{};
   absl::Status status;
+  bool pinned = false;  // its KV is kept for the session's next turn (Request::retain)
 };
 
 // Where the scheduler's thread puts events. Must not block; bounded per request by the receiver.
