@@ -28,7 +28,11 @@ constexpr FieldNames ProtoNames(const char* prompt) {
           .top_logprobs = "top_logprobs",
           .prompt_logprobs = "prompt_logprobs",
           .cache_salt = "options.cache_salt",
-          .priority = "options.priority"};
+          .priority = "options.priority",
+          .session_id = "options.session_id",
+          .session_final = "options.session_final",
+          .retain_ttl = "options.kv_hints.retain.ttl_ms",
+          .prompt_cache_key = "options.prompt_cache_key"};
 }
 
 std::string Renamed(absl::string_view text, bool of_tool) {

@@ -46,6 +46,10 @@ struct GenerationRequest {
   bool want_text = true;    // false: token-in/token-out, no detokenizer
   SamplingParams sampling;  // seed: drawn by the front end when the caller gave none
   std::string cache_salt;   // narrows KV sharing within the tenant
+  // Scheduler's Request. With `retain` and no session, the KV is kept under wire_id.
+  std::string session;
+  std::optional<Request::Retain> retain;
+  bool session_final = false;
   int32_t priority = 0;
   absl::Time arrival;
   const FieldNames* names = &kCompletionNames;  // for refusals; of static storage
@@ -91,6 +95,8 @@ struct PromptInfo {
 struct GenerationDone {
   absl::Status status;
   int32_t prompt_tokens = 0, cached_tokens = 0, completion_tokens = 0;
+  // Where keeping the KV was asked for: for how long it is kept. Zero: it is not, for lack of room.
+  std::optional<absl::Duration> kept_for;
 };
 inline constexpr char kErrorCodeUrl[] = "holdfast/error_code";    // e.g. context_length_exceeded
 inline constexpr char kErrorParamUrl[] = "holdfast/error_param";  // the offending parameter

@@ -596,7 +596,11 @@ Request SchedulerGenerationService::ToSchedulerRequest(const GenerationTask& tas
                   .prompt_top_logprobs = from.prompt_top_logprobs,
                   .reuse_prefix = options_.prefix_cache,
                   .priority = from.priority,
-                  .arrival = from.arrival};
+                  .arrival = from.arrival,
+                  .session = from.session,
+                  .retain = from.retain,
+                  .session_final = from.session_final};
+  if (request.retain && request.session.empty()) request.session = from.wire_id;
   request.reuse_scope = MakeReuseScope(
       {.owner = tenant.sharing_group.has_value() ? ReuseScopeParts::Owner::kSharingGroup
                                                  : ReuseScopeParts::Owner::kTenant,
@@ -626,8 +630,8 @@ void SchedulerGenerationService::HandleToken(TimedToken token) {
   const bool met_stop_string = task.OnToken(std::move(token.event), token.at);
   // A choice ended by a stop string still runs in the scheduler, which knows no text. If there is
   // none such, RequestDone is on the way and is waited for: blocks are back before the client
-  // hears.
-  if (task.all_choices_ended() && task.has_running_sequence()) {
+  // hears. So it is where the sequence must end well for its KV to be kept.
+  if (task.all_choices_ended() && task.has_running_sequence() && !task.request().retain) {
     EndEarly(*entry, absl::OkStatus());
   } else if (met_stop_string) {
     scheduler_.stop_choice(task.id(), choice);
@@ -639,7 +643,10 @@ void SchedulerGenerationService::HandleDone(RequestDone event) {
       !event.status.GetPayload(kRetryAfterUrl).has_value()) {
     event.status = WithRetryAfter(std::move(event.status), 1);
   }
-  if (FindEntry(event.request) != nullptr) EraseTask(event.request, std::move(event.status));
+  StreamEntry* entry = FindEntry(event.request);
+  if (entry == nullptr) return;
+  if (event.pinned) entry->task->OnPinned();
+  EraseTask(event.request, std::move(event.status));
 }
 
 void SchedulerGenerationService::EndEarly(StreamEntry& entry, absl::Status status) {

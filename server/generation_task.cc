@@ -66,6 +66,9 @@ void GenerationTask::End(absl::Status status) {
   GenerationDone done{.status = std::move(status),
                       .prompt_tokens = static_cast<int32_t>(prompt_.size()),
                       .cached_tokens = cached_tokens_};
+  if (request_.retain) {
+    done.kept_for = pinned_ && done.status.ok() ? request_.retain->ttl : absl::ZeroDuration();
+  }
   for (ChoiceText& choice : choices_) {
     if (done.status.ok() && !choice.ended()) Send(choice.EndAtLength());
     done.completion_tokens += choice.completion_tokens();

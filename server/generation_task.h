@@ -33,6 +33,8 @@ class GenerationTask final {
   void OnPrompt(PromptEvent event);
   // True: the token completed a stop string, so that its choice has ended and its sequence not.
   bool OnToken(TokenEvent event, absl::Time at);
+  // The KV stays for the session's next turn. Before End.
+  void OnPinned() { pinned_ = true; }
   // Nothing is to be computed: answers with the prompt alone.
   void AnswerWithoutTokens();
 
@@ -66,6 +68,7 @@ class GenerationTask final {
   bool first_token_seen_ = false;
   int32_t num_ended_sequences_ = 0;
   int32_t cached_tokens_ = 0;
+  bool pinned_ = false;
   bool ended_ = false;
   bool reader_gone_ = false;
 };

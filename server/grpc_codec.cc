@@ -6,11 +6,13 @@
 #include "absl/random/random.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/time/time.h"
 #include "config/base/status_macros.h"
 #include "config/limits.h"
 #include "server/chat_messages.h"
 #include "server/http_status.h"
 #include "server/json_body.h"
+#include "server/kv_retention.h"
 #include "server/request_validator.h"
 
 namespace holdfast {
@@ -36,9 +38,33 @@ SamplingParams ReadSampling(const v1::Sampling& from) {
   return to;
 }
 
+RetentionWish ReadRetention(const v1::RequestOptions& from) {
+  RetentionWish to{.session_id = from.session_id(),
+                   .session_final = from.session_final(),
+                   .prompt_cache_key = from.prompt_cache_key()};
+  if (from.kv_hints().has_retain()) {
+    const v1::KvRetain& retain = from.kv_hints().retain();
+    to.retain = Request::Retain{
+        .ttl = absl::Milliseconds(retain.has_ttl_ms() ? retain.ttl_ms() : kPinTtlMsDefault),
+        .priority = retain.priority()};
+  }
+  switch (from.prompt_cache_retention()) {
+    case v1::PROMPT_CACHE_RETENTION_IN_MEMORY:
+      to.prompt_cache_retention = PromptCacheRetention::kInMemory;
+      break;
+    case v1::PROMPT_CACHE_RETENTION_24H:
+      to.prompt_cache_retention = PromptCacheRetention::kDay;
+      break;
+    default:
+      break;
+  }
+  return to;
+}
+
 // What the three requests name alike; the prompt and the checks are the callers'.
 template <typename From>
-GenerationRequest ReadCommon(const From& from, const FieldNames& names, const char* id_prefix) {
+GenerationRequest ReadCommon(const From& from, const FieldNames& names, const char* id_prefix,
+                             std::string_view session) {
   GenerationRequest to;
   to.names = &names;
   to.model = from.model();
@@ -48,6 +74,7 @@ GenerationRequest ReadCommon(const From& from, const FieldNames& names, const ch
   }
   to.cache_salt = from.options().cache_salt();
   to.priority = from.options().priority();
+  Settle(ReadRetention(from.options()), session, to);
   if (from.has_n()) to.num_choices = from.n();
   to.sampling = ReadSampling(from.sampling());
   if (from.has_top_logprobs()) to.sampling.top_logprobs = from.top_logprobs();
@@ -61,9 +88,20 @@ GenerationRequest ReadCommon(const From& from, const FieldNames& names, const ch
   return to;
 }
 
-absl::Status Check(GenerationRequest& request, const GenerationService::ModelInfo& info) {
+absl::Status Check(GenerationRequest& request, const v1::RequestOptions& options,
+                   const GenerationService::ModelInfo& info) {
   RETURN_IF_ERROR(CheckModel(request.model, info));
   request.model = info.name;
+  if (!v1::PromptCacheRetention_IsValid(options.prompt_cache_retention())) {
+    return ParameterError("options.prompt_cache_retention", "invalid_value",
+                          "options.prompt_cache_retention is of a later version of the proto");
+  }
+  if (options.prompt_cache_key().size() > kUserStringBytesMax) {
+    return ParameterError(
+        request.names->prompt_cache_key, "string_above_max_length",
+        absl::StrCat(request.names->prompt_cache_key, " has ", options.prompt_cache_key().size(),
+                     " bytes; at most ", kUserStringBytesMax, " are taken"));
+  }
   if (request.wire_id.size() > kUserStringBytesMax) {
     return ParameterError("options.request_id", "string_above_max_length",
                           absl::StrCat("options.request_id has ", request.wire_id.size(),
@@ -190,8 +228,10 @@ bool SetGeneratePrompt(PromptInfo& prompt, Answer& answer) {
 }  // namespace
 
 absl::StatusOr<GenerationRequest> Decode(const v1::ChatRequest& from,
-                                         const GenerationService::ModelInfo& info) {
-  GenerationRequest request = ReadCommon(from, kProtoChatNames, "chatcmpl-");
+                                         const GenerationService::ModelInfo& info,
+                                         std::string_view session) {
+  RETURN_IF_ERROR(CheckSessionHeader(session));
+  GenerationRequest request = ReadCommon(from, kProtoChatNames, "chatcmpl-", session);
   request.skip_special_tokens = !from.has_skip_special_tokens() || from.skip_special_tokens();
   RETURN_IF_ERROR(CheckModel(request.model, info));
   ASSIGN_OR_RETURN(const Json body, ToJson(from));
@@ -200,13 +240,15 @@ absl::StatusOr<GenerationRequest> Decode(const v1::ChatRequest& from,
   ReadToolChoice(fields, !input.tools_json.empty());
   if (absl::Status status = fields.Finish(); !status.ok()) return InProtoNames(status);
   request.prompt = std::move(input);
-  RETURN_IF_ERROR(Check(request, info));
+  RETURN_IF_ERROR(Check(request, from.options(), info));
   return request;
 }
 
 absl::StatusOr<GenerationRequest> Decode(const v1::CompleteRequest& from,
-                                         const GenerationService::ModelInfo& info) {
-  GenerationRequest request = ReadCommon(from, kProtoCompleteNames, "cmpl-");
+                                         const GenerationService::ModelInfo& info,
+                                         std::string_view session) {
+  RETURN_IF_ERROR(CheckSessionHeader(session));
+  GenerationRequest request = ReadCommon(from, kProtoCompleteNames, "cmpl-", session);
   request.skip_special_tokens = !from.has_skip_special_tokens() || from.skip_special_tokens();
   request.prompt = from.prompt();
   request.echo = from.echo();
@@ -217,13 +259,15 @@ absl::StatusOr<GenerationRequest> Decode(const v1::CompleteRequest& from,
     }
     request.prompt_top_logprobs = from.prompt_logprobs();
   }
-  RETURN_IF_ERROR(Check(request, info));
+  RETURN_IF_ERROR(Check(request, from.options(), info));
   return request;
 }
 
 absl::StatusOr<GenerationRequest> Decode(const v1::GenerateRequest& from,
-                                         const GenerationService::ModelInfo& info) {
-  GenerationRequest request = ReadCommon(from, kProtoGenerateNames, "gen-");
+                                         const GenerationService::ModelInfo& info,
+                                         std::string_view session) {
+  RETURN_IF_ERROR(CheckSessionHeader(session));
+  GenerationRequest request = ReadCommon(from, kProtoGenerateNames, "gen-", session);
   request.want_text = false;
   if (!request.stop.empty()) {
     return ParameterError(request.names->stop, "unsupported_parameter",
@@ -231,7 +275,7 @@ absl::StatusOr<GenerationRequest> Decode(const v1::GenerateRequest& from,
   }
   request.prompt = std::vector<TokenId>(from.prompt_tokens().begin(), from.prompt_tokens().end());
   if (from.has_prompt_logprobs()) request.prompt_top_logprobs = from.prompt_logprobs();
-  RETURN_IF_ERROR(Check(request, info));
+  RETURN_IF_ERROR(Check(request, from.options(), info));
   return request;
 }
 
@@ -277,6 +321,7 @@ void SetUsage(const GenerationDone& done, v1::Usage& usage) {
   usage.set_completion_tokens(done.completion_tokens);
   usage.set_total_tokens(done.prompt_tokens + done.completion_tokens);
   usage.set_cached_tokens(done.cached_tokens);
+  if (done.kept_for) usage.set_pin_expires_in_ms(absl::ToInt64Milliseconds(*done.kept_for));
 }
 
 void SetModel(const GenerationService::ModelInfo& info, v1::Model& model) {

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 #include "absl/status/statusor.h"
 #include "holdfast/v1/generate.pb.h"
@@ -14,13 +15,17 @@
 namespace holdfast {
 
 // kInvalidArgument or kNotFound (model), with the payloads of server/generation.h. The caller fills
-// in tenant and arrival; wire_id is the request's own or a drawn one.
+// in tenant and arrival; wire_id is the request's own or a drawn one. `session`: of the metadata,
+// for options that name none.
 absl::StatusOr<GenerationRequest> Decode(const v1::ChatRequest& from,
-                                         const GenerationService::ModelInfo& info);
+                                         const GenerationService::ModelInfo& info,
+                                         std::string_view session = {});
 absl::StatusOr<GenerationRequest> Decode(const v1::CompleteRequest& from,
-                                         const GenerationService::ModelInfo& info);
+                                         const GenerationService::ModelInfo& info,
+                                         std::string_view session = {});
 absl::StatusOr<GenerationRequest> Decode(const v1::GenerateRequest& from,
-                                         const GenerationService::ModelInfo& info);
+                                         const GenerationService::ModelInfo& info,
+                                         std::string_view session = {});
 
 // What every answer says about itself.
 struct GrpcAnswerHead {

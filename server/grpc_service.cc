@@ -251,7 +251,8 @@ absl::StatusOr<GenerationRequest> GrpcService::Accept(const grpc::CallbackServer
     status.SetPayload(kRetryAfterUrl, absl::Cord("5"));
     return status;
   }
-  ASSIGN_OR_RETURN(GenerationRequest accepted, Decode(request, service_.model_info()));
+  ASSIGN_OR_RETURN(GenerationRequest accepted,
+                   Decode(request, service_.model_info(), MetadataOf(context, "x-session-id")));
   accepted.tenant = tenant;
   accepted.arrival = absl::Now();
   switch (calls_.TryEnter(tenant, accepted.wire_id)) {

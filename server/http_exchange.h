@@ -30,6 +30,7 @@ struct HttpRequest {
   const Route* route = nullptr;
   std::string param;       // of the route's "{id}"
   std::string request_id;  // the client's, or made
+  std::string session;     // of X-Session-Id; empty: none
   TenantIndex tenant{};    // where the route needs a key
   std::string body;
 };

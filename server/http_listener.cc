@@ -293,6 +293,9 @@ std::optional<OpenAiError> HttpListener::Connection::Admit(const Parser& parser,
       id != message.end() && IsGoodRequestId(View(id->value()))) {
     request.request_id = std::string(View(id->value()));
   }
+  if (const auto session = message.find("X-Session-Id"); session != message.end()) {
+    request.session = std::string(View(session->value()));
+  }
   distrusted_ = true;
   if (message.version() != 10 && message.version() != 11) {
     return OfParseError(http::error::bad_version, options());

@@ -11,6 +11,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
+#include "config/base/status_macros.h"
+#include "server/kv_retention.h"
 #include "server/openapi_document.h"
 
 namespace holdfast {
@@ -44,6 +46,13 @@ absl::Status TooManyTokenStrings(size_t count) {
       "return_token_strs", "invalid_value",
       absl::StrCat("return_token_strs takes at most ", kTokenStringsMax, " tokens; the text has ",
                    count, "; leave it out or send the text in parts"));
+}
+
+absl::StatusOr<GenerationCall> DecodeCall(bool chat, std::string_view body,
+                                          std::string_view session,
+                                          const GenerationService::ModelInfo& info) {
+  RETURN_IF_ERROR(CheckSessionHeader(session));
+  return chat ? DecodeChatCompletion(body, info, session) : DecodeCompletion(body, info, session);
 }
 
 const char* NameOf(Readiness readiness) {
@@ -221,8 +230,8 @@ absl::Status OpenAiApi::TooLong() const {
 
 asio::awaitable<void> OpenAiApi::Generate(HttpExchange& exchange, bool chat) {
   const std::string body = std::move(exchange.request.body);
-  absl::StatusOr<GenerationCall> call = chat ? DecodeChatCompletion(body, service_.model_info())
-                                             : DecodeCompletion(body, service_.model_info());
+  absl::StatusOr<GenerationCall> call =
+      DecodeCall(chat, body, exchange.request.session, service_.model_info());
   if (!call.ok()) {
     co_await exchange.Fail(ToOpenAiError(call.status()));
     co_return;

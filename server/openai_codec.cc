@@ -11,6 +11,7 @@
 #include "server/chat_messages.h"
 #include "server/http_status.h"
 #include "server/json_body.h"
+#include "server/kv_retention.h"
 #include "server/request_validator.h"
 
 namespace holdfast {
@@ -136,7 +137,7 @@ void ReadStreaming(JsonFields& fields, AnswerShape& shape) {
 
 // Dropped once their type is checked; see the list in the header.
 void ReadHarmless(JsonFields& fields) {
-  for (const char* name : {"user", "safety_identifier", "prompt_cache_key", "session_id"}) {
+  for (const char* name : {"user", "safety_identifier"}) {
     fields.String(name, kUserStringBytesMax);
   }
   fields.Object("metadata");
@@ -152,8 +153,8 @@ void ReadHarmless(JsonFields& fields) {
 }
 
 // What both endpoints take, into the call and the request that every prompt starts from.
-void ReadShared(JsonFields& fields, const GenerationService::ModelInfo& info, GenerationCall& call,
-                GenerationRequest& request) {
+void ReadShared(JsonFields& fields, const GenerationService::ModelInfo& info,
+                std::string_view session, GenerationCall& call, GenerationRequest& request) {
   call.model = ReadModel(fields, info);
   request.model = call.model;
   ReadStreaming(fields, call.shape);
@@ -173,13 +174,14 @@ void ReadShared(JsonFields& fields, const GenerationService::ModelInfo& info, Ge
   request.cache_salt = fields.String("cache_salt", kCacheSaltBytesMax).value_or("");
   request.priority = fields.Integer32("priority").value_or(0);
   ReadSampling(fields, call, request);
+  Settle(ReadRetention(fields), session, request);
   ReadHarmless(fields);
 }
 
 void RefuseUnsupportedChat(JsonFields& fields) {
-  for (const char* name : {"functions", "function_call", "audio", "prediction",
-                           "web_search_options", "reasoning_effort", "verbosity",
-                           "parallel_tool_calls", "prompt_cache_retention", "moderation"}) {
+  for (const char* name :
+       {"functions", "function_call", "audio", "prediction", "web_search_options",
+        "reasoning_effort", "verbosity", "parallel_tool_calls", "moderation"}) {
     fields.Unsupported(name, "leave it out");
   }
   if (const Json* format = fields.Object("response_format"); format != nullptr) {
@@ -304,13 +306,14 @@ absl::Status NoChatTemplate() {
 }  // namespace
 
 absl::StatusOr<GenerationCall> DecodeChatCompletion(std::string_view body,
-                                                    const GenerationService::ModelInfo& info) {
+                                                    const GenerationService::ModelInfo& info,
+                                                    std::string_view session) {
   ASSIGN_OR_RETURN(const Json json, ParseJson({body.data(), body.size()}));
   JsonFields fields(json, "");
   GenerationCall call;
   call.shape.chat = true;
   GenerationRequest request;
-  ReadShared(fields, info, call, request);
+  ReadShared(fields, info, session, call, request);
   ReadChatMaxTokens(fields, request);
   ReadChatLogprobs(fields, call, request);
   RefuseUnsupportedChat(fields);
@@ -326,13 +329,14 @@ absl::StatusOr<GenerationCall> DecodeChatCompletion(std::string_view body,
 }
 
 absl::StatusOr<GenerationCall> DecodeCompletion(std::string_view body,
-                                                const GenerationService::ModelInfo& info) {
+                                                const GenerationService::ModelInfo& info,
+                                                std::string_view session) {
   ASSIGN_OR_RETURN(const Json json, ParseJson({body.data(), body.size()}));
   JsonFields fields(json, "");
   GenerationCall call;
   call.shape.chat = false;
   GenerationRequest request;
-  ReadShared(fields, info, call, request);
+  ReadShared(fields, info, session, call, request);
   request.echo = call.shape.echo = fields.Boolean("echo").value_or(false);
   request.max_tokens = fields.Integer32("max_tokens");
   request.max_tokens_default = kCompletionMaxTokensDefault;

@@ -45,11 +45,14 @@ struct GenerationCall {
   std::vector<GenerationRequest> requests;  // one per prompt
 };
 
-// kInvalidArgument or kNotFound (model), both with the payloads of server/generation.h.
+// kInvalidArgument or kNotFound (model), both with the payloads of server/generation.h. `session`:
+// of the request's header, for a body that names none.
 absl::StatusOr<GenerationCall> DecodeChatCompletion(std::string_view body,
-                                                    const GenerationService::ModelInfo& info);
+                                                    const GenerationService::ModelInfo& info,
+                                                    std::string_view session = {});
 absl::StatusOr<GenerationCall> DecodeCompletion(std::string_view body,
-                                                const GenerationService::ModelInfo& info);
+                                                const GenerationService::ModelInfo& info,
+                                                std::string_view session = {});
 
 // Prompts of one request that may ask for the log probabilities of their own tokens, which make
 // the largest answers for the least work.

@@ -1,5 +1,6 @@
 #include "server/openai_response.h"
 
+#include <algorithm>
 #include <utility>
 #include <variant>
 
@@ -73,7 +74,7 @@ void UsageCount::Add(int32_t prompt, const GenerationEvent& event) {
   } else if (const auto* delta = std::get_if<ChoiceDelta>(&event); delta != nullptr) {
     count.completion_tokens += static_cast<int64_t>(delta->tokens.size());
   } else if (const auto* done = std::get_if<GenerationDone>(&event); done != nullptr) {
-    count = {done->prompt_tokens, done->cached_tokens, done->completion_tokens};
+    count = {done->prompt_tokens, done->cached_tokens, done->completion_tokens, done->kept_for};
   }
 }
 
@@ -83,6 +84,10 @@ Json UsageCount::ToJson() const {
     sum.prompt_tokens += count.prompt_tokens;
     sum.cached_tokens += count.cached_tokens;
     sum.completion_tokens += count.completion_tokens;
+    // Of several prompts the one that is kept least.
+    if (count.kept_for) {
+      sum.kept_for = std::min(sum.kept_for.value_or(absl::InfiniteDuration()), *count.kept_for);
+    }
   }
   Json json = Json::object();
   json["prompt_tokens"] = sum.prompt_tokens;
@@ -90,6 +95,11 @@ Json UsageCount::ToJson() const {
   json["total_tokens"] = sum.prompt_tokens + sum.completion_tokens;
   json["prompt_tokens_details"] = {{"cached_tokens", sum.cached_tokens}};
   json["completion_tokens_details"] = {{"reasoning_tokens", 0}};
+  if (sum.kept_for) {
+    Json& ours = json["holdfast"] = Json::object();
+    ours["pinned"] = *sum.kept_for > absl::ZeroDuration();
+    ours["pin_expires_in_ms"] = absl::ToInt64Milliseconds(*sum.kept_for);
+  }
   return json;
 }
 

@@ -13,10 +13,12 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 #include "server/generation.h"
 #include "server/http_status.h"
 #include "server/json_body.h"
@@ -42,6 +44,7 @@ class UsageCount final {
  private:
   struct OfPrompt {
     int64_t prompt_tokens = 0, cached_tokens = 0, completion_tokens = 0;
+    std::optional<absl::Duration> kept_for;
   };
   std::vector<OfPrompt> prompts_;
 };

@@ -6,6 +6,7 @@
 
 #include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
 #include "config/base/status_macros.h"
 #include "config/limits.h"
 #include "server/http_status.h"
@@ -103,6 +104,27 @@ absl::Status CheckLengths(const GenerationRequest& request) {
   return absl::OkStatus();
 }
 
+absl::Status CheckSession(const GenerationRequest& request) {
+  const FieldNames& names = *request.names;
+  if (request.session.size() > kUserStringBytesMax) {
+    return ParameterError(names.session_id, "string_above_max_length",
+                          absl::StrCat(names.session_id, " has ", request.session.size(),
+                                       " bytes; at most ", kUserStringBytesMax, " are taken"));
+  }
+  if (request.session_final && request.session.empty()) {
+    return ParameterError(names.session_final, "invalid_value",
+                          absl::StrCat(names.session_final, " needs ", names.session_id,
+                                       " to say which session ends; give it"));
+  }
+  if (!request.retain) return absl::OkStatus();
+  const absl::Duration ttl = request.retain->ttl;
+  if (ttl >= absl::Milliseconds(1) && ttl <= absl::Milliseconds(kPinTtlMsMax)) {
+    return absl::OkStatus();
+  }
+  return OutOfRange(names.retain_ttl, absl::StrCat("between 1 and ", kPinTtlMsMax),
+                    absl::StrCat(absl::ToInt64Milliseconds(ttl)));
+}
+
 }  // namespace
 
 absl::Status CheckModel(const std::string& name, const GenerationService::ModelInfo& info) {
@@ -154,7 +176,7 @@ absl::Status CheckGenerationRequest(const GenerationRequest& request,
     return OutOfRange(names.cache_salt, absl::StrCat("at most ", kCacheSaltBytesMax, " bytes"),
                       absl::StrCat(request.cache_salt.size()));
   }
-  return absl::OkStatus();
+  return CheckSession(request);
 }
 
 absl::Status FitToContext(GenerationRequest& request, int64_t prompt_tokens, int64_t context) {
