@@ -8,6 +8,8 @@
 #include <boost/asio/write.hpp>
 #include <utility>
 
+#include "config/limits.h"
+
 namespace holdfast {
 namespace {
 
@@ -17,7 +19,9 @@ using boost::system::error_code;
 constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
 constexpr auto kGoodbye = std::chrono::seconds(2);  // for the peer to close, too
 constexpr auto kWatchPause = std::chrono::milliseconds(50);
-constexpr size_t kGoodbyeBytesMax = 4 << 20;  // of a request that we did not want to read
+// Of a request that we did not want to read: what a client sends that writes all before it reads,
+// with a body twice as large as we take.
+constexpr size_t kGoodbyeBytesMax = 2 * kRequestBodyBytesMax;
 
 std::array<asio::const_buffer, 3> Buffers(const Conn::Pieces& pieces) {
   return {asio::buffer(pieces[0]), asio::buffer(pieces[1]), asio::buffer(pieces[2])};
@@ -193,7 +197,7 @@ asio::awaitable<void> Conn::Close() {
   socket_.shutdown(tcp::socket::shutdown_send, error);
   // A socket closed over unread bytes answers with a reset, which may overtake and destroy the
   // refusal that we just sent. So read what still comes, for a while, and throw it away.
-  std::array<char, 4096> discarded;
+  std::array<char, 16 << 10> discarded;
   size_t num_discarded = 0;
   while (said && !error && !aborted_ && num_discarded < kGoodbyeBytesMax) {
     Arm(deadline);

@@ -118,8 +118,11 @@ void LegacyLogprobs::Append(const TokenTextWithTop& token, int64_t offset) {
 }
 
 void LegacyLogprobs::Add(const TokenTextWithTop& token) {
-  Append(token, offset_);
-  if (!token.hidden) offset_ += NumCharacters(token.chosen.bytes);
+  const std::string& bytes = token.chosen.bytes;
+  // A token that goes on with a character lies where that character began, as in a prompt.
+  const bool goes_on = !bytes.empty() && NumCharacters(bytes.substr(0, 1)) == 0;
+  Append(token, goes_on && offset_ > 0 ? offset_ - 1 : offset_);
+  if (!token.hidden) offset_ += NumCharacters(bytes);
 }
 
 void LegacyLogprobs::AddPrompt(const PromptInfo& prompt, const AnswerHead& head) {

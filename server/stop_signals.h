@@ -17,9 +17,9 @@
 namespace holdfast {
 
 // Stop signals this soon after the first are the same wish: GNU `timeout` and some supervisors
-// signal a process and then its group, so that one wish comes twice within microseconds. Whoever
-// has seen that the daemon drains and asks again takes longer than this.
-inline constexpr absl::Duration kSameStopWish = absl::Seconds(1);
+// signal a process and then its group, so that one wish comes twice within microseconds. No hand is
+// as quick as this.
+inline constexpr absl::Duration kSameStopWish = absl::Milliseconds(100);
 
 enum class StopWish : uint8_t { kStop, kSame, kAtOnce };
 

@@ -108,6 +108,17 @@ TEST(AnswerBodyTest, TokensThatTheTextHidesTakeNoRoomInItsOffsets) {
   EXPECT_THAT(answer.Finish(), HasSubstr(R"("text_offset":[0,0,1,2,3,3])"));
 }
 
+TEST(AnswerBodyTest, TokensOfOneCharacterLieWhereItBegins) {
+  AnswerBody answer(Head("cmpl-1"), {.chat = false, .logprobs = true});
+  answer.Add(0, ChoiceDelta{.text = "a😀b",
+                            .tokens = {1, 2, 3, 4},
+                            .logprobs = {Logprob("a", -1), Logprob("\xf0\x9f", -1),
+                                         Logprob("\x98\x80", -1), Logprob("b", -1)},
+                            .finish = FinishReason::kLength});
+  answer.Add(0, Done(1, 0, 4));
+  EXPECT_THAT(answer.Finish(), HasSubstr(R"("text_offset":[0,1,1,2])"));
+}
+
 TEST(AnswerStreamTest, ChatStreamIsOpenAisByteForByte) {
   AnswerStream stream(Head("chatcmpl-1"), {.chat = true, .stream = true, .include_usage = true});
   std::string sse;
