@@ -393,9 +393,52 @@ Scheduler::Adoption Scheduler::AdoptDiskBlocks(std::span<const RecoveredBlock> b
   return adoption;
 }
 
+CacheReport Scheduler::Report(std::optional<TenantIndex> pins_of) const {
+  CacheReport report{.device = store_.counts(),
+                     .block_bytes = engine_.kv_layout.block_bytes(),
+                     .num_moves = store_.num_moves()};
+  report.capacity[TierAt(TierKind::kDevice)] = store_.capacity();
+  for (const Tier* tier : {options_.kv.host, options_.kv.disk}) {
+    if (tier != nullptr) report.capacity[TierAt(tier->kind())] = tier->capacity();
+  }
+  for (int32_t i = 0; i < num_tenants(); ++i) {
+    const TenantIndex tenant{i};
+    CacheReport::Tenant& entry = report.tenants.emplace_back();
+    for (const TierKind tier : {TierKind::kDevice, TierKind::kHost, TierKind::kDisk}) {
+      entry.blocks[TierAt(tier)] = store_.used_blocks(tier, tenant);
+    }
+    entry.hit_tokens = store_.hit_tokens(tenant);
+    entry.pinned_blocks = store_.pins().num_blocks(tenant);
+  }
+  store_.pins().ForEach([&](const Pin& pin) {
+    if (pins_of && pin.tenant != *pins_of) return;
+    ++report.num_pins;
+    if (report.pins.size() == kPinsReportedMax) return;
+    report.pins.push_back({.tenant = pin.tenant,
+                           .session = pin.session,
+                           .priority = pin.priority,
+                           .created = pin.created,
+                           .deadline = pin.deadline,
+                           .num_blocks = static_cast<int32_t>(pin.blocks.size())});
+  });
+  return report;
+}
+
 bool Scheduler::DropPin(TenantIndex tenant, const std::string& session) {
   thread_.CheckThread();
   return tenants_.Knows(tenant) && store_.ReleasePin(tenant, session, PinEnd::kForced, now_);
+}
+
+int32_t Scheduler::DropPins(std::optional<TenantIndex> tenant) {
+  thread_.CheckThread();
+  std::vector<std::pair<TenantIndex, std::string>> owners;
+  store_.pins().ForEach([&](const Pin& pin) {
+    if (!tenant || pin.tenant == *tenant) owners.emplace_back(pin.tenant, pin.session);
+  });
+  for (const auto& [owner, session] : owners) {
+    store_.ReleasePin(owner, session, PinEnd::kForced, now_);
+  }
+  return static_cast<int32_t>(owners.size());
 }
 
 void Scheduler::EndSequence(Sequence& sequence) {
@@ -425,8 +468,9 @@ void Scheduler::EndRequest(ActiveRequest& request, absl::Status status) {
     ReleasePin(request, *request.pin);
   }
   const RequestId id = request.request.id;
+  const bool pinned = status.ok() && request.pin.has_value();
   requests_.erase(id);
-  sink_.OnDone({.request = id, .status = std::move(status)});
+  sink_.OnDone({.request = id, .status = std::move(status), .pinned = pinned});
 }
 
 void Scheduler::FailAll(const absl::Status& status) {

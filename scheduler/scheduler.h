@@ -54,6 +54,7 @@
 #include "kvstore/kv_store.h"
 #include "kvstore/move.h"
 #include "scheduler/admission.h"
+#include "scheduler/cache_report.h"
 #include "scheduler/chunker.h"
 #include "scheduler/events.h"
 #include "scheduler/metrics.h"
@@ -108,8 +109,13 @@ class Scheduler final {
   };
   Adoption AdoptDiskBlocks(std::span<const RecoveredBlock> blocks, absl::Time now);
 
+  // O(tenants + pins). Lists and counts the pins of one tenant, or of all.
+  CacheReport Report(std::optional<TenantIndex> pins_of = std::nullopt) const;
+
   // Ends the session's pin. False: it has none. A step may run.
   bool DropPin(TenantIndex tenant, const std::string& session);
+  // Likewise all of one tenant, or of all; how many there were.
+  int32_t DropPins(std::optional<TenantIndex> tenant);
 
   // What the engine answered to the last plan.
   void Commit(const StepResult& result, absl::Time now);

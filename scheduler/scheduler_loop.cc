@@ -9,6 +9,9 @@
 namespace holdfast {
 namespace {
 
+// How late pins may end while nothing else happens.
+constexpr absl::Duration kPinPoll = absl::Seconds(1);
+
 const Clock& ClockOrReal(const Clock* clock) {
   static const RealClock real_clock;
   return clock == nullptr ? real_clock : *clock;
@@ -25,13 +28,13 @@ Overloaded(Handlers...) -> Overloaded<Handlers...>;
 
 absl::StatusOr<std::unique_ptr<SchedulerLoop>> SchedulerLoop::Create(
     Engine& engine, const SchedulerOptions& options, MetricsRegistry& registry, TokenSink& sink,
-    EngineErrorListener on_engine_error, const Clock* clock) {
+    EngineErrorListener on_engine_error, const Clock* clock, KvMedia media) {
   std::unique_ptr<SchedulerLoop> loop(new SchedulerLoop(
       engine, options, registry, sink, std::move(on_engine_error), ClockOrReal(clock)));
   absl::StatusOr<std::unique_ptr<Scheduler>> scheduler =
       Scheduler::Create(engine.info(), options, loop->metrics_, loop->sink_);
   if (!scheduler.ok()) return scheduler.status();
-  loop->Start(*std::move(scheduler));
+  loop->Start(*std::move(scheduler), options.kv, std::move(media));
   return loop;
 }
 
@@ -49,8 +52,29 @@ SchedulerLoop::SchedulerLoop(Engine& engine, const SchedulerOptions& options,
 
 SchedulerLoop::~SchedulerLoop() { Stop(); }
 
-void SchedulerLoop::Start(std::unique_ptr<Scheduler> scheduler) {
+void SchedulerLoop::StartMover(const KvStoreOptions& kv, BlockMover& device) {
+  std::vector<Tier*> tiers;
+  for (Tier* tier : {kv.host, kv.disk}) {
+    if (tier != nullptr) tiers.push_back(tier);
+  }
+  // More moves than this the store never has under way.
+  const int32_t jobs_max = engine_.info().num_blocks + kv.moves_max;
+  mover_ = std::make_unique<TierMover>(
+      device, tiers,
+      TierMoverOptions{.block_bytes = engine_.info().kv_layout.block_bytes(), .jobs_max = jobs_max},
+      [this](MoveDone&& done) { mailbox_.PushUrgent(std::move(done)); });
+}
+
+void SchedulerLoop::Start(std::unique_ptr<Scheduler> scheduler, const KvStoreOptions& kv,
+                          KvMedia media) {
   scheduler_ = std::move(scheduler);
+  if (kv.host != nullptr || kv.disk != nullptr) {
+    CHECK(media.device != nullptr);
+    StartMover(kv, *media.device);
+  }
+  if (kv.disk != nullptr) {
+    adoption_ = scheduler_->AdoptDiskBlocks(media.recovered, clock_.Now());
+  }
   for (int32_t tenant = 0; tenant < scheduler_->num_tenants(); ++tenant) {
     at_once_max_.push_back(scheduler_->RequestsAtOnceMax(TenantIndex{tenant}));
   }
@@ -95,6 +119,21 @@ void SchedulerLoop::Cancel(RequestId request) {
 
 void SchedulerLoop::StopChoice(RequestId request, int32_t choice) {
   mailbox_.PushUrgent(StopChoiceMessage{.request = request, .choice = choice});
+}
+
+bool SchedulerLoop::AskReport(std::function<void(CacheReport&&)> done,
+                              std::optional<TenantIndex> pins_of) {
+  return mailbox_.Push(ReportMessage{.done = std::move(done), .pins_of = pins_of});
+}
+
+bool SchedulerLoop::DropPin(TenantIndex tenant, std::string session,
+                            std::function<void(bool)> done) {
+  return mailbox_.Push(
+      DropPinMessage{.tenant = tenant, .session = std::move(session), .done = std::move(done)});
+}
+
+bool SchedulerLoop::DropPins(std::optional<TenantIndex> tenant, std::function<void(int32_t)> done) {
+  return mailbox_.Push(DropPinsMessage{.tenant = tenant, .done = std::move(done)});
 }
 
 void SchedulerLoop::BeginDrain() {
@@ -143,12 +182,16 @@ SchedulerSnapshot SchedulerLoop::snapshot() const {
 void SchedulerLoop::RunScheduler() noexcept {
   while (!stopping_.load() || step_running_) {
     messages_.clear();
-    mailbox_.WaitTakeAll(messages_);
+    // Nobody tells when a pin is over.
+    const bool has_pins = scheduler_->store().pins().num_pins() > 0;
+    mailbox_.WaitTakeAll(messages_, has_pins ? kPinPoll : absl::InfiniteDuration());
     for (Message& message : messages_) Handle(message);
     StartStepIfIdle();
     PublishSnapshot();
     NoteIfDrained();
   }
+  // All moves are answered then.
+  if (mover_) mover_->Stop();
   // After Close nothing can come behind what we take here: every accepted request gets its end.
   mailbox_.Close();
   messages_.clear();
@@ -169,6 +212,10 @@ void SchedulerLoop::Handle(Message& message) {
           [&](StopChoiceMessage& stop) { scheduler_->StopChoice(stop.request, stop.choice); },
           [&](StepDoneMessage& done) { HandleStepDone(done.status); },
           [](WakeMessage&) {},
+          [&](MoveDone& done) { scheduler_->OnMoveDone(done, clock_.Now()); },
+          [&](ReportMessage& report) { report.done(scheduler_->Report(report.pins_of)); },
+          [&](DropPinMessage& drop) { drop.done(scheduler_->DropPin(drop.tenant, drop.session)); },
+          [&](DropPinsMessage& drop) { drop.done(scheduler_->DropPins(drop.tenant)); },
       },
       message);
 }
@@ -190,9 +237,18 @@ void SchedulerLoop::HandleStepDone(const absl::Status& status) {
 }
 
 void SchedulerLoop::StartStepIfIdle() {
-  if (step_running_ || stopping_.load() || !scheduler_->Plan(clock_.Now(), plan_)) return;
-  step_running_ = true;
-  CHECK(jobs_.Push(StepJob{.plan = &plan_, .result = &result_}));
+  if (step_running_ || stopping_.load()) return;
+  step_running_ = scheduler_->Plan(clock_.Now(), plan_);
+  if (step_running_) CHECK(jobs_.Push(StepJob{.plan = &plan_, .result = &result_}));
+  if (mover_) HandOutMoves();
+}
+
+void SchedulerLoop::HandOutMoves() {
+  moves_.clear();
+  scheduler_->TakeMoves(moves_);
+  for (MoveJob& job : moves_) {
+    CHECK(mover_->TrySubmit(std::move(job)));  // sized for all, and stopped by this thread alone
+  }
 }
 
 void SchedulerLoop::RunEngine() noexcept {

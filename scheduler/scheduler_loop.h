@@ -4,18 +4,21 @@
 //                                     ^            |     ^                        |
 //                                     |            |     +------ StepResult ------+  (by mailbox)
 //                                     |            +--> TokenSink (PromptEvent, TokenEvent, ...)
-//                                     +-- Drain, Stop
+//                                     +-- Drain, Stop, MoveDone <-- mover's threads <-- MoveJob
 //
 // The scheduler thread sleeps in its mailbox whenever there is nothing to plan or a step runs, and
 // reads new messages while the engine computes. All events reach the sink from this one thread.
 //
-// Bound: running_max + waiting_max requests in all; one more is an answer (kShed), not a wait.
+// Bound: running_max + waiting_max requests in all; one more is an answer (kShed), not a wait. What
+// moves between tiers is bounded by the store (kv_store.h), and so are the mover's answers.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
+#include <string>
 #include <thread>
 #include <variant>
 #include <vector>
@@ -31,6 +34,11 @@
 #include "config/ids.h"
 #include "engine/engine.h"
 #include "engine/step_plan.h"
+#include "kvstore/block_mover.h"
+#include "kvstore/disk_tier.h"
+#include "kvstore/move.h"
+#include "kvstore/tier_mover.h"
+#include "scheduler/cache_report.h"
 #include "scheduler/events.h"
 #include "scheduler/request.h"
 #include "scheduler/scheduler.h"
@@ -61,6 +69,12 @@ struct SchedulerSnapshot {
   bool engine_failing = false;       // see kEngineFailuresMax
 };
 
+// What the tiers of SchedulerOptions::kv need besides.
+struct KvMedia {
+  BlockMover* device = nullptr;           // the engine's side of moves, where there is a tier
+  std::vector<RecoveredBlock> recovered;  // what the disk tier has found at start
+};
+
 class SchedulerLoop final {
  public:
   // Hears why a step failed, on the scheduler's thread; must not block or call the loop.
@@ -70,7 +84,8 @@ class SchedulerLoop final {
   // engine's sizes make no sense, e.g. the KV pool cannot hold one longest sequence.
   static absl::StatusOr<std::unique_ptr<SchedulerLoop>> Create(
       Engine& engine, const SchedulerOptions& options, MetricsRegistry& registry, TokenSink& sink,
-      EngineErrorListener on_engine_error = nullptr, const Clock* clock = nullptr);
+      EngineErrorListener on_engine_error = nullptr, const Clock* clock = nullptr,
+      KvMedia media = {});
   ~SchedulerLoop();  // Stop()
   SchedulerLoop(const SchedulerLoop&) = delete;
 
@@ -92,6 +107,19 @@ class SchedulerLoop final {
   // Likewise for one choice that has said enough: it ends within one step, the others go on. See
   // Scheduler::StopChoice.
   void StopChoice(RequestId request, int32_t choice);
+
+  // Any thread. `done` is called once on the scheduler's thread and must not block. False: too much
+  // waits, or the loop has stopped; it will not be called.
+  [[nodiscard]] bool AskReport(std::function<void(CacheReport&&)> done,
+                               std::optional<TenantIndex> pins_of = std::nullopt);
+  // Likewise; tells whether the session had a pin, which is gone now.
+  [[nodiscard]] bool DropPin(TenantIndex tenant, std::string session,
+                             std::function<void(bool)> done);
+  // Likewise all of one tenant, or of all; tells how many there were.
+  [[nodiscard]] bool DropPins(std::optional<TenantIndex> tenant, std::function<void(int32_t)> done);
+
+  // Of what the disk tier had found.
+  const Scheduler::Adoption& adoption() const { return adoption_; }
 
   // Takes nothing new from here on; what was accepted runs to its end.
   void BeginDrain();
@@ -115,8 +143,22 @@ class SchedulerLoop final {
     absl::Status status;
   };
   struct WakeMessage {};  // look at the flags
-  using Message = std::variant<std::vector<Request>, CancelMessage, StopChoiceMessage,
-                               StepDoneMessage, WakeMessage>;
+  struct ReportMessage {
+    std::function<void(CacheReport&&)> done;
+    std::optional<TenantIndex> pins_of;
+  };
+  struct DropPinMessage {
+    TenantIndex tenant{};
+    std::string session;
+    std::function<void(bool)> done;
+  };
+  struct DropPinsMessage {
+    std::optional<TenantIndex> tenant;
+    std::function<void(int32_t)> done;
+  };
+  using Message =
+      std::variant<std::vector<Request>, CancelMessage, StopChoiceMessage, StepDoneMessage,
+                   WakeMessage, MoveDone, ReportMessage, DropPinMessage, DropPinsMessage>;
   struct StepJob {  // the plan and result lie in the loop, the one or the other side uses them
     const StepPlan* plan = nullptr;
     StepResult* result = nullptr;
@@ -141,12 +183,14 @@ class SchedulerLoop final {
 
   SchedulerLoop(Engine& engine, const SchedulerOptions& options, MetricsRegistry& registry,
                 TokenSink& sink, EngineErrorListener on_engine_error, const Clock& clock);
-  void Start(std::unique_ptr<Scheduler> scheduler);
+  void Start(std::unique_ptr<Scheduler> scheduler, const KvStoreOptions& kv, KvMedia media);
+  void StartMover(const KvStoreOptions& kv, BlockMover& device);
   void RunScheduler() noexcept;
   void RunEngine() noexcept;
   void Handle(Message& message);
   void HandleStepDone(const absl::Status& status);
   void StartStepIfIdle();
+  void HandOutMoves();
   void PublishSnapshot();
   void NoteIfDrained() ABSL_LOCKS_EXCLUDED(drained_mutex_);
 
@@ -177,11 +221,14 @@ class SchedulerLoop final {
   std::unique_ptr<Scheduler> scheduler_;
   std::vector<Message> messages_;
   bool step_running_ = false;
+  std::vector<MoveJob> moves_;
 
   // One side's at a time: the engine thread's from job to StepDoneMessage.
   StepPlan plan_;
   StepResult result_;
 
+  Scheduler::Adoption adoption_;      // constant once the threads run
+  std::unique_ptr<TierMover> mover_;  // nullptr: there are no tiers
   std::thread scheduler_thread_;
   std::thread engine_thread_;
 };

@@ -28,7 +28,8 @@ FakeEngine::FakeEngine(const FakeEngineOptions& options) {
   info_.num_blocks = options.num_blocks;
   info_.num_sequence_slots = options.num_sequence_slots;
   info_.step_tokens_max = options.step_tokens_max;
-  info_.kv_layout = {.num_layers = 1, .num_kv_heads = 1, .head_dim = 1};
+  // A block of 16 hashes is as large as this layout says.
+  info_.kv_layout = {.num_layers = 1, .num_kv_heads = 1, .head_dim = 2};
   places_.assign(static_cast<size_t>(options.num_blocks) * kBlockTokens, kUnwritten);
   slots_.resize(static_cast<size_t>(options.num_sequence_slots));
 }
