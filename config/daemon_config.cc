@@ -68,6 +68,50 @@ bool IsListKind(SettingKind kind) {
   return kind == SettingKind::kTexts || kind == SettingKind::kKeyHashes;
 }
 
+bool IsTenantSetting(const Setting& setting) { return setting.section.starts_with("tenants"); }
+
+void AddKvFaults(const DaemonConfig& config, std::vector<std::string>& faults) {
+  const DaemonConfig::KvSettings& kv = config.kv;
+  if (kv.disk.path.empty() == kv.disk.bytes.has_value()) {
+    faults.push_back("kv.disk needs both path and bytes");
+  }
+  struct TierKeys {
+    std::string_view name;
+    TenantKvConfig::Tier TenantKvConfig::*tier;
+    bool is_there;
+  };
+  const TierKeys tiers[] = {
+      {"device", &TenantKvConfig::device, true},
+      {"host", &TenantKvConfig::host, kv.host_bytes.value_or(0) > 0},
+      {"disk", &TenantKvConfig::disk, !kv.disk.path.empty()},
+  };
+  for (const TierKeys& keys : tiers) {
+    double floors = 0;
+    for (const TenantConfig& tenant : config.tenants) {
+      const TenantKvConfig::Tier& amounts = tenant.kv.*keys.tier;
+      if ((amounts.floor || amounts.ceiling) && !keys.is_there) {
+        faults.push_back(Concat("tenant `", tenant.name, "` has a part of the ", keys.name,
+                                " tier, which is not there; set kv.", keys.name,
+                                keys.name == "host" ? "_bytes" : ".path and kv.disk.bytes"));
+      }
+      if (!amounts.floor) continue;
+      floors += amounts.floor->share;
+      const TierAmount top = amounts.ceiling.value_or(TierAmount{.share = 1});
+      if (amounts.floor->bytes.has_value() == top.bytes.has_value() &&
+          (amounts.floor->share > top.share || amounts.floor->bytes > top.bytes)) {
+        faults.push_back(
+            Concat("tenant `", tenant.name, "` has a floor above its ceiling in kv.", keys.name));
+      }
+    }
+    // By a hair: shares such as 33.3% do not add up exactly.
+    if (floors > 1 + 1e-9) {
+      faults.push_back(Concat("the tenants' floors in kv.", keys.name, " are ",
+                              static_cast<int64_t>(floors * 100 + 0.5), "% together; wanted 100%",
+                              " at most"));
+    }
+  }
+}
+
 // One entry per sentence, in no order; each names its settings.
 std::vector<std::string> FaultsBetweenSettings(const DaemonConfig& config) {
   std::vector<std::string> faults;
@@ -83,6 +127,7 @@ std::vector<std::string> FaultsBetweenSettings(const DaemonConfig& config) {
                             " and scheduler.step_tokens_max is ", config.scheduler.step_tokens_max,
                             "; each running sequence needs a token of every step"));
   }
+  AddKvFaults(config, faults);
   return faults;
 }
 
@@ -213,7 +258,7 @@ class ConfigReader final {
     const std::string path = Join(setting.section, setting.key);
     if (!read.ok()) {
       AddFault(line, Concat("`", path, "`: ", read.message()));
-    } else if (setting.section != "tenants" && !IsListKind(setting.kind)) {
+    } else if (!IsTenantSetting(setting) && !IsListKind(setting.kind)) {
       config_.origins[path] = Concat(file_name_, ":", line);
     }
   }
@@ -355,7 +400,7 @@ absl::Status OverrideSetting(std::string_view path, std::string_view text, Daemo
   const Setting* setting = dot == std::string_view::npos
                                ? nullptr
                                : FindSetting(path.substr(0, dot), path.substr(dot + 1));
-  if (setting == nullptr || IsListKind(setting->kind) || setting->section == "tenants") {
+  if (setting == nullptr || IsListKind(setting->kind) || IsTenantSetting(*setting)) {
     return absl::NotFoundError(Concat("`", path, "` is no setting of a single value"));
   }
   SettingOwner owner{.daemon = &config};

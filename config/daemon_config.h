@@ -51,6 +51,16 @@ struct DaemonConfig {
     std::optional<int32_t> context_tokens;   // default and most: the model's
   } engine;
 
+  struct KvSettings {
+    std::optional<int64_t> host_bytes;  // memory for KV that left the device; default and 0: none
+    std::string eviction = "lru";       // lru | cost_aware
+    struct Disk {
+      std::string path;              // directory of KV that left memory; empty: none
+      std::optional<int64_t> bytes;  // of all its files together; needed with a path
+      std::string sync = "none";     // none | segment_end
+    } disk;
+  } kv;
+
   struct SchedulerSettings {
     int32_t running_max = 64;        // sequences in one step
     int32_t waiting_max = 512;       // requests in the queue; beyond: 429

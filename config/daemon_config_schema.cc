@@ -19,11 +19,13 @@ using Json = nlohmann::ordered_json;
 constexpr char kNamePattern[] = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$";
 constexpr char kEndpointPattern[] = "^(localhost|[0-9.]+|\\[[0-9A-Fa-f:.]+\\]):[0-9]{1,5}$";
 constexpr char kBytesPattern[] = "^[0-9]+(\\.[0-9]+)? ?(B|[KMGT]i?B)?$";
+constexpr char kAmountPattern[] = "^[0-9]+(\\.[0-9]+)?(%| ?(B|[KMGT]i?B)?)$";
 constexpr char kDurationPattern[] = "^([0-9]+(\\.[0-9]+)?(ms|s|m|h))+$|^0$";
 
 Json TypeOf(const Setting& setting) {
   switch (setting.kind) {
     case SettingKind::kText:
+      if (setting.may_be_empty) return {{"type", {"string", "null"}}};
       return {{"type", "string"}, {"minLength", 1}};
     case SettingKind::kName:
       return {{"type", "string"}, {"pattern", kNamePattern}};
@@ -41,6 +43,8 @@ Json TypeOf(const Setting& setting) {
               {"minimum", setting.least},
               {"maximum", setting.most},
               {"pattern", kBytesPattern}};
+    case SettingKind::kAmount:
+      return {{"type", {"string", "integer"}}, {"minimum", 0}, {"pattern", kAmountPattern}};
     case SettingKind::kDuration:
       return {{"type", {"string", "integer"}}, {"maximum", 0}, {"pattern", kDurationPattern}};
     case SettingKind::kChoice:
@@ -113,13 +117,14 @@ std::string DaemonConfigSchema() {
       schema["type"] = {"object", "null"};  // a heading with nothing under it
     }
     schema["description"] = section.about;
-    const size_t dot = section.path.find('.');
-    Json& parent = dot == std::string_view::npos
-                       ? root
-                       : root["properties"][std::string(section.path.substr(0, dot))];
-    parent["properties"][std::string(
-        dot == std::string_view::npos ? section.path : section.path.substr(dot + 1))] =
-        std::move(schema);
+    Json* parent = &root;
+    std::string_view rest = section.path;
+    for (size_t dot = rest.find('.'); dot != std::string_view::npos; dot = rest.find('.')) {
+      parent = &(*parent)["properties"][std::string(rest.substr(0, dot))];
+      if (parent->contains("items")) parent = &(*parent)["items"];
+      rest.remove_prefix(dot + 1);
+    }
+    (*parent)["properties"][std::string(rest)] = std::move(schema);
   }
   return root.dump(2) + "\n";
 }

@@ -134,6 +134,39 @@ std::vector<Setting> MakeSettings() {
        .least = 1,
        .most = 1 << 24},
 
+      {.section = "kv",
+       .key = "host_bytes",
+       .kind = kBytes,
+       .slot = DAEMON_SLOT(kv.host_bytes),
+       .about = "memory for KV blocks that left the device; default and 0: none",
+       .least = 0,
+       .most = int64_t{1} << 50},
+      {.section = "kv",
+       .key = "eviction",
+       .kind = kChoice,
+       .slot = DAEMON_SLOT(kv.eviction),
+       .about = "which KV goes first: the longest unused, or what is cheap to lose",
+       .choices = {"lru", "cost_aware"}},
+      {.section = "kv.disk",
+       .key = "path",
+       .kind = kText,
+       .slot = DAEMON_SLOT(kv.disk.path),
+       .about = "directory for KV blocks that left memory, of one daemon alone; empty: none",
+       .may_be_empty = true},
+      {.section = "kv.disk",
+       .key = "bytes",
+       .kind = kBytes,
+       .slot = DAEMON_SLOT(kv.disk.bytes),
+       .about = "most bytes of all files there together",
+       .least = int64_t{1} << 20,
+       .most = int64_t{1} << 50},
+      {.section = "kv.disk",
+       .key = "sync",
+       .kind = kChoice,
+       .slot = DAEMON_SLOT(kv.disk.sync),
+       .about = "when files are synced: never, or each when it is full",
+       .choices = {"none", "segment_end"}},
+
       {.section = "scheduler",
        .key = "running_max",
        .kind = kInteger,
@@ -243,6 +276,46 @@ std::vector<Setting> MakeSettings() {
        .about = "the tenant's requests in the queue; 0: no bound of its own",
        .least = 0,
        .most = 1'000'000},
+      {.section = "tenants",
+       .key = "admin",
+       .kind = kBool,
+       .slot = TENANT_SLOT(admin),
+       .about = "sees every tenant's part of the KV cache, and may drop its pins"},
+      {.section = "tenants.kv",
+       .key = "pinned_max",
+       .kind = kAmount,
+       .slot = TENANT_SLOT(kv.pinned_max),
+       .about = "of the device, for KV kept between turns; default: half of it, with all tenants"},
+      {.section = "tenants.kv.device",
+       .key = "floor",
+       .kind = kAmount,
+       .slot = TENANT_SLOT(kv.device.floor),
+       .about = "of the device that others leave alone"},
+      {.section = "tenants.kv.device",
+       .key = "ceiling",
+       .kind = kAmount,
+       .slot = TENANT_SLOT(kv.device.ceiling),
+       .about = "of the device beyond which the tenant makes room at its own cost"},
+      {.section = "tenants.kv.host",
+       .key = "floor",
+       .kind = kAmount,
+       .slot = TENANT_SLOT(kv.host.floor),
+       .about = "of the host tier that others leave alone"},
+      {.section = "tenants.kv.host",
+       .key = "ceiling",
+       .kind = kAmount,
+       .slot = TENANT_SLOT(kv.host.ceiling),
+       .about = "of the host tier beyond which the tenant makes room at its own cost"},
+      {.section = "tenants.kv.disk",
+       .key = "floor",
+       .kind = kAmount,
+       .slot = TENANT_SLOT(kv.disk.floor),
+       .about = "of the disk tier that others leave alone"},
+      {.section = "tenants.kv.disk",
+       .key = "ceiling",
+       .kind = kAmount,
+       .slot = TENANT_SLOT(kv.disk.ceiling),
+       .about = "of the disk tier beyond which the tenant makes room at its own cost"},
   };
 }
 #undef DAEMON_SLOT
@@ -312,6 +385,21 @@ absl::StatusOr<int64_t> ReadBytes(const Setting& setting, std::string_view text)
                 text);
 }
 
+absl::StatusOr<TierAmount> ReadAmount(const Setting& setting, std::string_view text) {
+  if (text.ends_with('%')) {
+    double percent = 0;
+    if (absl::SimpleAtod(AbslView(text.substr(0, text.size() - 1)), &percent) && percent >= 0 &&
+        percent <= 100) {
+      return TierAmount{.share = percent / 100};
+    }
+  } else {
+    Setting bytes = setting;
+    bytes.most = int64_t{1} << 50;
+    if (const auto read = ReadBytes(bytes, text); read.ok()) return TierAmount{.bytes = *read};
+  }
+  return Wanted("a share from 0% to 100%, or a size such as 4GiB", text);
+}
+
 absl::StatusOr<absl::Duration> ReadDuration(const Setting& setting, std::string_view text) {
   absl::Duration value;
   if (!absl::ParseDuration(AbslView(text), &value) || value < absl::Milliseconds(setting.least) ||
@@ -373,10 +461,16 @@ std::span<const SettingSection> SettingSections() {
       {"listen.tls", "TLS for both ports; without it they speak plain text"},
       {"model", "what is served"},
       {"engine", "how it is computed"},
+      {"kv", "where KV goes that leaves the device"},
+      {"kv.disk", "the tier on disk, which survives a restart; none without a path"},
       {"scheduler", "who runs, and how many"},
       {"server", "connections and their times"},
       {"log", "lines on standard error"},
       {"tenants", "who may use the daemon; none: everyone on loopback, as tenant `default`", true},
+      {"tenants.kv", "what the tenant may keep of the KV cache; amounts are 25% or bytes"},
+      {"tenants.kv.device", "of the device"},
+      {"tenants.kv.host", "of kv.host_bytes"},
+      {"tenants.kv.disk", "of kv.disk.bytes"},
   };
   return kSections;
 }
@@ -403,6 +497,10 @@ absl::Status ReadSetting(const Setting& setting, std::string_view text, const Se
     }
     case SettingKind::kBytes: {
       ASSIGN_OR_RETURN(*std::get<std::optional<int64_t>*>(slot), ReadBytes(setting, text));
+      return absl::OkStatus();
+    }
+    case SettingKind::kAmount: {
+      ASSIGN_OR_RETURN(*std::get<std::optional<TierAmount>*>(slot), ReadAmount(setting, text));
       return absl::OkStatus();
     }
     case SettingKind::kDuration: {

@@ -25,15 +25,17 @@ enum class SettingKind : uint8_t {
   kInteger,
   kBytes,     // 4GiB, 512MiB, 2000000000
   kDuration,  // 500ms, 30s, 10m
+  kAmount,    // 25%, or bytes
   kChoice,
   kTexts,      // list of texts, without duplicates
   kKeyHashes,  // list of sha256:<64 hex digits>
 };
 
 // Where a setting's value lies.
-using SettingSlot = std::variant<std::string*, std::optional<std::string>*, bool*, int32_t*,
-                                 std::optional<int32_t>*, std::optional<int64_t>*, absl::Duration*,
-                                 std::vector<std::string>*, std::vector<KeyHash>*>;
+using SettingSlot =
+    std::variant<std::string*, std::optional<std::string>*, bool*, int32_t*,
+                 std::optional<int32_t>*, std::optional<int64_t>*, absl::Duration*,
+                 std::optional<TierAmount>*, std::vector<std::string>*, std::vector<KeyHash>*>;
 
 // What a slot is looked up in; only the one that the section needs is set.
 struct SettingOwner {
@@ -43,7 +45,7 @@ struct SettingOwner {
 };
 
 struct Setting {
-  std::string_view section;  // "listen", "listen.tls", "tenants"
+  std::string_view section;  // "listen", "listen.tls", "tenants", "tenants.kv.device"
   std::string_view key;
   SettingKind kind = SettingKind::kText;
   SettingSlot (*slot)(const SettingOwner&) = nullptr;

@@ -15,12 +15,31 @@ struct KeyHash {
   std::string sha256_hex;  // 64 lower-case digits
 };
 
+// Of a tier of the KV cache: a share of its capacity, or bytes.
+struct TierAmount {
+  double share = 0.0;  // 0 to 1; where `bytes` says nothing
+  std::optional<int64_t> bytes;
+  bool operator==(const TierAmount&) const = default;
+};
+
+// What a tenant may keep of the KV cache, beyond what its running requests hold.
+struct TenantKvConfig {
+  struct Tier {
+    std::optional<TierAmount> floor;    // others take nothing of this; default: none
+    std::optional<TierAmount> ceiling;  // with more, it makes room at its own cost; default: none
+  };
+  Tier device, host, disk;
+  std::optional<TierAmount> pinned_max;  // of the device, for its pins; default: all pins' bound
+};
+
 struct TenantConfig {
   std::string name;
   std::vector<KeyHash> keys;
   std::optional<std::string> sharing_group;  // tenants of one group share KV; default: alone
   int32_t running_max = 0;                   // concurrent requests; 0: no bound of its own
   int32_t waiting_max = 0;                   // queued requests; 0: no bound of its own
+  bool admin = false;  // sees every tenant's part of the KV cache, and may drop its pins
+  TenantKvConfig kv;
 };
 
 }  // namespace holdfast

@@ -31,6 +31,7 @@
 #include "config/base/concat.h"
 #include "config/base/metrics.h"
 #include "config/base/status_macros.h"
+#include "engine/cpu_block_mover.h"
 #include "engine/cpu_engine.h"
 #include "engine/weights.h"
 #include "scheduler/scheduler_loop.h"
@@ -39,6 +40,7 @@
 #include "server/grpc_server.h"
 #include "server/heap_trim.h"
 #include "server/http_server.h"
+#include "server/kv_tiers.h"
 #include "server/library_log.h"
 #include "server/loading_service.h"
 #include "server/log.h"
@@ -240,12 +242,43 @@ class Daemon final {
 
     service_ = std::make_unique<SchedulerGenerationService>(
         ServiceOptions(), *text_.tokenizer, text_.chat_template.get(), clock_, metrics_);
-    ASSIGN_OR_RETURN(
-        loop_, SchedulerLoop::Create(*engine_, LoopOptions(), metrics_, *service_,
-                                     [this](const absl::Status& status) { OnStepFailed(status); }));
+    RETURN_IF_ERROR(StartLoop());
     service_->Connect(PortTo(*loop_));
     front_->SwitchTo(*service_);
     return absl::OkStatus();
+  }
+
+  absl::Status StartLoop() {
+    const EngineInfo& info = engine_->info();
+    const absl::Time began = absl::Now();
+    ASSIGN_OR_RETURN(tiers_, OpenKvTiers(config_, info, model_.config));
+    block_mover_ =
+        std::make_unique<CpuBlockMover>(engine_->kv_arena(), info.kv_layout, info.num_blocks);
+    KvMedia media{.device = block_mover_.get()};
+    if (tiers_.disk) media.recovered = tiers_.disk->RecoveredBlocks();
+    const size_t num_recovered = media.recovered.size();
+    ASSIGN_OR_RETURN(loop_, SchedulerLoop::Create(
+                                *engine_, LoopOptions(), metrics_, *service_,
+                                [this](const absl::Status& status) { OnStepFailed(status); },
+                                &clock_, std::move(media)));
+    if (tiers_.host) log_.Info("kv_host", {{"blocks", tiers_.host->capacity()}});
+    if (tiers_.disk) LogDisk(num_recovered, absl::Now() - began);
+    return absl::OkStatus();
+  }
+
+  void LogDisk(size_t num_recovered, absl::Duration elapsed) {
+    const DiskRecovery& recovery = tiers_.disk->recovery();
+    for (const std::string& warning : recovery.warnings) log_.Warn("kv_disk", {{"what", warning}});
+    log_.Info("kv_disk", {{"what", tiers_.disk->Describe()},
+                          {"found", num_recovered},
+                          {"adopted", loop_->adoption().adopted},
+                          {"refused", loop_->adoption().refused},
+                          {"torn", recovery.scanned.torn},
+                          {"other_model", recovery.scanned.other_layout},
+                          {"other_version", recovery.scanned.other_version},
+                          {"duplicate", recovery.duplicate},
+                          {"over_limit", recovery.over_capacity},
+                          {"seconds", elapsed}});
   }
 
   absl::Status LoadEngine() {
@@ -291,7 +324,8 @@ class Daemon final {
             .chunk_tokens_max = config_.scheduler.chunk_tokens_max,
             .prefix_cache = config_.scheduler.prefix_cache,
             .tenants = config_.tenants,
-            .model_name = front_->model_info().name};
+            .model_name = front_->model_info().name,
+            .kv = tiers_.options};
   }
 
   // While ready, `loop_` is there: it is made before and goes after the ports are closed.
@@ -441,6 +475,8 @@ class Daemon final {
   ChatTemplateSource chat_;
   ModelText text_;
   std::unique_ptr<CpuEngine> engine_;
+  std::unique_ptr<CpuBlockMover> block_mover_;
+  KvTiers tiers_;
   std::unique_ptr<TenantAuth> auth_;
   std::unique_ptr<LoadingService> front_;
   std::unique_ptr<SchedulerGenerationService> service_;

@@ -1,0 +1,111 @@
+#include "server/kv_tiers.h"
+
+#include <openssl/sha.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <optional>
+#include <string_view>
+#include <utility>
+
+#include "config/base/concat.h"
+#include "config/base/status_macros.h"
+#include "kvstore/eviction/cost_aware.h"
+
+namespace holdfast {
+namespace {
+
+absl::Status Named(std::string_view setting, const absl::Status& status) {
+  return absl::Status(status.code(), AbslView(Concat(setting, ": ", status.message())));
+}
+
+int32_t BlocksOf(const TierAmount& amount, int32_t capacity, size_t block_bytes) {
+  const double blocks = amount.bytes
+                            ? static_cast<double>(*amount.bytes) / static_cast<double>(block_bytes)
+                            : amount.share * capacity;
+  return static_cast<int32_t>(std::min<double>(blocks, capacity));
+}
+
+TierShare ShareOf(const TenantKvConfig::Tier& config, int32_t capacity, size_t block_bytes) {
+  TierShare share;
+  if (config.floor) share.floor_blocks = BlocksOf(*config.floor, capacity, block_bytes);
+  if (config.ceiling) share.ceiling_blocks = BlocksOf(*config.ceiling, capacity, block_bytes);
+  return share;
+}
+
+TenantShares SharesOf(const TenantConfig& tenant, const KvTiers& tiers, const EngineInfo& engine) {
+  const size_t block_bytes = engine.kv_layout.block_bytes();
+  const int32_t host_blocks = tiers.host ? tiers.host->capacity() : 0;
+  const int32_t disk_blocks = tiers.disk ? tiers.disk->capacity() : 0;
+  TenantShares shares;
+  shares.tag = OwnerTagOf(tenant.name);
+  shares.tiers[TierAt(TierKind::kDevice)] =
+      ShareOf(tenant.kv.device, engine.num_blocks, block_bytes);
+  shares.tiers[TierAt(TierKind::kHost)] = ShareOf(tenant.kv.host, host_blocks, block_bytes);
+  shares.tiers[TierAt(TierKind::kDisk)] = ShareOf(tenant.kv.disk, disk_blocks, block_bytes);
+  if (tenant.kv.pinned_max) {
+    shares.pinned_blocks_max = BlocksOf(*tenant.kv.pinned_max, engine.num_blocks, block_bytes);
+  }
+  return shares;
+}
+
+RecomputeCost CostOf(const ModelConfig& model) {
+  const double hidden = model.hidden, head_dim = model.head_dim;
+  const double attention = hidden * head_dim * (2.0 * model.num_heads + 2.0 * model.num_kv_heads);
+  const double mlp = 3.0 * hidden * model.intermediate;
+  return RecomputeCost::OfDecoder(model.num_layers * (attention + mlp), model.num_layers,
+                                  model.num_heads, head_dim);
+}
+
+}  // namespace
+
+OwnerTag OwnerTagOf(const std::string& tenant_name) {
+  std::array<unsigned char, SHA256_DIGEST_LENGTH> digest{};
+  SHA256(reinterpret_cast<const unsigned char*>(tenant_name.data()), tenant_name.size(),
+         digest.data());
+  OwnerTag tag;
+  std::memcpy(&tag.low, digest.data(), sizeof tag.low);
+  std::memcpy(&tag.high, digest.data() + sizeof tag.low, sizeof tag.high);
+  return tag;
+}
+
+absl::StatusOr<KvTiers> OpenKvTiers(const DaemonConfig& config, const EngineInfo& engine,
+                                    const ModelConfig& model) {
+  KvTiers tiers;
+  const size_t block_bytes = engine.kv_layout.block_bytes();
+  if (const int64_t host_bytes = config.kv.host_bytes.value_or(0); host_bytes > 0) {
+    auto host = HostTier::Create(host_bytes, block_bytes);
+    if (!host.ok()) return Named("kv.host_bytes", host.status());
+    tiers.host = *std::move(host);
+  }
+  if (!config.kv.disk.path.empty()) {
+    auto disk = DiskTier::Open(
+        {.directory = config.kv.disk.path,
+         .bytes_max = config.kv.disk.bytes.value_or(0),
+         .block_bytes = block_bytes,
+         .layout = engine.model_digest,
+         .sync = config.kv.disk.sync == "segment_end" ? DiskSync::kSegmentEnd : DiskSync::kNone});
+    if (!disk.ok()) return Named("kv.disk", disk.status());
+    tiers.disk = *std::move(disk);
+  }
+  tiers.options.host = tiers.host.get();
+  tiers.options.disk = tiers.disk.get();
+  if (config.kv.eviction == "cost_aware") {
+    tiers.options.eviction = [cost = CostOf(model)](TierKind, int32_t capacity) {
+      return std::make_unique<CostAwareEviction>(capacity, CostAwareOptions{.cost = cost});
+    };
+  }
+  tiers.options.tenants.clear();
+  for (const TenantConfig& tenant : config.tenants) {
+    tiers.options.tenants.push_back(SharesOf(tenant, tiers, engine));
+  }
+  if (tiers.options.tenants.empty()) {
+    tiers.options.tenants.push_back({.tag = OwnerTagOf("default")});
+  }
+  return tiers;
+}
+
+}  // namespace holdfast

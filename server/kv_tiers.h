@@ -1,0 +1,33 @@
+// The lower tiers of the KV store and the tenants' shares of each, as the configuration wants them.
+// Knows the engine's sizes, hence apart from the rest of the server.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "config/daemon_config.h"
+#include "engine/engine.h"
+#include "engine/model_config.h"
+#include "kvstore/disk_tier.h"
+#include "kvstore/host_tier.h"
+#include "kvstore/kv_store_options.h"
+
+namespace holdfast {
+
+struct KvTiers {
+  std::unique_ptr<HostTier> host;  // nullptr: there is none
+  std::unique_ptr<DiskTier> disk;
+  KvStoreOptions options;  // tiers, eviction and shares, for SchedulerOptions::kv
+};
+
+// kInvalidArgument, kFailedPrecondition (the directory is another daemon's), kResourceExhausted:
+// the message names the setting.
+absl::StatusOr<KvTiers> OpenKvTiers(const DaemonConfig& config, const EngineInfo& engine,
+                                    const ModelConfig& model);
+
+// Names a tenant in what outlives the process: the first half of SHA-256 over its name.
+OwnerTag OwnerTagOf(const std::string& tenant_name);
+
+}  // namespace holdfast
