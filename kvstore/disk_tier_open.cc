@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <limits>
+#include <set>
 #include <system_error>
 #include <tuple>
 #include <utility>
@@ -178,6 +179,7 @@ void DiskTier::RemoveOverLimit(std::vector<Found>& found) {
   std::vector<std::pair<int32_t, uint64_t>> by_worth;
   for (const auto& [number, segment] : segments_) by_worth.emplace_back(live[number], number);
   std::sort(by_worth.begin(), by_worth.end());
+  std::set<uint64_t> removed_segments;
   for (const auto& [records, number] : by_worth) {
     if (records > 0 && num_files() < num_segments_max_) break;
     const auto segment = segments_.find(number);
@@ -187,11 +189,12 @@ void DiskTier::RemoveOverLimit(std::vector<Found>& found) {
     }
     ++recovery_.segments_removed;
     segments_.erase(segment);
+    removed_segments.insert(number);
   }
-  const auto& segments = segments_;
-  const auto end = std::remove_if(found.begin(), found.end(), [&segments](const Found& entry) {
-    return !segments.contains(entry.segment);
-  });
+  const auto is_removed = [&](const Found& entry) {
+    return removed_segments.contains(entry.segment);
+  };
+  const auto end = std::remove_if(found.begin(), found.end(), is_removed);
   recovery_.over_capacity += found.end() - end;
   found.erase(end, found.end());
 }
