@@ -35,6 +35,7 @@
 #include "engine/cpu_engine.h"
 #include "engine/weights.h"
 #include "scheduler/scheduler_loop.h"
+#include "server/admin.h"
 #include "server/free_memory.h"
 #include "server/generation_service.h"
 #include "server/grpc_server.h"
@@ -163,12 +164,15 @@ class Daemon final {
     info.has_chat_template = !chat_.source.empty();
     ASSIGN_OR_RETURN(auth_, TenantAuth::Create(config_.tenants));
     front_ = std::make_unique<LoadingService>(std::move(info));
+    kv_admin_ = std::make_unique<KvAdmin>(config_.tenants);
     ASSIGN_OR_RETURN(http_, HttpServer::Create(HttpOptions(), *front_, *auth_, metrics_,
                                                [this] { return ReadinessNow(); }));
     if (!config_.listen.grpc.empty()) {
-      ASSIGN_OR_RETURN(
-          grpc_, GrpcServer::Create({.address = config_.listen.grpc, .tls = config_.listen.tls},
-                                    *front_, *auth_, [this] { return ReadinessNow(); }));
+      ASSIGN_OR_RETURN(grpc_,
+                       GrpcServer::Create({.address = config_.listen.grpc,
+                                           .tls = config_.listen.tls,
+                                           .kv_admin = kv_admin_.get()},
+                                          *front_, *auth_, [this] { return ReadinessNow(); }));
     }
     return absl::OkStatus();
   }
@@ -185,6 +189,7 @@ class Daemon final {
             .loopback_names_only = config_.tenants.empty() && !config_.listen.allow_anonymous,
             .connections_max = config_.server.http_connections_max,
             .request_timeout = config_.server.request_timeout + kSlack,
+            .kv_admin = kv_admin_.get(),
             .on_access = [this](const HttpAccess& access) { LogAccess(access); }};
   }
 
@@ -244,6 +249,7 @@ class Daemon final {
         ServiceOptions(), *text_.tokenizer, text_.chat_template.get(), clock_, metrics_);
     RETURN_IF_ERROR(StartLoop());
     service_->Connect(PortTo(*loop_));
+    kv_admin_->Connect(AdminPortTo(*loop_));
     front_->SwitchTo(*service_);
     return absl::OkStatus();
   }
@@ -479,6 +485,7 @@ class Daemon final {
   KvTiers tiers_;
   std::unique_ptr<TenantAuth> auth_;
   std::unique_ptr<LoadingService> front_;
+  std::unique_ptr<KvAdmin> kv_admin_;
   std::unique_ptr<SchedulerGenerationService> service_;
   std::unique_ptr<SchedulerLoop> loop_;
   std::unique_ptr<GrpcServer> grpc_;

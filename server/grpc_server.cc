@@ -16,6 +16,7 @@
 #include "absl/time/clock.h"
 #include "config/base/status_macros.h"
 #include "config/limits.h"
+#include "server/grpc_admin.h"
 #include "server/grpc_service.h"
 
 namespace holdfast {
@@ -51,8 +52,10 @@ absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> MakeCredentials(
 class GrpcServerImpl final : public GrpcServer {
  public:
   GrpcServerImpl(GenerationService& service, const Authenticator& authenticator,
-                 std::function<Readiness()> readiness, int64_t calls_max)
-      : service_(service, authenticator, std::move(readiness), calls_max) {}
+                 std::function<Readiness()> readiness, int64_t calls_max, const KvAdmin* kv_admin)
+      : service_(service, authenticator, std::move(readiness), calls_max) {
+    if (kv_admin != nullptr) admin_.emplace(*kv_admin, authenticator);
+  }
   ~GrpcServerImpl() override { Shutdown(absl::InfinitePast()); }
 
   absl::Status Listen(const std::string& address,
@@ -62,6 +65,7 @@ class GrpcServerImpl final : public GrpcServer {
     builder.SetResourceQuota(quota.Resize(kTransportBytesMax));
     builder.AddListeningPort(address, credentials, &port_);
     builder.RegisterService(&service_);
+    if (admin_.has_value()) builder.RegisterService(&*admin_);
     builder.SetMaxReceiveMessageSize(static_cast<int>(kRequestBodyBytesMax));
     builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE,
                                static_cast<int>(kRequestHeaderBytesMax));
@@ -101,6 +105,7 @@ class GrpcServerImpl final : public GrpcServer {
 
  private:
   GrpcService service_;
+  std::optional<GrpcAdmin> admin_;
   int port_ = 0;
   std::unique_ptr<grpc::Server> server_;
   absl::Mutex mutex_;
@@ -118,7 +123,7 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Create(
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   const Readiness now = readiness();
   auto server = std::make_unique<GrpcServerImpl>(service, authenticator, std::move(readiness),
-                                                 options.calls_max);
+                                                 options.calls_max, options.kv_admin);
   RETURN_IF_ERROR(server->Listen(options.address, credentials));
   server->SetReadiness(now);
   return server;

@@ -27,10 +27,14 @@
 
 namespace holdfast {
 
+class KvAdmin;  // server/admin.h
+
 struct GrpcServerOptions {
   std::string address = "127.0.0.1:50051";  // ADDR:PORT or [V6]:PORT; port 0: the system picks
   std::optional<TlsConfig> tls;
   int64_t calls_max = 4096;  // generations at a time, over all connections
+  // What the Admin service speaks of; must outlive the server. Null: there is no such service.
+  const KvAdmin* kv_admin = nullptr;
 };
 
 class GrpcServer {

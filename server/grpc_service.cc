@@ -236,10 +236,15 @@ GrpcService::GrpcService(GenerationService& service, const Authenticator& authen
       readiness_(std::move(readiness)),
       calls_(calls_max) {}
 
+absl::StatusOr<TenantIndex> AuthenticateCall(const grpc::CallbackServerContext& context,
+                                             const Authenticator& authenticator) {
+  ASSIGN_OR_RETURN(const Authenticated caller, authenticator.Authenticate(KeyOf(context)));
+  return caller.tenant;
+}
+
 absl::StatusOr<TenantIndex> GrpcService::Authenticate(
     const grpc::CallbackServerContext& context) const {
-  ASSIGN_OR_RETURN(const Authenticated caller, authenticator_.Authenticate(KeyOf(context)));
-  return caller.tenant;
+  return AuthenticateCall(context, authenticator_);
 }
 
 template <typename Request>

@@ -35,6 +35,10 @@ namespace holdfast {
 // once.
 grpc::Status ToGrpcStatus(grpc::CallbackServerContext& context, const absl::Status& status);
 
+// By the key in the call's metadata.
+absl::StatusOr<TenantIndex> AuthenticateCall(const grpc::CallbackServerContext& context,
+                                             const Authenticator& authenticator);
+
 class GrpcService final : public v1::Generation::CallbackService {
  public:
   // All references must outlive the service; `readiness` is called on gRPC's threads.

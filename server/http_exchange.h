@@ -29,6 +29,7 @@ struct HttpRequest {
   bool http_1_0 = false;  // no chunks: a stream ends with its connection
   const Route* route = nullptr;
   std::string param;       // of the route's "{id}"
+  std::string query;       // behind the "?", as it was sent
   std::string request_id;  // the client's, or made
   std::string session;     // of X-Session-Id; empty: none
   TenantIndex tenant{};    // where the route needs a key

@@ -106,6 +106,13 @@ std::string_view PathOf(std::string_view target) {
   return target.substr(0, target.find_first_of("?#"));
 }
 
+std::string_view QueryOf(std::string_view target) {
+  const size_t begin = target.find('?');
+  if (begin == target.npos) return {};
+  target.remove_prefix(begin + 1);
+  return target.substr(0, target.find('#'));
+}
+
 // The HOST of "http://HOST/path", which then stands for the Host header (RFC 9112, 3.2.2); else
 // empty.
 std::string_view HostOfTarget(std::string_view target) {
@@ -318,6 +325,7 @@ std::optional<OpenAiError> HttpListener::Connection::Admit(const Parser& parser,
   }
   request.route = match.route;
   request.param = std::move(match.param);
+  request.query = std::string(QueryOf(target));
   if (is_options_) return std::nullopt;
   if (!match.method_allowed) {
     return HttpError(405, "method_not_allowed",

@@ -1,5 +1,6 @@
 #include "server/http_router.h"
 
+#include <algorithm>
 #include <array>
 
 namespace holdfast {
@@ -18,6 +19,10 @@ constexpr std::array kRoutes = {
     Route{HttpEndpoint::kMetrics, "GET", "/metrics", KeyNeed::kNeverOnLoopback, false},
     Route{HttpEndpoint::kVersion, "GET", "/version", KeyNeed::kNever, false},
     Route{HttpEndpoint::kOpenApi, "GET", "/openapi.json", KeyNeed::kNever, false},
+    Route{HttpEndpoint::kAdminKv, "GET", "/admin/v1/kv", KeyNeed::kAlways, false},
+    Route{HttpEndpoint::kAdminPins, "GET", "/admin/v1/pins", KeyNeed::kAlways, false},
+    Route{HttpEndpoint::kAdminDropPins, "DELETE", "/admin/v1/pins", KeyNeed::kAlways, false},
+    Route{HttpEndpoint::kAdminDropPin, "DELETE", "/admin/v1/pins/{id}", KeyNeed::kAlways, false},
 };
 
 int HexDigit(char c) {
@@ -50,6 +55,7 @@ std::span<const Route> Routes() { return kRoutes; }
 
 RouteMatch MatchRoute(std::string_view method, std::string_view path) {
   constexpr std::string_view kRest = "{id}";
+  RouteMatch other;  // of the path, by another method
   for (const Route& route : kRoutes) {
     std::string_view pattern = route.path;
     std::string param;
@@ -62,13 +68,32 @@ RouteMatch MatchRoute(std::string_view method, std::string_view path) {
     }
     const bool allowed =
         method == route.method || (method == "HEAD" && std::string_view(route.method) == "GET");
-    return {&route, allowed, std::move(param)};
+    if (allowed) return {&route, true, std::move(param)};
+    if (other.route == nullptr) other = {&route, false, std::move(param)};
   }
-  return {};
+  return other;
 }
 
 std::string AllowedMethods(const Route& route) {
-  return std::string_view(route.method) == "GET" ? "GET, HEAD, OPTIONS" : "POST, OPTIONS";
+  std::string methods;
+  for (const Route& one : kRoutes) {
+    if (std::string_view(one.path) != route.path) continue;
+    methods += one.method;
+    methods += std::string_view(one.method) == "GET" ? ", HEAD, " : ", ";
+  }
+  return methods + "OPTIONS";
+}
+
+std::string QueryValue(std::string_view query, std::string_view name) {
+  while (!query.empty()) {
+    const size_t end = std::min(query.find('&'), query.size());
+    const std::string_view pair = query.substr(0, end);
+    query.remove_prefix(std::min(end + 1, query.size()));
+    const size_t equals = std::min(pair.find('='), pair.size());
+    if (PercentDecoded(pair.substr(0, equals)) != name) continue;
+    return PercentDecoded(pair.substr(std::min(equals + 1, pair.size())));
+  }
+  return "";
 }
 
 }  // namespace holdfast

@@ -21,7 +21,11 @@ enum class HttpEndpoint : uint8_t {
   kReady,
   kMetrics,
   kVersion,
-  kOpenApi
+  kOpenApi,
+  kAdminKv,
+  kAdminPins,
+  kAdminDropPins,
+  kAdminDropPin
 };
 
 // kNeverOnLoopback: /metrics speaks of all tenants, so no tenant's key opens it. Whoever is on this
@@ -37,7 +41,7 @@ struct Route {
 };
 
 struct RouteMatch {
-  const Route* route = nullptr;  // nullptr: unknown path (404)
+  const Route* route = nullptr;  // nullptr: unknown path (404); else one of the path's
   bool method_allowed = false;   // false with a route: 405, or the answer to OPTIONS
   std::string param;             // what "{id}" stood for, percent-decoded
 };
@@ -45,6 +49,8 @@ struct RouteMatch {
 std::span<const Route> Routes();
 // `path` is without query.
 RouteMatch MatchRoute(std::string_view method, std::string_view path);
-std::string AllowedMethods(const Route& route);  // for the Allow header
+// Percent-decoded; the first of that name; empty where there is none. `query`: without its "?".
+std::string QueryValue(std::string_view query, std::string_view name);
+std::string AllowedMethods(const Route& route);  // of its path, for the Allow header
 
 }  // namespace holdfast

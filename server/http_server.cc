@@ -32,7 +32,8 @@ class AsioHttpServer final : public HttpServer {
         api_(
             {.version = options_.version,
              .system_fingerprint = options_.system_fingerprint,
-             .request_timeout = options_.request_timeout},
+             .request_timeout = options_.request_timeout,
+             .kv_admin = options_.kv_admin},
             service, metrics, [this] { return ReadinessNow(); }, gate_),
         listener_(io_, options_, authenticator, http_metrics_,
                   {.endpoints = [this](HttpExchange& exchange) { return api_.Handle(exchange); },

@@ -30,6 +30,8 @@
 
 namespace holdfast {
 
+class KvAdmin;  // server/admin.h
+
 // One answered request, for the access log. No header, query or body text.
 struct HttpAccess {
   const char* method = "";
@@ -66,6 +68,9 @@ struct HttpServerOptions {
   absl::Duration idle_timeout = absl::Seconds(75);     // between requests of one connection
   absl::Duration write_timeout = absl::Seconds(60);    // one write; a stalled reader is cancelled
   absl::Duration request_timeout = absl::Minutes(10);  // end of body to end of answer: 504
+
+  // What /admin/v1 speaks of; must outlive the server. Null: there is no such thing (404).
+  const KvAdmin* kv_admin = nullptr;
 
   // Called on the I/O thread after each request; must not block. Optional.
   std::function<void(const HttpAccess&)> on_access;

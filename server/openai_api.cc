@@ -123,7 +123,8 @@ OpenAiApi::OpenAiApi(OpenAiApiOptions options, GenerationService& service,
       service_(service),
       metrics_(metrics),
       readiness_(std::move(readiness)),
-      gate_(std::move(gate)) {}
+      gate_(std::move(gate)),
+      admin_(options_.kv_admin, gate_, options_.request_timeout) {}
 
 asio::awaitable<void> OpenAiApi::Handle(HttpExchange& exchange) {
   switch (exchange.request.route->endpoint) {
@@ -159,6 +160,12 @@ asio::awaitable<void> OpenAiApi::Handle(HttpExchange& exchange) {
       break;
     case HttpEndpoint::kOpenApi:
       co_await exchange.Reply(TextReply(kOpenApiDocument));
+      break;
+    case HttpEndpoint::kAdminKv:
+    case HttpEndpoint::kAdminPins:
+    case HttpEndpoint::kAdminDropPins:
+    case HttpEndpoint::kAdminDropPin:
+      co_await admin_.Handle(exchange);
       break;
   }
 }

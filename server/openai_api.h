@@ -16,6 +16,7 @@
 #include "absl/time/time.h"
 #include "config/base/metrics.h"
 #include "server/generation.h"
+#include "server/http_admin.h"
 #include "server/http_exchange.h"
 #include "server/openai_codec.h"
 #include "server/openai_response.h"
@@ -27,6 +28,7 @@ struct OpenAiApiOptions {
   std::string version;
   std::string system_fingerprint;
   absl::Duration request_timeout;
+  const KvAdmin* kv_admin = nullptr;  // null: /admin/v1 is not found
 };
 
 class OpenAiApi final {
@@ -65,6 +67,7 @@ class OpenAiApi final {
   const MetricsRegistry& metrics_;
   const std::function<Readiness()> readiness_;
   const std::shared_ptr<IoGate> gate_;
+  HttpAdmin admin_;
   absl::BitGen random_;
 };
 

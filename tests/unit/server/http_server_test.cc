@@ -289,7 +289,11 @@ TEST_F(HttpServerTest, TheApiDescriptionNamesEveryRoute) {
                 (*document)["paths"][route.path].contains(method))
         << method << " " << route.path;
   }
-  EXPECT_EQ((*document)["paths"].size(), Routes().size());
+  size_t num_operations = 0;
+  for (const auto& [path, operations] : (*document)["paths"].items()) {
+    num_operations += operations.size();
+  }
+  EXPECT_EQ(num_operations, Routes().size());
 }
 
 TEST_F(HttpServerTest, AccessIsTold) {

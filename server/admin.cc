@@ -1,0 +1,176 @@
+#include "server/admin.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/cord.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "config/base/check.h"
+#include "config/base/status_macros.h"
+#include "scheduler/cache_report.h"
+#include "scheduler/scheduler_loop.h"
+#include "server/generation.h"
+
+namespace holdfast {
+namespace {
+
+static_assert(kKvTierNames.size() == kNumPlaceTiers);
+
+std::vector<TenantConfig> WithDefault(std::vector<TenantConfig> tenants) {
+  if (tenants.empty()) tenants.push_back({.name = "default"});
+  return tenants;
+}
+
+absl::Status Unavailable() {
+  absl::Status status =
+      absl::UnavailableError("the KV cache is not there: the model is loading; try again soon");
+  status.SetPayload(kRetryAfterUrl, absl::Cord("1"));
+  return status;
+}
+
+absl::Status Busy() {
+  absl::Status status =
+      absl::ResourceExhaustedError("the scheduler is too busy to look; try again later");
+  status.SetPayload(kRetryAfterUrl, absl::Cord("1"));
+  return status;
+}
+
+absl::Status Named(absl::Status status, const char* param) {
+  status.SetPayload(kErrorParamUrl, absl::Cord(param));
+  return status;
+}
+
+}  // namespace
+
+KvAdminPort AdminPortTo(SchedulerLoop& loop) {
+  return {
+      .ask_report =
+          [&loop](std::function<void(CacheReport &&)> done, std::optional<TenantIndex> pins_of) {
+            return loop.AskReport(std::move(done), pins_of);
+          },
+      .drop_pin =
+          [&loop](TenantIndex tenant, std::string session, std::function<void(bool)> done) {
+            return loop.DropPin(tenant, std::move(session), std::move(done));
+          },
+      .drop_pins =
+          [&loop](std::optional<TenantIndex> tenant, std::function<void(int32_t)> done) {
+            return loop.DropPins(tenant, std::move(done));
+          }};
+}
+
+KvAdmin::KvAdmin(std::vector<TenantConfig> tenants)
+    : keyless_(tenants.empty()), tenants_(WithDefault(std::move(tenants))) {}
+
+void KvAdmin::Connect(KvAdminPort port) {
+  absl::MutexLock lock(&mutex_);
+  CHECK(!port_.has_value());
+  port_ = std::move(port);
+}
+
+std::optional<KvAdminPort> KvAdmin::port() const {
+  absl::MutexLock lock(&mutex_);
+  return port_;
+}
+
+bool KvAdmin::SeesAll(TenantIndex caller) const {
+  return keyless_ || tenants_[static_cast<size_t>(Number(caller))].admin;
+}
+
+absl::StatusOr<std::optional<TenantIndex>> KvAdmin::Resolve(TenantIndex caller,
+                                                            const std::string& tenant) const {
+  if (tenant.empty()) {
+    return SeesAll(caller) ? std::optional<TenantIndex>() : std::optional(caller);
+  }
+  if (!SeesAll(caller) && tenant != tenants_[static_cast<size_t>(Number(caller))].name) {
+    return Named(absl::PermissionDeniedError("only a tenant with `admin: true` may name another"),
+                 "tenant");
+  }
+  const auto found = std::find_if(tenants_.begin(), tenants_.end(),
+                                  [&](const TenantConfig& entry) { return entry.name == tenant; });
+  if (found == tenants_.end()) {
+    return Named(
+        absl::NotFoundError(absl::StrCat("there is no tenant `", tenant.substr(0, 64), "`")),
+        "tenant");
+  }
+  return std::optional(TenantIndex{static_cast<int32_t>(found - tenants_.begin())});
+}
+
+void KvAdmin::View(TenantIndex caller, const std::string& tenant,
+                   std::function<void(absl::StatusOr<KvView>)> done) const {
+  const absl::StatusOr<std::optional<TenantIndex>> only = Resolve(caller, tenant);
+  if (!only.ok()) return done(only.status());
+  const std::optional<KvAdminPort> scheduler = port();
+  if (!scheduler) return done(Unavailable());
+  const bool whole = SeesAll(caller);
+  const auto answer = [this, whole, only = *only, done](CacheReport&& report) {
+    done(MakeView(std::move(report), whole, only));
+  };
+  if (!scheduler->ask_report(answer, *only)) done(Busy());
+}
+
+KvView KvAdmin::MakeView(CacheReport&& report, bool whole, std::optional<TenantIndex> only) const {
+  KvView view{.block_bytes = static_cast<int64_t>(report.block_bytes), .num_pins = report.num_pins};
+  if (whole) {
+    KvView::Whole& all = view.whole.emplace();
+    for (size_t tier = 0; tier < kKvTierNames.size(); ++tier) {
+      all.capacity[tier] = {.blocks = report.capacity[tier],
+                            .bytes = report.capacity[tier] * view.block_bytes};
+    }
+    all.free_blocks = report.device.free;
+    all.held_blocks = report.device.held;
+    all.evictable_blocks = report.device.evictable;
+    all.moving_blocks = report.device.moving;
+    all.num_moves = report.num_moves;
+  }
+  CHECK(report.tenants.size() == tenants_.size());
+  for (size_t i = 0; i < tenants_.size(); ++i) {
+    if (only && static_cast<size_t>(Number(*only)) != i) continue;
+    const CacheReport::Tenant& from = report.tenants[i];
+    KvView::Tenant& to = view.tenants.emplace_back();
+    to.name = tenants_[i].name;
+    for (size_t tier = 0; tier < kKvTierNames.size(); ++tier) {
+      to.tiers[tier] = {.blocks = from.blocks[tier],
+                        .bytes = from.blocks[tier] * view.block_bytes,
+                        .hit_tokens = static_cast<int64_t>(from.hit_tokens[tier])};
+    }
+    to.pinned_blocks = from.pinned_blocks;
+    to.pinned_bytes = from.pinned_blocks * view.block_bytes;
+  }
+  const absl::Time now = absl::Now();
+  for (CacheReport::PinEntry& from : report.pins) {
+    view.pins.push_back({.tenant = tenants_[static_cast<size_t>(Number(from.tenant))].name,
+                         .session = std::move(from.session),
+                         .priority = from.priority,
+                         .blocks = from.num_blocks,
+                         .bytes = from.num_blocks * view.block_bytes,
+                         .created = from.created,
+                         .expires_in = std::max(from.deadline - now, absl::ZeroDuration())});
+  }
+  return view;
+}
+
+void KvAdmin::DropPin(TenantIndex caller, const std::string& tenant, const std::string& session,
+                      std::function<void(absl::Status)> done) const {
+  const absl::StatusOr<std::optional<TenantIndex>> only = Resolve(caller, tenant);
+  if (!only.ok()) return done(only.status());
+  const std::optional<KvAdminPort> scheduler = port();
+  if (!scheduler) return done(Unavailable());
+  const TenantIndex owner = tenant.empty() ? caller : **only;
+  const auto answer = [done](bool had_pin) {
+    done(had_pin ? absl::OkStatus()
+                 : Named(absl::NotFoundError("the session has no pin here"), "session"));
+  };
+  if (!scheduler->drop_pin(owner, session, answer)) done(Busy());
+}
+
+void KvAdmin::DropPins(TenantIndex caller, const std::string& tenant,
+                       std::function<void(absl::StatusOr<int32_t>)> done) const {
+  const absl::StatusOr<std::optional<TenantIndex>> only = Resolve(caller, tenant);
+  if (!only.ok()) return done(only.status());
+  const std::optional<KvAdminPort> scheduler = port();
+  if (!scheduler) return done(Unavailable());
+  if (!scheduler->drop_pins(*only, [done](int32_t dropped) { done(dropped); })) done(Busy());
+}
+
+}  // namespace holdfast

@@ -1,0 +1,110 @@
+// What the KV cache holds and for whom, and the pins that may be dropped, for people rather than
+// for models. Both wires show it: GET /admin/v1/kv ..., holdfast.v1.Admin.
+//
+//   HTTP, gRPC ──► KvAdmin ──(message)──► scheduler thread ──done──► answer
+//
+// Who sees what: a tenant its own part and nothing that others make; a tenant with `admin: true`,
+// and everyone where there are no keys, all of it. A name that the caller may not see is refused
+// whether or not there is such a tenant.
+//
+// Thread: any; `done` is called once, on the scheduler's thread or the caller's own, and must not
+// block. Bound: kPinsReportedMax pins an answer; the scheduler's mailbox.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "config/ids.h"
+#include "config/tenant_config.h"
+
+namespace holdfast {
+
+struct CacheReport;  // scheduler/cache_report.h
+class SchedulerLoop;
+
+inline constexpr std::array<const char*, 3> kKvTierNames = {"device", "host", "disk"};
+
+struct KvView {
+  struct Tier {
+    int64_t blocks = 0, bytes = 0;
+    int64_t hit_tokens = 0;  // of a tenant: found there since start
+  };
+  struct Tenant {
+    std::string name;
+    std::array<Tier, kKvTierNames.size()> tiers;  // as kKvTierNames
+    int64_t pinned_blocks = 0, pinned_bytes = 0;
+  };
+  struct Pin {
+    std::string tenant, session;
+    int32_t priority = 0;
+    int64_t blocks = 0, bytes = 0;
+    absl::Time created;
+    absl::Duration expires_in;
+  };
+  // Of all tenants together; absent for a caller who may not see them.
+  struct Whole {
+    std::array<Tier, kKvTierNames.size()> capacity;
+    int32_t free_blocks = 0, held_blocks = 0, evictable_blocks = 0, moving_blocks = 0;  // device
+    int32_t num_moves = 0;
+  };
+  int64_t block_bytes = 0;
+  std::optional<Whole> whole;
+  std::vector<Tenant> tenants;
+  std::vector<Pin> pins;  // the next to expire first
+  int32_t num_pins = 0;   // with those that are not listed
+};
+
+// How KvAdmin reaches the scheduler: what SchedulerLoop's members of these names promise.
+struct KvAdminPort {
+  std::function<bool(std::function<void(CacheReport&&)>, std::optional<TenantIndex>)> ask_report;
+  std::function<bool(TenantIndex, std::string, std::function<void(bool)>)> drop_pin;
+  std::function<bool(std::optional<TenantIndex>, std::function<void(int32_t)>)> drop_pins;
+};
+KvAdminPort AdminPortTo(SchedulerLoop& loop);  // which must outlive the port
+
+class KvAdmin final {
+ public:
+  // `tenants`: by TenantIndex; empty: the one tenant `default`, who sees all.
+  explicit KvAdmin(std::vector<TenantConfig> tenants);
+
+  // Once; until then all is kUnavailable.
+  void Connect(KvAdminPort port) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // `tenant`: a name, to speak of that tenant alone; empty: of all that the caller sees.
+  // kPermissionDenied: another's name, of a caller who sees only its own part. kNotFound: no such
+  // tenant. kUnavailable: loading or stopping. kResourceExhausted: too much waits.
+  void View(TenantIndex caller, const std::string& tenant,
+            std::function<void(absl::StatusOr<KvView>)> done) const ABSL_LOCKS_EXCLUDED(mutex_);
+  // `tenant` empty: the caller's own session of that name. kNotFound: it has no pin.
+  void DropPin(TenantIndex caller, const std::string& tenant, const std::string& session,
+               std::function<void(absl::Status)> done) const ABSL_LOCKS_EXCLUDED(mutex_);
+  // Tells how many there were.
+  void DropPins(TenantIndex caller, const std::string& tenant,
+                std::function<void(absl::StatusOr<int32_t>)> done) const
+      ABSL_LOCKS_EXCLUDED(mutex_);
+
+ private:
+  bool SeesAll(TenantIndex caller) const;
+  // Whom a caller who says `tenant` speaks of; nullopt: all.
+  absl::StatusOr<std::optional<TenantIndex>> Resolve(TenantIndex caller,
+                                                     const std::string& tenant) const;
+  KvView MakeView(CacheReport&& report, bool whole, std::optional<TenantIndex> only) const;
+  std::optional<KvAdminPort> port() const ABSL_LOCKS_EXCLUDED(mutex_);
+
+  const bool keyless_;
+  const std::vector<TenantConfig> tenants_;
+  mutable absl::Mutex mutex_;
+  std::optional<KvAdminPort> port_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace holdfast
