@@ -33,7 +33,8 @@ inline constexpr int32_t kToolsMax = 512;
 inline constexpr size_t kCacheSaltBytesMax = 256;
 inline constexpr size_t kUserStringBytesMax = 1024;  // user, session_id, request ids
 
-// KV kept between turns. What may be kept at a time is the pin table's matter (kvstore/pin_table.h).
+// KV kept between turns. What may be kept at a time is the pin table's matter
+// (kvstore/pin_table.h).
 inline constexpr int64_t kPinTtlMsDefault = 5 * 60 * 1000;  // where a caller names no time
 inline constexpr int64_t kPinTtlMsMax = 60 * 60 * 1000;     // an agent that waits longer is gone
 
