@@ -34,11 +34,21 @@ class SchedulerLoop;
 
 inline constexpr std::array<const char*, 3> kKvTierNames = {"device", "host", "disk"};
 
+struct KvTierUse {
+  int64_t blocks = 0, bytes = 0;
+  int64_t hit_tokens = 0;  // of a tenant: found there since start
+};
+
+// Of all tenants together.
+struct KvWhole {
+  std::array<KvTierUse, kKvTierNames.size()> capacity;
+  int32_t free_blocks = 0, held_blocks = 0, evictable_blocks = 0, moving_blocks = 0;  // device
+  int32_t num_moves = 0;
+};
+
 struct KvView {
-  struct Tier {
-    int64_t blocks = 0, bytes = 0;
-    int64_t hit_tokens = 0;  // of a tenant: found there since start
-  };
+  using Tier = KvTierUse;
+  using Whole = KvWhole;
   struct Tenant {
     std::string name;
     std::array<Tier, kKvTierNames.size()> tiers;  // as kKvTierNames
@@ -51,14 +61,8 @@ struct KvView {
     absl::Time created;
     absl::Duration expires_in;
   };
-  // Of all tenants together; absent for a caller who may not see them.
-  struct Whole {
-    std::array<Tier, kKvTierNames.size()> capacity;
-    int32_t free_blocks = 0, held_blocks = 0, evictable_blocks = 0, moving_blocks = 0;  // device
-    int32_t num_moves = 0;
-  };
   int64_t block_bytes = 0;
-  std::optional<Whole> whole;
+  std::optional<Whole> whole;  // absent for a caller who may not see it
   std::vector<Tenant> tenants;
   std::vector<Pin> pins;  // the next to expire first
   int32_t num_pins = 0;   // with those that are not listed

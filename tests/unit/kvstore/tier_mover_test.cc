@@ -273,9 +273,10 @@ TEST(TierMoverLanesTest, WhatGathersBehindASlowMediumGoesInBatches) {
 
 TEST(TierMoverLanesTest, StoppingFinishesWhatIsAtWorkAndCancelsTheRestOnceEach) {
   TestDevice device(true);
-  GatedTier disk(TierKind::kDisk);
+  GatedTier host(TierKind::kHost), disk(TierKind::kDisk);
+  host.Open();
   Answers answers;
-  auto mover = MakeMover(device, {&disk}, answers);
+  auto mover = MakeMover(device, {&host, &disk}, answers);
   ASSERT_TRUE(mover->TrySubmit(Job(0, MoveKind::kRestore, 0, TierKind::kDisk, TierSlot{0})));
   disk.WaitUntilEntered();
   for (uint64_t id = 1; id <= 30; ++id) {
@@ -283,9 +284,12 @@ TEST(TierMoverLanesTest, StoppingFinishesWhatIsAtWorkAndCancelsTheRestOnceEach) 
         Job(id, MoveKind::kRestore, static_cast<int32_t>(id), TierKind::kDisk, TierSlot{0})));
   }
   std::thread stopper([&] { mover->Stop(); });
-  // The mailboxes close before the threads are waited for.
-  while (mover->TrySubmit(Job(99, MoveKind::kRestore, 0, TierKind::kHost, TierSlot{0}))) {
-    std::this_thread::yield();
+  // The mailboxes close before the threads are waited for. One at a time in the other lane, so that
+  // a refusal means just that and not that too many are under way.
+  for (size_t probes = 1;
+       mover->TrySubmit(Job(99 + probes, MoveKind::kRestore, 31, TierKind::kHost, TierSlot{0}));
+       ++probes) {
+    answers.WaitFor(probes);
   }
   disk.Open();
   stopper.join();
