@@ -4,11 +4,14 @@
 //
 // in FLOP per block-second. The first is learnt from the reuses seen, by class and age
 // (reuse_model.h); the second is known from the block's depth: every token costs the weights once,
-// and attention to all tokens before it. Because what was never found again forms classes of its
-// own, a scan of contents that come once cannot push out what is in use.
+// and attention to all tokens before it. Because what was used once only forms classes of its own,
+// a scan of contents that come once cannot push out what is in use.
 //
-//   class = (found again since it was computed: no, yes)
+//   class = (uses so far, also before an eviction: 1, 2, more)
 //           x (depth: below 2k, 8k, 32k tokens, and beyond)
+//
+// What is learnt can be wrong: where letting the least recently used go would have found more, that
+// is done (order_duel.h).
 //
 // The block with the least value is looked for among all while there are few, and else among a
 // sample drawn anew after every change, joined with the least ones of the samples before: in a
@@ -22,9 +25,10 @@
 // that recency alone is not enough, "KVCache Cache in the Wild" (Wang et al., ATC 2025) and
 // Mooncake (Qin et al., FAST 2025).
 //
-// Thread: the scheduler's alone.    Bound: memory grows with the places present, and with the
-// sample of watched contents up to its bound (reuse_sample.h). Add, Remove, OnComputed O(1)
-// amortised; Worst O(1): at most kLookedAt candidates.
+// Thread: the scheduler's alone.    Bound: a heap entry for each place; of evicted contents the
+// sample that is watched (reuse_sample.h), the uses of 32 times the capacity, at most 2^22, in 4 B
+// each (use_memory.h), and the open bets on four times the capacity, at most 2^18. Add, Remove
+// O(log n), OnComputed O(1) amortised; Worst looks at kLookedAt candidates at most.
 #pragma once
 
 #include <array>
@@ -35,9 +39,12 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/time/time.h"
+#include "kvstore/eviction/lru.h"
+#include "kvstore/eviction/order_duel.h"
 #include "kvstore/eviction/policy.h"
 #include "kvstore/eviction/reuse_model.h"
 #include "kvstore/eviction/reuse_sample.h"
+#include "kvstore/eviction/use_memory.h"
 
 namespace holdfast {
 
@@ -58,6 +65,7 @@ struct RecomputeCost {
 struct CostAwareOptions {
   RecomputeCost cost = RecomputeCost::OfDecoder(106.2e6, 30, 9, 64);  // the default model
   absl::Duration half_life = absl::Minutes(30);                       // of what was learnt
+  EvictionOrder first = EvictionOrder::kValue;  // followed until the other has done better
 };
 
 class CostAwareEviction final : public EvictionPolicy {
@@ -73,13 +81,15 @@ class CostAwareEviction final : public EvictionPolicy {
   std::optional<Victim> Worst(absl::Time now) override;
   int32_t size() const override { return static_cast<int32_t>(candidates_.size()); }
 
-  // What Worst compares; of a block as it would be if it were present.
-  double KeepValue(const EvictableBlock& block, absl::Time now) const;
+  EvictionOrder order() const { return duel_.order(); }
+  // What kValue compares; of one that is present.
+  double KeepValue(int32_t place, absl::Time now) const;
   size_t num_watched() const { return sample_.size(); }
 
  private:
   struct Candidate {
     EvictableBlock block;
+    int32_t uses = 0;
     int32_t block_class = 0;
     double cost = 0;
   };
@@ -92,18 +102,24 @@ class CostAwareEviction final : public EvictionPolicy {
   static constexpr size_t kCarriedOver = 16;
 
   static bool GoesBefore(const Ranked& a, const Ranked& b);
-  static int32_t ClassOf(const EvictableBlock& block);
+  static int32_t ClassOf(int32_t uses, int32_t depth);
   double CostOf(const EvictableBlock& block) const;
   Ranked Rank(const Candidate& candidate, absl::Time now) const;
+  void FindWorst(absl::Time now);  // any is present
+  Ranked LeastByValue(absl::Time now);
 
   const RecomputeCost cost_;
   ReuseModel model_;
   ReuseSample sample_;
+  UseMemory uses_;
+  OrderDuel duel_;
+  LruEviction by_recency_;
   std::vector<Candidate> candidates_;
   absl::flat_hash_map<int32_t, uint32_t> by_place_;  // index into candidates_
   std::vector<Ranked> least_;                        // of the last search, the least first
   uint64_t num_changes_ = 0;
   std::optional<Victim> found_;  // by the last search; of use until the next change
+  uint64_t found_spared_ = 0;    // the content that the other order would have let go
   uint64_t found_changes_ = 0;
   absl::Time found_at_;
 };

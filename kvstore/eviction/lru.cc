@@ -25,13 +25,4 @@ std::optional<Victim> LruEviction::Worst(absl::Time /*now*/) {
                 .keep_value = absl::ToDoubleSeconds(least.key.last_used - absl::UnixEpoch())};
 }
 
-void LruEviction::Add(BlockId block) { Add({.place = Number(block)}, absl::Time()); }
-
-void LruEviction::Remove(BlockId block) { heap_.Remove(Number(block)); }
-
-std::optional<BlockId> LruEviction::Oldest() const {
-  if (heap_.size() == 0) return std::nullopt;
-  return BlockId{heap_.Top().place};
-}
-
 }  // namespace holdfast

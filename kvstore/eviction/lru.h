@@ -14,7 +14,6 @@
 #include <optional>
 #include <tuple>
 
-#include "config/ids.h"
 #include "kvstore/eviction/place_heap.h"
 #include "kvstore/eviction/policy.h"
 
@@ -29,11 +28,6 @@ class LruEviction final : public EvictionPolicy {
   void OnComputed(uint64_t content, absl::Time now) override;
   std::optional<Victim> Worst(absl::Time now) override;
   int32_t size() const override { return heap_.size(); }
-
-  // For a store that knows no time: recency is the order of the calls.
-  void Add(BlockId block);
-  void Remove(BlockId block);
-  std::optional<BlockId> Oldest() const;
 
  private:
   struct Key {

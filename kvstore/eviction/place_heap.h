@@ -3,7 +3,8 @@
 //
 // Equal keys are ordered by place, so that the same history gives the same order everywhere.
 //
-// Thread: its owner's.    Bound: one entry for each place, all memory taken at construction.
+// Thread: its owner's.    Bound: one entry for each place; its memory, 4 B and an entry for
+// each, is taken at construction.
 #pragma once
 
 #include <cstddef>

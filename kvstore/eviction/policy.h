@@ -6,8 +6,8 @@
 // while no child of it lies on that tier, and removes it when one comes. Pinned and held places are
 // never added. All calls O(1) or O(log n).
 //
-// Thread: the scheduler's alone.    Bound: places are dense numbers below `capacity`, all memory
-// taken at construction.
+// Thread: the scheduler's alone.    Bound: places are dense numbers below `capacity`; each
+// policy states its memory.
 #pragma once
 
 #include <cstdint>

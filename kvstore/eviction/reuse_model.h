@@ -50,9 +50,15 @@ class ReuseModel final {
   // Lets old observations fade and takes new ones into Index.
   void Refresh(absl::Time now);
 
-  // Expected reuses a second of keeping a block that was last used so long ago; > 0.
+  // Expected reuses a second of keeping a block that was last used so long ago; > 0. Linear between
+  // the beginnings of bins: where reuse gets rarer with age, older is less within a bin as well.
   double Index(int32_t block_class, double age_seconds) const {
-    return classes_[static_cast<size_t>(block_class)].index[BinOf(age_seconds)];
+    const Bins& index = classes_[static_cast<size_t>(block_class)].index;
+    const size_t bin = BinOf(age_seconds);
+    if (bin + 1 == kNumBins) return index[bin];
+    const double begin = BinBegin(bin);
+    const double part = (age_seconds - begin) / (BinBegin(bin + 1) - begin);
+    return index[bin] + (index[bin + 1] - index[bin]) * (part > 0 ? part : 0);
   }
 
   static size_t BinOf(double age_seconds);

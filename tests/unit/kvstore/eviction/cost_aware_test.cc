@@ -1,6 +1,7 @@
 #include "kvstore/eviction/cost_aware.h"
 
 #include <algorithm>
+#include <array>
 #include <random>
 #include <vector>
 
@@ -14,6 +15,7 @@ namespace {
 absl::Time At(double seconds) { return absl::UnixEpoch() + absl::Seconds(seconds); }
 
 constexpr CostAwareOptions kOptions;
+constexpr CostAwareOptions kByValue = {.first = EvictionOrder::kValue};
 
 // Evicts the worst of a cache of `capacity` contents whenever there is no room; all contents have
 // the same depth, no parents.
@@ -59,7 +61,7 @@ class SmallCache {
 };
 
 TEST(CostAwareEvictionTest, OfTwoEquallyOldTheOneThatIsCheaperToComputeGoesFirst) {
-  CostAwareEviction policy(8, kOptions);
+  CostAwareEviction policy(8, kByValue);
   EXPECT_EQ(policy.Worst(At(0)), std::nullopt);
   policy.Add({.place = 1, .depth = 500, .content = 1, .last_used = At(0)}, At(0));
   policy.Add({.place = 2, .depth = 3, .content = 2, .last_used = At(0)}, At(0));
@@ -67,7 +69,7 @@ TEST(CostAwareEvictionTest, OfTwoEquallyOldTheOneThatIsCheaperToComputeGoesFirst
 }
 
 TEST(CostAwareEvictionTest, OfTwoEquallyDearTheOlderGoesFirst) {
-  CostAwareEviction policy(8, kOptions);
+  CostAwareEviction policy(8, kByValue);
   policy.Add({.place = 1, .depth = 3, .content = 1, .last_used = At(10)}, At(10));
   policy.Add({.place = 2, .depth = 3, .content = 2, .last_used = At(0)}, At(10));
   EXPECT_EQ(policy.Worst(At(11))->place, 2);
@@ -77,19 +79,22 @@ TEST(CostAwareEvictionTest, TheCostOfABlockIsItsWeightsAndItsAttention) {
   constexpr CostAwareOptions options = {.cost = RecomputeCost::OfDecoder(1000, 2, 3, 4)};
   CostAwareEviction policy(8, options);
   // 2 x 1000 FLOP a token; 4 x 2 x 3 x 4 = 96 for each token before it.
-  const double first = policy.KeepValue({.depth = 0, .last_used = At(0)}, At(1));
-  const double later = policy.KeepValue({.depth = 10, .last_used = At(0)}, At(1));
+  policy.Add({.place = 0, .depth = 0, .content = 1, .last_used = At(0)}, At(0));
+  policy.Add({.place = 1, .depth = 10, .content = 2, .last_used = At(0)}, At(0));
+  const double first = policy.KeepValue(0, At(1));
+  const double later = policy.KeepValue(1, At(1));
   EXPECT_NEAR(later / first, (2000 + 96 * 10.5 * kBlockTokens) / (2000 + 96 * 0.5 * kBlockTokens),
               1e-9);
 }
 
-TEST(CostAwareEvictionTest, VictimsAreThoseOfLeastValueOnRandomWalks) {
+TEST(CostAwareEvictionTest, VictimsAreTheLeastOfTheOrderFollowedOnRandomWalks) {
   constexpr int32_t kCapacity = CostAwareEviction::kLookedAt;
   for (uint32_t seed = 0; seed < 50; ++seed) {
     SCOPED_TRACE(testing::Message() << "seed " << seed);
     std::mt19937 rng(seed);
-    CostAwareEviction policy(kCapacity, kOptions);
+    CostAwareEviction policy(kCapacity, kByValue);
     std::vector<EvictableBlock> model;
+    std::array<int, kCapacity> added{};
     double now = 0;
     for (int step = 0; step < 2000; ++step) {
       now += static_cast<double>(rng() % 1000) / 250;
@@ -103,27 +108,32 @@ TEST(CostAwareEvictionTest, VictimsAreThoseOfLeastValueOnRandomWalks) {
       } else {
         const EvictableBlock block = {.place = place,
                                       .depth = static_cast<int32_t>(rng() % 4000),
-                                      .content = rng() % 200,
+                                      .content = static_cast<uint64_t>(place) * 4 + rng() % 4,
                                       .last_used = At(now - static_cast<double>(rng() % 50)),
                                       .reuses = static_cast<int32_t>(rng() % 2)};
         policy.OnComputed(block.content, At(now));
         policy.Add(block, At(now));
         model.push_back(block);
+        added[static_cast<size_t>(place)] = step;
       }
       ASSERT_EQ(policy.size(), static_cast<int32_t>(model.size()));
       const std::optional<Victim> worst = policy.Worst(At(now));
       ASSERT_EQ(worst.has_value(), !model.empty());
       if (model.empty()) continue;
+      const bool by_value = policy.order() == EvictionOrder::kValue;
       const auto goes_before = [&](const EvictableBlock& a, const EvictableBlock& b) {
-        const double value_a = policy.KeepValue(a, At(now)), value_b = policy.KeepValue(b, At(now));
-        if (value_a != value_b) return value_a < value_b;
+        const double value_a = policy.KeepValue(a.place, At(now)),
+                     value_b = policy.KeepValue(b.place, At(now));
+        if (by_value && value_a != value_b) return value_a < value_b;
         if (a.last_used != b.last_used) return a.last_used < b.last_used;
         if (a.depth != b.depth) return a.depth > b.depth;
+        if (!by_value)
+          return added[static_cast<size_t>(a.place)] < added[static_cast<size_t>(b.place)];
         return a.place < b.place;
       };
       const EvictableBlock least = *std::min_element(model.begin(), model.end(), goes_before);
       ASSERT_EQ(worst->place, least.place);
-      ASSERT_EQ(worst->keep_value, policy.KeepValue(least, At(now)));
+      ASSERT_EQ(worst->keep_value, policy.KeepValue(least.place, At(now)));
       ASSERT_EQ(policy.Worst(At(now))->place, worst->place);  // asking changes nothing
     }
   }
@@ -132,7 +142,7 @@ TEST(CostAwareEvictionTest, VictimsAreThoseOfLeastValueOnRandomWalks) {
 TEST(CostAwareEvictionTest, InALargeCacheVictimsAreAmongTheLeastTwentieth) {
   constexpr int32_t kCapacity = 20000;
   std::mt19937 rng(7);
-  CostAwareEviction policy(kCapacity, kOptions);
+  CostAwareEviction policy(kCapacity, kByValue);
   std::vector<double> values;
   std::vector<EvictableBlock> blocks;
   for (int32_t place = 0; place < kCapacity; ++place) {
@@ -141,7 +151,7 @@ TEST(CostAwareEvictionTest, InALargeCacheVictimsAreAmongTheLeastTwentieth) {
                       .content = rng(),
                       .last_used = At(static_cast<double>(rng() % 1000))});
     policy.Add(blocks.back(), At(1000));
-    values.push_back(policy.KeepValue(blocks.back(), At(1000)));
+    values.push_back(policy.KeepValue(place, At(1000)));
   }
   std::sort(values.begin(), values.end());
   double rank_sum = 0;
@@ -190,8 +200,7 @@ TEST(CostAwareEvictionTest, AScanOfContentsThatComeOnceDoesNotPushOutWhatIsInUse
   LruEviction lru(kCapacity);
   CostAwareEviction cost_aware(kCapacity, kOptions);
   EXPECT_EQ(hits_of(lru), 0);
-  // Of 8000 that are possible. Not all: what was pushed out must prove itself again.
-  EXPECT_GT(hits_of(cost_aware), 2000);
+  EXPECT_GT(hits_of(cost_aware), 6400);  // of 8000 that are possible
 }
 
 TEST(CostAwareEvictionTest, WhatComesBackAfterItsEvictionIsLearntToBeWorthKeeping) {

@@ -1,7 +1,6 @@
 #include "kvstore/eviction/lru.h"
 
 #include <algorithm>
-#include <deque>
 #include <random>
 #include <vector>
 
@@ -10,51 +9,23 @@
 namespace holdfast {
 namespace {
 
-TEST(LruEvictionTest, TheLeastRecentlyAddedGoesFirst) {
+absl::Time At(double seconds) { return absl::UnixEpoch() + absl::Seconds(seconds); }
+
+TEST(LruEvictionTest, OfTwoUsedLastAtTheSameTimeTheOneAddedEarlierGoesFirst) {
   LruEviction lru(4);
-  EXPECT_EQ(lru.Oldest(), std::nullopt);
-  lru.Add(BlockId{2});
-  lru.Add(BlockId{0});
-  lru.Add(BlockId{3});
-  EXPECT_EQ(lru.Oldest(), BlockId{2});
-  lru.Remove(BlockId{2});
-  EXPECT_EQ(lru.Oldest(), BlockId{0});
-  lru.Add(BlockId{2});
-  EXPECT_EQ(lru.Oldest(), BlockId{0});
+  EXPECT_EQ(lru.Worst(At(1)), std::nullopt);
+  lru.Add({.place = 2, .last_used = At(1)}, At(1));
+  lru.Add({.place = 0, .last_used = At(1)}, At(1));
+  EXPECT_EQ(lru.Worst(At(1))->place, 2);
 }
 
 TEST(LruEvictionDeathTest, ABlockIsInTheListOnceOrNotAtAll) {
   LruEviction lru(2);
-  EXPECT_DEATH(lru.Remove(BlockId{0}), "CHECK failed");
-  lru.Add(BlockId{0});
-  EXPECT_DEATH(lru.Add(BlockId{0}), "CHECK failed");
-  EXPECT_DEATH(lru.Add(BlockId{2}), "CHECK failed");
+  EXPECT_DEATH(lru.Remove(0, EvictionLeave::kEvicted, At(0)), "CHECK failed");
+  lru.Add({.place = 0}, At(0));
+  EXPECT_DEATH(lru.Add({.place = 0}, At(0)), "CHECK failed");
+  EXPECT_DEATH(lru.Add({.place = 2}, At(0)), "CHECK failed");
 }
-
-TEST(LruEvictionTest, AgreesWithAPlainQueueOnRandomWalks) {
-  constexpr int32_t kCapacity = 10;
-  for (uint32_t seed = 0; seed < 100; ++seed) {
-    SCOPED_TRACE(testing::Message() << "seed " << seed);
-    std::mt19937 rng(seed);
-    LruEviction lru(kCapacity);
-    std::deque<BlockId> model;
-    for (int step = 0; step < 500; ++step) {
-      const BlockId block{static_cast<int32_t>(rng() % kCapacity)};
-      const auto at = std::find(model.begin(), model.end(), block);
-      if (at == model.end()) {
-        lru.Add(block);
-        model.push_back(block);
-      } else {
-        lru.Remove(block);
-        model.erase(at);
-      }
-      ASSERT_EQ(lru.size(), static_cast<int32_t>(model.size()));
-      ASSERT_EQ(lru.Oldest(), model.empty() ? std::nullopt : std::optional(model.front()));
-    }
-  }
-}
-
-absl::Time At(double seconds) { return absl::UnixEpoch() + absl::Seconds(seconds); }
 
 TEST(LruEvictionTest, AParentThatComesLateStandsWhereItsLastUsePutsIt) {
   LruEviction lru(4);
