@@ -2,8 +2,11 @@
 // served. Forty requests on the default model, each first computed alone without any cache; then
 // all of them under one change of circumstance after the other. Needs the model (HOLDFAST_MODEL).
 
+#include <unistd.h>
+
 #include <cstdint>
 #include <cstdlib>
+#include <filesystem>
 #include <map>
 #include <memory>
 #include <random>
@@ -11,9 +14,14 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "config/base/mailbox.h"
+#include "engine/cpu_block_mover.h"
 #include "engine/cpu_engine.h"
 #include "engine/weights.h"
 #include "gtest/gtest.h"
+#include "kvstore/disk_tier.h"
+#include "kvstore/host_tier.h"
+#include "kvstore/tier_mover.h"
 #include "scheduler/scheduler.h"
 
 namespace holdfast {
@@ -47,6 +55,62 @@ class Collector final : public TokenSink {
   Answers answers;
   int done = 0;
   int64_t cached_tokens = 0;
+};
+
+// The tiers below a tiny pool, and the mover's threads: as the daemon has them.
+class LowerTiers final {
+ public:
+  LowerTiers(CpuEngine& engine, int32_t host_blocks)
+      : device_(engine.kv_arena(), engine.info().kv_layout, engine.info().num_blocks),
+        directory_(absl::StrCat(testing::TempDir(), "holdfast_promise_", getpid())) {
+    const size_t block_bytes = engine.info().kv_layout.block_bytes();
+    std::filesystem::remove_all(directory_);
+    auto host =
+        HostTier::Create(static_cast<int64_t>(host_blocks) * (block_bytes + 4096), block_bytes);
+    auto disk = DiskTier::Open({.directory = directory_,
+                                .bytes_max = int64_t{1} << 30,
+                                .block_bytes = block_bytes,
+                                .layout = engine.info().model_digest});
+    CHECK(host.ok() && disk.ok());
+    host_ = *std::move(host);
+    disk_ = *std::move(disk);
+    const std::vector<Tier*> tiers = {host_.get(), disk_.get()};
+    mover_ =
+        std::make_unique<TierMover>(device_, tiers, TierMoverOptions{.block_bytes = block_bytes},
+                                    [this](MoveDone&& done) { done_.PushUrgent(std::move(done)); });
+  }
+  ~LowerTiers() {
+    mover_.reset();
+    disk_.reset();
+    std::filesystem::remove_all(directory_);
+  }
+
+  void AddTo(KvStoreOptions& kv) {
+    kv.host = host_.get();
+    kv.disk = disk_.get();
+    kv.low_water = 0.25;
+  }
+  void HandOut(Scheduler& scheduler) {
+    std::vector<MoveJob> jobs;
+    scheduler.TakeMoves(jobs);
+    for (MoveJob& job : jobs) CHECK(mover_->TrySubmit(std::move(job)));
+  }
+  // False: nothing moves any more.
+  bool Wait(Scheduler& scheduler) {
+    if (scheduler.store().num_moves() == 0) return false;
+    std::vector<MoveDone> done;
+    done_.WaitTakeAll(done);
+    for (const MoveDone& move : done) scheduler.OnMoveDone(move, absl::UnixEpoch());
+    return true;
+  }
+
+ private:
+  CpuBlockMover device_;
+  const std::string directory_;
+  std::unique_ptr<HostTier> host_;
+  std::unique_ptr<DiskTier> disk_;
+  Mailbox<MoveDone> done_{1};
+  std::unique_ptr<TierMover> mover_;  // goes first
 };
 
 // Prompts of many lengths, half of them behind one of two shared beginnings; greedy and drawn, with
@@ -94,6 +158,7 @@ struct Circumstance {
   bool prefix_cache = true;
   int rounds = 1;  // the second meets a warm cache
   bool expect_preemption = false;
+  int32_t host_blocks = 0;  // above 0: a host tier of so many, and a disk tier below it
 };
 
 class SameAnswerTest : public testing::Test {
@@ -155,6 +220,11 @@ class SameAnswerTest : public testing::Test {
     options.step_tokens_max = c.step_tokens;
     options.chunk_tokens_max = c.chunk_tokens;
     options.prefix_cache = c.prefix_cache;
+    std::unique_ptr<LowerTiers> tiers;
+    if (c.host_blocks > 0) {
+      tiers = std::make_unique<LowerTiers>(engine, c.host_blocks);
+      tiers->AddTo(options.kv);
+    }
     SchedulerMetrics metrics(registry, options, engine.info().num_blocks);
     Collector collector;
     auto scheduler = Scheduler::Create(engine.info(), options, metrics, collector);
@@ -170,10 +240,14 @@ class SameAnswerTest : public testing::Test {
       for (const Request& request : requests) {
         EXPECT_TRUE((*scheduler)->Submit(Request(request), absl::UnixEpoch()));
       }
-      while ((*scheduler)->Plan(absl::UnixEpoch(), plan)) {
-        CHECK(engine.Execute(plan, result).ok());
-        (*scheduler)->Commit(result, absl::UnixEpoch());
-      }
+      do {
+        while ((*scheduler)->Plan(absl::UnixEpoch(), plan)) {
+          if (tiers) tiers->HandOut(**scheduler);
+          CHECK(engine.Execute(plan, result).ok());
+          (*scheduler)->Commit(result, absl::UnixEpoch());
+        }
+        if (tiers) tiers->HandOut(**scheduler);
+      } while (tiers && tiers->Wait(**scheduler));
       (*scheduler)->CheckInvariants();
     }
     EXPECT_EQ(collector.done, static_cast<int>(requests.size()) * c.rounds);
@@ -181,6 +255,12 @@ class SameAnswerTest : public testing::Test {
     if (c.rounds > 1) {
       EXPECT_GT(collector.cached_tokens, 0);
       EXPECT_EQ(first_round, collector.answers);
+    }
+    if (tiers) {
+      const auto& hits = (*scheduler)->store().hit_tokens({});
+      EXPECT_GT(hits[TierAt(TierKind::kHost)], 0u);
+      EXPECT_GT(hits[TierAt(TierKind::kDisk)], 0u);
+      EXPECT_EQ((*scheduler)->store().counters().corrupt_blocks, 0u);
     }
     const bool preempted =
         registry.Serialize().find("holdfast_scheduler_preemptions_total 0\n") == std::string::npos;
@@ -235,6 +315,39 @@ TEST_F(SameAnswerTest, WithAWarmPrefixCache) {
 
 TEST_F(SameAnswerTest, AcrossPreemption) {
   ExpectSameAsAlone({.name = "tiny pool", .pool_blocks = 22, .expect_preemption = true});
+}
+
+TEST_F(SameAnswerTest, WithBlocksThatCameBackFromHostAndDisk) {
+  ExpectSameAsAlone({.name = "host and disk",
+                     .pool_blocks = 22,
+                     .rounds = 2,
+                     .expect_preemption = true,
+                     .host_blocks = 30});
+  ExpectSameAsAlone({.name = "i8, host and disk",
+                     .kv_dtype = KvDtype::kI8,
+                     .pool_blocks = 22,
+                     .rounds = 2,
+                     .expect_preemption = true,
+                     .host_blocks = 30});
+}
+
+TEST_F(SameAnswerTest, OfSeveralChoicesAsOfOneRequestEach) {
+  Request several = MakeRequests(model_->config.vocab_size)[2];
+  several.num_choices = 4;
+  several.max_tokens = 20;  // across the end of the block that was copied
+  several.sampling.temperature = 0.9f;
+  const Circumstance c{.name = "n = 4"};
+  std::unique_ptr<CpuEngine> engine = MakeEngine(c);
+  const Answers answers = Serve(*engine, c, {several});
+  ASSERT_EQ(answers.size(), 4u);
+  for (int32_t choice = 0; choice < 4; ++choice) {
+    Request one = several;
+    one.num_choices = 1;
+    one.sampling.seed += static_cast<uint64_t>(choice);
+    const Answers alone = Serve(*engine, Circumstance{.running = 2, .prefix_cache = false}, {one});
+    EXPECT_TRUE(answers.at({Number(several.id), choice}) == alone.at({Number(one.id), 0}))
+        << "choice " << choice;
+  }
 }
 
 TEST_F(SameAnswerTest, OnEveryFastInstructionPath) {
