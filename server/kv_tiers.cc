@@ -14,6 +14,7 @@
 #include "config/base/concat.h"
 #include "config/base/status_macros.h"
 #include "kvstore/eviction/cost_aware.h"
+#include "kvstore/kv_store.h"
 
 namespace holdfast {
 namespace {
@@ -93,6 +94,9 @@ absl::StatusOr<KvTiers> OpenKvTiers(const DaemonConfig& config, const EngineInfo
   }
   tiers.options.host = tiers.host.get();
   tiers.options.disk = tiers.disk.get();
+  // One longest sequence finds room without anything being dropped uncopied.
+  const double longest = BlocksFor(engine.context_tokens);
+  tiers.options.low_water = std::max(tiers.options.low_water, longest / engine.num_blocks);
   if (config.kv.eviction == "cost_aware") {
     tiers.options.eviction = [cost = CostOf(model)](TierKind, int32_t capacity) {
       return std::make_unique<CostAwareEviction>(capacity, CostAwareOptions{.cost = cost});
