@@ -13,7 +13,9 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/synchronization/blocking_counter.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/synchronization/notification.h"
 #include "absl/time/time.h"
 #include "config/base/clock.h"
 #include "config/base/metrics.h"
@@ -123,11 +125,12 @@ class EchoTemplate final : public ChatTemplate {
 class GenerationBench : public testing::Test {
  protected:
   static constexpr int32_t kContext = 64;
+  static constexpr int kPromptWorkers = 2;
 
   GenerationBench() {
     GenerationServiceOptions options{.eos_tokens = {ByteTokenizer::kEos},
                                      .kv_layout = "f16/1/1/64",
-                                     .text_threads = 2,
+                                     .text_threads = kPromptWorkers,
                                      .request_timeout = absl::Seconds(60)};
     options.model.name = "tiny";
     options.model.context_tokens = kContext;
@@ -162,6 +165,21 @@ class GenerationBench : public testing::Test {
   }
   void Done(const Request& request, absl::Status status = absl::OkStatus()) {
     service_->OnDone({.request = request.id, .status = std::move(status)});
+  }
+
+  // Keeps all prompt workers busy until the answer is notified, so that what comes meanwhile waits.
+  // The workers share what they wait on: a test may end before the last of them has woken.
+  std::shared_ptr<absl::Notification> HoldPromptWorkers() {
+    auto go_on = std::make_shared<absl::Notification>();
+    absl::BlockingCounter held(kPromptWorkers);
+    for (int i = 0; i < kPromptWorkers; ++i) {
+      service_->Tokenize({}, "x", true, [&held, go_on](auto) {
+        held.DecrementCount();
+        go_on->WaitForNotification();
+      });
+    }
+    held.Wait();
+    return go_on;
   }
 
   ByteTokenizer tokenizer_;

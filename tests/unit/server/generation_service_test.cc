@@ -336,17 +336,10 @@ TEST_F(GenerationServiceTest, DrainingRefusesNewRequestsAndFinishesOld) {
 }
 
 TEST_F(GenerationServiceTest, APromptThatWasBeingTokenizedWhenTheDrainBeganIsServed) {
-  absl::Notification busy, go_on;
-  for (int i = 0; i < 2; ++i) {  // holds both prompt workers
-    service_->Tokenize({}, "x", true, [&, i](absl::StatusOr<std::vector<TokenId>>) {
-      if (i == 0) busy.Notify();
-      go_on.WaitForNotification();
-    });
-  }
-  busy.WaitForNotification();
+  const auto go_on = HoldPromptWorkers();
   auto stream = service_->Start(Ask("Q"));
   service_->BeginDrain();
-  go_on.Notify();
+  go_on->Notify();
   const Request request = scheduler_.WaitRequest();
   Say(request, "yes", 0, SequenceEnd::kLength);
   Done(request);

@@ -97,18 +97,10 @@ TEST_F(PromptGroupTest, OneThatIsRefusedTakesTheOthersAlong) {
 }
 
 TEST_F(PromptGroupTest, OneThatIsCancelledBeforeItIsAdmittedTakesTheOthersAlong) {
-  absl::Notification busy, go_on;
-  const auto hold = [&](auto) {
-    busy.Notify();
-    go_on.WaitForNotification();
-  };
-  const auto wait = [&](auto) { go_on.WaitForNotification(); };
-  service_->Tokenize({}, "x", true, hold);  // both workers are busy
-  service_->Tokenize({}, "x", true, wait);
-  busy.WaitForNotification();
+  const auto go_on = HoldPromptWorkers();
   auto streams = service_->StartAll(Prompts({"A", "B"}));
   streams[1]->Cancel();
-  go_on.Notify();
+  go_on->Notify();
   ExpectAllEnd(streams, absl::StatusCode::kCancelled);
   EXPECT_EQ(scheduler_.num_submissions, 0);
   ExpectCounted("cancelled", 1);
@@ -140,23 +132,16 @@ TEST_F(PromptGroupTest, TheTextOfAllPromptsTogetherIsBounded) {
 
 // Work for a client that has left is dropped where it waits.
 TEST_F(PromptGroupTest, AWaitingTextWhoseCallerHasGoneIsNotWorkedOn) {
-  absl::Notification busy, go_on, told;
   const auto gone = std::make_shared<std::atomic<bool>>(false);
-  const auto hold = [&](auto) {
-    busy.Notify();
-    go_on.WaitForNotification();
-  };
-  const auto wait = [&](auto) { go_on.WaitForNotification(); };
-  service_->Tokenize({}, "x", true, hold);
-  service_->Tokenize({}, "x", true, wait);
-  busy.WaitForNotification();
+  absl::Notification told;
+  const auto go_on = HoldPromptWorkers();
   absl::Status status;
   service_->Tokenize({.gone = gone}, "x", true, [&](auto tokens) {
     status = tokens.status();
     told.Notify();
   });
   gone->store(true);
-  go_on.Notify();
+  go_on->Notify();
   told.WaitForNotification();
   EXPECT_EQ(status.code(), absl::StatusCode::kCancelled);
 }
