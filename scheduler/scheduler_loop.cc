@@ -12,9 +12,9 @@ namespace {
 // How late pins may end while nothing else happens.
 constexpr absl::Duration kPinPoll = absl::Seconds(1);
 
-const Clock& ClockOrReal(const Clock* clock) {
-  static const RealClock real_clock;
-  return clock == nullptr ? real_clock : *clock;
+const Clock& ClockOrSteady(const Clock* clock) {
+  static const SteadyClock steady_clock;
+  return clock == nullptr ? steady_clock : *clock;
 }
 
 template <typename... Handlers>
@@ -30,7 +30,7 @@ absl::StatusOr<std::unique_ptr<SchedulerLoop>> SchedulerLoop::Create(
     Engine& engine, const SchedulerOptions& options, MetricsRegistry& registry, TokenSink& sink,
     EngineErrorListener on_engine_error, const Clock* clock, KvMedia media) {
   std::unique_ptr<SchedulerLoop> loop(new SchedulerLoop(
-      engine, options, registry, sink, std::move(on_engine_error), ClockOrReal(clock)));
+      engine, options, registry, sink, std::move(on_engine_error), ClockOrSteady(clock)));
   absl::StatusOr<std::unique_ptr<Scheduler>> scheduler =
       Scheduler::Create(engine.info(), options, loop->metrics_, loop->sink_);
   if (!scheduler.ok()) return scheduler.status();

@@ -5,8 +5,8 @@
 
 #include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "config/base/check.h"
+#include "config/base/clock.h"
 #include "config/base/status_macros.h"
 #include "scheduler/cache_report.h"
 #include "scheduler/scheduler_loop.h"
@@ -137,7 +137,7 @@ KvView KvAdmin::MakeView(CacheReport&& report, bool whole, std::optional<TenantI
     to.pinned_blocks = from.pinned_blocks;
     to.pinned_bytes = from.pinned_blocks * view.block_bytes;
   }
-  const absl::Time now = absl::Now();
+  const absl::Time now = SteadyNow();
   for (CacheReport::PinEntry& from : report.pins) {
     view.pins.push_back({.tenant = tenants_[static_cast<size_t>(Number(from.tenant))].name,
                          .session = std::move(from.session),

@@ -134,7 +134,7 @@ class Daemon final {
         config_(options.config),
         log_({.level = LevelOf(options.config.log.level),
               .format = options.config.log.format == "json" ? LogFormat::kJson : LogFormat::kText},
-             clock_) {}
+             wall_clock_) {}
   ~Daemon() { StopParts(); }
 
   absl::Status Run() {
@@ -151,7 +151,7 @@ class Daemon final {
 
  private:
   absl::Status OpenPorts() {
-    const absl::Time began = absl::Now();
+    const absl::Time began = SteadyNow();
     ASSIGN_OR_RETURN(model_, LoadModel(config_.model.path));
     began_ = began;
     if (config_.engine.context_tokens.value_or(0) > model_.config.context_tokens) {
@@ -256,7 +256,7 @@ class Daemon final {
 
   absl::Status StartLoop() {
     const EngineInfo& info = engine_->info();
-    const absl::Time began = absl::Now();
+    const absl::Time began = SteadyNow();
     ASSIGN_OR_RETURN(tiers_, OpenKvTiers(config_, info, model_.config));
     block_mover_ =
         std::make_unique<CpuBlockMover>(engine_->kv_arena(), info.kv_layout, info.num_blocks);
@@ -268,7 +268,7 @@ class Daemon final {
                                 [this](const absl::Status& status) { OnStepFailed(status); },
                                 &clock_, std::move(media)));
     if (tiers_.host) log_.Info("kv_host", {{"blocks", tiers_.host->capacity()}});
-    if (tiers_.disk) LogDisk(num_recovered, absl::Now() - began);
+    if (tiers_.disk) LogDisk(num_recovered, SteadyNow() - began);
     return absl::OkStatus();
   }
 
@@ -370,7 +370,7 @@ class Daemon final {
                         {"context_tokens", info.context_tokens},
                         {"kv_blocks", info.num_blocks},
                         {"kv_bytes", kv_bytes},
-                        {"seconds", absl::Now() - began_}});
+                        {"seconds", SteadyNow() - began_}});
     return absl::OkStatus();
   }
 
@@ -403,11 +403,11 @@ class Daemon final {
     Readiness told = Readiness::kReady;
     HeapTrim heap(HeapTrim::OfThisProcess());
     while (!WaitForNews(told == Readiness::kFailing ? kRecoveryPoll : kHeapTrimPeriod)) {
-      const absl::Time began = absl::Now();
+      const absl::Time began = SteadyNow();
       if (const auto sizes = heap.Look()) {
         log_.Debug("heap_trimmed", {{"before_bytes", sizes->before_bytes},
                                     {"after_bytes", sizes->after_bytes},
-                                    {"seconds", absl::Now() - began}});
+                                    {"seconds", SteadyNow() - began}});
       }
       const Readiness now = ReadinessNow();
       if (now == told) continue;
@@ -465,7 +465,8 @@ class Daemon final {
 
   const DaemonOptions& options_;
   const DaemonConfig& config_;
-  RealClock clock_;
+  SteadyClock clock_;
+  WallClock wall_clock_;
   Log log_;
   LibraryLog library_log_{log_};
   MetricsRegistry metrics_;

@@ -9,7 +9,7 @@
 #include "absl/strings/cord.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
+#include "config/base/clock.h"
 #include "config/base/status_macros.h"
 #include "server/grpc_codec.h"
 #include "server/http_status.h"
@@ -259,7 +259,7 @@ absl::StatusOr<GenerationRequest> GrpcService::Accept(const grpc::CallbackServer
   ASSIGN_OR_RETURN(GenerationRequest accepted,
                    Decode(request, service_.model_info(), MetadataOf(context, "x-session-id")));
   accepted.tenant = tenant;
-  accepted.arrival = absl::Now();
+  accepted.arrival = SteadyNow();
   switch (calls_.TryEnter(tenant, accepted.wire_id)) {
     case GrpcCalls::Entry::kEntered:
       break;

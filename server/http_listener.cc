@@ -14,6 +14,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "config/base/clock.h"
 #include "config/base/status_macros.h"
 #include "config/endpoint.h"
 #include "server/loopback_host.h"
@@ -448,7 +449,7 @@ asio::awaitable<bool> HttpListener::Connection::ServeOne() {
   const std::optional<OpenAiError> fault = co_await ReadHeader(parser, closed);
   if (closed) co_return false;
   ++num_requests_;
-  const absl::Time start = absl::Now();
+  const absl::Time start = SteadyNow();
   const InFlight in_flight(listener_);
   if (fault.has_value()) {
     exchange.request.request_id = listener_.MakeRequestId();
@@ -470,7 +471,7 @@ asio::awaitable<bool> HttpListener::Connection::ServeOne() {
                    .code = code,
                    .request_id = exchange.request.request_id,
                    .tenant = tenant_,
-                   .elapsed = absl::Now() - start});
+                   .elapsed = SteadyNow() - start});
   }
   co_return exchange.complete() && exchange.keeps_alive();
 }

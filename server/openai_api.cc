@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
+#include "config/base/clock.h"
 #include "config/base/status_macros.h"
 #include "server/kv_retention.h"
 #include "server/openapi_document.h"
@@ -252,7 +253,7 @@ asio::awaitable<void> OpenAiApi::Generate(HttpExchange& exchange, bool chat) {
     GenerationRequest& request = call->requests[index];
     request.tenant = exchange.request.tenant;
     request.wire_id = index == 0 ? running.head.id : absl::StrCat(running.head.id, "-", index);
-    request.arrival = absl::Now();
+    request.arrival = SteadyNow();
     if (!call->seed_given) request.sampling.seed = absl::Uniform<uint64_t>(random_);
   }
   for (auto& stream : service_.StartAll(std::move(call->requests))) {

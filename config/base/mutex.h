@@ -4,11 +4,13 @@
 // under TSan absl::Mutex is as good. The annotations are checked by clang.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <condition_variable>
 #include <mutex>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/time/clock.h"
 #include "absl/time/time.h"
 
 namespace holdfast {
@@ -46,19 +48,25 @@ class CondVar final {
     condition_.wait(lock);
     lock.release();
   }
-  // False: `deadline` has passed. absl::InfiniteFuture() waits without end.
+  // False: `deadline` has passed. absl::InfiniteFuture() waits without end. Once it waits, only the
+  // time that passes counts: whoever sets the machine's clock meanwhile does not prolong it.
   bool WaitUntil(Mutex* mutex, absl::Time deadline) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
     if (deadline == absl::InfiniteFuture()) {
       Wait(mutex);
       return true;
     }
+    const absl::Duration left = deadline - absl::Now();
+    if (left <= absl::ZeroDuration()) return false;
+    const absl::Duration wait = std::min(left, kLongestWait);
     std::unique_lock<std::mutex> lock(mutex->mutex_, std::adopt_lock);
-    const std::cv_status status = condition_.wait_until(lock, absl::ToChronoTime(deadline));
+    const std::cv_status status = condition_.wait_for(lock, absl::ToChronoNanoseconds(wait));
     lock.release();
-    return status == std::cv_status::no_timeout;
+    return status == std::cv_status::no_timeout || wait < left;
   }
 
  private:
+  static constexpr absl::Duration kLongestWait = absl::Hours(24);  // of one call; it may be early
+
   std::condition_variable condition_;
 };
 

@@ -62,7 +62,7 @@ class GenerationOverSchedulerTest : public testing::Test {
 
   ByteTokenizer tokenizer_;
   FakeEngine engine_{{.vocab_size = 258, .context_tokens = 256, .num_blocks = 40}};
-  RealClock clock_;
+  SteadyClock clock_;
   MetricsRegistry metrics_;
   std::unique_ptr<SchedulerGenerationService> service_;
   std::unique_ptr<SchedulerLoop> loop_;
