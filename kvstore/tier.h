@@ -18,6 +18,7 @@
 #include <span>
 
 #include "absl/status/status.h"
+#include "config/base/check.h"
 #include "config/ids.h"
 #include "kvstore/block_identity.h"
 
@@ -52,6 +53,16 @@ class Tier {
   // independent: each has its own status. On a failed Fetch the bytes are undefined.
   virtual void Put(std::span<TierTransfer> transfers) = 0;
   virtual void Fetch(std::span<TierTransfer> transfers) = 0;
+
+  // In how many equal layers, one after the other, a block can be fetched, each proven by itself.
+  virtual int32_t num_layers() const { return 1; }
+  // Fetches one layer of each block into its place in `bytes`, which are the whole block's. Layers
+  // come in ascending order from 0; a transfer is ok when all of its layers were. One that has
+  // failed in an earlier layer is left out.
+  virtual void FetchLayer(std::span<TierTransfer> transfers, int32_t layer) {
+    CHECK(layer == 0);  // there is but one
+    Fetch(transfers);
+  }
 };
 
 }  // namespace holdfast

@@ -78,7 +78,7 @@ absl::StatusOr<KvTiers> OpenKvTiers(const DaemonConfig& config, const EngineInfo
   KvTiers tiers;
   const size_t block_bytes = engine.kv_layout.block_bytes();
   if (const int64_t host_bytes = config.kv.host_bytes.value_or(0); host_bytes > 0) {
-    auto host = HostTier::Create(host_bytes, block_bytes);
+    auto host = HostTier::Create(host_bytes, block_bytes, engine.kv_layout.num_layers);
     if (!host.ok()) return Named("kv.host_bytes", host.status());
     tiers.host = *std::move(host);
   }

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 #include <random>
 #include <vector>
@@ -14,8 +15,10 @@ namespace {
 
 constexpr size_t kBlockBytes = 10'000;  // not a whole number of pages
 
-std::unique_ptr<HostTier> MakeTier(int32_t slots) {
-  auto tier = HostTier::Create(int64_t{slots} * 12288, kBlockBytes);
+constexpr int32_t kLayers = 5;
+
+std::unique_ptr<HostTier> MakeTier(int32_t slots, int32_t num_layers = kLayers) {
+  auto tier = HostTier::Create(int64_t{slots} * 12288, kBlockBytes, num_layers);
   EXPECT_TRUE(tier.ok()) << tier.status();
   return *std::move(tier);
 }
@@ -78,6 +81,77 @@ TEST(HostTierTest, AFlippedBitIsDataLossWhereverItIs) {
     tier->View(slot)[place] ^= std::byte{4};
     EXPECT_TRUE(FetchOne(*tier, slot, identity, bytes).ok());
   }
+}
+
+TEST(HostTierTest, LayersThatHaveChangedPlacesAreDataLoss) {
+  auto tier = MakeTier(2);
+  const BlockIdentity first = TestIdentity(1), second = TestIdentity(2);
+  const TierSlot a = *tier->TryReserve(), b = *tier->TryReserve();
+  ASSERT_TRUE(PutOne(*tier, a, first, TestBytes(1, kBlockBytes)).ok());
+  ASSERT_TRUE(PutOne(*tier, b, second, TestBytes(2, kBlockBytes)).ok());
+  constexpr ptrdiff_t kLayerBytes = kBlockBytes / kLayers;
+  std::vector<std::byte> bytes;
+  const auto in_a = tier->View(a).begin();
+  std::swap_ranges(in_a, in_a + kLayerBytes, in_a + kLayerBytes);  // within the block
+  EXPECT_EQ(FetchOne(*tier, a, first, bytes).code(), absl::StatusCode::kDataLoss);
+  std::swap_ranges(in_a, in_a + kLayerBytes, in_a + kLayerBytes);
+  EXPECT_TRUE(FetchOne(*tier, a, first, bytes).ok());
+  std::swap_ranges(in_a, in_a + kLayerBytes, tier->View(b).begin());  // with another's
+  EXPECT_EQ(FetchOne(*tier, a, first, bytes).code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(FetchOne(*tier, b, second, bytes).code(), absl::StatusCode::kDataLoss);
+}
+
+TEST(HostTierTest, ALayerComesAloneAndLeavesTheOthersPlacesAlone) {
+  auto tier = MakeTier(1);
+  const BlockIdentity identity = TestIdentity(1);
+  const TierSlot slot = *tier->TryReserve();
+  const std::vector<std::byte> put = TestBytes(1, kBlockBytes);
+  ASSERT_TRUE(PutOne(*tier, slot, identity, put).ok());
+  std::vector<std::byte> bytes(kBlockBytes), expected(kBlockBytes);
+  TierTransfer transfer{.slot = slot, .identity = &identity, .bytes = bytes};
+  constexpr size_t kLayerBytes = kBlockBytes / kLayers;
+  for (int32_t layer = 0; layer < tier->num_layers(); ++layer) {
+    const size_t begin = static_cast<size_t>(layer) * kLayerBytes;
+    std::copy_n(put.begin() + static_cast<ptrdiff_t>(begin), kLayerBytes,
+                expected.begin() + static_cast<ptrdiff_t>(begin));
+    tier->FetchLayer({&transfer, 1}, layer);
+    ASSERT_TRUE(transfer.status.ok()) << transfer.status;
+    ASSERT_EQ(bytes, expected) << "layer " << layer;
+  }
+}
+
+TEST(HostTierTest, ABlockThatFailsInOneLayerStaysFailedAndHarmsNoOther) {
+  auto tier = MakeTier(3);
+  std::vector<BlockIdentity> identities;
+  std::vector<std::vector<std::byte>> bytes(3, std::vector<std::byte>(kBlockBytes));
+  std::vector<TierTransfer> transfers;
+  for (uint32_t i = 0; i < 3; ++i) identities.push_back(TestIdentity(i));
+  for (uint32_t i = 0; i < 3; ++i) {
+    const TierSlot slot = *tier->TryReserve();
+    ASSERT_TRUE(PutOne(*tier, slot, identities[i], TestBytes(i, kBlockBytes)).ok());
+    transfers.push_back({.slot = slot, .identity = &identities[i], .bytes = bytes[i]});
+  }
+  constexpr int32_t kBadLayer = 2;
+  tier->View(transfers[1].slot)[kBadLayer * kBlockBytes / kLayers + 9] ^= std::byte{1};
+  for (int32_t layer = 0; layer < kLayers; ++layer) {
+    tier->FetchLayer(transfers, layer);
+    EXPECT_TRUE(transfers[0].status.ok() && transfers[2].status.ok());
+    EXPECT_EQ(transfers[1].status.ok(), layer < kBadLayer) << "layer " << layer;
+  }
+  EXPECT_EQ(bytes[0], TestBytes(0, kBlockBytes));
+  EXPECT_EQ(bytes[2], TestBytes(2, kBlockBytes));
+}
+
+TEST(HostTierTest, WholeBlocksNeedNoLayers) {
+  auto tier = MakeTier(1, /*num_layers=*/1);
+  const BlockIdentity identity = TestIdentity(3);
+  const TierSlot slot = *tier->TryReserve();
+  ASSERT_TRUE(PutOne(*tier, slot, identity, TestBytes(3, kBlockBytes)).ok());
+  std::vector<std::byte> bytes(kBlockBytes);
+  TierTransfer transfer{.slot = slot, .identity = &identity, .bytes = bytes};
+  tier->FetchLayer({&transfer, 1}, 0);
+  EXPECT_TRUE(transfer.status.ok());
+  EXPECT_EQ(bytes, TestBytes(3, kBlockBytes));
 }
 
 TEST(HostTierTest, ASlotAnswersForNoOtherBlock) {
