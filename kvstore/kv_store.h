@@ -28,7 +28,8 @@
 // not found, and goes when room is needed.
 //
 // Nobody computes into a block that somebody else holds: a block that arrives is unpublished and
-// may have several waiters, who only wait; if it fails, each gives it back and gets its own.
+// may have several waiters, who only wait. If it fails it comes from the next tier that has a copy;
+// where none has, each gives it back and gets its own.
 //
 // Thread: the scheduler's alone; bytes move elsewhere, see move.h.    Bound: the capacities of the
 // tiers; moves under way: moves_max and one for each device block that arrives. Step path: nothing

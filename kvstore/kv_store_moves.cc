@@ -251,6 +251,11 @@ void KvStore::OnRestoreDone(const Move& move, const absl::Status& status, absl::
     if (!status.ok()) {
       ++(absl::IsDataLoss(status) ? counters_.corrupt_blocks : counters_.lost_blocks);
       if (source_stays) DropPlace(move.node, move.tier, EvictionLeave::kForgotten, now);
+      // Those who wait need not compute what lies elsewhere too. Each failure costs a copy, so this
+      // ends.
+      if (!move.doomed && pool_.references(move.block) > 0 && IsFindable(index_[move.node])) {
+        StartRestore(move.node, move.block, now);
+      }
       return;
     }
   }

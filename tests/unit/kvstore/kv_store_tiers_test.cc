@@ -234,6 +234,58 @@ TEST_F(TieredStoreTest, AFullHostSendsItsVictimsToDiskOnce) {
   store_->CheckInvariants();
 }
 
+// A copy on both tiers: a restore that began while the host's copy was being demoted.
+TEST_F(TieredStoreTest, WhatTheHostLostComesBackFromTheDiskForAllWhoWait) {
+  Make(4, 1, 8);
+  Run(Prompt(17, 1));
+  PushDown();
+  Run(Prompt(17, 2));
+  store_->PlanMoves(Now());  // the host is full: its one block goes down
+  Take();
+  Holder one, two;
+  ASSERT_EQ(Start(Prompt(17, 1), one)->restoring_blocks, 1);
+  ASSERT_EQ(Start(Prompt(17, 1), two)->restoring_blocks, 1);
+  Take();
+  ASSERT_EQ(medium_->jobs.size(), 2u);
+  Finish();  // the demotion
+  ASSERT_EQ(store_->used_blocks(TierKind::kHost, TenantIndex{0}), 1);
+  ASSERT_EQ(store_->used_blocks(TierKind::kDisk, TenantIndex{0}), 1);
+  Finish(absl::DataLossError("checksum"));
+  Take();
+  ASSERT_EQ(medium_->jobs.size(), 1u);
+  EXPECT_EQ(medium_->jobs[0].first.tier, TierKind::kDisk);
+  EXPECT_EQ(Poll(Prompt(17, 1), one).state, RestorePoll::State::kPending);
+  store_->CheckInvariants();
+  Finish();
+  EXPECT_EQ(Poll(Prompt(17, 1), one).cached_tokens, 16);
+  EXPECT_EQ(Poll(Prompt(17, 1), two).cached_tokens, 16);
+  EXPECT_EQ(one.table[0], two.table[0]);
+  EXPECT_EQ(store_->counters().corrupt_blocks, 1u);
+  EXPECT_EQ(store_->counters().restores_cut, 0u);
+  EXPECT_EQ(store_->hit_tokens(TenantIndex{0})[TierAt(TierKind::kDisk)], 32u);
+  store_->CheckInvariants();
+}
+
+// And is not fetched for nobody.
+TEST_F(TieredStoreTest, WhatFailsWhenAllWhoWaitedAreGoneIsNotFetchedAgain) {
+  Make(4, 1, 8);
+  Run(Prompt(17, 1));
+  PushDown();
+  Run(Prompt(17, 2));
+  store_->PlanMoves(Now());
+  Take();
+  Holder holder;
+  ASSERT_EQ(Start(Prompt(17, 1), holder)->restoring_blocks, 1);
+  Take();
+  Finish();
+  Release(holder);
+  Finish(absl::UnavailableError("slow"));
+  Take();
+  EXPECT_TRUE(medium_->jobs.empty());
+  EXPECT_EQ(Cached(Prompt(17, 1)), 16);  // on the disk
+  store_->CheckInvariants();
+}
+
 TEST_F(TieredStoreTest, NothingIsTakenFromATenantAtItsFloor) {
   Make(6, 0, 0, {{.tiers = {TierShare{.floor_blocks = 2}}}, {}});
   Run(Prompt(49), 0);
