@@ -18,6 +18,8 @@ uint64_t Mix(uint64_t a, uint64_t b) {
   return z ^ (z >> 31);
 }
 
+constexpr int kMarkShift = 56;
+
 float ToLogprob(uint64_t digest) { return -static_cast<float>(digest % 4096) / 256.0f; }
 
 }  // namespace
@@ -80,6 +82,16 @@ void FakeEngine::CheckPlan(const StepPlan& plan) const {
   }
 }
 
+uint64_t FakeEngine::KvOf(uint64_t visible, TokenId token, int32_t position, uint8_t mark) {
+  const uint64_t hash =
+      Mix(Mix(visible, static_cast<uint64_t>(token)), static_cast<uint64_t>(position));
+  return (hash >> (64 - kMarkShift)) | (static_cast<uint64_t>(mark) << kMarkShift);
+}
+
+uint64_t FakeEngine::See(uint64_t visible, uint64_t kv) { return Mix(visible, kv); }
+
+uint8_t FakeEngine::MarkOf(uint64_t seed) { return static_cast<uint8_t>(seed >> kMarkShift); }
+
 absl::Status FakeEngine::Execute(const StepPlan& plan, StepResult& result) {
   if (hook_) hook_(plan);
   CheckPlan(plan);
@@ -131,14 +143,20 @@ void FakeEngine::ComputeSequence(const StepPlan& plan, const PlanSequence& part,
   // What attention sees before this chunk, as it lies in the blocks.
   uint64_t visible = 0;
   bool poisoned = false;
-  for (int32_t p = 0; p < part.first_position; ++p) visible = Mix(visible, Place(blocks, p));
+  const uint8_t mark = MarkOf(slot.sampling.seed);
+  for (int32_t p = 0; p < part.first_position; ++p) {
+    const uint64_t kv = Place(blocks, p);
+    if (kv >> kMarkShift != mark) ++num_foreign_reads_;
+    visible = See(visible, kv);
+  }
 
   for (int32_t i = 0; i < part.num_tokens; ++i) {
     const int32_t position = part.first_position + i;
-    const auto token = static_cast<uint64_t>(tokens[static_cast<size_t>(i)]);
-    Place(blocks, position) = Mix(Mix(visible, token), static_cast<uint64_t>(position));
-    visible = Mix(visible, Place(blocks, position));
-    poisoned |= tokens[static_cast<size_t>(i)] == poison_;
+    const TokenId token = tokens[static_cast<size_t>(i)];
+    const uint64_t kv = KvOf(visible, token, position, mark);
+    Place(blocks, position) = kv;
+    visible = See(visible, kv);
+    poisoned |= token == poison_;
     if (!part.prompt_top_logprobs) continue;
     const bool last_row = i + 1 == part.num_tokens;
     if (last_row && !part.next_token) continue;

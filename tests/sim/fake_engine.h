@@ -7,6 +7,10 @@
 // A token depends on nothing but the sequence's own tokens and sampling: the same request alone,
 // with a large pool and no cache, gives the truth to compare with.
 //
+// Each place of KV bears a mark, the uppermost byte of the seed of the sequence that computed it: a
+// test that puts a number for the reuse scope there learns whether a sequence ever read what was
+// computed in another (or nothing that was computed at all).
+//
 // Thread: one, like any engine.
 #pragma once
 
@@ -47,6 +51,14 @@ class FakeEngine final : public Engine {
   int64_t num_steps() const { return num_steps_; }
   int64_t num_rows() const { return num_rows_; }  // computed since the start
   int64_t num_copies() const { return num_copies_; }
+  int64_t num_foreign_reads() const { return num_foreign_reads_; }
+
+  // What the KV of a token is, after KV that was seen as `visible` (of the first token: 0), and how
+  // the next one sees both.
+  static uint64_t KvOf(uint64_t visible, TokenId token, int32_t position, uint8_t mark);
+  static uint64_t See(uint64_t visible, uint64_t kv);
+  static uint8_t MarkOf(uint64_t seed);
+
   // The block's KV as bytes, for whoever moves blocks.
   std::span<std::byte> Bytes(BlockId block) {
     return std::as_writable_bytes(std::span(places_).subspan(
@@ -76,6 +88,7 @@ class FakeEngine final : public Engine {
   int64_t num_steps_ = 0;
   int64_t num_rows_ = 0;
   int64_t num_copies_ = 0;
+  int64_t num_foreign_reads_ = 0;
 };
 
 }  // namespace holdfast

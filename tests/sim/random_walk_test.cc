@@ -10,6 +10,7 @@
 
 #include "gtest/gtest.h"
 #include "tests/sim/scheduler_bench.h"
+#include "tests/sim/seed_note.h"
 #include "tests/sim/sim_media.h"
 
 namespace holdfast {
@@ -269,7 +270,7 @@ class Walk {
 TEST(RandomWalkTest, EachRequestSaysWhatItSaysAlone) {
   int64_t num_compared = 0;
   for (uint32_t seed = 0; seed < 250; ++seed) {
-    SCOPED_TRACE(testing::Message() << "seed " << seed);
+    const SeedNote note("the walk", seed);
     Walk walk(seed);
     walk.Run();
     if (HasFailure()) return;
@@ -284,7 +285,7 @@ TEST(RandomWalkTest, EachRequestSaysWhatItSaysAloneWithTiersThatFail) {
   int64_t num_compared = 0;
   uint64_t num_restored = 0, num_demoted = 0, num_continued = 0, num_cut = 0;
   for (uint32_t seed = 2000; seed < 2400; ++seed) {
-    SCOPED_TRACE(testing::Message() << "seed " << seed);
+    const SeedNote note("the walk", seed);
     Walk walk(seed, Tiers::kSome);
     walk.Run();
     if (HasFailure()) return;
@@ -311,7 +312,7 @@ TEST(RandomWalkTest, EachRequestSaysWhatItSaysAloneWithAHashThatCollides) {
           },
   };
   for (uint32_t seed = 1000; seed < 1100; ++seed) {
-    SCOPED_TRACE(testing::Message() << "seed " << seed);
+    const SeedNote note("the walk", seed);
     Walk walk(seed, seed % 2 == 0 ? Tiers::kNone : Tiers::kSome, weak);
     walk.Run();
     if (HasFailure()) return;

@@ -12,6 +12,7 @@
 
 #include "gtest/gtest.h"
 #include "kvstore/kv_store.h"
+#include "tests/sim/seed_note.h"
 #include "tests/unit/kvstore/cached_tokens.h"
 #include "tests/unit/kvstore/fake_medium.h"
 
@@ -480,7 +481,7 @@ unsigned long long Print(uint64_t count) { return count; }
 
 void WalkAll(BlockKeyFunctions keys, uint32_t first, uint32_t end, Totals& totals) {
   for (uint32_t seed = first; seed < end; ++seed) {
-    SCOPED_TRACE(testing::Message() << "seed " << seed);
+    const SeedNote note("the walk", seed);
     StoreWalk walk(seed, keys);
     walk.Run();
     walk.AddTo(totals);
