@@ -6,6 +6,12 @@
 //
 // The store keeps both places of a job untouched from handing it out until OnMoveDone, which comes
 // exactly once for each, in any order, whatever happened.
+//
+// Restores that share a LayerGate are one sequence's and come back layer by layer: the first layer
+// of all of them, then the second. They are handed out together, gate->num_blocks() of them, from
+// one tier. Once all their answers are given, and not before, the gate is open for the last layer;
+// if any of them is not ok it has failed by then. So a gate that is open throughout vouches for
+// what a restore's ok vouches for.
 #pragma once
 
 #include <cstdint>
@@ -13,6 +19,7 @@
 #include "absl/status/status.h"
 #include "config/ids.h"
 #include "kvstore/block_identity.h"
+#include "kvstore/layer_gate.h"
 #include "kvstore/tier.h"
 
 namespace holdfast {
@@ -27,6 +34,7 @@ struct MoveJob {
   TierSlot slot{};                        // in `tier`
   TierKind lower_tier = TierKind::kDisk;  // kDemote: target
   TierSlot lower_slot{};
+  LayerGate* gate = nullptr;  // of some kRestores; belongs to the store, which outlives the mover
   BlockIdentity identity;
 };
 

@@ -9,6 +9,10 @@
 // jobs of one kind and tier together, so that the disk tier has many blocks to read at once. Where
 // the engine's memory can be addressed, tiers read and write it in place; else through staging.
 //
+// Restores behind a gate (layer_gate.h) go together however many they are, and where the engine's
+// memory can be addressed they come layer by layer. Others wait behind them no longer than behind
+// as many single ones.
+//
 // Bounds: `jobs_max` accepted and unanswered; staging of `batch_blocks` blocks a thread.
 // Stop: jobs at work are finished, waiting ones answered kCancelled. No thread spins.
 #pragma once
@@ -44,13 +48,15 @@ struct TierMoverOptions {
 
 class TierMover final {
  public:
-  // `device` and `tiers` (of different kinds) outlive the mover. `on_done` is called on the
-  // mover's threads, must not block, and must not call back into the mover.
+  // `device` and `tiers` (of different kinds) outlive the mover. `on_done`, and `on_layers` when a
+  // gate has opened for its first layer and when for half of them, are called on the mover's
+  // threads, must not block, and must not call back into the mover.
   TierMover(BlockMover& device, std::span<Tier* const> tiers, const TierMoverOptions& options,
-            std::function<void(MoveDone&&)> on_done);
+            std::function<void(MoveDone&&)> on_done, std::function<void()> on_layers = nullptr);
   ~TierMover();  // stops
 
   // Any thread. False: `jobs_max` jobs are under way, or it was stopped; the job is the caller's.
+  // Restores behind a gate begin when the last of them is here; if one never comes, Stop fails it.
   [[nodiscard]] bool TrySubmit(MoveJob&& job);
 
   // Answers all jobs and ends the threads. Jobs of a TrySubmit that returned true before or during
@@ -73,10 +79,18 @@ class TierMover final {
   enum LaneIndex : size_t { kHostRestore, kDiskRestore, kOffload, kNumLanes };
   static LaneIndex LaneOf(const MoveJob& job);
 
+  Worker& WorkerFor(const MoveJob& job);
   void Work(Worker& worker);
+  // Moves the oldest of `waiting` and those that go with it to the empty `batch`. False: the oldest
+  // is behind a gate, and not all of its jobs are here yet.
+  bool TakeBatch(std::vector<MoveJob>& waiting, std::vector<MoveJob>& batch) const;
+  void Cancel(std::span<const MoveJob> jobs);
   void RunBatch(std::span<MoveJob> jobs, Worker& worker);
   void Offload(std::span<MoveJob> jobs, Worker& worker, std::span<absl::Status> statuses);
   void Restore(std::span<MoveJob> jobs, Worker& worker, std::span<absl::Status> statuses);
+  void RestoreBehindGate(std::span<MoveJob> jobs, LayerGate& gate, Worker& worker,
+                         std::span<absl::Status> statuses);
+  void RestoreByLayers(std::span<MoveJob> jobs, LayerGate& gate, std::span<absl::Status> statuses);
   void Demote(std::span<MoveJob> jobs, Worker& worker, std::span<absl::Status> statuses);
   // Place `i` of the worker's staging; empty: there is no memory for it.
   std::span<std::byte> Staging(Worker& worker, size_t i);
@@ -87,6 +101,7 @@ class TierMover final {
   BlockMover& device_;
   std::array<Tier*, 4> tiers_{};  // by kind
   const std::function<void(MoveDone&&)> on_done_;
+  const std::function<void()> on_layers_;
   std::array<Lane, kNumLanes> lanes_;
   std::atomic<int32_t> under_way_ = 0;
   std::atomic<bool> stopping_ = false;

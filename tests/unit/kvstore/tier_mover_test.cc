@@ -300,6 +300,155 @@ TEST(TierMoverLanesTest, StoppingFinishesWhatIsAtWorkAndCancelsTheRestOnceEach) 
   EXPECT_FALSE(mover->TrySubmit(Job(98, MoveKind::kRestore, 0, TierKind::kDisk, TierSlot{0})));
 }
 
+// Behind a gate: blocks 10, 11, ... of one sequence, out of a host tier of kLayers layers.
+class TierMoverGateTest : public testing::TestWithParam<bool> {
+ protected:
+  static constexpr int32_t kLayers = 5;
+  static constexpr int32_t kGated = 20;  // more than one batch
+
+  TierMoverGateTest()
+      : device_(GetParam()), host_(*HostTier::Create(24 * 8192, kBlockBytes, kLayers)) {
+    for (uint32_t i = 0; i < kGated; ++i) {
+      const BlockIdentity identity = TestIdentity(i);
+      std::vector<std::byte> bytes = TestBytes(i, kBlockBytes);
+      slots_.push_back(*host_->TryReserve());
+      TierTransfer put{.slot = slots_.back(), .identity = &identity, .bytes = bytes};
+      host_->Put({&put, 1});
+    }
+    gate_.Arm(kGated);
+  }
+
+  static int32_t BlockOf(uint32_t i) { return 10 + static_cast<int32_t>(i); }
+  MoveJob GatedJob(uint32_t i) {
+    MoveJob job = Job(i, MoveKind::kRestore, BlockOf(i), TierKind::kHost, slots_[i], i);
+    job.gate = &gate_;
+    return job;
+  }
+  bool HasLayer(uint32_t i, int32_t layer) {
+    constexpr size_t kLayerBytes = kBlockBytes / kLayers;
+    const size_t begin = static_cast<size_t>(layer) * kLayerBytes;
+    const std::vector<std::byte> expected = TestBytes(i, kBlockBytes);
+    return std::ranges::equal(device_.Bytes(BlockOf(i)).subspan(begin, kLayerBytes),
+                              std::span(expected).subspan(begin, kLayerBytes));
+  }
+
+  TestDevice device_;  // addressable or not
+  std::unique_ptr<HostTier> host_;
+  std::vector<TierSlot> slots_;
+  LayerGate gate_{0, kLayers};
+  Answers answers_;
+};
+
+TEST_P(TierMoverGateTest, EachLayerOfAllBlocksComesBeforeTheNextOfAny) {
+  int32_t num_told = 0, too_early = 0;
+  Tier* const tiers[] = {host_.get()};
+  TierMover mover(
+      device_, tiers, {.block_bytes = kBlockBytes},
+      [&](MoveDone&& done) {
+        too_early += gate_.ended();  // answers come first
+        answers_.Take(std::move(done));
+      },
+      [&] {
+        const int32_t open = gate_.num_open();
+        EXPECT_EQ(open, num_told++ == 0 ? 1 : gate_.num_half());
+        for (uint32_t i = 0; i < kGated; ++i) {
+          EXPECT_TRUE(HasLayer(i, open - 1)) << "block " << i;
+          EXPECT_FALSE(HasLayer(i, open)) << "block " << i;
+        }
+      });
+  for (uint32_t i = 0; i < kGated; ++i) ASSERT_TRUE(mover.TrySubmit(GatedJob(i)));
+  for (int32_t layer = 0; layer < kLayers; ++layer) {
+    ASSERT_TRUE(gate_.Wait(layer + 1));
+    for (uint32_t i = 0; i < kGated; ++i) EXPECT_TRUE(HasLayer(i, layer)) << "block " << i;
+  }
+  answers_.WaitFor(kGated);
+  for (uint32_t i = 0; i < kGated; ++i) EXPECT_TRUE(answers_.Of(i).ok());
+  mover.Stop();
+  EXPECT_EQ(num_told, GetParam() ? 2 : 0);  // staged ones come whole
+  EXPECT_EQ(too_early, 0);
+}
+
+TEST_P(TierMoverGateTest, ABadLayerFailsTheGateAndItsBlockAlone) {
+  for (const uint32_t bad : {0u, 7u}) {
+    for (const int32_t layer : {0, 2, kLayers - 1}) {
+      SCOPED_TRACE(testing::Message() << "block " << bad << ", layer " << layer);
+      const size_t place = static_cast<size_t>(layer) * kBlockBytes / kLayers + 3;
+      host_->View(slots_[bad])[place] ^= std::byte{1};
+      Answers answers;
+      auto mover = MakeMover(device_, {host_.get()}, answers);
+      for (uint32_t i = 0; i < kGated; ++i) ASSERT_TRUE(mover->TrySubmit(GatedJob(i)));
+      EXPECT_FALSE(gate_.Wait(kLayers));
+      answers.WaitFor(kGated);
+      mover->Stop();
+      for (uint32_t i = 0; i < kGated; ++i) {
+        EXPECT_EQ(answers.Of(i).code(),
+                  i == bad ? absl::StatusCode::kDataLoss : absl::StatusCode::kOk);
+        if (i == bad) continue;
+        for (int32_t l = 0; l < kLayers; ++l) EXPECT_TRUE(HasLayer(i, l)) << "block " << i;
+      }
+      host_->View(slots_[bad])[place] ^= std::byte{1};
+      gate_.Arm(kGated);
+    }
+  }
+}
+
+TEST_P(TierMoverGateTest, TheyBeginWhenTheLastIsHereAndOthersMayComeBetween) {
+  auto mover = MakeMover(device_, {host_.get()}, answers_);
+  for (uint32_t i = 0; i < kGated; ++i) {
+    EXPECT_EQ(gate_.num_open(), 0);
+    ASSERT_TRUE(mover->TrySubmit(GatedJob(i)));
+    if (i != 3) continue;
+    ASSERT_TRUE(mover->TrySubmit(Job(99, MoveKind::kRestore, 2, TierKind::kHost, slots_[5], 5)));
+  }
+  EXPECT_TRUE(gate_.Wait(kLayers));
+  answers_.WaitFor(kGated + 1);
+  EXPECT_TRUE(answers_.Of(99).ok());
+  EXPECT_TRUE(std::ranges::equal(device_.Bytes(2), TestBytes(5, kBlockBytes)));
+}
+
+TEST_P(TierMoverGateTest, StoppingFailsAGateWhoseJobsAreNotAllHere) {
+  auto mover = MakeMover(device_, {host_.get()}, answers_);
+  for (uint32_t i = 0; i + 1 < kGated; ++i) ASSERT_TRUE(mover->TrySubmit(GatedJob(i)));
+  std::thread engine([&] { EXPECT_FALSE(gate_.Wait(1)); });
+  mover->Stop();
+  engine.join();
+  EXPECT_FALSE(mover->TrySubmit(GatedJob(kGated - 1)));
+  for (uint32_t i = 0; i + 1 < kGated; ++i) {
+    EXPECT_EQ(answers_.Of(i).code(), absl::StatusCode::kCancelled);
+  }
+  EXPECT_EQ(mover->num_under_way(), 0);
+}
+
+TEST_P(TierMoverGateTest, HoweverItIsStoppedTheGateEndsAndEachJobIsAnsweredOnce) {
+  for (uint32_t seed = 0; seed < 20; ++seed) {
+    SCOPED_TRACE(testing::Message() << "seed " << seed);
+    if (seed > 0) gate_.Arm(kGated);
+    Answers answers;
+    auto mover = MakeMover(device_, {host_.get()}, answers);
+    std::thread engine([&] {
+      for (int32_t layer = 1; layer <= kLayers && gate_.Wait(layer); ++layer) {
+      }
+    });
+    uint32_t accepted = 0;
+    std::thread stopper([&] {
+      if (seed % 2 == 0) answers.WaitFor(1);
+      mover->Stop();
+    });
+    while (accepted < kGated && mover->TrySubmit(GatedJob(accepted))) ++accepted;
+    if (accepted == 0) gate_.Fail();  // nobody has seen it
+    stopper.join();
+    engine.join();
+    const bool ok = !gate_.failed();
+    EXPECT_TRUE(gate_.ended());
+    for (uint32_t i = 0; i < accepted; ++i) EXPECT_EQ(answers.Of(i).ok(), ok) << i;
+    if (!gate_.ended()) break;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Memory, TierMoverGateTest, testing::Bool(), [](const auto& addressable) {
+  return addressable.param ? "InPlace" : "Staged";
+});
+
 // All at once, for the thread sanitizer: several that submit, real tiers, and a stop under way.
 TEST(TierMoverLanesTest, EveryAcceptedJobIsAnsweredOnceWhateverHappens) {
   for (uint32_t seed = 0; seed < 4; ++seed) {
