@@ -119,6 +119,7 @@ absl::Status CpuEngine::TakeMemory(const LoadedModel& model) {
   info_.num_sequence_slots = options_.num_sequence_slots;
   info_.step_tokens_max = options_.step_tokens_max;
 
+  info_.waits_for_layers = true;
   info_.kv_layout = Transformer::KvLayoutOf(config, options_.kv_dtype);
   const int32_t sequence_blocks = BlocksOf(info_.context_tokens);
   const auto block_bytes = static_cast<int64_t>(info_.kv_layout.block_bytes());
@@ -207,6 +208,8 @@ absl::Status CpuEngine::Execute(const StepPlan& plan, StepResult& result) {
   if (plan.sequences.empty()) return absl::OkStatus();
 
   transformer_->Forward(plan, kv_arena_.data());
+  const std::span<const int32_t> gate_failed = transformer_->gate_failed();
+  result.gate_failed.assign(gate_failed.begin(), gate_failed.end());
   ListLogitRows(plan, result);
 
   auto* const logits = reinterpret_cast<float*>(logits_.data());
@@ -257,6 +260,7 @@ void CpuEngine::CheckPlan(const StepPlan& plan) const {
           i < first_written ? info_.num_blocks + info_.num_host_blocks : info_.num_blocks;
       CHECK(Number(blocks[i]) >= 0 && Number(blocks[i]) < in_arenas);
     }
+    CHECK(s.gate == nullptr || s.gate->num_layers() == info_.kv_layout.num_layers);
     if (s.next_token.has_value()) CHECK(*s.next_token >= 0 && *s.next_token < info_.vocab_size);
     num_rows += s.num_tokens;
   }
@@ -276,8 +280,14 @@ void CpuEngine::AddResultEntry(std::vector<SampledToken>& entries, SequenceSlot 
 void CpuEngine::ListLogitRows(const StepPlan& plan, StepResult& result) {
   logit_rows_.clear();
   int32_t row = 0;  // of the step
+  auto failed = result.gate_failed.begin();
   for (const PlanSequence& s : plan.sequences) {
     const std::span<const TokenId> tokens = plan.TokensOf(s);
+    if (failed != result.gate_failed.end() && &s == &plan.sequences[*failed]) {
+      ++failed;
+      row += s.num_tokens;
+      continue;
+    }
     for (size_t i = 0; i < tokens.size(); ++i, ++row) {
       const bool last = i + 1 == tokens.size();
       LogitRow logit_row{.row = row, .slot = s.slot};

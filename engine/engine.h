@@ -20,6 +20,7 @@ struct EngineInfo {
   int32_t num_sequence_slots = 0;  // most sequences in one step
   int32_t step_tokens_max = 0;     // most rows in one step
   KvLayout kv_layout;
+  bool waits_for_layers = false;  // knows PlanSequence::gate
   // Names weights and arithmetic: KV of two engines is interchangeable only if it is equal.
   std::array<uint8_t, 32> model_digest{};
 };

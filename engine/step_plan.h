@@ -14,6 +14,7 @@
 
 #include "config/ids.h"
 #include "kvstore/kv_layout.h"
+#include "kvstore/layer_gate.h"
 
 namespace holdfast {
 
@@ -71,6 +72,10 @@ struct PlanSequence {
   // many alternatives. `next_token` is the one after the last row, if the prompt has it.
   std::optional<int32_t> prompt_top_logprobs;
   std::optional<TokenId> next_token;
+  // Blocks before its first row are still coming back, layer by layer: a layer of them is read only
+  // when this gate has opened for it. Only where EngineInfo::waits_for_layers. The rest of the step
+  // waits too. Outlives the step.
+  const LayerGate* gate = nullptr;
 };
 
 struct StepPlan {
@@ -117,6 +122,9 @@ struct StepResult {
   std::vector<SampledToken> samples;          // one a sequence with `samples`, in plan order
   std::vector<SampledToken> prompt_logprobs;  // one a row that has a next prompt token, plan order
   std::vector<TokenLogprob> top;
+  // Into StepPlan::sequences, ascending: those whose gate failed. They have no entries above; what
+  // was written to their rows' slots means nothing, and their draws have not happened.
+  std::vector<int32_t> gate_failed;
 
   std::span<const TokenLogprob> TopOf(const SampledToken& t) const {
     return std::span(top).subspan(t.top_begin, t.num_top);
@@ -125,6 +133,7 @@ struct StepResult {
     samples.clear();
     prompt_logprobs.clear();
     top.clear();
+    gate_failed.clear();
   }
 };
 

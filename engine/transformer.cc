@@ -162,6 +162,8 @@ absl::Status Transformer::TakeMemory() {
   carve(Carver(memory_.data()));
   rows_.reserve(rows);
   tiles_.reserve(rows);
+  gated_.reserve(rows);
+  gate_failed_.reserve(rows);
   block_numbers_.reserve(static_cast<size_t>(options_.step_blocks_max));
   if (options_.host_kv.num_blocks > 0) {
     parts_.reserve(static_cast<size_t>(options_.step_blocks_max));  // a run has a block at least
@@ -207,7 +209,13 @@ void Transformer::ListRows(const StepPlan& plan) {
   tiles_.clear();
   block_numbers_.clear();
   parts_.clear();
+  gated_.clear();
+  gate_failed_.clear();
   for (const PlanSequence& sequence : plan.sequences) {
+    if (sequence.gate != nullptr) {
+      gated_.push_back({.gate = sequence.gate,
+                        .sequence = static_cast<int32_t>(&sequence - plan.sequences.data())});
+    }
     const auto blocks_begin = static_cast<int32_t>(block_numbers_.size());
     for (BlockId block : plan.BlocksOf(sequence)) block_numbers_.push_back(Number(block));
     const auto parts_begin = static_cast<int32_t>(parts_.size());
@@ -222,7 +230,10 @@ void Transformer::ListRows(const StepPlan& plan) {
       tiles_.push_back({.row_begin = first_row + begin,
                         .num_rows = std::min(kAttentionTileRows, sequence.num_tokens - begin),
                         .parts_begin = parts_begin,
-                        .num_parts = static_cast<int32_t>(parts_.size()) - parts_begin});
+                        .num_parts = static_cast<int32_t>(parts_.size()) - parts_begin,
+                        .gated = sequence.gate == nullptr
+                                     ? kNotGated
+                                     : static_cast<int32_t>(gated_.size()) - 1});
     }
   }
   CHECK(static_cast<int32_t>(rows_.size()) <= options_.step_tokens_max);
@@ -287,12 +298,27 @@ void Transformer::PlaceRow(const Layer& layer, int32_t layer_index, int32_t row,
   }
 }
 
+void Transformer::WaitForLayer(int32_t layer_index) {
+  for (Gated& gated : gated_) {
+    if (gated.failed || gated.gate->Wait(layer_index + 1)) continue;
+    gated.failed = true;
+    gate_failed_.push_back(gated.sequence);
+  }
+}
+
 void Transformer::AttendTile(const Layer& layer, int32_t layer_index, const Tile& tile,
                              int32_t kv_head, const std::byte* kv_arena, int32_t worker) {
   const int32_t group = config_.num_heads / config_.num_kv_heads;
   const int32_t head_dim = config_.head_dim;
   const int64_t row = tile.row_begin;
   const int64_t first_query = static_cast<int64_t>(kv_head) * group * head_dim;
+  float* const out = attended_ + row * q_width_ + first_query;
+  if (tile.gated != kNotGated && gated_[tile.gated].failed) {
+    for (int32_t i = 0; i < tile.num_rows; ++i) {
+      std::fill_n(out + static_cast<int64_t>(i) * q_width_, group * head_dim, 0.0f);
+    }
+    return;
+  }
   const auto head_index =
       static_cast<size_t>(layer_index) * static_cast<size_t>(config_.num_kv_heads) +
       static_cast<size_t>(kv_head);
@@ -310,7 +336,7 @@ void Transformer::AttendTile(const Layer& layer, int32_t layer_index, const Tile
       .kv_block_stride = kv_layout_.block_bytes(),
       .block_table = block_numbers_.data() + rows_[row].blocks_begin,
       .kv_element = ElementOf(kv_layout_.dtype),
-      .out = attended_ + row * q_width_ + first_query,
+      .out = out,
       .out_row_stride = q_width_,
       .lse = nullptr,
       .workspace =
@@ -334,6 +360,7 @@ void Transformer::RunLayer(int32_t layer_index, std::byte* kv_arena) {
 
   layer.qkv.Run({.x = normed_, .quantized = quantized_}, rows, qkv_, qkv_width_, pool_);
   ForRows([&](int32_t row) { PlaceRow(layer, layer_index, row, kv_arena); });
+  WaitForLayer(layer_index);
   const auto num_tiles = static_cast<int32_t>(tiles_.size());
   pool_.ParallelFor(num_tiles * config_.num_kv_heads, [&](int32_t index, int32_t worker) {
     AttendTile(layer, layer_index, tiles_[index / config_.num_kv_heads],
@@ -375,6 +402,7 @@ void Transformer::Forward(const StepPlan& plan, std::byte* kv_arena) {
     NormRow(row, layers_[0].attention_norm, layers_[0].qkv);
   });
   for (int32_t layer = 0; layer < config_.num_layers; ++layer) RunLayer(layer, kv_arena);
+  std::sort(gate_failed_.begin(), gate_failed_.end());
 }
 
 void Transformer::Logits(std::span<const int32_t> rows, float* logits) {

@@ -11,6 +11,10 @@
 // (linear.h), attention by (sequence, KV head, run of rows). No result depends on how it is cut or
 // on which rows share the step (promise 1).
 //
+// A sequence whose blocks are still coming back (PlanSequence::gate) is waited for before each
+// layer's attention. If its gate fails its rows attend to nothing from there on: they are finite,
+// mean nothing, and touch nobody else's, as rows never do.
+//
 // Thread: one, the pool's caller. Memory: weights and one set of activations for step_tokens_max
 // rows, taken at Create; a forward pass allocates nothing (but see dense_matmul_onednn.h).
 #pragma once
@@ -64,6 +68,9 @@ class Transformer final {
   // `kv_arena`. The plan keeps its contract (step_plan.h); ids were checked by the caller.
   void Forward(const StepPlan& plan, std::byte* kv_arena);
 
+  // Of the last Forward: sequences whose gate failed, ascending.
+  std::span<const int32_t> gate_failed() const { return gate_failed_; }
+
   // Logits of rows of the last Forward, logits[i] = row rows[i] of the step, [rows][vocab_size].
   // At most logit_rows_max rows.
   void Logits(std::span<const int32_t> rows, float* logits);
@@ -84,6 +91,13 @@ class Transformer final {
     int32_t num_rows;
     int32_t parts_begin;  // of its sequence, into parts_
     int32_t num_parts;    // 0: all blocks are the device's
+    int32_t gated;        // into gated_; kNotGated
+  };
+  static constexpr int32_t kNotGated = -1;
+  struct Gated {
+    const LayerGate* gate;
+    int32_t sequence;  // into the plan's
+    bool failed = false;
   };
 
   Transformer(const LoadedModel& model, const TransformerOptions& options,
@@ -100,6 +114,8 @@ class Transformer final {
   void NormRow(int32_t row, const std::vector<float>& weight, const Linear& reader);
   void QuantizeRow(const float* x, int32_t row, int32_t k, const Linear& reader);
   void PlaceRow(const Layer& layer, int32_t layer_index, int32_t row, std::byte* kv_arena);
+  // Waits until the layer of every gated sequence is there, or will not come.
+  void WaitForLayer(int32_t layer_index);
   void AttendTile(const Layer& layer, int32_t layer_index, const Tile& tile, int32_t kv_head,
                   const std::byte* kv_arena, int32_t worker);
   void RunLayer(int32_t layer_index, std::byte* kv_arena);
@@ -141,6 +157,8 @@ class Transformer final {
   std::vector<Tile> tiles_;
   std::vector<int32_t> block_numbers_;
   std::vector<KvPart> parts_;  // of sequences that have HostBlocks
+  std::vector<Gated> gated_;
+  std::vector<int32_t> gate_failed_;
 };
 
 }  // namespace holdfast

@@ -17,6 +17,7 @@ struct RandomModelOptions {
   bool qkv_bias = false;
   bool qk_norm = false;
   int32_t sliding_window = 0;
+  int32_t num_layers = 2;
   uint32_t seed = 1;
 };
 
@@ -29,7 +30,7 @@ class RandomModel final {
     c.vocab_size = 101;
     c.hidden = 64;
     c.intermediate = 96;
-    c.num_layers = 2;
+    c.num_layers = options.num_layers;
     c.num_heads = 4;
     c.num_kv_heads = 2;
     c.head_dim = 16;
