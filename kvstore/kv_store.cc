@@ -62,6 +62,10 @@ KvStore::KvStore(KvStoreOptions options)
   for (Places& places : places_) {
     if (places.tier != nullptr) places.slots.resize(static_cast<size_t>(places.tier->capacity()));
   }
+  const int32_t num_layers = options_.host == nullptr ? 1 : options_.host->num_layers();
+  for (int32_t i = 0; num_layers > 1 && i < options_.layer_gates; ++i) {
+    gates_.push_back({.gate = std::make_unique<LayerGate>(i, num_layers)});
+  }
 }
 
 bool KvStore::IsFindable(const PrefixNode& node) const {
@@ -156,12 +160,15 @@ std::optional<PrefixGrant> KvStore::TryAcquirePrefix(const PrefixRequest& reques
             .node = end.node,
             .tenant = request.tenant,
             .started = true};
+  prefix.gate = TakeGate();
   size_t next_fresh = 0;
   int32_t num_restoring = 0;
   for (NodeId node : hits_) {
     NodeResidence& at = index_.residence(node);
     if (at.reuses < UINT16_MAX) ++at.reuses;
-    if (at.place[kDevice] == kNoPlace) StartRestore(node, fresh_[next_fresh++], now);
+    if (at.place[kDevice] == kNoPlace) {
+      StartRestore(node, fresh_[next_fresh++], now, prefix.gate);
+    }
     if (at.arriving && num_restoring++ == 0) {
       prefix.first_restored = static_cast<int32_t>(table.size());
     }
@@ -188,11 +195,15 @@ RestorePoll KvStore::PollRestore(const PrefixRequest& request, absl::Time now,
   if (!prefix.restoring) return ready();
   while (prefix.arrived_blocks < prefix.num_blocks) {
     const Arrival arrival = At(table[static_cast<size_t>(prefix.arrived_blocks)]).arrival;
-    if (arrival == Arrival::kArriving) return {};
+    if (arrival == Arrival::kArriving) {
+      const bool may_come = prefix.gate != nullptr && !prefix.gate->failed();
+      return {.gate = may_come ? prefix.gate : nullptr};
+    }
     if (arrival == Arrival::kFailed) break;
     ++prefix.arrived_blocks;
   }
   prefix.restoring = false;
+  GiveBackGate(prefix);
   const auto num_arrived = static_cast<size_t>(prefix.arrived_blocks);
   if (prefix.arrived_blocks < prefix.num_blocks) {
     ++counters_.restores_cut;
@@ -213,6 +224,13 @@ RestorePoll KvStore::PollRestore(const PrefixRequest& request, absl::Time now,
   }
   CountHits(prefix, table);
   return ready();
+}
+
+bool KvStore::HasAllArrived(const std::vector<BlockId>& table,
+                            const PublishedPrefix& prefix) const {
+  const auto found = std::span(table).first(static_cast<size_t>(prefix.num_blocks));
+  return std::all_of(found.begin(), found.end(),
+                     [&](BlockId block) { return At(block).arrival == Arrival::kHere; });
 }
 
 void KvStore::CountHits(const PublishedPrefix& prefix, const std::vector<BlockId>& table) {
@@ -296,6 +314,7 @@ void KvStore::PlaceBlock(NodeId node, BlockId block, absl::Time now) {
 
 void KvStore::Release(absl::Time now, std::vector<BlockId>& table, PublishedPrefix& prefix) {
   Unregister(prefix);
+  GiveBackGate(prefix);
   for (auto block = table.rbegin(); block != table.rend(); ++block) ReleaseBlock(*block, now);
   table.clear();
   prefix = {};

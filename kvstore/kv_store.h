@@ -3,7 +3,9 @@
 // sequence keeps its own block table and cursor.
 //
 //   TryAcquirePrefix: [found on the device | found lower: arriving | fresh]    all or nothing
-//   PollRestore:      pending until what was found lower has arrived, or is cut
+//   PollRestore:      pending until what was found lower has arrived, or is cut; meanwhile there
+//   may
+//                     be a gate behind which computing can begin (layer_gate.h)
 //   Publish:          computed blocks become findable, in order
 //   Release:          published blocks stay findable until room is needed, others are free at once
 //   TryPin:           instead of Release: they stay until a deadline
@@ -39,6 +41,7 @@
 #include <array>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -52,6 +55,7 @@
 #include "kvstore/departure_list.h"
 #include "kvstore/kv_layout.h"
 #include "kvstore/kv_store_options.h"
+#include "kvstore/layer_gate.h"
 #include "kvstore/move.h"
 #include "kvstore/pin_table.h"
 #include "kvstore/prefix_index.h"
@@ -78,6 +82,7 @@ struct PublishedPrefix {
   int32_t arrived_blocks = 0;         // known to lie on the device
   int32_t first_restored = 0;         // those before it lay there when they were found
   std::optional<BlockKey> computing;  // registered as being computed by this sequence
+  LayerGate* gate = nullptr;          // what it restores comes back behind it
 };
 
 // Whether a sequence may find others' blocks and be found by others.
@@ -110,6 +115,10 @@ struct RestorePoll {
   };
   State state = State::kPending;
   int32_t cached_tokens = 0;  // of kReady; fewer than granted if a restore failed
+  // Of kPending: all that is granted comes back behind this gate, which has not failed so far. Rows
+  // after it may be computed by a step that waits at the gate. What it computes counts only if the
+  // gate did not fail and the next poll, after it, is kReady with all that was granted.
+  const LayerGate* gate = nullptr;
 };
 
 // The last, not yet full block of a line of tokens, held by somebody.
@@ -143,6 +152,7 @@ struct KvStoreCounters {  // since construction
   uint64_t corrupt_blocks = 0;          // came back from a tier unproven
   uint64_t lost_blocks = 0;             // could not be fetched from a tier
   uint64_t restores_cut = 0;            // sequences that compute what a failed restore left
+  uint64_t restores_by_layers = 0;      // sequences that got a gate
   uint64_t ghosts_met = 0;              // prefixes that ended at known content that lies nowhere
   uint64_t blocks_adopted = 0;          // found on disk at start
   uint64_t blocks_refused = 0;          // and not proven, or not wanted
@@ -175,6 +185,9 @@ class KvStore final {
   // kNoRoom. `request` as in TryAcquirePrefix. Amortised O(1), but for a cut: O(blocks cut).
   RestorePoll PollRestore(const PrefixRequest& request, absl::Time now, std::vector<BlockId>& table,
                           PublishedPrefix& prefix);
+
+  // PollRestore would say kReady with all that was granted. O(blocks).
+  bool HasAllArrived(const std::vector<BlockId>& table, const PublishedPrefix& prefix) const;
 
   // Appends `count` fresh blocks, evicting where needed. False: too few are available, and `table`
   // is unchanged.
@@ -284,7 +297,13 @@ class KvStore final {
     TierKind tier = TierKind::kHost;
     TierSlot slot{};
     TierSlot lower_slot{};
+    LayerGate* gate = nullptr;
     bool doomed = false;  // the device was forgotten meanwhile
+  };
+  struct GateUse {  // who keeps it from being armed again, besides the mover
+    std::unique_ptr<LayerGate> gate;
+    int32_t moves = 0;  // unanswered
+    bool held = false;  // by the sequence that restores, until it needs it no more
   };
   struct Computing {
     ReuseScope scope{};
@@ -343,7 +362,11 @@ class KvStore final {
   Reserve ReserveSlot(TierKind tier, TenantIndex owner, absl::Time now, TierSlot& slot);
   bool StartDemote(NodeId node, absl::Time now);
   void StartOffload(NodeId node, TierKind tier, TierSlot slot, absl::Time now);
-  void StartRestore(NodeId node, BlockId block, absl::Time now);
+  // For the restores that `hits_` needs; nullptr: they come back whole.
+  LayerGate* TakeGate();
+  void GiveBackGate(PublishedPrefix& prefix);
+  GateUse& UseOf(const LayerGate& gate) { return gates_[static_cast<size_t>(gate.number())]; }
+  void StartRestore(NodeId node, BlockId block, absl::Time now, LayerGate* gate = nullptr);
   void Hand(const Move& move);
   void DemoteAhead(absl::Time now);
   void Leave(NodeId node, absl::Time now);  // chosen to go, and nothing is to be copied
@@ -368,6 +391,7 @@ class KvStore final {
   std::vector<MoveJob> jobs_;  // not taken yet
   uint64_t next_move_ = 1;
   int32_t num_offloads_ = 0, num_demotes_ = 0;
+  std::vector<GateUse> gates_;
   absl::flat_hash_map<uint64_t, NodeId> adopted_;  // by the first bytes of the digest
 
   std::vector<NodeId> hits_;  // of the acquisition under way

@@ -33,6 +33,8 @@ void KvStore::Hand(const Move& move) {
   job.slot = move.slot;
   job.lower_tier = TierKind::kDisk;
   job.lower_slot = move.lower_slot;
+  job.gate = move.gate;
+  if (move.gate != nullptr) ++UseOf(*move.gate).moves;
   job.identity.scope = index_.scope(move.node);
   const std::optional<NodeId> parent = index_.parent(move.node);
   job.identity.parent = parent ? index_[*parent].digest : RootDigest(job.identity.scope);
@@ -50,7 +52,32 @@ void KvStore::TakeMoves(std::vector<MoveJob>& jobs) {
   jobs_.clear();
 }
 
-void KvStore::StartRestore(NodeId node, BlockId block, absl::Time now) {
+LayerGate* KvStore::TakeGate() {
+  int32_t num_restores = 0;
+  for (NodeId node : hits_) {
+    const NodeResidence& at = index_[node].at;
+    if (at.arriving) return nullptr;  // for somebody else, in its own time
+    if (at.place[kDevice] != kNoPlace) continue;
+    if (at.place[kHost] == kNoPlace) return nullptr;
+    ++num_restores;
+  }
+  if (num_restores == 0) return nullptr;
+  const auto free = std::find_if(gates_.begin(), gates_.end(), [](const GateUse& use) {
+    return use.moves == 0 && !use.held && use.gate->ended();
+  });
+  if (free == gates_.end()) return nullptr;
+  free->held = true;
+  free->gate->Arm(num_restores);
+  ++counters_.restores_by_layers;
+  return free->gate.get();
+}
+
+void KvStore::GiveBackGate(PublishedPrefix& prefix) {
+  if (prefix.gate != nullptr) UseOf(*prefix.gate).held = false;
+  prefix.gate = nullptr;
+}
+
+void KvStore::StartRestore(NodeId node, BlockId block, absl::Time now, LayerGate* gate) {
   NodeResidence& at = index_.residence(node);
   const TierKind source = at.place[kHost] != kNoPlace ? TierKind::kHost : TierKind::kDisk;
   const TierSlot slot{at.place[TierAt(source)]};
@@ -67,7 +94,12 @@ void KvStore::StartRestore(NodeId node, BlockId block, absl::Time now) {
   pool_.BeginMove(block);
   BeginUse(source, slot);
   Settle(node, source, EvictionLeave::kReused, now);
-  Hand({.kind = MoveKind::kRestore, .node = node, .block = block, .tier = source, .slot = slot});
+  Hand({.kind = MoveKind::kRestore,
+        .node = node,
+        .block = block,
+        .tier = source,
+        .slot = slot,
+        .gate = gate});
 }
 
 void KvStore::StartOffload(NodeId node, TierKind tier, TierSlot slot, absl::Time now) {
@@ -179,6 +211,7 @@ void KvStore::OnMoveDone(const MoveDone& done, absl::Time now) {
   CHECK(found != moves_.end());
   const Move move = found->second;
   moves_.erase(found);
+  if (move.gate != nullptr) --UseOf(*move.gate).moves;
   MoveCounters& counters = counters_.moves[static_cast<size_t>(move.kind)];
   if (done.status.ok()) {
     ++counters.done;

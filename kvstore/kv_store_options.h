@@ -47,6 +47,9 @@ struct KvStoreOptions {
   Tier* disk = nullptr;
   size_t block_bytes = 0;  // for the count of moved bytes
   int32_t moves_max = 64;  // offloads and demotes at a time; restores are bounded by the device
+  // So many sequences at a time get what they found back layer by layer, if the host tier has all
+  // of it; others get it whole. 0: none, where nobody waits for layers (layer_gate.h).
+  int32_t layer_gates = 0;
   double low_water = 1.0 / 16;  // share of the device to be free at once: what moves work towards
   double pinned_max = 0.5;      // share of the device that all pins may keep
 };

@@ -220,7 +220,12 @@ void KvStore::CheckInvariants() const {
   int32_t num_departing = 0;
   std::array<int32_t, kNumPlaceTiers> offered{};
 
-  for (const auto& [id, move] : moves_) ++moves[Number(move.node)];
+  std::vector<int32_t> gated(gates_.size());
+  for (const auto& [id, move] : moves_) {
+    ++moves[Number(move.node)];
+    if (move.gate != nullptr) ++gated[static_cast<size_t>(move.gate->number())];
+  }
+  for (size_t i = 0; i < gates_.size(); ++i) CHECK(gates_[i].moves == gated[i]);
   for (int32_t i = 0; i < capacity(); ++i) {
     const BlockId block{i};
     const DeviceBlock& entry = At(block);

@@ -28,6 +28,11 @@ SchedulerMetrics::SchedulerMetrics(MetricsRegistry& registry, const SchedulerOpt
                                             "Tokens computed again after a preemption.")),
       steps_failed(registry.AddCounter("holdfast_scheduler_steps_failed_total",
                                        "Steps that the engine could not compute.")),
+      run_ahead(registry.AddCounter("holdfast_scheduler_run_ahead_total",
+                                    "Times a step computed a sequence before all layers of the KV "
+                                    "that it found were back.")),
+      run_ahead_lost(registry.AddCounter("holdfast_scheduler_run_ahead_lost_total",
+                                         "Of these, in vain: a layer was bad or did not come.")),
       step_seconds(registry.AddHistogram("holdfast_scheduler_step_seconds",
                                          "Time of a step, from planned to committed.",
                                          StepBuckets())),

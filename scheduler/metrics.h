@@ -45,6 +45,8 @@ class SchedulerMetrics final {
   Counter preemptions;        // holdfast_scheduler_preemptions_total
   Counter recomputed_tokens;  // holdfast_scheduler_recomputed_tokens_total; after preemption
   Counter steps_failed;       // holdfast_scheduler_steps_failed_total
+  Counter run_ahead;          // holdfast_scheduler_run_ahead_total; see scheduler.h
+  Counter run_ahead_lost;     // holdfast_scheduler_run_ahead_lost_total; of the former, in vain
   Histogram step_seconds;     // holdfast_scheduler_step_seconds; planned to committed
   Histogram step_rows;        // holdfast_scheduler_step_rows
 

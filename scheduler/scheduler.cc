@@ -15,6 +15,9 @@ absl::Status UndefinedError() {
       "change it, or serve the model with KV of more range (f32)");
 }
 
+// One thread restores from host memory, group after group; these wait in line behind it.
+constexpr int32_t kLayerGates = 8;
+
 int32_t DeviceFloor(const TenantShares& tenant) {
   return tenant.tiers[TierAt(TierKind::kDevice)].floor_blocks;
 }
@@ -29,6 +32,9 @@ KvStoreOptions StoreOptions(const EngineInfo& engine, const SchedulerOptions& op
   KvStoreOptions kv = options.kv;
   kv.device_blocks = engine.num_blocks;
   kv.block_bytes = engine.kv_layout.block_bytes();
+  const bool by_layers = engine.waits_for_layers && kv.host != nullptr &&
+                         kv.host->num_layers() == engine.kv_layout.num_layers;
+  kv.layer_gates = by_layers ? kLayerGates : 0;
   kv.tenants.resize(std::max<size_t>(options.tenants.size(), 1));
   return kv;
 }
@@ -210,9 +216,17 @@ void Scheduler::Commit(const StepResult& result, absl::Time now) {
   now_ = now;
   CHECK(step_running());
   size_t next_sample = 0, next_prompt_logprob = 0;
+  auto next_failed = result.gate_failed.begin();
   for (const InFlight& part : in_flight_) {
-    CommitSequence(part, result, next_sample, next_prompt_logprob);
+    if (next_failed != result.gate_failed.end() && &part == &in_flight_[*next_failed]) {
+      ++next_failed;
+      CHECK(part.ahead);
+      TakeBack(*part.sequence);
+    } else {
+      CommitSequence(part, result, next_sample, next_prompt_logprob);
+    }
   }
+  CHECK(next_failed == result.gate_failed.end());
   CHECK(next_sample == result.samples.size());
   CHECK(next_prompt_logprob == result.prompt_logprobs.size());
   in_flight_.clear();
@@ -232,7 +246,6 @@ void Scheduler::EndWithStep(ActiveRequest& request, absl::Status status) {
 void Scheduler::CommitSequence(const InFlight& part, const StepResult& result, size_t& next_sample,
                                size_t& next_prompt_logprob) {
   Sequence& sequence = *part.sequence;
-  ActiveRequest& request = *sequence.request;
   if (part.scores_prompt) TakePromptLogprobs(part, result, next_prompt_logprob);
   const SampledToken* sampled = nullptr;
   if (part.samples) {
@@ -240,6 +253,36 @@ void Scheduler::CommitSequence(const InFlight& part, const StepResult& result, s
     sampled = &result.samples[next_sample++];
     CHECK(sampled->slot == sequence.slot);
   }
+  if (part.ahead && !CatchUp(sequence)) {
+    TakeBack(sequence);
+  } else {
+    CommitRows(part, result, sampled);
+  }
+}
+
+bool Scheduler::CatchUp(Sequence& sequence) {
+  if (!store_.HasAllArrived(sequence.blocks, sequence.published)) return false;
+  const int32_t planned_tokens = sequence.planned_tokens;
+  CHECK(Poll(sequence) == RestorePoll::State::kReady);
+  sequence.planned_tokens = planned_tokens;
+  NoteFound(sequence);
+  return true;
+}
+
+// It is as if no row of it had been planned; its restore goes on or is cut, as the next Plan finds.
+void Scheduler::TakeBack(Sequence& sequence) {
+  metrics_.run_ahead_lost.Add();
+  sequence.computed_tokens = sequence.planned_tokens = 0;
+  sequence.gate = nullptr;
+  sequence.opened = false;
+  sequence.continued_pin.reset();
+  if (sequence.ends_with_step && !sequence.request->ends_with_step) EndSequence(sequence);
+}
+
+void Scheduler::CommitRows(const InFlight& part, const StepResult& result,
+                           const SampledToken* sampled) {
+  Sequence& sequence = *part.sequence;
+  ActiveRequest& request = *sequence.request;
   if (request.ends_with_step) return;  // all of it goes when the step is through
   if (sequence.ends_with_step) {
     EndSequence(sequence);
@@ -347,6 +390,7 @@ void Scheduler::StopRunning(Sequence& sequence) {
   sequence.computed_tokens = sequence.planned_tokens = 0;
   if (sequence.restoring) --num_restoring_;
   sequence.restoring = sequence.opened = false;
+  sequence.gate = nullptr;
   sequence.continued_pin.reset();
   if (--request.running_choices == 0) tenants_.AddRunning(request.request.tenant, -1);
 }
@@ -502,7 +546,8 @@ void Scheduler::CheckInvariants() const {
   for (const Sequence* sequence : running_) {
     CHECK(sequence->state == SequenceState::kRunning);
     CHECK(BlocksFor(sequence->planned_tokens) <= static_cast<int32_t>(sequence->blocks.size()));
-    CHECK(!sequence->restoring || !sequence->opened);
+    CHECK(!sequence->restoring || !sequence->opened || InStep(*sequence));
+    CHECK(sequence->restoring || sequence->gate == nullptr);
   }
   for (const auto& [order, sequence] : waiting_) {
     CHECK(sequence->state == SequenceState::kWaiting && sequence->blocks.empty());

@@ -9,6 +9,12 @@
 // A sequence whose prefix lies on a lower tier is admitted at once, so that it comes back while
 // others compute, and gets no rows until it is there. What cannot come back is computed.
 //
+// If it comes back layer by layer (kvstore/layer_gate.h), its first rows may run ahead, in a step
+// that waits for each layer: when the first layer is there, if nobody else is in the step; else
+// when half of them are, so that the others wait at most as long as that half has taken, and only
+// if they compute faster than it comes. Should a layer not come, or not be what it ought to be, the
+// rows count as never computed, and the prefix is cut as without a gate.
+//
 // A sequence that would compute what another is about to publish waits for it, and lets others
 // pass. The other choices of a request (n > 1), and a session's next turn, continue a block that
 // is not full yet by a copy of what they share of it.
@@ -117,7 +123,8 @@ class Scheduler final {
   // Likewise all of one tenant, or of all; how many there were.
   int32_t DropPins(std::optional<TenantIndex> tenant);
 
-  // What the engine answered to the last plan.
+  // What the engine answered to the last plan. Before it OnMoveDone of what ended before the step
+  // did, or a sequence that has run ahead is computed again.
   void Commit(const StepResult& result, absl::Time now);
 
   // The device is in doubt, or we stop: every request ends with `status` and all KV is forgotten.
@@ -142,6 +149,7 @@ class Scheduler final {
     int32_t num_tokens = 0;
     bool samples = false;
     bool scores_prompt = false;  // prompt logprobs come back
+    bool ahead = false;          // of what it restores
   };
 
   enum class Growth : uint8_t { kGrown, kLater, kPreempted };
@@ -156,12 +164,15 @@ class Scheduler final {
   // Parts of Plan (scheduler_plan.cc).
   PrefixRequest PrefixOf(const Sequence& sequence) const;
   void ContinueRestored();
+  RestorePoll::State Poll(Sequence& restoring);
   Growth GrowForDecode(Sequence& sequence);  // kPreempted: it was itself
   void AdmitWaiting(Chunker& chunker, StepPlan& plan);
   bool WaitsForPrefill(Sequence& sequence);
+  void RunAhead(Chunker& chunker, StepPlan& plan);
   bool TryStart(Sequence& sequence);
   void TakeGrant(Sequence& sequence, int32_t cached_tokens,
                  const std::array<uint64_t, kNumPlaceTiers>& hits_before);
+  void NoteFound(Sequence& sequence);
   void Open(Sequence& sequence, StepPlan& plan);
   void ContinuePartial(Sequence& sequence, StepPlan& plan);
   std::optional<PartialBlock> SessionsPartial(Sequence& sequence) const;
@@ -170,8 +181,12 @@ class Scheduler final {
 
   // Parts of Commit.
   void EndWithStep(ActiveRequest& request, absl::Status status);
+  // Takes its entries out of the result.
   void CommitSequence(const InFlight& part, const StepResult& result, size_t& next_sample,
                       size_t& next_prompt_logprob);
+  void CommitRows(const InFlight& part, const StepResult& result, const SampledToken* sampled);
+  bool CatchUp(Sequence& sequence);   // false: not all that it has run ahead of is there
+  void TakeBack(Sequence& sequence);  // what it has run ahead
   void TakePromptLogprobs(const InFlight& part, const StepResult& result, size_t& next);
   void FinishPrompt(ActiveRequest& request);
   void DeliverToken(Sequence& sequence, const SampledToken& sampled, const StepResult& result);

@@ -57,12 +57,14 @@ void SchedulerLoop::StartMover(const KvStoreOptions& kv, BlockMover& device) {
   for (Tier* tier : {kv.host, kv.disk}) {
     if (tier != nullptr) tiers.push_back(tier);
   }
+  // In one mailbox with the engine's results: what a step has waited for is answered before it.
   // More moves than this the store never has under way.
   const int32_t jobs_max = engine_.info().num_blocks + kv.moves_max;
   mover_ = std::make_unique<TierMover>(
       device, tiers,
       TierMoverOptions{.block_bytes = engine_.info().kv_layout.block_bytes(), .jobs_max = jobs_max},
-      [this](MoveDone&& done) { mailbox_.PushUrgent(std::move(done)); });
+      [this](MoveDone&& done) { mailbox_.PushUrgent(std::move(done)); },
+      [this] { mailbox_.PushUrgent(WakeMessage{}); });
 }
 
 void SchedulerLoop::Start(std::unique_ptr<Scheduler> scheduler, const KvStoreOptions& kv,

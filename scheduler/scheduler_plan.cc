@@ -43,6 +43,7 @@ bool Scheduler::Plan(absl::Time now, StepPlan& plan) {
     AddRows(*sequence, chunker.Take(sequence->unplanned_tokens()), plan);
   }
   if (!preempted) AdmitWaiting(chunker, plan);
+  RunAhead(chunker, plan);
   store_.PlanMoves(now);
 
   planned_rows_ = step_tokens_max_ - chunker.left();
@@ -80,20 +81,25 @@ void Scheduler::ContinueRestored() {
       ++i;
       continue;
     }
-    const auto hits_before = store_.hit_tokens(sequence.request->request.tenant);
-    const RestorePoll poll =
-        store_.PollRestore(PrefixOf(sequence), now_, sequence.blocks, sequence.published);
-    if (poll.state == RestorePoll::State::kNoRoom) {
+    if (Poll(sequence) == RestorePoll::State::kNoRoom) {
       SendBack(sequence);  // takes it out of running_
-      continue;
+    } else {
+      ++i;
     }
-    if (poll.state == RestorePoll::State::kReady) {
-      sequence.restoring = false;
-      --num_restoring_;
-      TakeGrant(sequence, poll.cached_tokens, hits_before);
-    }
-    ++i;
   }
+}
+
+RestorePoll::State Scheduler::Poll(Sequence& sequence) {
+  const auto hits_before = store_.hit_tokens(sequence.request->request.tenant);
+  const RestorePoll poll =
+      store_.PollRestore(PrefixOf(sequence), now_, sequence.blocks, sequence.published);
+  sequence.gate = poll.gate;
+  if (poll.state == RestorePoll::State::kReady) {
+    sequence.restoring = false;
+    --num_restoring_;
+    TakeGrant(sequence, poll.cached_tokens, hits_before);
+  }
+  return poll.state;
 }
 
 Scheduler::Growth Scheduler::GrowForDecode(Sequence& sequence) {
@@ -155,6 +161,23 @@ bool Scheduler::WaitsForPrefill(Sequence& sequence) {
   return true;
 }
 
+void Scheduler::RunAhead(Chunker& chunker, StepPlan& plan) {
+  if (num_restoring_ == 0) return;
+  for (Sequence* sequence : running_) {
+    const LayerGate* gate = sequence->gate;
+    if (gate == nullptr) continue;
+    if (chunker.left() == 0) break;
+    if (gate->num_open() < (step_running() ? gate->num_half() : 1)) continue;
+    sequence->computed_tokens = sequence->planned_tokens =
+        sequence->published.num_blocks * kBlockTokens;
+    Open(*sequence, plan);
+    AddRows(*sequence, chunker.Take(sequence->unplanned_tokens()), plan);
+    plan.sequences.back().gate = gate;
+    in_flight_.back().ahead = true;
+    metrics_.run_ahead.Add();
+  }
+}
+
 bool Scheduler::TryStart(Sequence& sequence) {
   ActiveRequest& request = *sequence.request;
   const TenantIndex tenant = request.request.tenant;
@@ -201,9 +224,14 @@ void Scheduler::TakeGrant(Sequence& sequence, int32_t cached_tokens,
 void Scheduler::Open(Sequence& sequence, StepPlan& plan) {
   if (sequence.opened) return;
   sequence.opened = true;
-  ActiveRequest& request = *sequence.request;
   ContinuePartial(sequence, plan);
   FillOpen(sequence, plan.opens.emplace_back());
+  if (!sequence.restoring) NoteFound(sequence);
+}
+
+// Once it is certain that computing goes on from what was found.
+void Scheduler::NoteFound(Sequence& sequence) {
+  ActiveRequest& request = *sequence.request;
   if (sequence.preempted_tokens > sequence.computed_tokens) {
     metrics_.recomputed_tokens.Add(sequence.preempted_tokens - sequence.computed_tokens);
   }
@@ -247,7 +275,8 @@ std::optional<PartialBlock> Scheduler::SiblingsPartial(const Sequence& sequence)
   const auto begin = static_cast<int32_t>(index) * kBlockTokens;
   for (const std::unique_ptr<Sequence>& choice : sequence.request->choices) {
     const Sequence& other = *choice;
-    if (&other == &sequence || !other.opened || other.computed_tokens <= begin) continue;
+    if (&other == &sequence || !other.opened || other.restoring) continue;
+    if (other.computed_tokens <= begin) continue;
     if (index > 0 && other.blocks[index - 1] != sequence.blocks[index - 1]) continue;
     const int32_t count = std::min(other.computed_tokens - begin, kBlockTokens - 1);
     return PartialBlock{

@@ -7,7 +7,7 @@
 // kHeldBack: a later choice (n > 1) until the first has computed and published the prompt, so that
 // the others find it. kWaiting holds nothing; kRunning holds a slot and blocks for all its tokens
 // whose KV it computes; kEnded holds nothing. One that runs computes nothing yet while blocks that
-// were found lower are on their way (`restoring`).
+// were found lower are on their way (`restoring`), unless it runs ahead of them (`gate`).
 //
 // Thread: the scheduler's alone.
 #pragma once
@@ -55,8 +55,9 @@ struct Sequence {
   int32_t planned_tokens = 0;   // and by the step that runs; >= computed_tokens
   std::vector<BlockId> blocks;
   PublishedPrefix published;
-  bool restoring = false;  // until the store says that what it found has arrived
-  bool opened = false;     // the engine knows that it has the slot
+  bool restoring = false;           // until the store says that what it found has arrived
+  const LayerGate* gate = nullptr;  // while restoring: behind which it may run ahead
+  bool opened = false;              // the engine knows that it has the slot
   std::array<uint64_t, kNumPlaceTiers> hit_tokens{};  // found when it started, by tier
   std::optional<PinId> continued_pin;                 // goes with the Commit of its first step
 

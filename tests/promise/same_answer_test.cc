@@ -9,20 +9,23 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <optional>
 #include <random>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "config/base/mailbox.h"
+#include "config/base/mutex.h"
 #include "engine/cpu_block_mover.h"
 #include "engine/cpu_engine.h"
 #include "engine/weights.h"
 #include "gtest/gtest.h"
 #include "kvstore/disk_tier.h"
-#include "kvstore/host_tier.h"
 #include "kvstore/tier_mover.h"
 #include "scheduler/scheduler.h"
+#include "tests/sim/hooked_host_tier.h"
 
 namespace holdfast {
 namespace {
@@ -65,19 +68,22 @@ class LowerTiers final {
         directory_(absl::StrCat(testing::TempDir(), "holdfast_promise_", getpid())) {
     const size_t block_bytes = engine.info().kv_layout.block_bytes();
     std::filesystem::remove_all(directory_);
-    auto host =
-        HostTier::Create(static_cast<int64_t>(host_blocks) * (block_bytes + 4096), block_bytes);
+    auto host = HostTier::Create(static_cast<int64_t>(host_blocks) * (block_bytes + 4096),
+                                 block_bytes, engine.info().kv_layout.num_layers);
     auto disk = DiskTier::Open({.directory = directory_,
                                 .bytes_max = int64_t{1} << 30,
                                 .block_bytes = block_bytes,
                                 .layout = engine.info().model_digest});
     CHECK(host.ok() && disk.ok());
-    host_ = *std::move(host);
+    host_ = std::make_unique<HookedHostTier>(
+        *std::move(host),
+        [this](HostTier&, std::span<TierTransfer>, int32_t layer) { BeforeLayer(layer); });
     disk_ = *std::move(disk);
     const std::vector<Tier*> tiers = {host_.get(), disk_.get()};
-    mover_ =
-        std::make_unique<TierMover>(device_, tiers, TierMoverOptions{.block_bytes = block_bytes},
-                                    [this](MoveDone&& done) { done_.PushUrgent(std::move(done)); });
+    mover_ = std::make_unique<TierMover>(
+        device_, tiers, TierMoverOptions{.block_bytes = block_bytes},
+        [this](MoveDone&& done) { news_.PushUrgent(std::move(done)); },
+        [this] { news_.PushUrgent(std::nullopt); });
   }
   ~LowerTiers() {
     mover_.reset();
@@ -93,23 +99,49 @@ class LowerTiers final {
   void HandOut(Scheduler& scheduler) {
     std::vector<MoveJob> jobs;
     scheduler.TakeMoves(jobs);
+    {
+      MutexLock lock(&mutex_);
+      ++num_plans_;
+      planned_.NotifyAll();
+    }
     for (MoveJob& job : jobs) CHECK(mover_->TrySubmit(std::move(job)));
+  }
+  // What has ended so far; before each Commit.
+  void Tell(Scheduler& scheduler) {
+    std::vector<std::optional<MoveDone>> news;
+    news_.TakeAll(news);
+    for (const std::optional<MoveDone>& done : news) {
+      if (done) scheduler.OnMoveDone(*done, absl::UnixEpoch());
+    }
   }
   // False: nothing moves any more.
   bool Wait(Scheduler& scheduler) {
     if (scheduler.store().num_moves() == 0) return false;
-    std::vector<MoveDone> done;
-    done_.WaitTakeAll(done);
-    for (const MoveDone& move : done) scheduler.OnMoveDone(move, absl::UnixEpoch());
+    std::vector<std::optional<MoveDone>> news;
+    news_.WaitTakeAll(news);
+    for (const std::optional<MoveDone>& done : news) {
+      if (done) scheduler.OnMoveDone(*done, absl::UnixEpoch());
+    }
     return true;
   }
 
  private:
+  // The first layers wait until another step could be planned on top of them.
+  void BeforeLayer(int32_t layer) {
+    MutexLock lock(&mutex_);
+    if (layer == 0) plans_before_ = num_plans_;
+    while (layer > 0 && num_plans_ == plans_before_) planned_.Wait(&mutex_);
+  }
+
   CpuBlockMover device_;
   const std::string directory_;
-  std::unique_ptr<HostTier> host_;
+  std::unique_ptr<HookedHostTier> host_;
   std::unique_ptr<DiskTier> disk_;
-  Mailbox<MoveDone> done_{1};
+  Mailbox<std::optional<MoveDone>> news_{1};  // nullopt: layers have come
+  Mutex mutex_;
+  CondVar planned_;
+  int64_t num_plans_ ABSL_GUARDED_BY(mutex_) = 0;
+  int64_t plans_before_ ABSL_GUARDED_BY(mutex_) = 0;
   std::unique_ptr<TierMover> mover_;  // goes first
 };
 
@@ -232,6 +264,7 @@ class SameAnswerTest : public testing::Test {
     StepPlan plan;
     StepResult result;
     Answers first_round;
+    int num_ahead = 0;  // sequences that a step computed before all layers of their KV were back
     for (int round = 0; round < c.rounds; ++round) {
       if (round == 1) {
         first_round = std::exchange(collector.answers, {});
@@ -243,7 +276,9 @@ class SameAnswerTest : public testing::Test {
       do {
         while ((*scheduler)->Plan(absl::UnixEpoch(), plan)) {
           if (tiers) tiers->HandOut(**scheduler);
+          for (const PlanSequence& part : plan.sequences) num_ahead += part.gate != nullptr;
           CHECK(engine.Execute(plan, result).ok());
+          if (tiers) tiers->Tell(**scheduler);
           (*scheduler)->Commit(result, absl::UnixEpoch());
         }
         if (tiers) tiers->HandOut(**scheduler);
@@ -260,6 +295,7 @@ class SameAnswerTest : public testing::Test {
       const auto& hits = (*scheduler)->store().hit_tokens({});
       EXPECT_GT(hits[TierAt(TierKind::kHost)], 0u);
       EXPECT_GT(hits[TierAt(TierKind::kDisk)], 0u);
+      EXPECT_GT(num_ahead, 0);
       EXPECT_EQ((*scheduler)->store().counters().corrupt_blocks, 0u);
     }
     const bool preempted =

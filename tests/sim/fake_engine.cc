@@ -30,15 +30,22 @@ FakeEngine::FakeEngine(const FakeEngineOptions& options) {
   info_.num_blocks = options.num_blocks;
   info_.num_sequence_slots = options.num_sequence_slots;
   info_.step_tokens_max = options.step_tokens_max;
-  // A block of 16 hashes is as large as this layout says.
-  info_.kv_layout = {.num_layers = 1, .num_kv_heads = 1, .head_dim = 2};
-  places_.assign(static_cast<size_t>(options.num_blocks) * kBlockTokens, kUnwritten);
+  // A block of 16 hashes, with layers their first words, is as large as this layout says.
+  info_.kv_layout = {.num_layers = options.num_layers,
+                     .num_kv_heads = 1,
+                     .head_dim = options.num_layers == 1 ? 2 : 1};
+  info_.waits_for_layers = options.num_layers > 1;
+  block_words_ = info_.kv_layout.block_bytes() / sizeof(uint64_t);
+  CHECK(block_words_ % kBlockTokens == 0);
+  places_.assign(static_cast<size_t>(options.num_blocks) * block_words_, kUnwritten);
   slots_.resize(static_cast<size_t>(options.num_sequence_slots));
 }
 
 uint64_t& FakeEngine::Place(std::span<const BlockId> blocks, int32_t position) {
   const BlockId block = blocks[static_cast<size_t>(position / kBlockTokens)];
-  return places_[static_cast<size_t>(Number(block) * kBlockTokens + position % kBlockTokens)];
+  const size_t in_block =
+      static_cast<size_t>(position % kBlockTokens) * block_words_ / kBlockTokens;
+  return places_[static_cast<size_t>(Number(block)) * block_words_ + in_block];
 }
 
 void FakeEngine::CheckPlan(const StepPlan& plan) const {
@@ -63,6 +70,12 @@ void FakeEngine::CheckPlan(const StepPlan& plan) const {
       CHECK(own.insert(block).second);
       ++readers[block];
     }
+  }
+  for (const PlanSequence& part : plan.sequences) {
+    if (part.gate == nullptr) continue;
+    CHECK(part.gate->num_layers() == info_.kv_layout.num_layers);
+    CHECK(part.gate->num_open() > 0 || part.gate->failed());
+    CHECK(part.first_position % kBlockTokens == 0);
   }
   CHECK(tokens_end == static_cast<int32_t>(plan.tokens.size()));
   CHECK(blocks_end == static_cast<int32_t>(plan.blocks.size()));
@@ -103,10 +116,12 @@ absl::Status FakeEngine::Execute(const StepPlan& plan, StepResult& result) {
                                                       .open = true};
   }
   for (const BlockCopy& copy : plan.copies) {
-    const auto from = places_.begin() + Number(copy.from) * kBlockTokens;
-    const auto to = places_.begin() + Number(copy.to) * kBlockTokens;
-    std::copy_n(from, copy.num_tokens, to);
-    std::fill(to + copy.num_tokens, to + kBlockTokens, kUnwritten);
+    const auto words = static_cast<std::ptrdiff_t>(block_words_);
+    const auto from = places_.begin() + Number(copy.from) * words;
+    const auto to = places_.begin() + Number(copy.to) * words;
+    const std::ptrdiff_t copied = copy.num_tokens * words / kBlockTokens;
+    std::copy_n(from, copied, to);
+    std::fill(to + copied, to + words, kUnwritten);
     ++num_copies_;
   }
   num_rows_ += static_cast<int64_t>(plan.tokens.size());
@@ -114,7 +129,13 @@ absl::Status FakeEngine::Execute(const StepPlan& plan, StepResult& result) {
     std::fill(places_.begin(), places_.end(), kUnwritten);
     return absl::InternalError("the fake device has failed, as it was told to");
   }
-  for (const PlanSequence& part : plan.sequences) ComputeSequence(plan, part, result);
+  for (const PlanSequence& part : plan.sequences) {
+    if (part.gate != nullptr && !part.gate->Wait(info_.kv_layout.num_layers)) {
+      result.gate_failed.push_back(static_cast<int32_t>(&part - plan.sequences.data()));
+      continue;
+    }
+    ComputeSequence(plan, part, result);
+  }
   return absl::OkStatus();
 }
 

@@ -33,6 +33,7 @@ struct FakeEngineOptions {
   int32_t num_blocks = 64;
   int32_t num_sequence_slots = 16;
   int32_t step_tokens_max = 256;
+  int32_t num_layers = 1;  // or 2, 4, 8: then it waits for layers, each of which holds some places
 };
 
 class FakeEngine final : public Engine {
@@ -62,7 +63,7 @@ class FakeEngine final : public Engine {
   // The block's KV as bytes, for whoever moves blocks.
   std::span<std::byte> Bytes(BlockId block) {
     return std::as_writable_bytes(std::span(places_).subspan(
-        static_cast<size_t>(Number(block)) * kBlockTokens, kBlockTokens));
+        static_cast<size_t>(Number(block)) * block_words_, block_words_));
   }
 
  private:
@@ -80,6 +81,7 @@ class FakeEngine final : public Engine {
                      StepResult& result) const;
 
   EngineInfo info_;
+  size_t block_words_ = 0;        // the layout's; each kBlockTokens-th part of them begins a place
   std::vector<uint64_t> places_;  // the KV: [block][place]
   std::vector<Slot> slots_;
   std::function<void(const StepPlan&)> hook_;

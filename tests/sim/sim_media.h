@@ -1,7 +1,7 @@
 // Lower tiers and a mover without threads, whose every fault betrays a store that trusts them too
 // much: what is fetched is checked against what was put under that identity, a block that a restore
 // fills holds rubbish until it is done, and what fails leaves rubbish behind. A seed decides what
-// fails, and in which order moves end.
+// fails, and in which order moves end. Restores behind a gate can be carried on layer by layer.
 //
 // Thread: one.
 #pragma once
@@ -23,7 +23,8 @@ namespace holdfast {
 
 class SimTier final : public Tier {
  public:
-  SimTier(TierKind kind, int32_t capacity) : kind_(kind), capacity_(capacity) {
+  SimTier(TierKind kind, int32_t capacity, int32_t num_layers = 1)
+      : kind_(kind), capacity_(capacity), num_layers_(num_layers) {
     for (int32_t slot = capacity; slot-- > 0;) free_.push_back(TierSlot{slot});
   }
 
@@ -52,10 +53,17 @@ class SimTier final : public Tier {
     }
   }
   void Fetch(std::span<TierTransfer> transfers) override {
+    for (int32_t layer = 0; layer < num_layers_; ++layer) FetchLayer(transfers, layer);
+  }
+  int32_t num_layers() const override { return num_layers_; }
+  void FetchLayer(std::span<TierTransfer> transfers, int32_t layer) override {
     for (TierTransfer& transfer : transfers) {
       const Slot& slot = slots_.at(transfer.slot);
       CHECK(!slot.bytes.empty() && slot.digest == transfer.identity->digest);
-      std::copy(slot.bytes.begin(), slot.bytes.end(), transfer.bytes.begin());
+      const size_t bytes = slot.bytes.size() / static_cast<size_t>(num_layers_);
+      const size_t begin = static_cast<size_t>(layer) * bytes;
+      std::copy_n(slot.bytes.begin() + static_cast<std::ptrdiff_t>(begin), bytes,
+                  transfer.bytes.subspan(begin).begin());
       transfer.status = absl::OkStatus();
     }
   }
@@ -67,6 +75,7 @@ class SimTier final : public Tier {
   };
   const TierKind kind_;
   const int32_t capacity_;
+  const int32_t num_layers_;
   std::vector<TierSlot> free_;
   std::map<TierSlot, Slot> slots_;  // reserved
 };
@@ -87,11 +96,41 @@ class SimMover final {
   bool idle() const { return jobs_.empty(); }
   uint64_t num_done(MoveKind kind) const { return done_[static_cast<size_t>(kind)]; }
 
+  bool has_gated() const { return std::any_of(jobs_.begin(), jobs_.end(), IsGated); }
+  // Brings the next layer of all that comes back behind the oldest gate, but for the last: that
+  // comes with the ends of its moves. False: there is none to bring.
+  bool BringLayer() {
+    const auto oldest = std::find_if(jobs_.begin(), jobs_.end(), IsGated);
+    if (oldest == jobs_.end() || oldest->gate->failed()) return false;
+    LayerGate& gate = *oldest->gate;
+    const int32_t layer = gate.num_open();
+    if (layer + 1 == gate.num_layers()) return false;
+    for (const MoveJob& job : jobs_) {
+      if (job.gate != &gate) continue;
+      TierTransfer transfer{
+          .slot = job.slot, .identity = &job.identity, .bytes = engine_.Bytes(job.block)};
+      TierOf(job.tier).FetchLayer({&transfer, 1}, layer);
+    }
+    gate.Open(layer + 1);
+    return true;
+  }
+  // Ends any one of the moves behind gates.
+  MoveDone FinishGated() {
+    std::vector<size_t> gated;
+    for (size_t i = 0; i < jobs_.size(); ++i) {
+      if (IsGated(jobs_[i])) gated.push_back(i);
+    }
+    return Finish(gated[rng_() % gated.size()]);
+  }
   // Ends any one of the moves under way.
-  MoveDone FinishOne() {
-    std::swap(jobs_[rng_() % jobs_.size()], jobs_.back());
-    const MoveJob job = jobs_.back();
-    jobs_.pop_back();
+  MoveDone FinishOne() { return Finish(rng_() % jobs_.size()); }
+
+ private:
+  static bool IsGated(const MoveJob& job) { return job.gate != nullptr; }
+
+  MoveDone Finish(size_t index) {
+    const MoveJob job = jobs_[index];
+    jobs_.erase(jobs_.begin() + static_cast<std::ptrdiff_t>(index));
     MoveDone done{.id = job.id, .status = Fault()};
     std::vector<std::byte> staging(engine_.Bytes(BlockId{0}).size());
     switch (job.kind) {
@@ -109,10 +148,22 @@ class SimMover final {
         break;
     }
     if (done.status.ok()) ++done_[static_cast<size_t>(job.kind)];
+    if (job.gate != nullptr && !job.gate->ended()) EndGate(job, done.status);
     return done;
   }
 
- private:
+  // Open when the last of its moves has ended well; the caller tells of it before anything else.
+  void EndGate(const MoveJob& job, const absl::Status& status) {
+    const bool is_last = std::none_of(jobs_.begin(), jobs_.end(),
+                                      [&](const MoveJob& other) { return other.gate == job.gate; });
+    if (!status.ok()) {
+      Spoil(engine_.Bytes(job.block));
+      job.gate->Fail();
+    } else if (is_last) {
+      job.gate->Open(job.gate->num_layers());
+    }
+  }
+
   SimTier& TierOf(TierKind kind) { return kind == TierKind::kHost ? *host_ : *disk_; }
   absl::Status Put(TierKind tier, TierSlot slot, const MoveJob& job, std::span<std::byte> bytes) {
     TierTransfer transfer{.slot = slot, .identity = &job.identity, .bytes = bytes};

@@ -3,14 +3,16 @@
 #include <future>
 #include <map>
 #include <memory>
+#include <optional>
+#include <thread>
 #include <utility>
 #include <vector>
 
 #include "config/base/mutex.h"
 #include "gtest/gtest.h"
-#include "kvstore/host_tier.h"
 #include "scheduler/scheduler_loop.h"
 #include "tests/sim/fake_engine.h"
+#include "tests/sim/hooked_host_tier.h"
 #include "tests/sim/scheduler_bench.h"
 
 namespace holdfast {
@@ -60,11 +62,57 @@ class WaitingSink final : public TokenSink {
   int num_done_ = 0;
 };
 
+// Makes the second layer of what comes back wait for a step that is at work on top of the first,
+// and spoils some of it by the third.
+class Dawdler final {
+ public:
+  void BeforeLayer(HostTier& host, std::span<TierTransfer> transfers, int32_t layer) {
+    MutexLock lock(&mutex_);
+    if (layer == 0) ++num_begun_;
+    while (layer == 1 && num_steps_ < num_begun_ && !hurried_) news_.Wait(&mutex_);
+    if (layer == 2 && num_begun_ % 3 == 0) {
+      const std::span<std::byte> block = host.View(transfers.back().slot);
+      block[2 * block.size() / static_cast<size_t>(host.num_layers())] ^= std::byte{1};
+    }
+  }
+  void NoteStepBehindGate() {
+    MutexLock lock(&mutex_);
+    ++num_steps_;
+    news_.NotifyAll();
+  }
+  int num_steps() {
+    MutexLock lock(&mutex_);
+    return num_steps_;
+  }
+  void Hurry() {
+    MutexLock lock(&mutex_);
+    hurried_ = true;
+    news_.NotifyAll();
+  }
+
+ private:
+  Mutex mutex_;
+  CondVar news_;
+  int num_begun_ ABSL_GUARDED_BY(mutex_) = 0;  // prefixes, to come back
+  int num_steps_ ABSL_GUARDED_BY(mutex_) = 0;  // behind their gates
+  bool hurried_ ABSL_GUARDED_BY(mutex_) = false;
+};
+
 struct Served {
-  Served() : device(engine) {
-    auto created = HostTier::Create(64 * 4096, engine.info().kv_layout.block_bytes());
+  explicit Served(int32_t num_layers = 1)
+      : engine({.context_tokens = 128, .num_blocks = 9, .num_layers = num_layers}), device(engine) {
+    auto created = HostTier::Create(64 * 4096, engine.info().kv_layout.block_bytes(), num_layers);
     CHECK(created.ok());
-    host = *std::move(created);
+    host = std::make_unique<HookedHostTier>(
+        *std::move(created),
+        [this](HostTier& tier, std::span<TierTransfer> transfers, int32_t layer) {
+          dawdler.BeforeLayer(tier, transfers, layer);
+        });
+    engine.OnExecute([this](const StepPlan& plan) {
+      for (const PlanSequence& part : plan.sequences) {
+        if (part.gate != nullptr) dawdler.NoteStepBehindGate();
+      }
+    });
     SchedulerOptions options;
     options.kv.host = host.get();
     options.kv.low_water = 0.5;
@@ -74,9 +122,10 @@ struct Served {
     loop = *std::move(made);
   }
 
-  FakeEngine engine{{.context_tokens = 128, .num_blocks = 9}};
+  FakeEngine engine;
   FakeBlockMover device;
-  std::unique_ptr<HostTier> host;
+  Dawdler dawdler;
+  std::unique_ptr<HookedHostTier> host;
   MetricsRegistry registry;
   WaitingSink sink;
   std::unique_ptr<SchedulerLoop> loop;  // goes first
@@ -121,6 +170,41 @@ TEST(LoopTiersTest, StoppingInTheMiddleOfMovesEndsEveryRequest) {
     served.loop->Stop();
     for (uint64_t i = 1; i <= id; ++i) EXPECT_TRUE(served.sink.Wait(RequestId{i}).done.has_value());
     EXPECT_FALSE(served.loop->AskReport([](CacheReport&&) {}));
+  }
+}
+
+TEST(LoopTiersTest, WhatIsComputedOnTopOfLayersThatStillComeSaysTheSame) {
+  Served served(/*num_layers=*/8);
+  std::map<TokenId, RecordedChoice> first;
+  uint64_t id = 0;
+  for (int round = 0; round < 8; ++round) {
+    for (TokenId from = 0; from < 4; ++from) {
+      ASSERT_EQ(served.loop->Submit(Turn(++id, from)), Admit::kAccepted);
+      const RecordedRequest said = served.sink.Wait(RequestId{id});
+      ASSERT_TRUE(said.done->ok());
+      if (round == 0) first[from] = said.choices.at(0);
+      EXPECT_EQ(said.choices.at(0), first[from]);
+    }
+  }
+  EXPECT_GT(served.dawdler.num_steps(), 10);  // every one of them had to be waited for
+}
+
+TEST(LoopTiersTest, StoppingWhileAStepWaitsForLayersEndsEveryRequest) {
+  for (int seed = 0; seed < 12; ++seed) {
+    Served served(/*num_layers=*/8);
+    uint64_t id = 0;
+    for (; id < 6; ++id) {  // so that the first has gone
+      ASSERT_EQ(served.loop->Submit(Turn(id + 1, static_cast<TokenId>(id % 3))), Admit::kAccepted);
+      if (id < 3) served.sink.Wait(RequestId{id + 1});
+    }
+    std::thread hurry([&] {
+      for (int i = 0; i < seed; ++i) std::this_thread::yield();
+      served.dawdler.Hurry();
+    });
+    if (seed % 2 == 0) served.loop->Cancel(RequestId{4});
+    served.loop->Stop();
+    hurry.join();
+    for (uint64_t i = 1; i <= id; ++i) EXPECT_TRUE(served.sink.Wait(RequestId{i}).done.has_value());
   }
 }
 
