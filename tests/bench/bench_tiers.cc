@@ -2,6 +2,7 @@
 // same sizes in the same run. JSON by --benchmark_format=json.
 //
 //   HostRestore / Memcpy          at least 0.70
+//   PrefixRestore                 when the first layer of a prefix is back, and when all of it is
 //   DiskRestore / DirectRead      at least 0.80; with fio installed, beside FioRead as well
 //   DiskOpen                      a restart: scan of so many GiB of blocks
 //
@@ -14,6 +15,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
@@ -24,10 +26,14 @@
 #include <utility>
 #include <vector>
 
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "config/base/check.h"
 #include "config/base/page_buffer.h"
 #include "kvstore/disk_tier.h"
 #include "kvstore/host_tier.h"
+#include "kvstore/layer_gate.h"
+#include "kvstore/tier_mover.h"
 
 namespace holdfast {
 namespace {
@@ -80,12 +86,15 @@ void Memcpy(benchmark::State& state) {
   state.SetBytesProcessed(state.iterations() * state.range(0));
 }
 
+// The default model's, and about as many.
+int32_t LayersOf(size_t block_bytes) { return block_bytes == kBlockBytes ? 30 : 32; }
+
 template <bool kIsRestore>
 void HostMove(benchmark::State& state) {
   const size_t block_bytes = static_cast<size_t>(state.range(0));
   HostSet set(block_bytes);
-  auto tier =
-      *HostTier::Create(static_cast<int64_t>(set.num_blocks * (block_bytes + 4096)), block_bytes);
+  auto tier = *HostTier::Create(static_cast<int64_t>(set.num_blocks * (block_bytes + 4096)),
+                                block_bytes, LayersOf(block_bytes));
   const BlockIdentity identity = Identity(0);
   std::vector<TierSlot> slots;
   const auto transfer = [&](size_t i) {
@@ -114,10 +123,82 @@ void HostMove(benchmark::State& state) {
 void HostRestore(benchmark::State& state) { HostMove<true>(state); }
 void HostOffload(benchmark::State& state) { HostMove<false>(state); }
 
+class BenchDevice final : public BlockMover {
+ public:
+  BenchDevice(std::byte* arena, size_t block_bytes) : arena_(arena), block_bytes_(block_bytes) {}
+  std::span<std::byte> HostView(BlockId block) override {
+    return {arena_ + static_cast<size_t>(Number(block)) * block_bytes_, block_bytes_};
+  }
+  absl::Status CopyOut(BlockId, std::span<std::byte>) override { return absl::OkStatus(); }
+  absl::Status CopyIn(BlockId, std::span<const std::byte>) override { return absl::OkStatus(); }
+
+ private:
+  std::byte* const arena_;
+  const size_t block_bytes_;
+};
+
+// A prompt of 4,000 tokens, 250 blocks, by the mover: layer by layer behind a gate, or whole.
+void PrefixRestore(benchmark::State& state, bool by_layers) {
+  constexpr int32_t kPrefixBlocks = 250;
+  HostSet set(kBlockBytes);
+  const int32_t num_layers = LayersOf(kBlockBytes);
+  auto tier = *HostTier::Create(static_cast<int64_t>(set.num_blocks * (kBlockBytes + 4096)),
+                                kBlockBytes, num_layers);
+  const BlockIdentity identity = Identity(0);
+  std::vector<TierSlot> slots;
+  for (size_t i = 0; i < set.num_blocks; ++i) slots.push_back(*tier->TryReserve());
+  BenchDevice device(set.device.data(), kBlockBytes);
+  for (size_t i = 0; i < set.num_blocks; ++i) {
+    TierTransfer put{.slot = slots[i],
+                     .identity = &identity,
+                     .bytes = device.HostView(BlockId{static_cast<int32_t>(i)})};
+    tier->Put({&put, 1});
+  }
+  LayerGate gate(0, num_layers);
+  std::atomic<int32_t> num_done = 0;
+  Tier* const tiers[] = {tier.get()};
+  TierMover mover(device, tiers, {.block_bytes = kBlockBytes}, [&](MoveDone&& done) {
+    CHECK(done.status.ok());
+    ++num_done;
+    num_done.notify_all();
+  });
+  size_t next = 0;
+  absl::Duration first, all;
+  for (auto _ : state) {
+    num_done = 0;
+    gate.Arm(kPrefixBlocks);
+    const absl::Time start = absl::Now();
+    for (int32_t i = 0; i < kPrefixBlocks; ++i) {
+      const size_t block = next++ % set.num_blocks;
+      CHECK(mover.TrySubmit({.kind = MoveKind::kRestore,
+                             .block = BlockId{static_cast<int32_t>(block)},
+                             .tier = TierKind::kHost,
+                             .slot = slots[set.order[block]],
+                             .gate = by_layers ? &gate : nullptr,
+                             .identity = identity}));
+    }
+    if (by_layers) {
+      CHECK(gate.Wait(1));
+      first += absl::Now() - start;
+      CHECK(gate.Wait(num_layers));
+    } else {
+      gate.Fail();  // nobody's
+      for (int32_t done = num_done; done < kPrefixBlocks; done = num_done) num_done.wait(done);
+      first += absl::Now() - start;
+    }
+    all += absl::Now() - start;
+  }
+  const auto rounds = static_cast<double>(state.iterations());
+  state.counters["first_layer_ms"] = absl::ToDoubleMilliseconds(first) / rounds;
+  state.counters["all_ms"] = absl::ToDoubleMilliseconds(all) / rounds;
+}
+
 // By turns, and by time: on a shared machine bandwidth changes from second to second.
 BENCHMARK(Memcpy)->Arg(kBlockBytes)->Arg(2 << 20);
 BENCHMARK(HostRestore)->Arg(kBlockBytes)->Arg(2 << 20);
 BENCHMARK(HostOffload)->Arg(kBlockBytes)->Arg(2 << 20);
+BENCHMARK_CAPTURE(PrefixRestore, by_layers, true)->UseRealTime()->MinTime(2);
+BENCHMARK_CAPTURE(PrefixRestore, whole, false)->UseRealTime()->MinTime(2);
 
 // ---- disk
 // ----------------------------------------------------------------------------------------
