@@ -75,6 +75,12 @@ void AddKvFaults(const DaemonConfig& config, std::vector<std::string>& faults) {
   if (kv.disk.path.empty() == kv.disk.bytes.has_value()) {
     faults.push_back("kv.disk needs both path and bytes");
   }
+  if (kv.remote.url.empty() && !(kv.remote.username.empty() && kv.remote.password_path.empty())) {
+    faults.push_back("kv.remote needs a url");
+  }
+  if (kv.remote.password_path.empty() && !kv.remote.username.empty()) {
+    faults.push_back("kv.remote.username needs a password_path");
+  }
   struct TierKeys {
     std::string_view name;
     TenantKvConfig::Tier TenantKvConfig::*tier;

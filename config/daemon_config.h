@@ -59,6 +59,14 @@ struct DaemonConfig {
       std::optional<int64_t> bytes;  // of all its files together; needed with a path
       std::string sync = "none";     // none | segment_end
     } disk;
+    struct Remote {
+      std::string url;                            // host:port or unix:PATH; empty: none
+      std::string username;                       // empty: the server's default user
+      std::string password_path;                  // file with the password; empty: none
+      absl::Duration ttl = absl::ZeroDuration();  // 0: until the server evicts it
+      absl::Duration connect_timeout = absl::Milliseconds(500);
+      absl::Duration call_timeout = absl::Seconds(1);
+    } remote;
   } kv;
 
   struct SchedulerSettings {

@@ -18,6 +18,8 @@ using Json = nlohmann::ordered_json;
 
 constexpr char kNamePattern[] = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$";
 constexpr char kEndpointPattern[] = "^(localhost|[0-9.]+|\\[[0-9A-Fa-f:.]+\\]):[0-9]{1,5}$";
+constexpr char kServerPattern[] =
+    "^(unix:.+|((redis|valkey)://)?([^\\]\\[:/@ ]+|\\[[0-9A-Fa-f:.]+\\]):[0-9]{1,5})?$";
 constexpr char kBytesPattern[] = "^[0-9]+(\\.[0-9]+)? ?(B|[KMGT]i?B)?$";
 constexpr char kAmountPattern[] = "^[0-9]+(\\.[0-9]+)?(%| ?(B|[KMGT]i?B)?)$";
 constexpr char kDurationPattern[] = "^([0-9]+(\\.[0-9]+)?(ms|s|m|h))+$|^0$";
@@ -34,6 +36,8 @@ Json TypeOf(const Setting& setting) {
         return {{"type", {"string", "null"}}, {"pattern", Concat("^$|", kEndpointPattern)}};
       }
       return {{"type", "string"}, {"pattern", kEndpointPattern}};
+    case SettingKind::kServer:
+      return {{"type", {"string", "null"}}, {"pattern", kServerPattern}};
     case SettingKind::kBool:
       return {{"type", "boolean"}};
     case SettingKind::kInteger:

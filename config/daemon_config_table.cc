@@ -21,6 +21,7 @@
 #include "config/base/concat.h"
 #include "config/base/status_macros.h"
 #include "config/endpoint.h"
+#include "config/remote_endpoint.h"
 
 namespace holdfast {
 namespace {
@@ -166,6 +167,45 @@ std::vector<Setting> MakeSettings() {
        .slot = DAEMON_SLOT(kv.disk.sync),
        .about = "when files are synced: never, or each when it is full",
        .choices = {"none", "segment_end"}},
+      {.section = "kv.remote",
+       .key = "url",
+       .kind = kServer,
+       .slot = DAEMON_SLOT(kv.remote.url),
+       .about = "Valkey or Redis server, host:port or unix:PATH; empty: none",
+       .may_be_empty = true},
+      {.section = "kv.remote",
+       .key = "username",
+       .kind = kText,
+       .slot = DAEMON_SLOT(kv.remote.username),
+       .about = "who we are there; empty: the default user",
+       .may_be_empty = true},
+      {.section = "kv.remote",
+       .key = "password_path",
+       .kind = kText,
+       .slot = DAEMON_SLOT(kv.remote.password_path),
+       .about = "file whose first line is the password; empty: none is sent",
+       .may_be_empty = true},
+      {.section = "kv.remote",
+       .key = "ttl",
+       .kind = kDuration,
+       .slot = DAEMON_SLOT(kv.remote.ttl),
+       .about = "how long the server keeps a block; 0: until it needs the room",
+       .least = 0,
+       .most = 30 * kMillisecondsOfDay},
+      {.section = "kv.remote",
+       .key = "connect_timeout",
+       .kind = kDuration,
+       .slot = DAEMON_SLOT(kv.remote.connect_timeout),
+       .about = "for a connection to the server",
+       .least = 1,
+       .most = 60'000},
+      {.section = "kv.remote",
+       .key = "call_timeout",
+       .kind = kDuration,
+       .slot = DAEMON_SLOT(kv.remote.call_timeout),
+       .about = "for its answer to one call, and for how long a request waits for a look-up",
+       .least = 1,
+       .most = 60'000},
 
       {.section = "scheduler",
        .key = "running_max",
@@ -443,6 +483,8 @@ absl::Status CheckTextKind(const Setting& setting, std::string_view text) {
       return CheckName(text);
     case SettingKind::kEndpoint:
       return ParseEndpoint(text).status();
+    case SettingKind::kServer:
+      return ParseRemoteEndpoint(text).status();
     case SettingKind::kChoice:
       if (std::count(setting.choices.begin(), setting.choices.end(), text) == 0) {
         return Wanted(ConcatList(setting.choices, " | "), text);
@@ -463,6 +505,7 @@ std::span<const SettingSection> SettingSections() {
       {"engine", "how it is computed"},
       {"kv", "where KV goes that leaves the device"},
       {"kv.disk", "the tier on disk, which survives a restart; none without a path"},
+      {"kv.remote", "blocks shared with other daemons; none without a url"},
       {"scheduler", "who runs, and how many"},
       {"server", "connections and their times"},
       {"log", "lines on standard error"},
@@ -520,6 +563,7 @@ absl::Status ReadSetting(const Setting& setting, std::string_view text, const Se
     case SettingKind::kText:
     case SettingKind::kName:
     case SettingKind::kEndpoint:
+    case SettingKind::kServer:
     case SettingKind::kChoice: {
       RETURN_IF_ERROR(CheckTextKind(setting, text));
       if (auto* const* plain = std::get_if<std::string*>(&slot)) {

@@ -21,6 +21,7 @@ enum class SettingKind : uint8_t {
   kText,      // any text without control characters
   kName,      // a tenant's or group's name: letters, digits, ".", "_", "-"; 64 at most
   kEndpoint,  // ADDR:PORT
+  kServer,    // host:port or unix:PATH
   kBool,
   kInteger,
   kBytes,     // 4GiB, 512MiB, 2000000000

@@ -24,6 +24,9 @@ enum class TierSlot : int32_t {};
 // One move of a block between tiers; given out by the store, never reused in a process.
 enum class MoveId : uint64_t {};
 
+// One question to the remote tier; given out by the scheduler, never reused in a process.
+enum class LookupId : uint64_t {};
+
 // One pin of a sequence's blocks; given out by the pin table, never reused in a process.
 enum class PinId : uint64_t {};
 

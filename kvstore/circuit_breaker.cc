@@ -37,6 +37,13 @@ void CircuitBreaker::Failed() {
   }
 }
 
+bool CircuitBreaker::MayEnter() const {
+  MutexLock lock(&mutex_);
+  if (state_ != State::kOpen) return state_ == State::kClosed;
+  const absl::Time now = clock_.Now();
+  return now < opened_ || now - opened_ >= rest_;  // before: the clock was set back
+}
+
 CircuitBreaker::State CircuitBreaker::state() const {
   MutexLock lock(&mutex_);
   return state_;

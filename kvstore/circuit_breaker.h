@@ -30,6 +30,8 @@ class CircuitBreaker final {
   void Succeeded();
   void Failed();
 
+  // TryEnter would say yes now; somebody else may be faster.
+  bool MayEnter() const;
   State state() const;
 
  private:

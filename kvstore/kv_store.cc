@@ -17,6 +17,11 @@ int32_t FindableBlocks(std::span<const TokenId> tokens) {
   return tokens.empty() ? 0 : static_cast<int32_t>((tokens.size() - 1) / kBlockTokens);
 }
 
+bool Covers(const RemotePrefix* remote, int32_t block) {
+  return remote != nullptr && block >= remote->first_block &&
+         block - remote->first_block < static_cast<int32_t>(remote->digests.size());
+}
+
 int32_t NodeCapacity(const KvStoreOptions& options) {
   int64_t blocks = options.device_blocks;
   if (options.host != nullptr) blocks += options.host->capacity();
@@ -75,7 +80,7 @@ bool KvStore::IsFindable(const PrefixNode& node) const {
 
 template <typename Visit>
 KvStore::PrefixEnd KvStore::WalkPrefix(const ReuseScope& scope, std::span<const TokenId> tokens,
-                                       Visit visit) const {
+                                       const RemotePrefix* remote, Visit visit) const {
   PrefixEnd end{.key = options_.keys.root(scope)};
   const int32_t num_blocks = FindableBlocks(tokens);
   const std::optional<ScopeId> scope_id = index_.FindScope(scope);
@@ -85,7 +90,7 @@ KvStore::PrefixEnd KvStore::WalkPrefix(const ReuseScope& scope, std::span<const 
     const BlockKey key = options_.keys.next(end.key, block_tokens);
     const std::optional<NodeId> node = index_.Find(key, *scope_id, end.node, block_tokens);
     if (!node) return end;
-    if (!IsFindable(index_[*node])) {
+    if (!IsFindable(index_[*node]) && !Covers(remote, i)) {
       end.at_ghost = true;
       return end;
     }
@@ -124,6 +129,20 @@ bool KvStore::FitsWithHits(const PrefixRequest& request, int32_t num_fresh) {
   return fits;
 }
 
+// What was found and lies nowhere must not be forgotten with the last of its children, which may be
+// evicted to make room for it.
+void KvStore::KeepGhosts() {
+  for (NodeId node : hits_) {
+    if (!IsFindable(index_[node])) ++index_.residence(node).num_moves;
+  }
+}
+
+void KvStore::UnkeepGhosts() {
+  for (NodeId node : hits_) {
+    if (!IsFindable(index_[node])) --index_.residence(node).num_moves;
+  }
+}
+
 std::optional<PrefixGrant> KvStore::TryAcquirePrefix(const PrefixRequest& request, absl::Time now,
                                                      std::vector<BlockId>& table,
                                                      PublishedPrefix& prefix) {
@@ -134,12 +153,21 @@ std::optional<PrefixGrant> KvStore::TryAcquirePrefix(const PrefixRequest& reques
   PrefixEnd end{.key = options_.keys.root(request.scope)};
   int32_t num_shared = 0;
   if (request.reuse == PrefixReuse::kMatchAndPublish) {
-    end = WalkPrefix(request.scope, request.tokens, [&](NodeId node) {
+    end = WalkPrefix(request.scope, request.tokens, request.remote, [&](NodeId node) {
       hits_.push_back(node);
       if (index_[node].at.place[kDevice] != kNoPlace) ++num_shared;
     });
   }
-  CHECK(end.num_blocks <= request.num_blocks);
+  // What nobody here knows of, and the remote tier has.
+  int32_t num_remote = 0;
+  if (request.reuse == PrefixReuse::kMatchAndPublish && !end.at_ghost) {
+    const int32_t findable = FindableBlocks(request.tokens);
+    while (end.num_blocks + num_remote < findable &&
+           Covers(request.remote, end.num_blocks + num_remote)) {
+      ++num_remote;
+    }
+  }
+  CHECK(end.num_blocks + num_remote <= request.num_blocks);
   const int32_t num_fresh = request.num_blocks - num_shared;
   if (!FitsWithHits(request, num_fresh)) return std::nullopt;
   // Before any eviction, or a hit might go to make room for the rest.
@@ -147,14 +175,19 @@ std::optional<PrefixGrant> KvStore::TryAcquirePrefix(const PrefixRequest& reques
     if (index_[node].at.place[kDevice] != kNoPlace) ShareNode(node, now);
   }
   fresh_.clear();
-  if (!Lend(num_fresh, request.tenant, now, fresh_)) {
+  KeepGhosts();
+  const bool is_lent = Lend(num_fresh, request.tenant, now, fresh_);
+  UnkeepGhosts();
+  if (!is_lent) {
     for (auto node = hits_.rbegin(); node != hits_.rend(); ++node) {
       const int32_t place = index_[*node].at.place[kDevice];
       if (place != kNoPlace) ReleaseBlock(BlockId{place}, now);
+      if (index_.Contains(*node)) index_.Forget(*node);
     }
     return std::nullopt;
   }
   if (end.at_ghost) ++counters_.ghosts_met;
+  if (num_remote > 0) EnterRemoteHits(request, num_remote, end);
   prefix = {.num_blocks = end.num_blocks,
             .key = end.key,
             .node = end.node,
@@ -283,7 +316,7 @@ void KvStore::Publish(const ReuseScope& scope, std::span<const TokenId> tokens,
       block = BlockId{place};
       ++counters_.blocks_duplicate;
     } else {
-      if (inserted.outcome == PrefixIndex::Outcome::kNew && has_lower_tier()) {
+      if (inserted.outcome == PrefixIndex::Outcome::kNew && needs_digests()) {
         const BlockDigest parent = prefix.node ? index_[*prefix.node].digest : RootDigest(scope);
         index_.SetDigest(inserted.node, NextDigest(parent, block_tokens));
       }
@@ -348,7 +381,7 @@ void KvStore::ReleaseBlock(BlockId block, absl::Time now) {
   Settle(*node, TierKind::kDevice, EvictionLeave::kForgotten, now);
 }
 
-const std::array<uint64_t, kNumPlaceTiers>& KvStore::hit_tokens(TenantIndex tenant) const {
+const TierTokens& KvStore::hit_tokens(TenantIndex tenant) const {
   return hit_tokens_[static_cast<size_t>(Number(tenant))];
 }
 
@@ -356,6 +389,38 @@ void KvStore::TakeObservations(KvObservations& out) {
   out.residency_seconds.clear();
   out.reuse_gap_seconds.clear();
   std::swap(out, observations_);
+}
+
+// The remote tier, as far as finding goes.
+
+void KvStore::EnterRemoteHits(const PrefixRequest& request, int32_t count, PrefixEnd& end) {
+  for (; count > 0; --count) {
+    const BlockTokens tokens = TokensOfBlock(request.tokens, end.num_blocks);
+    const BlockKey key = options_.keys.next(end.key, tokens);
+    const PrefixIndex::Inserted inserted =
+        index_.Insert(key, request.scope, end.node, tokens, request.tenant);
+    if (inserted.outcome != PrefixIndex::Outcome::kNew) return;  // no place for it in the index
+    const auto at = static_cast<size_t>(end.num_blocks - request.remote->first_block);
+    index_.SetDigest(inserted.node, request.remote->digests[at]);
+    hits_.push_back(inserted.node);
+    end.node = inserted.node;
+    end.key = key;
+    ++end.num_blocks;
+  }
+}
+
+std::optional<KvStore::Lookup> KvStore::MakeLookup(const ReuseScope& scope,
+                                                   std::span<const TokenId> tokens) const {
+  const PrefixEnd end = WalkPrefix(scope, tokens, nullptr, [](NodeId) {});
+  const int32_t num_missing = FindableBlocks(tokens) - end.num_blocks;
+  if (num_missing < kLookupBlocksMin) return std::nullopt;
+  Lookup lookup{.first_block = end.num_blocks};
+  lookup.ask.parent = end.node ? index_[*end.node].digest : RootDigest(scope);
+  const std::span<const TokenId> missing =
+      tokens.subspan(static_cast<size_t>(end.num_blocks) * kBlockTokens)
+          .first(static_cast<size_t>(std::min(num_missing, kLookupBlocksMax)) * kBlockTokens);
+  lookup.ask.tokens.assign(missing.begin(), missing.end());
+  return lookup;
 }
 
 // Duplicate prefill.
@@ -390,7 +455,7 @@ void KvStore::Unregister(PublishedPrefix& prefix) {
 
 bool KvStore::IsBeingComputed(const ReuseScope& scope, std::span<const TokenId> tokens) const {
   if (computing_.empty()) return false;
-  const PrefixEnd end = WalkPrefix(scope, tokens, [](NodeId) {});
+  const PrefixEnd end = WalkPrefix(scope, tokens, nullptr, [](NodeId) {});
   if (end.num_blocks >= FindableBlocks(tokens)) return false;
   const BlockTokens next = TokensOfBlock(tokens, end.num_blocks);
   const auto found = computing_.find(options_.keys.next(end.key, next));

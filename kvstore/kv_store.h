@@ -10,6 +10,7 @@
 //   Release:          published blocks stay findable until room is needed, others are free at once
 //   TryPin:           instead of Release: they stay until a deadline
 //   PlanMoves:        copies the next to go to a lower tier, ahead of need
+//   OfferToRemote:    copies what a finished sequence published to where other daemons find it
 //
 // Where a content may lie, and how it gets there (each content on any number of tiers):
 //
@@ -18,6 +19,10 @@
 //                          ▲   ▲                      │                       │
 //                          │   └─────── restore ──────┘                       │
 //                          └─────────── restore ──────────────────────────────┘
+//
+// The remote tier has no places of ours: what lies there is only known when it is asked
+// (MakeLookup), which takes time, so the answer comes with the acquisition. What it says is there
+// is entered as a node that arrives, and proven like what comes back from any tier.
 //
 // A block that was chosen to go is `leaving`: it is copied if no copy is below, then waits in the
 // departure list, findable, until its place is needed. Whoever finds it keeps it. When room is
@@ -59,6 +64,7 @@
 #include "kvstore/move.h"
 #include "kvstore/pin_table.h"
 #include "kvstore/prefix_index.h"
+#include "kvstore/remote_lookup.h"
 #include "kvstore/reuse_scope.h"
 #include "kvstore/tier_ledger.h"
 
@@ -92,13 +98,26 @@ enum class PrefixReuse : uint8_t {
   kNone,
 };
 
+// Blocks of a sequence that the remote tier has said to have.
+struct RemotePrefix {
+  int32_t first_block = 0;
+  std::vector<BlockDigest> digests;  // of that block and those after it
+};
+
+// A look-up is worth its time from this many missing blocks on: 64 tokens take longer to compute
+// than a call to a server nearby.
+inline constexpr int32_t kLookupBlocksMin = 4;
+inline constexpr int32_t kLookupBlocksMax = 1024;  // of one look-up; the rest is computed
+inline constexpr size_t kSendQueueMax = 4096;      // blocks waiting to be sent; beyond: skipped
+
 struct PrefixRequest {
   const ReuseScope& scope;
   std::span<const TokenId> tokens;
   PrefixReuse reuse = PrefixReuse::kMatchAndPublish;
   TenantIndex tenant{};
-  int32_t num_blocks = 0;    // to hold in the end
-  int32_t spare_blocks = 0;  // must stay available besides
+  int32_t num_blocks = 0;                // to hold in the end
+  int32_t spare_blocks = 0;              // must stay available besides
+  const RemotePrefix* remote = nullptr;  // for TryAcquirePrefix: what a look-up has found
 };
 
 struct PrefixGrant {
@@ -147,16 +166,19 @@ struct KvStoreCounters {  // since construction
   uint64_t blocks_duplicate = 0;  // computed twice at the same time; the second was given back
   uint64_t blocks_evicted = 0;    // from the device
   uint64_t key_collisions = 0;
-  uint64_t index_full = 0;              // blocks not published because no more can be known
-  uint64_t dropped_without_copy = 0;    // left their last tier, though there are lower ones
-  uint64_t corrupt_blocks = 0;          // came back from a tier unproven
-  uint64_t lost_blocks = 0;             // could not be fetched from a tier
-  uint64_t restores_cut = 0;            // sequences that compute what a failed restore left
-  uint64_t restores_by_layers = 0;      // sequences that got a gate
-  uint64_t ghosts_met = 0;              // prefixes that ended at known content that lies nowhere
-  uint64_t blocks_adopted = 0;          // found on disk at start
-  uint64_t blocks_refused = 0;          // and not proven, or not wanted
-  std::array<MoveCounters, 3> moves{};  // by MoveKind
+  uint64_t index_full = 0;            // blocks not published because no more can be known
+  uint64_t dropped_without_copy = 0;  // left their last tier, though there are lower ones
+  uint64_t corrupt_blocks = 0;        // came back from a tier unproven
+  uint64_t lost_blocks = 0;           // could not be fetched from a tier
+  uint64_t restores_cut = 0;          // sequences that compute what a failed restore left
+  uint64_t restores_by_layers = 0;    // sequences that got a gate
+  uint64_t ghosts_met = 0;            // prefixes that ended at known content that lies nowhere
+  uint64_t blocks_adopted = 0;        // found on disk at start
+  uint64_t blocks_refused = 0;        // and not proven, or not wanted
+  uint64_t sends_skipped = 0;         // blocks not sent: too much waits, or the server is away
+  uint64_t remote_fetched = 0, remote_absent = 0;   // asked of the remote tier; absent: gone since
+  uint64_t remote_unproven = 0, remote_failed = 0;  // the look-up; the former also corrupt_blocks
+  std::array<MoveCounters, kNumMoveKinds> moves{};
   std::array<uint64_t, kNumPlaceTiers> tier_evicted{};  // by tier; device as blocks_evicted
 };
 
@@ -234,18 +256,34 @@ class KvStore final {
 
   // --- Moves.
 
-  // Starts what is to be copied down ahead of need. Call once a step.
+  // Starts what is to be copied down ahead of need, and to the remote tier. Call once a step.
   void PlanMoves(absl::Time now);
   // Appends the jobs started since the last call, for the mover, who answers each exactly once.
   void TakeMoves(std::vector<MoveJob>& jobs);
   void OnMoveDone(const MoveDone& done, absl::Time now);
-  int32_t num_moves() const { return static_cast<int32_t>(moves_.size()); }
+  // That keep a place; a send only until its block has been read.
+  int32_t num_moves() const { return static_cast<int32_t>(moves_.size()) - num_read_; }
 
   // At start, for what the disk tier found, parents before children. False: it is not proven to
   // continue what is known, or is known already, or its owner is not, or has too much: the caller
   // drops the slot. FinishAdoption gives the memory for it back.
   bool AdoptDiskBlock(TierSlot slot, const BlockIdentity& identity, absl::Time now);
   void FinishAdoption();
+
+  // --- The remote tier (kv_store_remote.cc).
+
+  // The published blocks of a sequence that is about to give them back are sent by and by, while
+  // they are on the device, unless they are taken to lie there.
+  void OfferToRemote(const std::vector<BlockId>& table, const PublishedPrefix& prefix,
+                     absl::Time now);
+  bool remote_usable() const { return options_.remote_usable && options_.remote_usable(); }
+  // What to ask for the blocks that `tokens` lack here, and the number of the first. nullopt: too
+  // few to be worth it. O(blocks found).
+  struct Lookup {
+    RemoteLookup ask;  // its id is the caller's to set
+    int32_t first_block = 0;
+  };
+  std::optional<Lookup> MakeLookup(const ReuseScope& scope, std::span<const TokenId> tokens) const;
 
   // --- The whole.
 
@@ -259,7 +297,7 @@ class KvStore final {
   int32_t available(TenantIndex tenant = {}) const;
   const KvStoreCounters& counters() const { return counters_; }
   // Tokens that prompts of `tenant` found on each tier, as granted (partial blocks included).
-  const std::array<uint64_t, kNumPlaceTiers>& hit_tokens(TenantIndex tenant) const;
+  const TierTokens& hit_tokens(TenantIndex tenant) const;
   int32_t used_blocks(TierKind tier, TenantIndex tenant) const {
     return places_[TierAt(tier)].ledger.used(tenant);
   }
@@ -299,6 +337,7 @@ class KvStore final {
     TierSlot lower_slot{};
     LayerGate* gate = nullptr;
     bool doomed = false;  // the device was forgotten meanwhile
+    bool read = false;    // of a send: its block was given back
   };
   struct GateUse {  // who keeps it from being armed again, besides the mover
     std::unique_ptr<LayerGate> gate;
@@ -321,10 +360,14 @@ class KvStore final {
 
   // Finding (kv_store.cc).
   template <typename Visit>
-  PrefixEnd WalkPrefix(const ReuseScope& scope, std::span<const TokenId> tokens, Visit visit) const;
+  PrefixEnd WalkPrefix(const ReuseScope& scope, std::span<const TokenId> tokens,
+                       const RemotePrefix* remote, Visit visit) const;
   bool IsFindable(const PrefixNode& node) const;
   void ShareNode(NodeId node, absl::Time now);
   void ReleaseBlock(BlockId block, absl::Time now);
+  void KeepGhosts();
+  void UnkeepGhosts();
+  void EnterRemoteHits(const PrefixRequest& request, int32_t count, PrefixEnd& end);
   bool FitsWithHits(const PrefixRequest& request, int32_t num_fresh);
   void CountHits(const PublishedPrefix& prefix, const std::vector<BlockId>& table);
   void PlaceBlock(NodeId node, BlockId block, absl::Time now);
@@ -373,8 +416,14 @@ class KvStore final {
   void OnOffloadDone(const Move& move, const absl::Status& status, absl::Time now);
   void OnRestoreDone(const Move& move, const absl::Status& status, absl::Time now);
   void OnDemoteDone(const Move& move, const absl::Status& status, absl::Time now);
+  void StartSends(absl::Time now);
+  void OnSendRead(Move& move, absl::Time now);
+  void OnSendDone(Move& move, const absl::Status& status, absl::Time now);
+  void CountFetch(const absl::Status& status, absl::Time now, NodeResidence& at);
+  uint32_t RemoteUntil(absl::Time now) const;
   int32_t background_moves() const { return num_offloads_ + num_demotes_; }
   bool has_lower_tier() const { return options_.host != nullptr || options_.disk != nullptr; }
+  bool needs_digests() const { return has_lower_tier() || options_.remote_usable; }
 
   const KvStoreOptions options_;
   BlockPool pool_;
@@ -391,6 +440,9 @@ class KvStore final {
   std::vector<MoveJob> jobs_;  // not taken yet
   uint64_t next_move_ = 1;
   int32_t num_offloads_ = 0, num_demotes_ = 0;
+  int32_t num_sends_ = 0, num_read_ = 0;  // sends not answered; those whose blocks were given back
+  std::vector<NodeId> to_send_;           // from next_send_ on; some may have been forgotten since
+  size_t next_send_ = 0;
   std::vector<GateUse> gates_;
   absl::flat_hash_map<uint64_t, NodeId> adopted_;  // by the first bytes of the digest
 
@@ -399,7 +451,7 @@ class KvStore final {
   std::vector<int32_t> hits_evictable_;  // by owner
 
   KvStoreCounters counters_;
-  std::vector<std::array<uint64_t, kNumPlaceTiers>> hit_tokens_;  // by tenant
+  std::vector<TierTokens> hit_tokens_;  // by tenant
   KvObservations observations_;
 };
 

@@ -79,9 +79,12 @@ void KvStore::GiveBackGate(PublishedPrefix& prefix) {
 
 void KvStore::StartRestore(NodeId node, BlockId block, absl::Time now, LayerGate* gate) {
   NodeResidence& at = index_.residence(node);
-  const TierKind source = at.place[kHost] != kNoPlace ? TierKind::kHost : TierKind::kDisk;
-  const TierSlot slot{at.place[TierAt(source)]};
-  CHECK(Number(slot) != kNoPlace && at.place[kDevice] == kNoPlace);
+  const TierKind source = at.place[kHost] != kNoPlace   ? TierKind::kHost
+                          : at.place[kDisk] != kNoPlace ? TierKind::kDisk
+                                                        : TierKind::kRemote;
+  const bool has_slot = source != TierKind::kRemote;
+  const TierSlot slot{has_slot ? at.place[TierAt(source)] : kNoPlace};
+  CHECK(at.place[kDevice] == kNoPlace);
   // The content counts against whoever published it, as before.
   TierLedger& ledger = places_[kDevice].ledger;
   ledger.GiveBack(At(block).owner);
@@ -92,8 +95,10 @@ void KvStore::StartRestore(NodeId node, BlockId block, absl::Time now, LayerGate
   at.arriving = true;
   at.last_used_us = absl::ToUnixMicros(now);
   pool_.BeginMove(block);
-  BeginUse(source, slot);
-  Settle(node, source, EvictionLeave::kReused, now);
+  if (has_slot) {
+    BeginUse(source, slot);
+    Settle(node, source, EvictionLeave::kReused, now);
+  }
   Hand({.kind = MoveKind::kRestore,
         .node = node,
         .block = block,
@@ -177,6 +182,7 @@ void KvStore::DemoteAhead(absl::Time now) {
 }
 
 void KvStore::PlanMoves(absl::Time now) {
+  StartSends(now);
   if (!has_lower_tier()) return;
   DemoteAhead(now);
   const TierKind target = options_.host != nullptr ? TierKind::kHost : TierKind::kDisk;
@@ -209,7 +215,8 @@ void KvStore::PlanMoves(absl::Time now) {
 void KvStore::OnMoveDone(const MoveDone& done, absl::Time now) {
   const auto found = moves_.find(done.id);
   CHECK(found != moves_.end());
-  const Move move = found->second;
+  if (done.read) return OnSendRead(found->second, now);
+  Move move = found->second;
   moves_.erase(found);
   if (move.gate != nullptr) --UseOf(*move.gate).moves;
   MoveCounters& counters = counters_.moves[static_cast<size_t>(move.kind)];
@@ -228,6 +235,9 @@ void KvStore::OnMoveDone(const MoveDone& done, absl::Time now) {
       break;
     case MoveKind::kDemote:
       OnDemoteDone(move, done.status, now);
+      break;
+    case MoveKind::kSend:
+      OnSendDone(move, done.status, now);
       break;
   }
   --index_.residence(move.node).num_moves;
@@ -261,8 +271,10 @@ void KvStore::OnOffloadDone(const Move& move, const absl::Status& status, absl::
 
 void KvStore::OnRestoreDone(const Move& move, const absl::Status& status, absl::Time now) {
   NodeResidence& at = index_.residence(move.node);
-  EndUse(move.tier, move.slot);
-  const bool source_stays = at.place[TierAt(move.tier)] == Number(move.slot);
+  const bool is_remote = move.tier == TierKind::kRemote;
+  if (is_remote) CountFetch(status, now, at);
+  if (!is_remote) EndUse(move.tier, move.slot);
+  const bool source_stays = !is_remote && at.place[TierAt(move.tier)] == Number(move.slot);
   const BlockState before = pool_.state(move.block);
   if (status.ok() && !move.doomed) {
     at.arriving = false;
@@ -282,7 +294,11 @@ void KvStore::OnRestoreDone(const Move& move, const absl::Status& status, absl::
     }
     Account(move.block, before, pool_.EndMove(move.block));
     if (!status.ok()) {
-      ++(absl::IsDataLoss(status) ? counters_.corrupt_blocks : counters_.lost_blocks);
+      if (absl::IsDataLoss(status)) {
+        ++counters_.corrupt_blocks;
+      } else if (!is_remote) {
+        ++counters_.lost_blocks;
+      }
       if (source_stays) DropPlace(move.node, move.tier, EvictionLeave::kForgotten, now);
       // Those who wait need not compute what lies elsewhere too. Each failure costs a copy, so this
       // ends.
@@ -374,8 +390,9 @@ void KvStore::ForgetDevice(absl::Time now) {
   for (auto& [id, move] : moves_) {
     if (move.kind == MoveKind::kDemote || move.doomed) continue;
     move.doomed = true;
-    if (move.kind == MoveKind::kOffload) continue;
     NodeResidence& at = index_.residence(move.node);
+    at.sending = false;
+    if (move.kind != MoveKind::kRestore) continue;
     at.place[kDevice] = kNoPlace;
     at.arriving = false;
     At(move.block).node.reset();

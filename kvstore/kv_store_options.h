@@ -9,6 +9,7 @@
 #include <optional>
 #include <vector>
 
+#include "absl/time/time.h"
 #include "kvstore/block_identity.h"
 #include "kvstore/block_key.h"
 #include "kvstore/eviction/policy.h"
@@ -45,8 +46,14 @@ struct KvStoreOptions {
   std::vector<TenantShares> tenants = {{}};  // by TenantIndex
   Tier* host = nullptr;                      // nullptr: there is none. Both outlive the store
   Tier* disk = nullptr;
+  // Whether the remote tier is worth asking now (its breaker is not open); empty: there is none.
+  std::function<bool()> remote_usable;
   size_t block_bytes = 0;  // for the count of moved bytes
   int32_t moves_max = 64;  // offloads and demotes at a time; restores are bounded by the device
+  int32_t sends_max = 32;  // blocks on their way to the remote tier at a time
+  // How long a block that was sent or fetched is taken to lie there, though the server may have
+  // evicted it: then whoever uses it sends it again. At most the server's time to live.
+  absl::Duration remote_refresh = absl::Minutes(10);
   // So many sequences at a time get what they found back layer by layer, if the host tier has all
   // of it; others get it whole. 0: none, where nobody waits for layers (layer_gate.h).
   int32_t layer_gates = 0;

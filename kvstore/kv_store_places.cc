@@ -33,8 +33,10 @@ void KvStore::SettleAs(NodeId node, TierKind tier, bool resident, EvictionLeave 
   NodeResidence& at = index_.residence(node);
   const uint8_t bit = BitOf(tier);
   const int32_t place = at.place[TierAt(tier)];
-  const bool going =
-      (tier == TierKind::kDevice && at.leaving) || (tier == TierKind::kHost && at.demoting);
+  // What is read for the remote tier cannot go first for a moment: its parents must not wait for
+  // it, or what `available` counts could not be had.
+  const bool going = (tier == TierKind::kDevice && (at.leaving || at.sending)) ||
+                     (tier == TierKind::kHost && at.demoting);
   const bool counts = resident && !going;
   if (counts != ((at.counted & bit) != 0)) {
     at.counted ^= bit;
@@ -258,8 +260,8 @@ void KvStore::CheckInvariants() const {
     for (TierKind tier : {TierKind::kDevice, TierKind::kHost, TierKind::kDisk}) {
       const size_t t = TierAt(tier);
       const bool resident = Resident(node.at, tier);
-      const bool going =
-          tier == TierKind::kDevice ? node.at.leaving : tier == TierKind::kHost && node.at.demoting;
+      const bool going = tier == TierKind::kDevice ? node.at.leaving || node.at.sending
+                                                   : tier == TierKind::kHost && node.at.demoting;
       const int32_t place = node.at.place[t];
       CHECK(!going || resident);
       CHECK(((node.at.counted & BitOf(tier)) != 0) == (resident && !going));

@@ -1,11 +1,13 @@
 // What the store asks the mover to do, and what comes back. Jobs name places, never addresses.
 //
-//   kOffload   device block ──► tier slot      write-behind: the block stays readable meanwhile
-//   kRestore   tier slot ──► device block      into a fresh block that nobody reads before it is
-//   done kDemote    tier slot ──► lower tier slot
+//   kOffload   device block ──► tier slot         write-behind: the block stays readable meanwhile
+//   kRestore   tier slot ──► device block         a fresh one that nobody reads before it is done
+//   kDemote    tier slot ──► lower tier slot
+//   kSend      device block ──► remote tier       a copy for other daemons; nothing leaves here
 //
 // The store keeps both places of a job untouched from handing it out until OnMoveDone, which comes
-// exactly once for each, in any order, whatever happened.
+// exactly once for each, in any order, whatever happened. Of kSend one with `read` may come before
+// it, which gives the block back: a server far away must not keep it.
 //
 // Restores that share a LayerGate are one sequence's and come back layer by layer: the first layer
 // of all of them, then the second. They are handed out together, gate->num_blocks() of them, from
@@ -14,6 +16,7 @@
 // what a restore's ok vouches for.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "absl/status/status.h"
@@ -24,14 +27,15 @@
 
 namespace holdfast {
 
-enum class MoveKind : uint8_t { kOffload, kRestore, kDemote };
+enum class MoveKind : uint8_t { kOffload, kRestore, kDemote, kSend };
+inline constexpr size_t kNumMoveKinds = 4;
 
 struct MoveJob {
   MoveId id{};
   MoveKind kind = MoveKind::kOffload;
-  BlockId block{};                        // device side of kOffload, kRestore
+  BlockId block{};                        // device side of kOffload, kRestore, kSend
   TierKind tier = TierKind::kHost;        // kOffload: target; kRestore: source; kDemote: source
-  TierSlot slot{};                        // in `tier`
+  TierSlot slot{};                        // in `tier`; nothing where that is kRemote
   TierKind lower_tier = TierKind::kDisk;  // kDemote: target
   TierSlot lower_slot{};
   LayerGate* gate = nullptr;  // of some kRestores; belongs to the store, which outlives the mover
@@ -40,7 +44,8 @@ struct MoveJob {
 
 struct MoveDone {
   MoveId id{};
-  absl::Status status;  // as in TierTransfer
+  absl::Status status;  // as in TierTransfer; of a restore from kRemote kNotFound too
+  bool read = false;    // of kSend: the block has been copied out, the outcome is yet to come
 };
 
 }  // namespace holdfast

@@ -37,9 +37,11 @@
 
 namespace holdfast {
 
-// The tiers that have places of ours: device, host, disk, as in TierKind.
+// The tiers that have places of ours: device, host, disk, as in TierKind; and all of them.
 inline constexpr size_t kNumPlaceTiers = 3;
+inline constexpr size_t kNumTiers = 4;
 constexpr size_t TierAt(TierKind tier) { return static_cast<size_t>(tier); }
+using TierTokens = std::array<uint64_t, kNumTiers>;  // counts of tokens, by tier
 
 inline constexpr int32_t kNoPlace = -1;  // inside a node only, where an optional would double it
 
@@ -50,11 +52,14 @@ struct NodeResidence {
   uint8_t evictable = 0;                              // bit by tier: a policy knows the place
   uint8_t counted = 0;                                // bit by tier: one of its parent's `children`
   uint8_t num_moves = 0;                              // of any kind, in flight
-  uint16_t reuses = 0;       // how often it was found since it was first published
-  bool arriving = false;     // place[device] is being filled by a restore
-  bool leaving = false;      // place[device] was chosen to go when room is needed
-  bool demoting = false;     // place[host] was chosen to go, and is being copied down
-  int64_t last_used_us = 0;  // when somebody last referred to it
+  uint16_t reuses = 0;          // how often it was found since it was first published
+  bool arriving = false;        // place[device] is being filled by a restore
+  bool leaving = false;         // place[device] was chosen to go when room is needed
+  bool demoting = false;        // place[host] was chosen to go, and is being copied down
+  bool sending = false;         // place[device] is being read for the remote tier
+  bool to_send = false;         // waits to be copied to the remote tier
+  uint32_t remote_until_s = 0;  // taken to lie on the remote tier until then (Unix time)
+  int64_t last_used_us = 0;     // when somebody last referred to it
 };
 
 // A reuse scope that some node is in; a short name for as long as there is one.

@@ -3,7 +3,6 @@
 #include <hiredis/hiredis.h>
 
 #include <cerrno>
-#include <charconv>
 #include <chrono>
 #include <utility>
 
@@ -19,31 +18,6 @@ absl::Status TooSlow() {
 }
 
 }  // namespace
-
-absl::StatusOr<RemoteEndpoint> ParseRemoteEndpoint(std::string_view text) {
-  constexpr std::string_view kUnix = "unix:";
-  RemoteEndpoint endpoint;
-  if (text.starts_with(kUnix) && text.size() > kUnix.size()) {
-    endpoint.socket_path = text.substr(kUnix.size());
-    return endpoint;
-  }
-  const size_t colon = text.rfind(':');
-  std::string_view host = text.substr(0, colon == std::string_view::npos ? 0 : colon);
-  if (host.starts_with('[')) {
-    host = host.ends_with(']') ? host.substr(1, host.size() - 2) : std::string_view();
-  } else if (host.find(':') != std::string_view::npos) {
-    host = {};
-  }
-  const std::string_view port = colon == std::string_view::npos ? "" : text.substr(colon + 1);
-  const auto [end, error] = std::from_chars(port.data(), port.data() + port.size(), endpoint.port);
-  if (host.empty() || error != std::errc() || end != port.data() + port.size() ||
-      endpoint.port < 1 || endpoint.port > 65535) {
-    return absl::InvalidArgumentError(
-        Concat("\"", text, "\" names no server: give host:port, [IPv6 address]:port or unix:PATH"));
-  }
-  endpoint.host = host;
-  return endpoint;
-}
 
 void RemoteReply::Free::operator()(redisReply* reply) const { freeReplyObject(reply); }
 

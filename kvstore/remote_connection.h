@@ -18,19 +18,12 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "config/remote_endpoint.h"
 
 struct redisContext;
 struct redisReply;
 
 namespace holdfast {
-
-// "unix:/path/of/socket" or "host:port", the host in brackets if it is an IPv6 address.
-struct RemoteEndpoint {
-  std::string socket_path;  // if not empty, the other two say nothing
-  std::string host;
-  int port = 0;
-};
-absl::StatusOr<RemoteEndpoint> ParseRemoteEndpoint(std::string_view text);
 
 class RemoteReply final {
  public:

@@ -127,41 +127,60 @@ absl::StatusOr<std::vector<RemoteReply>> RemoteTier::CallAdmitted(
 }
 
 void RemoteTier::Put(std::span<TierTransfer> transfers) {
-  for (size_t first = 0; first < transfers.size(); first += kBatchBlocks) {
-    PutBatch(transfers.subspan(first, std::min(kBatchBlocks, transfers.size() - first)));
+  std::vector<RemoteRecord> records;
+  while (!transfers.empty()) {  // a call's worth of copies at a time
+    const std::span<TierTransfer> batch = transfers.first(std::min(kBatchBlocks, transfers.size()));
+    records.clear();
+    for (const TierTransfer& transfer : batch) {
+      records.push_back(Encode(*transfer.identity, transfer.bytes));
+    }
+    PutBatch(records);
+    for (size_t i = 0; i < batch.size(); ++i) batch[i].status = std::move(records[i].status);
+    transfers = transfers.subspan(batch.size());
   }
 }
 
-void RemoteTier::PutBatch(std::span<TierTransfer> transfers) {
+void RemoteTier::Put(std::span<RemoteRecord> records) {
+  for (size_t first = 0; first < records.size(); first += kBatchBlocks) {
+    PutBatch(records.subspan(first, std::min(kBatchBlocks, records.size() - first)));
+  }
+}
+
+RemoteRecord RemoteTier::Encode(const BlockIdentity& identity,
+                                std::span<const std::byte> bytes) const {
+  CHECK(bytes.size() == options_.block_bytes);
+  RemoteRecord record{.digest = identity.digest, .value = std::string(value_bytes(), '\0')};
+  const std::span<std::byte> value = std::as_writable_bytes(std::span(record.value));
+  RecordHeader header{
+      .payload_bytes = options_.block_bytes, .layout = options_.layout, .identity = identity};
+  header.payload_checksum = CopyWithChecksum(value.subspan(kRecordHeaderBytes), bytes);
+  EncodeRecordHeader(header, value);
+  return record;
+}
+
+void RemoteTier::PutBatch(std::span<RemoteRecord> records) {
   std::vector<RemoteCommand> commands;
-  for (const TierTransfer& transfer : transfers) {
-    CHECK(transfer.bytes.size() == options_.block_bytes);
-    std::string value(value_bytes(), '\0');
-    const std::span<std::byte> bytes = std::as_writable_bytes(std::span(value));
-    RecordHeader header{.payload_bytes = options_.block_bytes,
-                        .layout = options_.layout,
-                        .identity = *transfer.identity};
-    header.payload_checksum = CopyWithChecksum(bytes.subspan(kRecordHeaderBytes), transfer.bytes);
-    EncodeRecordHeader(header, bytes);
+  for (RemoteRecord& record : records) {
     RemoteCommand& command = commands.emplace_back();
-    command = {"SET", KeyOf(transfer.identity->digest), std::move(value)};
+    command = {"SET", KeyOf(record.digest)};
+    command.push_back(std::move(record.value));
     if (options_.ttl > absl::ZeroDuration()) {
       command.push_back("PX");
       command.push_back(Concat(std::max<int64_t>(1, absl::ToInt64Milliseconds(options_.ttl))));
     }
   }
   const absl::StatusOr<std::vector<RemoteReply>> replies = Call(commands);
-  if (!replies.ok()) {
-    FailAll(transfers, replies.status());
-  } else {
-    for (size_t i = 0; i < transfers.size(); ++i) {
+  for (size_t i = 0; i < records.size(); ++i) {
+    if (!replies.ok()) {
+      records[i].status = replies.status();
+    } else {
       const auto error = (*replies)[i].error();
-      transfers[i].status = error.has_value() ? Refusal(*error) : absl::OkStatus();
+      records[i].status = error.has_value() ? Refusal(*error) : absl::OkStatus();
     }
   }
   MutexLock lock(&mutex_);
-  for (const TierTransfer& transfer : transfers) {
-    ++(transfer.status.ok() ? counters_.blocks_put : counters_.puts_failed);
+  for (const RemoteRecord& record : records) {
+    ++(record.status.ok() ? counters_.blocks_put : counters_.puts_failed);
   }
 }
 
@@ -217,6 +236,13 @@ absl::Status RemoteTier::Prove(const RemoteReply& reply, TierTransfer& transfer)
     return absl::DataLossError("the remote value is not proven to be the block asked for");
   }
   return absl::OkStatus();
+}
+
+absl::Status RemoteTier::Ping() {
+  const RemoteCommand ping = {"PING"};
+  ASSIGN_OR_RETURN(const std::vector<RemoteReply> replies, Call({&ping, 1}));
+  const auto error = replies[0].error();
+  return error.has_value() ? Refusal(*error) : absl::OkStatus();
 }
 
 absl::StatusOr<std::vector<bool>> RemoteTier::Contains(std::span<const BlockDigest> digests) {

@@ -48,6 +48,13 @@ struct RemoteTierOptions {
   size_t value_bytes_max = 64 << 20;
 };
 
+// A block as it lies on the server: its name there, and header and payload.
+struct RemoteRecord {
+  BlockDigest digest{};
+  std::string value;
+  absl::Status status;  // of its Put
+};
+
 struct RemoteTierCounters {
   uint64_t blocks_put = 0, puts_failed = 0;
   uint64_t blocks_fetched = 0, blocks_absent = 0, fetches_unproven = 0, fetches_failed = 0;
@@ -66,11 +73,19 @@ class RemoteTier final {
   // kResourceExhausted: it takes no more. Fetch: kNotFound: it has no such block; kDataLoss: what
   // it has is not proven to be the block.
   void Put(std::span<TierTransfer> transfers);
+  // Put in two halves, so that the block may be lent again before the server has answered. The
+  // values are moved out.
+  RemoteRecord Encode(const BlockIdentity& identity, std::span<const std::byte> bytes) const;
+  void Put(std::span<RemoteRecord> records);
   void Fetch(std::span<TierTransfer> transfers);
 
   // For each digest, whether the server has something under its name.
   absl::StatusOr<std::vector<bool>> Contains(std::span<const BlockDigest> digests);
 
+  absl::Status Ping();  // whether the server is there and takes us
+
+  // A call would be tried now.
+  bool MayBeAsked() const { return breaker_.MayEnter(); }
   CircuitBreaker::State state() const { return breaker_.state(); }
   RemoteTierCounters counters() const;
 
@@ -83,7 +98,7 @@ class RemoteTier final {
   absl::StatusOr<std::vector<RemoteReply>> Call(std::span<const RemoteCommand> commands);
   absl::StatusOr<std::vector<RemoteReply>> CallAdmitted(std::span<const RemoteCommand> commands);
   absl::StatusOr<std::unique_ptr<RemoteConnection>> Connect();
-  void PutBatch(std::span<TierTransfer> transfers);
+  void PutBatch(std::span<RemoteRecord> records);
   void FetchBatch(std::span<TierTransfer> transfers);
   absl::Status Prove(const RemoteReply& reply, TierTransfer& transfer) const;
 

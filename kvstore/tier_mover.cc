@@ -148,6 +148,8 @@ void TierMover::RunBatch(std::span<MoveJob> jobs, Worker& worker) {
     case MoveKind::kDemote:
       Demote(jobs, worker, statuses);
       break;
+    case MoveKind::kSend:
+      CHECK(false);  // the remote mover's
   }
   for (size_t i = 0; i < jobs.size(); ++i) Answer(jobs[i], std::move(statuses[i]));
 }

@@ -19,8 +19,8 @@ inline constexpr size_t kPinsReportedMax = 1000;
 
 struct CacheReport {
   struct Tenant {
-    std::array<int32_t, kNumPlaceTiers> blocks{};       // by tier; on the device held ones too
-    std::array<uint64_t, kNumPlaceTiers> hit_tokens{};  // found by all its sequences since start
+    std::array<int32_t, kNumPlaceTiers> blocks{};  // by tier; on the device held ones too
+    TierTokens hit_tokens{};                       // found by all its sequences since start
     int32_t pinned_blocks = 0;
   };
   struct PinEntry {

@@ -37,6 +37,25 @@ Counter BytesCounter(MetricsRegistry& registry, MoveKind kind) {
                              {{"kind", MoveKindName(kind)}});
 }
 
+Counter FetchCounter(MetricsRegistry& registry, const char* result) {
+  return registry.AddCounter("holdfast_kvstore_remote_fetches_total",
+                             "Blocks asked of the remote tier, by what came of it.",
+                             {{"result", result}});
+}
+
+Counter LookupCounter(MetricsRegistry& registry, const char* result) {
+  return registry.AddCounter("holdfast_kvstore_remote_lookups_total",
+                             "Questions to the remote tier how much of a prompt it has.",
+                             {{"result", result}});
+}
+
+Counter RemoteCallsCounter(MetricsRegistry& registry, const char* result) {
+  return registry.AddCounter("holdfast_kvstore_remote_calls_total",
+                             "Calls to the remote tier's server that failed, or were not made "
+                             "because it is left alone for a while.",
+                             {{"result", result}});
+}
+
 void AddSince(Counter& counter, uint64_t now, uint64_t last) {
   if (now != last) counter.Add(static_cast<double>(now - last));
 }
@@ -51,6 +70,8 @@ const char* MoveKindName(MoveKind kind) {
       return "restore";
     case MoveKind::kDemote:
       return "demote";
+    case MoveKind::kSend:
+      return "send";
   }
   return "?";
 }
@@ -113,7 +134,10 @@ KvMetrics::KvMetrics(MetricsRegistry& registry, const std::string& model_name, i
                    MovesCounter(registry, MoveKind::kRestore, "failed")},
              Moves{BytesCounter(registry, MoveKind::kDemote),
                    MovesCounter(registry, MoveKind::kDemote, "done"),
-                   MovesCounter(registry, MoveKind::kDemote, "failed")}},
+                   MovesCounter(registry, MoveKind::kDemote, "failed")},
+             Moves{BytesCounter(registry, MoveKind::kSend),
+                   MovesCounter(registry, MoveKind::kSend, "done"),
+                   MovesCounter(registry, MoveKind::kSend, "failed")}},
       hit_(registry.AddCounter("holdfast_kvstore_hit_blocks_total",
                                "Blocks found by prefix and used again.")),
       published_(registry.AddCounter("holdfast_kvstore_published_blocks_total",
@@ -132,6 +156,18 @@ KvMetrics::KvMetrics(MetricsRegistry& registry, const std::string& model_name, i
                                       "Blocks not published because no more can be known.")),
       restores_cut_(registry.AddCounter("holdfast_kvstore_restores_cut_total",
                                         "Sequences that computed what failed to come back.")),
+      sends_skipped_(registry.AddCounter(
+          "holdfast_kvstore_sends_skipped_blocks_total",
+          "Blocks not sent to the remote tier: too many waited, or it was away.")),
+      fetches_{FetchCounter(registry, "done"), FetchCounter(registry, "absent"),
+               FetchCounter(registry, "unproven"), FetchCounter(registry, "failed")},
+      lookups_{LookupCounter(registry, "found"), LookupCounter(registry, "nothing"),
+               LookupCounter(registry, "failed"), LookupCounter(registry, "late")},
+      remote_calls_failed_(RemoteCallsCounter(registry, "failed")),
+      remote_calls_refused_(RemoteCallsCounter(registry, "refused")),
+      remote_breaker_open_(registry.AddGauge(
+          "holdfast_kvstore_remote_breaker_open",
+          "1 while the remote tier's server is left alone after failures, or tried again.")),
       residency_(registry.AddHistogram("holdfast_kvstore_residency_seconds",
                                        "Time on the device of blocks that left it.", AgeBuckets())),
       reuse_gap_(registry.AddHistogram(
@@ -167,7 +203,19 @@ void KvMetrics::AddCounts(const KvStoreCounters& counters) {
   AddSince(collisions_, counters.key_collisions, last_.key_collisions);
   AddSince(index_full_, counters.index_full, last_.index_full);
   AddSince(restores_cut_, counters.restores_cut, last_.restores_cut);
+  AddSince(sends_skipped_, counters.sends_skipped, last_.sends_skipped);
+  AddSince(fetches_[0], counters.remote_fetched, last_.remote_fetched);
+  AddSince(fetches_[1], counters.remote_absent, last_.remote_absent);
+  AddSince(fetches_[2], counters.remote_unproven, last_.remote_unproven);
+  AddSince(fetches_[3], counters.remote_failed, last_.remote_failed);
   last_ = counters;
+}
+
+void KvMetrics::UpdateRemote(const RemoteTierCounters& counters, CircuitBreaker::State breaker) {
+  AddSince(remote_calls_failed_, counters.calls_failed, last_remote_.calls_failed);
+  AddSince(remote_calls_refused_, counters.calls_refused, last_remote_.calls_refused);
+  last_remote_ = counters;
+  remote_breaker_open_.Set(breaker == CircuitBreaker::State::kClosed ? 0 : 1);
 }
 
 void KvMetrics::Update(KvStore& store) {

@@ -11,10 +11,10 @@
 
 #include "config/base/metrics.h"
 #include "kvstore/kv_store.h"
+#include "kvstore/remote_tier.h"
 
 namespace holdfast {
 
-inline constexpr size_t kNumMoveKinds = 3;
 const char* MoveKindName(MoveKind kind);
 const char* PinEndName(PinEnd end);
 const char* TierName(TierKind tier);
@@ -24,6 +24,12 @@ class KvMetrics final {
   KvMetrics(MetricsRegistry& registry, const std::string& model_name, int32_t num_blocks);
 
   void Update(KvStore& store);  // takes the store's observations
+  // What only the remote tier's own side knows.
+  void UpdateRemote(const RemoteTierCounters& counters, CircuitBreaker::State breaker);
+
+  // What became of a look-up there; kLate: nobody waited any more.
+  enum class Lookup : uint8_t { kFound, kNothing, kFailed, kLate };
+  void CountLookup(Lookup how) { lookups_[static_cast<size_t>(how)].Add(); }
 
  private:
   struct Moves {          // label kind
@@ -42,20 +48,26 @@ class KvMetrics final {
   std::array<Counter, kNumPinEnds> pin_ends_;    // holdfast_kvstore_pins_ended_total{end}
   std::array<Counter, kNumPlaceTiers> evicted_;  // holdfast_kvstore_evicted_blocks_total{tier}
   std::array<Moves, kNumMoveKinds> moves_;
-  Counter hit_;           // holdfast_kvstore_hit_blocks_total
-  Counter published_;     // holdfast_kvstore_published_blocks_total
-  Counter duplicate_;     // holdfast_kvstore_duplicate_blocks_total
-  Counter dropped_;       // holdfast_kvstore_dropped_without_copy_blocks_total
-  Counter corrupt_;       // holdfast_kvstore_corrupt_blocks_total
-  Counter lost_;          // holdfast_kvstore_lost_blocks_total
-  Counter collisions_;    // holdfast_kvstore_key_collisions_total
-  Counter index_full_;    // holdfast_kvstore_index_full_blocks_total
-  Counter restores_cut_;  // holdfast_kvstore_restores_cut_total
-  Histogram residency_;   // holdfast_kvstore_residency_seconds
-  Histogram reuse_gap_;   // holdfast_kvstore_reuse_gap_seconds
+  Counter hit_;                     // holdfast_kvstore_hit_blocks_total
+  Counter published_;               // holdfast_kvstore_published_blocks_total
+  Counter duplicate_;               // holdfast_kvstore_duplicate_blocks_total
+  Counter dropped_;                 // holdfast_kvstore_dropped_without_copy_blocks_total
+  Counter corrupt_;                 // holdfast_kvstore_corrupt_blocks_total
+  Counter lost_;                    // holdfast_kvstore_lost_blocks_total
+  Counter collisions_;              // holdfast_kvstore_key_collisions_total
+  Counter index_full_;              // holdfast_kvstore_index_full_blocks_total
+  Counter restores_cut_;            // holdfast_kvstore_restores_cut_total
+  Counter sends_skipped_;           // holdfast_kvstore_sends_skipped_blocks_total
+  std::array<Counter, 4> fetches_;  // holdfast_kvstore_remote_fetches_total{result}
+  std::array<Counter, 4> lookups_;  // holdfast_kvstore_remote_lookups_total{result}
+  Counter remote_calls_failed_, remote_calls_refused_;  // holdfast_kvstore_remote_calls_total
+  Gauge remote_breaker_open_;                           // holdfast_kvstore_remote_breaker_open
+  Histogram residency_;                                 // holdfast_kvstore_residency_seconds
+  Histogram reuse_gap_;                                 // holdfast_kvstore_reuse_gap_seconds
 
   KvStoreCounters last_;  // already counted
   std::array<uint64_t, kNumPinEnds> last_pin_ends_{};
+  RemoteTierCounters last_remote_;
   KvObservations observations_;
 };
 

@@ -77,7 +77,7 @@ SchedulerMetrics::SchedulerMetrics(MetricsRegistry& registry, const SchedulerOpt
          .queue_seconds = registry.AddHistogram("holdfast_scheduler_queue_seconds",
                                                 "Time from submitted to first admitted.",
                                                 LatencyBuckets(), labels),
-         .hit_tokens = {hits("device"), hits("host"), hits("disk")},
+         .hit_tokens = {hits("device"), hits("host"), hits("disk"), hits("remote")},
          .shed = {shed(ShedReason::kCapacity), shed(ShedReason::kQueue),
                   shed(ShedReason::kTenantQueue)}});
   }

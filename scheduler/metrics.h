@@ -32,10 +32,10 @@ class SchedulerMetrics final {
     Counter completion_tokens;  // holdfast_scheduler_completion_tokens_total
     Histogram queue_seconds;    // holdfast_scheduler_queue_seconds; submitted to first admitted
     // holdfast_kvstore_hit_tokens_total{tier=}; adds up to cached_tokens
-    std::array<Counter, kNumPlaceTiers> hit_tokens;
+    std::array<Counter, kNumTiers> hit_tokens;
     // holdfast_scheduler_shed_total{reason=}; what was submitted as one counts once
     std::array<Counter, kNumShedReasons> shed;
-    void AddHits(const std::array<uint64_t, kNumPlaceTiers>& tokens) {
+    void AddHits(const TierTokens& tokens) {
       for (size_t i = 0; i < tokens.size(); ++i) hit_tokens[i].Add(static_cast<double>(tokens[i]));
     }
     Counter& Shed(ShedReason reason) { return shed[static_cast<size_t>(reason)]; }

@@ -390,6 +390,7 @@ void Scheduler::StopRunning(Sequence& sequence) {
   sequence.computed_tokens = sequence.planned_tokens = 0;
   if (sequence.restoring) --num_restoring_;
   sequence.restoring = sequence.opened = false;
+  sequence.remote = {};
   sequence.gate = nullptr;
   sequence.continued_pin.reset();
   if (--request.running_choices == 0) tenants_.AddRunning(request.request.tenant, -1);
@@ -488,6 +489,7 @@ int32_t Scheduler::DropPins(std::optional<TenantIndex> tenant) {
 void Scheduler::EndSequence(Sequence& sequence) {
   ActiveRequest& request = *sequence.request;
   if (sequence.state == SequenceState::kRunning) {
+    store_.OfferToRemote(sequence.blocks, sequence.published, now_);
     PinForSession(sequence);
     StopRunning(sequence);
   }

@@ -15,6 +15,9 @@
 // if they compute faster than it comes. Should a layer not come, or not be what it ought to be, the
 // rows count as never computed, and the prefix is cut as without a gate.
 //
+// Where there is a remote tier, a sequence that lacks some blocks here waits to hear whether it has
+// them, for a bounded time, and lets others pass.
+//
 // A sequence that would compute what another is about to publish waits for it, and lets others
 // pass. The other choices of a request (n > 1), and a session's next turn, continue a block that
 // is not full yet by a copy of what they share of it.
@@ -59,6 +62,7 @@
 #include "kvstore/disk_tier.h"
 #include "kvstore/kv_store.h"
 #include "kvstore/move.h"
+#include "kvstore/remote_lookup.h"
 #include "scheduler/admission.h"
 #include "scheduler/cache_report.h"
 #include "scheduler/chunker.h"
@@ -107,6 +111,13 @@ class Scheduler final {
   // time, also after FailAll; a step may run.
   void TakeMoves(std::vector<MoveJob>& jobs);
   void OnMoveDone(const MoveDone& done, absl::Time now);
+
+  // Likewise the questions to the remote tier, at most kLookupsMax at a time. While some are open,
+  // Plan is to be called now and then: who waits for an answer waits for lookup_wait at most.
+  static constexpr int32_t kLookupsMax = 64;
+  void TakeLookups(std::vector<RemoteLookup>& lookups);
+  void OnRemoteFound(RemoteFound&& found);
+  int32_t num_lookups() const { return static_cast<int32_t>(lookups_.size()); }
 
   // What a disk held from an earlier life, parents before children; before the first Plan. What is
   // not adopted is dropped from its tier.
@@ -168,10 +179,10 @@ class Scheduler final {
   Growth GrowForDecode(Sequence& sequence);  // kPreempted: it was itself
   void AdmitWaiting(Chunker& chunker, StepPlan& plan);
   bool WaitsForPrefill(Sequence& sequence);
+  bool WaitsForLookup(Sequence& sequence);
   void RunAhead(Chunker& chunker, StepPlan& plan);
   bool TryStart(Sequence& sequence);
-  void TakeGrant(Sequence& sequence, int32_t cached_tokens,
-                 const std::array<uint64_t, kNumPlaceTiers>& hits_before);
+  void TakeGrant(Sequence& sequence, int32_t cached_tokens, const TierTokens& hits_before);
   void NoteFound(Sequence& sequence);
   void Open(Sequence& sequence, StepPlan& plan);
   void ContinuePartial(Sequence& sequence, StepPlan& plan);
@@ -219,6 +230,13 @@ class Scheduler final {
   uint64_t next_arrival_ = 0;
   int32_t waiting_requests_ = 0;  // that have not run yet
   int32_t num_restoring_ = 0;     // of those that run
+  struct Asked {
+    RequestId request{};
+    int32_t choice = 0;
+  };
+  absl::flat_hash_map<LookupId, Asked> lookups_;  // not answered, also for those who are gone
+  std::vector<RemoteLookup> new_lookups_;
+  uint64_t next_lookup_ = 1;
   uint64_t num_plans_ = 0;
   int32_t num_prefill_waiters_ = 0;  // found waiting for another's prefill by the last Plan
   int32_t planned_rows_ = 0;

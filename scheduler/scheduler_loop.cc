@@ -48,7 +48,8 @@ SchedulerLoop::SchedulerLoop(Engine& engine, const SchedulerOptions& options,
       metrics_(registry, options, engine.info().num_blocks),
       free_(engine.info().num_blocks),
       mailbox_(static_cast<size_t>(live_max_)),
-      sink_(sink, live_) {}
+      sink_(sink, live_),
+      lookup_wait_(options.lookup_wait) {}
 
 SchedulerLoop::~SchedulerLoop() { Stop(); }
 
@@ -67,6 +68,19 @@ void SchedulerLoop::StartMover(const KvStoreOptions& kv, BlockMover& device) {
       [this] { mailbox_.PushUrgent(WakeMessage{}); });
 }
 
+void SchedulerLoop::StartRemoteMover(const KvStoreOptions& kv, const KvMedia& media) {
+  CHECK(media.device != nullptr && media.remote != nullptr);
+  remote_ = media.remote;
+  remote_mover_ = std::make_unique<RemoteMover>(
+      *media.device, *media.remote,
+      RemoteMoverOptions{.block_bytes = engine_.info().kv_layout.block_bytes(),
+                         .sends_max = kv.sends_max,
+                         .restores_max = engine_.info().num_blocks,
+                         .lookups_max = Scheduler::kLookupsMax},
+      [this](MoveDone&& done) { mailbox_.PushUrgent(std::move(done)); },
+      [this](RemoteFound&& found) { mailbox_.PushUrgent(std::move(found)); });
+}
+
 void SchedulerLoop::Start(std::unique_ptr<Scheduler> scheduler, const KvStoreOptions& kv,
                           KvMedia media) {
   scheduler_ = std::move(scheduler);
@@ -74,6 +88,7 @@ void SchedulerLoop::Start(std::unique_ptr<Scheduler> scheduler, const KvStoreOpt
     CHECK(media.device != nullptr);
     StartMover(kv, *media.device);
   }
+  if (kv.remote_usable) StartRemoteMover(kv, media);
   if (kv.disk != nullptr) {
     adoption_ = scheduler_->AdoptDiskBlocks(media.recovered, clock_.Now());
   }
@@ -184,9 +199,7 @@ SchedulerSnapshot SchedulerLoop::snapshot() const {
 void SchedulerLoop::RunScheduler() noexcept {
   while (!stopping_.load() || step_running_) {
     messages_.clear();
-    // Nobody tells when a pin is over.
-    const bool has_pins = scheduler_->store().pins().num_pins() > 0;
-    mailbox_.WaitTakeAll(messages_, has_pins ? kPinPoll : absl::InfiniteDuration());
+    mailbox_.WaitTakeAll(messages_, WaitMax());
     for (Message& message : messages_) Handle(message);
     StartStepIfIdle();
     PublishSnapshot();
@@ -194,6 +207,7 @@ void SchedulerLoop::RunScheduler() noexcept {
   }
   // All moves are answered then.
   if (mover_) mover_->Stop();
+  if (remote_mover_) remote_mover_->Stop();
   // After Close nothing can come behind what we take here: every accepted request gets its end.
   mailbox_.Close();
   messages_.clear();
@@ -215,6 +229,7 @@ void SchedulerLoop::Handle(Message& message) {
           [&](StepDoneMessage& done) { HandleStepDone(done.status); },
           [](WakeMessage&) {},
           [&](MoveDone& done) { scheduler_->OnMoveDone(done, clock_.Now()); },
+          [&](RemoteFound& found) { scheduler_->OnRemoteFound(std::move(found)); },
           [&](ReportMessage& report) { report.done(scheduler_->Report(report.pins_of)); },
           [&](DropPinMessage& drop) { drop.done(scheduler_->DropPin(drop.tenant, drop.session)); },
           [&](DropPinsMessage& drop) { drop.done(scheduler_->DropPins(drop.tenant)); },
@@ -242,15 +257,31 @@ void SchedulerLoop::StartStepIfIdle() {
   if (step_running_ || stopping_.load()) return;
   step_running_ = scheduler_->Plan(clock_.Now(), plan_);
   if (step_running_) CHECK(jobs_.Push(StepJob{.plan = &plan_, .result = &result_}));
-  if (mover_) HandOutMoves();
+  if (mover_ || remote_mover_) HandOutMoves();
 }
 
 void SchedulerLoop::HandOutMoves() {
   moves_.clear();
   scheduler_->TakeMoves(moves_);
+  // Sized for all, and stopped by this thread alone.
   for (MoveJob& job : moves_) {
-    CHECK(mover_->TrySubmit(std::move(job)));  // sized for all, and stopped by this thread alone
+    if (job.tier == TierKind::kRemote) {
+      CHECK(remote_mover_->TrySubmit(std::move(job)));
+    } else {
+      CHECK(mover_->TrySubmit(std::move(job)));
+    }
   }
+  lookups_.clear();
+  scheduler_->TakeLookups(lookups_);
+  for (RemoteLookup& lookup : lookups_) CHECK(remote_mover_->TryLookUp(std::move(lookup)));
+}
+
+// Nobody tells when a pin is over, or a look-up has taken too long.
+absl::Duration SchedulerLoop::WaitMax() const {
+  absl::Duration wait = absl::InfiniteDuration();
+  if (scheduler_->store().pins().num_pins() > 0) wait = kPinPoll;
+  if (scheduler_->num_lookups() > 0) wait = std::min(wait, lookup_wait_);
+  return wait;
 }
 
 void SchedulerLoop::RunEngine() noexcept {
@@ -265,6 +296,8 @@ void SchedulerLoop::RunEngine() noexcept {
 
 void SchedulerLoop::PublishSnapshot() {
   constexpr auto kRelaxed = std::memory_order_relaxed;
+  // Its locks are held for a few instructions at a time.
+  if (remote_) metrics_.kv.UpdateRemote(remote_->counters(), remote_->state());
   const BlockCounts blocks = scheduler_->block_counts();
   running_.store(scheduler_->num_running(), kRelaxed);
   waiting_.store(scheduler_->num_waiting(), kRelaxed);

@@ -4,7 +4,8 @@
 //                                     ^            |     ^                        |
 //                                     |            |     +------ StepResult ------+  (by mailbox)
 //                                     |            +--> TokenSink (PromptEvent, TokenEvent, ...)
-//                                     +-- Drain, Stop, MoveDone <-- mover's threads <-- MoveJob
+//                                     +-- Drain, Stop, MoveDone, RemoteFound <-- movers' threads
+//                                                                 <-- MoveJob, RemoteLookup
 //
 // The scheduler thread sleeps in its mailbox whenever there is nothing to plan or a step runs, and
 // reads new messages while the engine computes. All events reach the sink from this one thread.
@@ -37,6 +38,9 @@
 #include "kvstore/block_mover.h"
 #include "kvstore/disk_tier.h"
 #include "kvstore/move.h"
+#include "kvstore/remote_lookup.h"
+#include "kvstore/remote_mover.h"
+#include "kvstore/remote_tier.h"
 #include "kvstore/tier_mover.h"
 #include "scheduler/cache_report.h"
 #include "scheduler/events.h"
@@ -72,6 +76,7 @@ struct SchedulerSnapshot {
 // What the tiers of SchedulerOptions::kv need besides.
 struct KvMedia {
   BlockMover* device = nullptr;           // the engine's side of moves, where there is a tier
+  RemoteTier* remote = nullptr;           // where kv.remote_usable is set
   std::vector<RecoveredBlock> recovered;  // what the disk tier has found at start
 };
 
@@ -156,9 +161,9 @@ class SchedulerLoop final {
     std::optional<TenantIndex> tenant;
     std::function<void(int32_t)> done;
   };
-  using Message =
-      std::variant<std::vector<Request>, CancelMessage, StopChoiceMessage, StepDoneMessage,
-                   WakeMessage, MoveDone, ReportMessage, DropPinMessage, DropPinsMessage>;
+  using Message = std::variant<std::vector<Request>, CancelMessage, StopChoiceMessage,
+                               StepDoneMessage, WakeMessage, MoveDone, RemoteFound, ReportMessage,
+                               DropPinMessage, DropPinsMessage>;
   struct StepJob {  // the plan and result lie in the loop, the one or the other side uses them
     const StepPlan* plan = nullptr;
     StepResult* result = nullptr;
@@ -185,6 +190,8 @@ class SchedulerLoop final {
                 TokenSink& sink, EngineErrorListener on_engine_error, const Clock& clock);
   void Start(std::unique_ptr<Scheduler> scheduler, const KvStoreOptions& kv, KvMedia media);
   void StartMover(const KvStoreOptions& kv, BlockMover& device);
+  void StartRemoteMover(const KvStoreOptions& kv, const KvMedia& media);
+  absl::Duration WaitMax() const;
   void RunScheduler() noexcept;
   void RunEngine() noexcept;
   void Handle(Message& message);
@@ -222,13 +229,17 @@ class SchedulerLoop final {
   std::vector<Message> messages_;
   bool step_running_ = false;
   std::vector<MoveJob> moves_;
+  std::vector<RemoteLookup> lookups_;
 
   // One side's at a time: the engine thread's from job to StepDoneMessage.
   StepPlan plan_;
   StepResult result_;
 
-  Scheduler::Adoption adoption_;      // constant once the threads run
-  std::unique_ptr<TierMover> mover_;  // nullptr: there are no tiers
+  Scheduler::Adoption adoption_;               // constant once the threads run
+  std::unique_ptr<TierMover> mover_;           // nullptr: there are no tiers of this machine
+  std::unique_ptr<RemoteMover> remote_mover_;  // nullptr: no remote tier
+  RemoteTier* remote_ = nullptr;               // as remote_mover_
+  const absl::Duration lookup_wait_;
   std::thread scheduler_thread_;
   std::thread engine_thread_;
 };

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/time/time.h"
 #include "config/tenant_config.h"
 #include "kvstore/kv_store_options.h"
 
@@ -15,6 +16,8 @@ struct SchedulerOptions {
   int32_t waiting_max = 512;       // requests in the queue when all places are taken; beyond: shed
   int32_t step_tokens_max = 512;   // token budget of a step; the engine's bound holds too
   int32_t chunk_tokens_max = 512;  // of one sequence's prefill in a step
+  // How long a sequence waits, while others pass, to hear what the remote tier has of its prompt.
+  absl::Duration lookup_wait = absl::Seconds(1);
   bool prefix_cache = true;        // false: no KV is ever found again
   std::vector<TenantConfig> tenants;  // by TenantIndex; empty: the one tenant `default`
   std::string model_name;             // label of the metrics

@@ -50,7 +50,7 @@ bool Scheduler::Plan(absl::Time now, StepPlan& plan) {
   planned_at_ = now;
   PublishCounts();
   // Someone can always run, now or when what moves has arrived.
-  CHECK(step_running() || idle() || store_.num_moves() > 0);
+  CHECK(step_running() || idle() || store_.num_moves() > 0 || num_lookups() > 0);
   return step_running();
 }
 
@@ -135,6 +135,10 @@ void Scheduler::AdmitWaiting(Chunker& chunker, StepPlan& plan) {
       ++next;
       continue;
     }
+    if (WaitsForLookup(sequence)) {
+      ++next;
+      continue;
+    }
     bool started = TryStart(sequence);
     // When nothing runs or moves, pins are what it lacks room for.
     while (!started && running_.empty() && store_.num_moves() == 0 && store_.ForceLeastPin(now_)) {
@@ -161,6 +165,56 @@ bool Scheduler::WaitsForPrefill(Sequence& sequence) {
   return true;
 }
 
+// Whether it must wait for the answer, or asks now; each sequence asks once, when it could run.
+bool Scheduler::WaitsForLookup(Sequence& sequence) {
+  const ActiveRequest& request = *sequence.request;
+  if (sequence.lookup == LookupState::kAsked) {
+    if (now_ < sequence.lookup_until) return true;
+    sequence.lookup = LookupState::kOver;  // the answer will find it so
+  }
+  if (sequence.lookup == LookupState::kOver) return false;
+  sequence.lookup = LookupState::kOver;
+  if (request.ReuseOf(sequence) != PrefixReuse::kMatchAndPublish) return false;
+  if (num_lookups() >= kLookupsMax || !store_.remote_usable()) return false;
+  std::optional<KvStore::Lookup> lookup =
+      store_.MakeLookup(request.request.reuse_scope, sequence.tokens);
+  if (!lookup) return false;
+  lookup->ask.id = LookupId{next_lookup_++};
+  lookups_.emplace(lookup->ask.id,
+                   Asked{.request = request.request.id, .choice = sequence.order.choice});
+  new_lookups_.push_back(std::move(lookup->ask));
+  sequence.lookup = LookupState::kAsked;
+  sequence.lookup_until = now_ + options_.lookup_wait;
+  sequence.remote.first_block = lookup->first_block;
+  return true;
+}
+
+void Scheduler::TakeLookups(std::vector<RemoteLookup>& lookups) {
+  thread_.CheckThread();
+  for (RemoteLookup& lookup : new_lookups_) lookups.push_back(std::move(lookup));
+  new_lookups_.clear();
+}
+
+void Scheduler::OnRemoteFound(RemoteFound&& found) {
+  thread_.CheckThread();
+  const auto asked = lookups_.find(found.id);
+  CHECK(asked != lookups_.end());
+  const auto request = requests_.find(asked->second.request);
+  const auto choice = static_cast<size_t>(asked->second.choice);
+  lookups_.erase(asked);
+  Sequence* sequence =
+      request == requests_.end() ? nullptr : request->second->choices[choice].get();
+  if (sequence == nullptr || sequence->lookup != LookupState::kAsked) {
+    metrics_.kv.CountLookup(KvMetrics::Lookup::kLate);
+    return;
+  }
+  metrics_.kv.CountLookup(!found.status.ok()      ? KvMetrics::Lookup::kFailed
+                          : found.digests.empty() ? KvMetrics::Lookup::kNothing
+                                                  : KvMetrics::Lookup::kFound);
+  sequence->lookup = LookupState::kOver;
+  sequence->remote.digests = std::move(found.digests);
+}
+
 void Scheduler::RunAhead(Chunker& chunker, StepPlan& plan) {
   if (num_restoring_ == 0) return;
   for (Sequence* sequence : running_) {
@@ -184,6 +238,7 @@ bool Scheduler::TryStart(Sequence& sequence) {
   const auto hits_before = store_.hit_tokens(tenant);
   PrefixRequest wanted = PrefixOf(sequence);
   wanted.spare_blocks = SpareBlocks(num_running());
+  if (!sequence.remote.digests.empty()) wanted.remote = &sequence.remote;
   const std::optional<PrefixGrant> grant =
       store_.TryAcquirePrefix(wanted, now_, sequence.blocks, sequence.published);
   if (!grant) return false;
@@ -192,6 +247,7 @@ bool Scheduler::TryStart(Sequence& sequence) {
   free_slots_.pop_back();
   sequence.state = SequenceState::kRunning;
   sequence.hit_tokens = {};
+  sequence.remote = {};
   running_.insert(std::upper_bound(running_.begin(), running_.end(), &sequence, RunsBefore),
                   &sequence);
   if (request.running_choices++ == 0) tenants_.AddRunning(tenant, 1);
@@ -212,10 +268,10 @@ bool Scheduler::TryStart(Sequence& sequence) {
 }
 
 void Scheduler::TakeGrant(Sequence& sequence, int32_t cached_tokens,
-                          const std::array<uint64_t, kNumPlaceTiers>& hits_before) {
+                          const TierTokens& hits_before) {
   sequence.computed_tokens = sequence.planned_tokens = cached_tokens;
   const auto& hits = store_.hit_tokens(sequence.request->request.tenant);
-  for (size_t tier = 0; tier < kNumPlaceTiers; ++tier) {
+  for (size_t tier = 0; tier < kNumTiers; ++tier) {
     sequence.hit_tokens[tier] += hits[tier] - hits_before[tier];
   }
 }

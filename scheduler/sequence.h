@@ -38,6 +38,9 @@ struct SequenceOrder {
   auto operator<=>(const SequenceOrder&) const = default;
 };
 
+// What the remote tier is asked about a sequence: once, before it first runs, if that is worth it.
+enum class LookupState : uint8_t { kNotAsked, kAsked, kOver };
+
 enum class SequenceState : uint8_t { kHeldBack, kWaiting, kRunning, kEnded };
 
 struct Sequence {
@@ -55,11 +58,15 @@ struct Sequence {
   int32_t planned_tokens = 0;   // and by the step that runs; >= computed_tokens
   std::vector<BlockId> blocks;
   PublishedPrefix published;
-  bool restoring = false;           // until the store says that what it found has arrived
-  const LayerGate* gate = nullptr;  // while restoring: behind which it may run ahead
-  bool opened = false;              // the engine knows that it has the slot
-  std::array<uint64_t, kNumPlaceTiers> hit_tokens{};  // found when it started, by tier
-  std::optional<PinId> continued_pin;                 // goes with the Commit of its first step
+  bool restoring = false;              // until the store says that what it found has arrived
+  const LayerGate* gate = nullptr;     // while restoring: behind which it may run ahead
+  bool opened = false;                 // the engine knows that it has the slot
+  TierTokens hit_tokens{};             // found when it started, by tier
+  std::optional<PinId> continued_pin;  // goes with the Commit of its first step
+
+  LookupState lookup = LookupState::kNotAsked;
+  absl::Time lookup_until;  // then it waits no longer for the answer
+  RemotePrefix remote;      // the answer
 
   uint64_t ask_again_plan = 0;   // waits for another's prefill: not to be asked before this Plan
   bool ends_with_step = false;   // its token of the step that runs is dropped: it was stopped
@@ -88,7 +95,7 @@ struct ActiveRequest {
   std::optional<absl::Status> ends_with_step;
   // When the first choice first began to compute: what it found, in all and by tier.
   std::optional<int32_t> cached_tokens;
-  std::array<uint64_t, kNumPlaceTiers> hit_tokens{};
+  TierTokens hit_tokens{};
   std::optional<PinId> pin;  // that its first choice left
   // Of prompt tokens 1 .. in order, as far as computed, when the request asks for them.
   std::vector<PromptEvent::TokenWithTop> prompt_logprobs;

@@ -15,7 +15,7 @@
 namespace holdfast {
 namespace {
 
-static_assert(kKvTierNames.size() == kNumPlaceTiers);
+static_assert(kKvTierNames.size() == kNumTiers && kKvPlaceTiers == kNumPlaceTiers);
 
 std::vector<TenantConfig> WithDefault(std::vector<TenantConfig> tenants) {
   if (tenants.empty()) tenants.push_back({.name = "default"});
@@ -113,7 +113,7 @@ KvView KvAdmin::MakeView(CacheReport&& report, bool whole, std::optional<TenantI
   KvView view{.block_bytes = static_cast<int64_t>(report.block_bytes), .num_pins = report.num_pins};
   if (whole) {
     KvView::Whole& all = view.whole.emplace();
-    for (size_t tier = 0; tier < kKvTierNames.size(); ++tier) {
+    for (size_t tier = 0; tier < kKvPlaceTiers; ++tier) {
       all.capacity[tier] = {.blocks = report.capacity[tier],
                             .bytes = report.capacity[tier] * view.block_bytes};
     }
@@ -130,9 +130,10 @@ KvView KvAdmin::MakeView(CacheReport&& report, bool whole, std::optional<TenantI
     KvView::Tenant& to = view.tenants.emplace_back();
     to.name = tenants_[i].name;
     for (size_t tier = 0; tier < kKvTierNames.size(); ++tier) {
-      to.tiers[tier] = {.blocks = from.blocks[tier],
-                        .bytes = from.blocks[tier] * view.block_bytes,
-                        .hit_tokens = static_cast<int64_t>(from.hit_tokens[tier])};
+      to.tiers[tier].hit_tokens = static_cast<int64_t>(from.hit_tokens[tier]);
+      if (tier >= kKvPlaceTiers) continue;
+      to.tiers[tier].blocks = from.blocks[tier];
+      to.tiers[tier].bytes = from.blocks[tier] * view.block_bytes;
     }
     to.pinned_blocks = from.pinned_blocks;
     to.pinned_bytes = from.pinned_blocks * view.block_bytes;

@@ -32,7 +32,9 @@ namespace holdfast {
 struct CacheReport;  // scheduler/cache_report.h
 class SchedulerLoop;
 
-inline constexpr std::array<const char*, 3> kKvTierNames = {"device", "host", "disk"};
+inline constexpr std::array<const char*, 4> kKvTierNames = {"device", "host", "disk", "remote"};
+// The first of them have room of ours; of what lies on the remote tier only hits are known.
+inline constexpr size_t kKvPlaceTiers = 3;
 
 struct KvTierUse {
   int64_t blocks = 0, bytes = 0;
@@ -41,7 +43,7 @@ struct KvTierUse {
 
 // Of all tenants together.
 struct KvWhole {
-  std::array<KvTierUse, kKvTierNames.size()> capacity;
+  std::array<KvTierUse, kKvPlaceTiers> capacity;
   int32_t free_blocks = 0, held_blocks = 0, evictable_blocks = 0, moving_blocks = 0;  // device
   int32_t num_moves = 0;
 };

@@ -46,6 +46,7 @@ constexpr Flag kServeFlags[] = {
     {"--kv-host-bytes", "kv.host_bytes", "SIZE", "memory for KV that left the device"},
     {"--kv-disk-path", "kv.disk.path", "DIR", "directory for KV that left memory"},
     {"--kv-disk-bytes", "kv.disk.bytes", "SIZE", "most bytes of its files"},
+    {"--kv-remote", "kv.remote.url", "SERVER", "Valkey or Redis, HOST:PORT or unix:PATH"},
     {"--kv-eviction", "kv.eviction", "lru|cost_aware", "which KV goes first"},
     {"--context-tokens", "engine.context_tokens", "N", "longest sequence"},
     {"--running-max", "scheduler.running_max", "N", "sequences computed at once"},

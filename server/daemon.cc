@@ -257,10 +257,11 @@ class Daemon final {
   absl::Status StartLoop() {
     const EngineInfo& info = engine_->info();
     const absl::Time began = SteadyNow();
-    ASSIGN_OR_RETURN(tiers_, OpenKvTiers(config_, info, model_.config));
+    ASSIGN_OR_RETURN(tiers_, OpenKvTiers(config_, info, model_.config, clock_));
     block_mover_ =
         std::make_unique<CpuBlockMover>(engine_->kv_arena(), info.kv_layout, info.num_blocks);
-    KvMedia media{.device = block_mover_.get()};
+    if (tiers_.remote) LogRemote(tiers_.remote->Ping());
+    KvMedia media{.device = block_mover_.get(), .remote = tiers_.remote.get()};
     if (tiers_.disk) media.recovered = tiers_.disk->RecoveredBlocks();
     const size_t num_recovered = media.recovered.size();
     ASSIGN_OR_RETURN(loop_, SchedulerLoop::Create(
@@ -285,6 +286,15 @@ class Daemon final {
                           {"duplicate", recovery.duplicate},
                           {"over_limit", recovery.over_capacity},
                           {"seconds", elapsed}});
+  }
+
+  void LogRemote(const absl::Status& reached) {
+    const std::string& url = config_.kv.remote.url;
+    if (reached.ok()) {
+      log_.Info("kv_remote", {{"server", url}});
+    } else {
+      log_.Warn("kv_remote", {{"server", url}, {"what", Concat(reached.message())}});
+    }
   }
 
   absl::Status LoadEngine() {
@@ -328,6 +338,7 @@ class Daemon final {
             .waiting_max = config_.scheduler.waiting_max,
             .step_tokens_max = config_.scheduler.step_tokens_max,
             .chunk_tokens_max = config_.scheduler.chunk_tokens_max,
+            .lookup_wait = config_.kv.remote.call_timeout,
             .prefix_cache = config_.scheduler.prefix_cache,
             .tenants = config_.tenants,
             .model_name = front_->model_info().name,

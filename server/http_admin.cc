@@ -27,7 +27,7 @@ Json KvJson(const KvView& view) {
   json["block_bytes"] = view.block_bytes;
   if (view.whole) {
     Json tiers = Json::object();
-    for (size_t i = 0; i < kKvTierNames.size(); ++i) {
+    for (size_t i = 0; i < kKvPlaceTiers; ++i) {
       tiers[kKvTierNames[i]] = {{"capacity_blocks", view.whole->capacity[i].blocks},
                                 {"capacity_bytes", view.whole->capacity[i].bytes}};
     }
@@ -44,7 +44,10 @@ Json KvJson(const KvView& view) {
     Json one = Json::object();
     one["tenant"] = tenant.name;
     for (size_t i = 0; i < kKvTierNames.size(); ++i) {
-      one["tiers"][kKvTierNames[i]] = TierJson(tenant.tiers[i]);
+      Json& tier = one["tiers"][kKvTierNames[i]] = TierJson(tenant.tiers[i]);
+      if (i < kKvPlaceTiers) continue;
+      tier.erase("blocks");
+      tier.erase("bytes");
     }
     one["pinned_blocks"] = tenant.pinned_blocks;
     one["pinned_bytes"] = tenant.pinned_bytes;

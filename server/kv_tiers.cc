@@ -6,6 +6,7 @@
 #include <array>
 #include <cstdint>
 #include <cstring>
+#include <fstream>
 #include <limits>
 #include <optional>
 #include <string_view>
@@ -53,6 +54,43 @@ TenantShares SharesOf(const TenantConfig& tenant, const KvTiers& tiers, const En
   return shares;
 }
 
+absl::StatusOr<std::string> ReadPassword(const std::string& path) {
+  std::string password;
+  if (path.empty()) return password;
+  if (std::ifstream file(path); !std::getline(file, password) || password.empty()) {
+    return absl::InvalidArgumentError(
+        Concat("password_path is ", path, ", whose first line is no password"));
+  }
+  return password;
+}
+
+absl::StatusOr<std::unique_ptr<RemoteTier>> OpenRemote(const DaemonConfig::KvSettings::Remote& kv,
+                                                       const EngineInfo& engine,
+                                                       const Clock& clock) {
+  ASSIGN_OR_RETURN(std::string password, ReadPassword(kv.password_path));
+  return RemoteTier::Create({.endpoint = kv.url,
+                             .username = kv.username,
+                             .password = std::move(password),
+                             .block_bytes = engine.kv_layout.block_bytes(),
+                             .layout = engine.model_digest,
+                             .ttl = kv.ttl,
+                             .connect_timeout = kv.connect_timeout,
+                             .call_timeout = kv.call_timeout},
+                            clock);
+}
+
+void UseRemote(const DaemonConfig::KvSettings::Remote& kv, const RemoteTier& remote,
+               size_t block_bytes, KvStoreOptions& options) {
+  // Copies of blocks on their way, each of them twice at most.
+  constexpr size_t kSendBytesMax = 64 << 20;
+  options.remote_usable = [&remote] { return remote.MayBeAsked(); };
+  options.sends_max = static_cast<int32_t>(std::clamp<size_t>(kSendBytesMax / block_bytes, 4, 256));
+  // Renewed well before it ends.
+  if (kv.ttl > absl::ZeroDuration()) {
+    options.remote_refresh = std::min(options.remote_refresh, kv.ttl / 2);
+  }
+}
+
 RecomputeCost CostOf(const ModelConfig& model) {
   const double hidden = model.hidden, head_dim = model.head_dim;
   const double attention = hidden * head_dim * (2.0 * model.num_heads + 2.0 * model.num_kv_heads);
@@ -74,7 +112,7 @@ OwnerTag OwnerTagOf(const std::string& tenant_name) {
 }
 
 absl::StatusOr<KvTiers> OpenKvTiers(const DaemonConfig& config, const EngineInfo& engine,
-                                    const ModelConfig& model) {
+                                    const ModelConfig& model, const Clock& clock) {
   KvTiers tiers;
   const size_t block_bytes = engine.kv_layout.block_bytes();
   if (const int64_t host_bytes = config.kv.host_bytes.value_or(0); host_bytes > 0) {
@@ -91,6 +129,12 @@ absl::StatusOr<KvTiers> OpenKvTiers(const DaemonConfig& config, const EngineInfo
          .sync = config.kv.disk.sync == "segment_end" ? DiskSync::kSegmentEnd : DiskSync::kNone});
     if (!disk.ok()) return Named("kv.disk", disk.status());
     tiers.disk = *std::move(disk);
+  }
+  if (!config.kv.remote.url.empty()) {
+    auto remote = OpenRemote(config.kv.remote, engine, clock);
+    if (!remote.ok()) return Named("kv.remote", remote.status());
+    tiers.remote = *std::move(remote);
+    UseRemote(config.kv.remote, *tiers.remote, block_bytes, tiers.options);
   }
   tiers.options.host = tiers.host.get();
   tiers.options.disk = tiers.disk.get();

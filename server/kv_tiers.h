@@ -7,25 +7,29 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "config/base/clock.h"
 #include "config/daemon_config.h"
 #include "engine/engine.h"
 #include "engine/model_config.h"
 #include "kvstore/disk_tier.h"
 #include "kvstore/host_tier.h"
 #include "kvstore/kv_store_options.h"
+#include "kvstore/remote_tier.h"
 
 namespace holdfast {
 
 struct KvTiers {
   std::unique_ptr<HostTier> host;  // nullptr: there is none
   std::unique_ptr<DiskTier> disk;
+  std::unique_ptr<RemoteTier> remote;
   KvStoreOptions options;  // tiers, eviction and shares, for SchedulerOptions::kv
 };
 
 // kInvalidArgument, kFailedPrecondition (the directory is another daemon's), kResourceExhausted:
-// the message names the setting.
+// the message names the setting. A remote server that is away is no error: it may come later. The
+// clock outlives the tiers.
 absl::StatusOr<KvTiers> OpenKvTiers(const DaemonConfig& config, const EngineInfo& engine,
-                                    const ModelConfig& model);
+                                    const ModelConfig& model, const Clock& clock);
 
 // Names a tenant in what outlives the process: the first half of SHA-256 over its name.
 OwnerTag OwnerTagOf(const std::string& tenant_name);

@@ -59,6 +59,16 @@ void CheckPem(const char* setting, const std::string& path, Faults& faults) {
   }
 }
 
+void CheckPassword(const std::string& path, Faults& faults) {
+  if (path.empty()) return;
+  std::string password;
+  if (std::ifstream file(path); !file.is_open()) {
+    faults.Add("kv.remote.password_path", path, ", which cannot be read; check it is there");
+  } else if (!std::getline(file, password) || password.empty()) {
+    faults.Add("kv.remote.password_path", path, ", whose first line is empty; write the password");
+  }
+}
+
 void CheckModel(const std::string& path, Faults& faults) {
   std::error_code error;
   if (!std::filesystem::exists(path, error)) {
@@ -80,6 +90,7 @@ absl::Status CheckStart(const DaemonConfig& config) {
     CheckPem("listen.tls.certificate_path", config.listen.tls->certificate_path, faults);
     CheckPem("listen.tls.key_path", config.listen.tls->key_path, faults);
   }
+  CheckPassword(config.kv.remote.password_path, faults);
   CheckModel(config.model.path, faults);
   return faults.Finish();
 }

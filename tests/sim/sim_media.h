@@ -146,6 +146,8 @@ class SimMover final {
         if (done.status.ok()) done.status = Fetch(job.tier, job.slot, job, staging);
         if (done.status.ok()) done.status = Put(job.lower_tier, job.lower_slot, job, staging);
         break;
+      case MoveKind::kSend:
+        CHECK(false);  // it has no remote tier
     }
     if (done.status.ok()) ++done_[static_cast<size_t>(job.kind)];
     if (job.gate != nullptr && !job.gate->ended()) EndGate(job, done.status);
@@ -198,7 +200,7 @@ class SimMover final {
   std::mt19937 rng_;
   const uint32_t fail_one_in_;
   std::vector<MoveJob> jobs_;
-  std::array<uint64_t, 3> done_{};
+  std::array<uint64_t, kNumMoveKinds> done_{};
 };
 
 }  // namespace holdfast

@@ -66,6 +66,8 @@ class TimedMover final {
       case MoveKind::kDemote:
         if (move.status.ok()) move.status = Put(job.lower_tier, job.lower_slot, job, move.bytes);
         break;
+      case MoveKind::kSend:
+        CHECK(false);  // there is no remote tier
     }
     return {.id = job.id, .status = std::move(move.status)};
   }
@@ -120,6 +122,8 @@ class TimedMover final {
       case MoveKind::kDemote:
         move.status = Fetch(job.tier, job.slot, job, move.bytes);
         break;
+      case MoveKind::kSend:
+        CHECK(false);  // there is no remote tier
     }
     move.job = std::move(job);
     moves_.emplace(now + time, std::move(move));

@@ -184,6 +184,12 @@ TEST(DaemonConfigTest, EachFaultNamesItsLineWhatWasWantedAndWhatWasFound) {
       {"server:\n  request_timeout: inf\n",
        "f.yaml:2: `server.request_timeout`: wanted a time with its unit, such as 30s or 10m, from "
        "100ms to 24h, found `inf`"},
+      {"kv:\n  remote:\n    url: cache\n",
+       "f.yaml:3: `kv.remote.url`: wanted a server as host:port, [IPv6 address]:port or unix:PATH, "
+       "found `cache`"},
+      {"kv: {remote: {password_path: x}}\n", "f.yaml: kv.remote needs a url"},
+      {"kv: {remote: {url: 'a:1', username: x}}\n",
+       "f.yaml: kv.remote.username needs a password_path"},
       {"listen:\n  http: 8080\n",
        "f.yaml:2: `listen.http`: `8080` is not an address and port (there is no colon); write "
        "127.0.0.1:8080"},

@@ -14,6 +14,8 @@
 #include "config/base/check.h"
 #include "config/ids.h"
 #include "config/limits.h"
+#include "kvstore/block_identity.h"
+#include "kvstore/kv_store.h"
 #include "kvstore/move.h"
 #include "kvstore/reuse_scope.h"
 #include "kvstore/tier.h"
@@ -83,18 +85,33 @@ class FakeMedium final {
   BlockContent& At(BlockId block) { return device[static_cast<size_t>(Number(block))]; }
 
   void Start(const MoveJob& job) {
-    Of(job.tier).busy.insert(job.slot);
+    if (job.tier != TierKind::kRemote) Of(job.tier).busy.insert(job.slot);
     if (job.kind == MoveKind::kDemote) disk.busy.insert(job.lower_slot);
     if (job.kind != MoveKind::kDemote) CHECK(moving.insert(job.block).second);
     // Half filled.
     if (job.kind == MoveKind::kRestore) At(job.block) = {};
-    jobs.push_back({job, job.kind == MoveKind::kOffload ? At(job.block) : BlockContent{}});
+    const bool reads = job.kind == MoveKind::kOffload || job.kind == MoveKind::kSend;
+    jobs.push_back({job, reads ? At(job.block) : BlockContent{}});
+  }
+
+  // Of a send: its block has been copied out, and may be lent again.
+  bool CanRead(size_t index) const {
+    const MoveJob& job = jobs[index].first;
+    return job.kind == MoveKind::kSend && !read.contains(job.id);
+  }
+  MoveDone Read(size_t index) {
+    const auto& [job, seen] = jobs[index];
+    if (!device_lost) CHECK(At(job.block) == seen);
+    CHECK(read.insert(job.id).second);
+    moving.erase(job.block);
+    return {.id = job.id, .read = true};
   }
 
   // Ends one job: its bytes arrive now, unless `status` is a failure.
   MoveDone Finish(size_t index, absl::Status status) {
     const auto [job, seen] = jobs[index];
     jobs.erase(jobs.begin() + static_cast<std::ptrdiff_t>(index));
+    if (job.tier == TierKind::kRemote) return FinishRemote(job, seen, std::move(status));
     FakeTier& tier = Of(job.tier);
     tier.busy.erase(tier.busy.find(job.slot));
     if (job.kind == MoveKind::kDemote) disk.busy.erase(disk.busy.find(job.lower_slot));
@@ -115,16 +132,51 @@ class FakeMedium final {
         disk.content[job.lower_slot] = status.ok() ? found : BlockContent{};
         break;
       }
+      case MoveKind::kSend:
+        CHECK(false);
     }
     if (jobs.empty()) device_lost = false;
     return {.id = job.id, .status = std::move(status)};
   }
 
+  // What a look-up would be told.
+  RemotePrefix LookUp(const KvStore::Lookup& lookup) const {
+    RemotePrefix found{.first_block = lookup.first_block};
+    BlockDigest digest = lookup.ask.parent;
+    const std::span<const TokenId> tokens(lookup.ask.tokens);
+    for (size_t i = 0; i < tokens.size(); i += kBlockTokens) {
+      digest = NextDigest(digest, tokens.subspan(i).first<kBlockTokens>());
+      if (!remote.contains(digest)) break;
+      found.digests.push_back(digest);
+    }
+    return found;
+  }
+
   FakeTier host, disk;
+  std::map<BlockDigest, BlockContent> remote;
   std::vector<BlockContent> device;
   std::vector<std::pair<MoveJob, BlockContent>> jobs;
   std::set<BlockId> moving;
+  std::set<MoveId> read;     // sends whose block was copied out
   bool device_lost = false;  // since the oldest job under way
+
+ private:
+  MoveDone FinishRemote(const MoveJob& job, const BlockContent& seen, absl::Status status) {
+    if (job.kind == MoveKind::kSend) {
+      const bool was_read = read.erase(job.id) == 1;
+      if (!was_read) moving.erase(job.block);
+      if (!was_read && !device_lost) CHECK(At(job.block) == seen);
+      // A value that is broken is found to be: as if it were not there.
+      if (status.ok()) remote[job.identity.digest] = seen;
+    } else {
+      moving.erase(job.block);
+      const auto found = remote.find(job.identity.digest);
+      if (status.ok() && found == remote.end()) status = absl::NotFoundError("evicted there");
+      At(job.block) = status.ok() ? found->second : BlockContent{};
+    }
+    if (jobs.empty()) device_lost = false;
+    return {.id = job.id, .status = std::move(status)};
+  }
 };
 
 }  // namespace holdfast

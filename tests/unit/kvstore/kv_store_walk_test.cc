@@ -37,7 +37,8 @@ BlockKeyFunctions WeakKeys() {
 }
 
 struct Totals {
-  std::array<uint64_t, kNumPlaceTiers> hit_tokens{};
+  TierTokens hit_tokens{};
+  uint64_t sends = 0, absent = 0;
   uint64_t cut = 0, forced = 0, expired = 0, copies = 0, suppressed = 0, dropped = 0, ghosts = 0;
   uint64_t demotes = 0, offloads = 0, doomed = 0;
 };
@@ -53,6 +54,7 @@ class StoreWalk {
         device_blocks_(Between(6, 28)),
         host_slots_(rng_() % 4 == 0 ? 0 : Between(1, 20)),
         disk_slots_(rng_() % 4 == 0 ? 0 : Between(1, 30)),
+        with_remote_(rng_() % 2 == 0),
         medium_(device_blocks_, host_slots_, disk_slots_) {
     KvStoreOptions options{.device_blocks = device_blocks_, .keys = keys};
     options.tenants.resize(kNumTenants);
@@ -65,6 +67,9 @@ class StoreWalk {
     }
     if (host_slots_ > 0) options.host = &medium_.host;
     if (disk_slots_ > 0) options.disk = &medium_.disk;
+    if (with_remote_) options.remote_usable = [this] { return faults_ == 0 || step_ % 9 != 0; };
+    options.sends_max = Between(1, 6);
+    options.remote_refresh = absl::Seconds(Between(0, 20));
     options.block_bytes = 100;
     options.moves_max = Between(1, 8);
     options.low_water = 0.1 * Between(rng_() % 4 == 0 ? 0 : 2, 8);
@@ -84,7 +89,7 @@ class StoreWalk {
 
   void AddTo(Totals& totals) const {
     for (int32_t i = 0; i < kNumTenants; ++i) {
-      for (size_t t = 0; t < kNumPlaceTiers; ++t) {
+      for (size_t t = 0; t < kNumTiers; ++t) {
         totals.hit_tokens[t] += store_->hit_tokens(TenantIndex{i})[t];
       }
     }
@@ -95,6 +100,8 @@ class StoreWalk {
     totals.expired += store_->pins().num_ended(PinEnd::kExpired);
     totals.offloads += store_->counters().moves[0].done;
     totals.demotes += store_->counters().moves[2].done;
+    totals.sends += store_->counters().moves[3].done;
+    totals.absent += store_->counters().remote_absent;
     totals.copies += copies_;
     totals.suppressed += suppressed_;
   }
@@ -195,15 +202,17 @@ class StoreWalk {
     const int32_t scope = Between(0, sharing_ ? 2 : 1);
     sequence.scope = {static_cast<uint8_t>(scope)};
     sequence.tenant = scope == 2 ? TenantIndex{Between(0, kNumTenants - 1)} : TenantIndex{scope};
-    const int32_t num_blocks = Between(0, 5);
+    const int32_t num_blocks = Between(0, 6);
     for (int32_t i = 0; i < num_blocks; ++i) AddBlock(sequence.tokens);
     sequence.tokens.insert(sequence.tokens.end(), static_cast<size_t>(Between(1, kBlockTokens)), 1);
     sequence.reuse = static_cast<PrefixReuse>(rng_() % 8 < 6 ? 0 : 1 + rng_() % 2);
     const bool suppressed = CheckSuppression(sequence);
     if (suppressed && rng_() % 2 == 0) return;
+    const RemotePrefix remote = AskRemote(sequence);
     const auto used = Used();
     const BlockCounts counts = store_->counts();
-    const PrefixRequest request = sequence.Request(Between(0, 3));
+    PrefixRequest request = sequence.Request(Between(0, 3));
+    if (!remote.digests.empty()) request.remote = &remote;
     std::optional<PrefixGrant> grant =
         store_->TryAcquirePrefix(request, now_, sequence.table, sequence.prefix);
     CheckFloors(used, sequence.tenant);
@@ -223,6 +232,22 @@ class StoreWalk {
     sequence.computed = grant->cached_tokens;
     CheckContent(sequence);
     live_.push_back(std::move(sequence));
+  }
+
+  // Steps may lie between question and answer, and between the answer and its use.
+  RemotePrefix AskRemote(const Live& sequence) {
+    const std::optional<KvStore::Lookup> lookup =
+        store_->MakeLookup(sequence.scope, sequence.tokens);
+    if (!with_remote_ || !lookup || rng_() % 4 == 0) return {};
+    EXPECT_EQ(lookup->first_block * kBlockTokens,
+              CachedTokens(*store_, sequence.scope, sequence.tokens, keys_));
+    if (rng_() % 4 == 0) PlanMoves();
+    const RemotePrefix found = medium_.LookUp(*lookup);
+    if (rng_() % 4 == 0) FinishMove();
+    if (rng_() % 8 == 0 && !found.digests.empty()) {  // evicted since
+      medium_.remote.erase(found.digests[rng_() % found.digests.size()]);
+    }
+    return found;
   }
 
   void AddBlock(std::vector<TokenId>& tokens) {
@@ -334,6 +359,7 @@ class StoreWalk {
     Live* sequence = Any();
     if (sequence == nullptr) return;
     bool pinned = false;
+    if (rng_() % 4 != 0) store_->OfferToRemote(sequence->table, sequence->prefix, now_);
     if (!sequence->prefix.restoring && rng_() % 2 == 0) {
       const PinRequest pin{.tenant = sequence->tenant,
                            .session = std::to_string(rng_() % 3),
@@ -375,7 +401,12 @@ class StoreWalk {
                                                  absl::ResourceExhaustedError("full")};
       status = kinds[rng_() % kinds.size()];
     }
-    store_->OnMoveDone(medium_.Finish(rng_() % medium_.jobs.size(), status), now_);
+    const size_t index = rng_() % medium_.jobs.size();
+    if (medium_.CanRead(index) && rng_() % 2 == 0) {
+      store_->OnMoveDone(medium_.Read(index), now_);
+    } else {
+      store_->OnMoveDone(medium_.Finish(index, status), now_);
+    }
   }
 
   void Pins() {
@@ -404,6 +435,11 @@ class StoreWalk {
 
   void CheckAll() {
     store_->CheckInvariants();
+    for (const auto& [job, seen] : medium_.jobs) {
+      if (job.kind == MoveKind::kSend) {
+        ASSERT_EQ(job.identity.digest, NextDigest(job.identity.parent, job.identity.tokens));
+      }
+    }
     std::set<BlockId> held;
     std::map<BlockId, int32_t> references;
     for (const Live& sequence : live_) {
@@ -468,6 +504,7 @@ class StoreWalk {
   const uint32_t faults_;  // none, full tiers, failing moves
   const bool sharing_;     // one scope is several tenants'
   const int32_t device_blocks_, host_slots_, disk_slots_;
+  const bool with_remote_;
   FakeMedium medium_;
   std::vector<int32_t> floors_;
   std::unique_ptr<KvStore> store_;
@@ -494,15 +531,18 @@ TEST(KvStoreWalkTest, NothingWrongIsEverServedFromAnyTier) {
   WalkAll(Xxh3BlockKeys(), 0, kNumSeeds * 9 / 10, totals);
   std::printf(
       "hit tokens %llu device %llu host %llu disk; %llu cut %llu forced %llu expired %llu copies "
-      "%llu suppressed %llu dropped %llu ghosts %llu offloads %llu demotes\n",
+      "%llu suppressed %llu dropped %llu ghosts %llu offloads %llu demotes; remote: hit tokens "
+      "%llu, %llu sends %llu absent\n",
       Print(totals.hit_tokens[0]), Print(totals.hit_tokens[1]), Print(totals.hit_tokens[2]),
       Print(totals.cut), Print(totals.forced), Print(totals.expired), Print(totals.copies),
       Print(totals.suppressed), Print(totals.dropped), Print(totals.ghosts), Print(totals.offloads),
-      Print(totals.demotes));
+      Print(totals.demotes), Print(totals.hit_tokens[3]), Print(totals.sends),
+      Print(totals.absent));
   // The walk meets what it is about.
   for (uint64_t tokens : totals.hit_tokens) EXPECT_GT(tokens, 100u);
-  for (uint64_t count : {totals.cut, totals.forced, totals.expired, totals.copies,
-                         totals.suppressed, totals.dropped, totals.offloads, totals.demotes}) {
+  for (uint64_t count :
+       {totals.cut, totals.forced, totals.expired, totals.copies, totals.suppressed, totals.dropped,
+        totals.offloads, totals.demotes, totals.sends, totals.absent}) {
     EXPECT_GT(count, 10u);
   }
 }

@@ -245,16 +245,5 @@ TEST(RemoteTierOptionsTest, ABlockLargerThanAValueMayBeIsRefusedAtTheStart) {
   EXPECT_EQ(tier.status().code(), absl::StatusCode::kInvalidArgument);
 }
 
-TEST(RemoteTierOptionsTest, EndpointsAreHostsWithPortsOrSockets) {
-  EXPECT_EQ(ParseRemoteEndpoint("unix:/run/valkey.sock")->socket_path, "/run/valkey.sock");
-  EXPECT_EQ(ParseRemoteEndpoint("cache.example:6379")->host, "cache.example");
-  EXPECT_EQ(ParseRemoteEndpoint("cache.example:6379")->port, 6379);
-  EXPECT_EQ(ParseRemoteEndpoint("[::1]:1")->host, "::1");
-  for (const char* wrong : {"", "unix:", "host", "host:", ":6379", "host:0", "host:65536",
-                            "host:6379x", "::1:6379", "[]:1"}) {
-    EXPECT_FALSE(ParseRemoteEndpoint(wrong).ok()) << wrong;
-  }
-}
-
 }  // namespace
 }  // namespace holdfast

@@ -72,6 +72,17 @@ TEST_F(StartCheckTest, TlsFilesMustBeThereAndHoldSomething) {
   EXPECT_THAT(Said(tls(good, empty)), HasSubstr("which is empty"));
 }
 
+TEST_F(StartCheckTest, ThePasswordOfTheRemoteTierMustBeInItsFile) {
+  const auto remote = [](const std::string& path) {
+    return Concat("kv:\n  remote:\n    url: cache:6379\n    password_path: ", path);
+  };
+  EXPECT_EQ(Said(remote(Write("password", "open sesame\n"))), "");
+  EXPECT_THAT(Said(remote(Path("absent"))),
+              AllOf(StartsWith("f.yaml:4: `kv.remote.password_path` is "),
+                    HasSubstr("which cannot be read")));
+  EXPECT_THAT(Said(remote(Write("empty", ""))), HasSubstr("whose first line is empty"));
+}
+
 TEST_F(StartCheckTest, AllFaultsComeInOneMessage) {
   EXPECT_EQ(Said("listen: {http: 0.0.0.0:80}\nmodel:\n  path: /nowhere/m.gguf\n"),
             "f.yaml:1: `listen.http` is 0.0.0.0:80, which others can reach, and no tenant has "
