@@ -200,6 +200,7 @@ std::optional<PrefixGrant> KvStore::TryAcquirePrefix(const PrefixRequest& reques
     NodeResidence& at = index_.residence(node);
     if (at.reuses < UINT16_MAX) ++at.reuses;
     if (at.place[kDevice] == kNoPlace) {
+      ObserveReuse(at, now);
       StartRestore(node, fresh_[next_fresh++], now, prefix.gate);
     }
     if (at.arriving && num_restoring++ == 0) {
@@ -358,17 +359,18 @@ void KvStore::ShareNode(NodeId node, absl::Time now) {
   const BlockId block{at.place[TierAt(TierKind::kDevice)]};
   const BlockState before = pool_.state(block);
   Account(block, before, pool_.Share(block));
-  const int64_t now_us = absl::ToUnixMicros(now);
-  if (before == BlockState::kEvictable &&
-      observations_.reuse_gap_seconds.size() < KvObservations::kMax) {
-    observations_.reuse_gap_seconds.push_back(
-        static_cast<double>(std::max<int64_t>(now_us - at.last_used_us, 0)) * 1e-6);
-  }
-  at.last_used_us = now_us;
+  if (before != BlockState::kHeld) ObserveReuse(at, now);
+  at.last_used_us = absl::ToUnixMicros(now);
   if (at.leaving) Stay(node, now);
   if (before == BlockState::kEvictable) {
     Settle(node, TierKind::kDevice, EvictionLeave::kReused, now);
   }
+}
+
+void KvStore::ObserveReuse(const NodeResidence& at, absl::Time now) {
+  if (observations_.reuse_gap_seconds.size() == KvObservations::kMax) return;
+  const int64_t us = absl::ToUnixMicros(now) - at.last_used_us;
+  observations_.reuse_gap_seconds.push_back(static_cast<double>(std::max<int64_t>(us, 0)) * 1e-6);
 }
 
 void KvStore::ReleaseBlock(BlockId block, absl::Time now) {

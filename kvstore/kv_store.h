@@ -186,7 +186,8 @@ struct KvStoreCounters {  // since construction
 struct KvObservations {
   static constexpr size_t kMax = 1024;
   std::vector<double> residency_seconds;  // on the device, of blocks that left it
-  std::vector<double> reuse_gap_seconds;  // from the last use of an unreferenced block to the next
+  std::vector<double> reuse_gap_seconds;  // from the last use of unreferenced content to the next,
+                                          // wherever it lay
 };
 
 class KvStore final {
@@ -364,6 +365,7 @@ class KvStore final {
                        const RemotePrefix* remote, Visit visit) const;
   bool IsFindable(const PrefixNode& node) const;
   void ShareNode(NodeId node, absl::Time now);
+  void ObserveReuse(const NodeResidence& at, absl::Time now);  // of what nobody referred to
   void ReleaseBlock(BlockId block, absl::Time now);
   void KeepGhosts();
   void UnkeepGhosts();

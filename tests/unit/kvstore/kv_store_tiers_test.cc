@@ -286,6 +286,36 @@ TEST_F(TieredStoreTest, WhatFailsWhenAllWhoWaitedAreGoneIsNotFetchedAgain) {
   store_->CheckInvariants();
 }
 
+TEST_F(TieredStoreTest, ObservesEachTimeThatUnreferencedContentIsFoundWhereverItLay) {
+  Make(4, 4, 0);
+  KvObservations seen;
+  Run(Prompt(33));
+  store_->TakeObservations(seen);
+  EXPECT_TRUE(seen.reuse_gap_seconds.empty());
+  Holder one, two;
+  ASSERT_TRUE(Start(Prompt(33), one));
+  ASSERT_TRUE(Start(Prompt(33), two));  // somebody refers to it
+  store_->TakeObservations(seen);
+  EXPECT_EQ(seen.reuse_gap_seconds, std::vector<double>({1, 1}));
+  Release(one);
+  Release(two);
+  store_->PlanMoves(Now());
+  Take();
+  ASSERT_TRUE(Start(Prompt(33), one));  // while it is being copied down
+  FinishAll();
+  Release(one);
+  store_->TakeObservations(seen);
+  EXPECT_EQ(seen.reuse_gap_seconds, std::vector<double>({2, 2}));
+  PushDown();
+  store_->TakeObservations(seen);
+  EXPECT_EQ(seen.residency_seconds.size(), 2u);
+  EXPECT_TRUE(seen.reuse_gap_seconds.empty());
+  ASSERT_TRUE(Start(Prompt(33), one));  // from the host
+  store_->TakeObservations(seen);
+  ASSERT_EQ(seen.reuse_gap_seconds.size(), 2u);
+  EXPECT_GT(seen.reuse_gap_seconds[0], 2);
+}
+
 TEST_F(TieredStoreTest, NothingIsTakenFromATenantAtItsFloor) {
   Make(6, 0, 0, {{.tiers = {TierShare{.floor_blocks = 2}}}, {}});
   Run(Prompt(49), 0);
