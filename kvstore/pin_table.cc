@@ -1,6 +1,7 @@
 #include "kvstore/pin_table.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "config/base/check.h"
 
@@ -143,6 +144,8 @@ void PinTable::CheckInvariants() const {
     CHECK(tenants_[i].num_blocks <= tenants_[i].blocks_max);
   }
   CHECK(by_deadline_.size() == pins_.size() && by_rank_.size() == pins_.size());
+  // Each that was ever made is there, or has ended for one reason.
+  CHECK(next_id_ - 1 == std::accumulate(num_ended_.begin(), num_ended_.end(), pins_.size()));
 }
 
 }  // namespace holdfast

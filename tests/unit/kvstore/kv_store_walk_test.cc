@@ -81,7 +81,7 @@ class StoreWalk {
     for (step_ = 0; step_ < kStepsPerSeed; ++step_) {
       Step();
       if (testing::Test::HasFatalFailure()) return;
-      if (step_ % 4 == 0) CheckAll();
+      CheckAll();
       if (testing::Test::HasFatalFailure()) return;
     }
     End();
