@@ -1,8 +1,12 @@
-"""KV below the device, as clients see it: it comes back, also after the process was killed."""
+"""KV below the device, as clients see it: it comes back, also after the process was killed, and is
+accounted for. To whom it does not come back: test_kv_isolation.py."""
 
+import grpc
+import httpx
 import openai
 import pytest
 from daemon import Daemon, wait_until
+from test_lifecycle import new_key
 
 # One longest sequence of 512 tokens is 32 blocks of 368,640 bytes; the device has 36.
 DEVICE = ["--context-tokens", "512", "--kv-device-bytes", str(36 * 368640)]
@@ -77,35 +81,62 @@ def test_a_folder_that_another_daemon_uses_is_refused_with_its_name(tmp_path):
             Daemon(*arguments)
 
 
-def test_another_tenants_or_salts_text_is_found_on_no_tier(tmp_path):
-    from test_lifecycle import new_key
+def test_usage_and_the_metrics_add_up_by_tenant_and_tier(tmp_path, stubs):
+    """Every request of a while, on both wires: what usage says was cached is what the tiers gave."""
     keys, lines = {}, ["tenants:"]
-    for tenant, group in (("blue", None), ("red", None), ("left", "g"), ("right", "g")):
+    for tenant, group in (("blue", None), ("left", "g"), ("right", "g")):
         keys[tenant], digest = new_key(tenant)
         lines.append(f'  - name: {tenant}\n    keys: ["{digest}"]')
-        if group:
-            lines.append(f"    sharing_group: {group}")
+        lines += [f"    sharing_group: {group}"] if group else ["    admin: true"]
+    said = dict.fromkeys(keys, 0)
+    model, pb = "SmolLM2-135M-Instruct", stubs[0]
+    with Daemon(*DEVICE, "--kv-host-bytes", "12MiB", "--kv-disk-path", str(tmp_path / "kv"),
+                "--kv-disk-bytes", "1GiB", config="\n".join(lines) + "\n") as daemon, \
+            grpc.insecure_channel(f"127.0.0.1:{daemon.grpc}") as channel:
+        generation = stubs[1].GenerationStub(channel)
+        clients = {tenant: openai.OpenAI(base_url=daemon.url + "/v1", api_key=key, max_retries=0)
+                   for tenant, key in keys.items()}
 
-    with Daemon(*DEVICE, "--kv-host-bytes", "64MiB", "--kv-disk-path", str(tmp_path / "kv"),
-                "--kv-disk-bytes", "1GiB", config="\n".join(lines) + "\n") as daemon:
-        def cached(tenant, prompt, salt=None):
-            client = openai.OpenAI(base_url=daemon.url + "/v1", api_key=keys[tenant],
-                                   max_retries=0)
-            answer = client.completions.create(
-                model="SmolLM2-135M-Instruct", prompt=prompt, temperature=0, max_tokens=2,
-                extra_body={"cache_salt": salt} if salt else {})
-            return answer.usage.prompt_tokens_details.cached_tokens
+        def note(tenant, usage):
+            assert usage.prompt_tokens_details.cached_tokens <= usage.prompt_tokens
+            said[tenant] += usage.prompt_tokens_details.cached_tokens
 
-        for pushed in (False, True):  # on the device; then below it
-            assert cached("blue", f"{pushed} {STORY}") == 0
-            assert cached("left", f"{pushed} {STORY}") == 0
-            if pushed:
-                for i in range(4):
-                    cached("blue", f"{i} {i * 7919} " * 60)
-            assert cached("red", f"{pushed} {STORY}") == 0
-            assert cached("red", f"{pushed} {STORY}", "salt") == 0
-            assert cached("red", f"{pushed} {STORY}", "blue") == 0
-            assert cached("blue", f"{pushed} {STORY}", "salt") == 0
-            assert cached("right", f"{pushed} {STORY}", "salt") == 0
-            assert cached("right", f"{pushed} {STORY}") > 0
-            assert cached("blue", f"{pushed} {STORY}") > 0
+        for turn in range(3):
+            for tenant, client in clients.items():
+                asked = dict(model=model, max_tokens=8, temperature=0)
+                chat = [{"role": "system", "content": STORY},
+                        {"role": "user", "content": "And then? " * (turn + 1)}]
+                note(tenant, client.completions.create(prompt=STORY, **asked).usage)
+                note(tenant, client.chat.completions.create(messages=chat, n=2, **asked).usage)
+                stream = client.chat.completions.create(
+                    messages=chat, stream=True, stream_options={"include_usage": True},
+                    extra_body={"session_id": "s", "kv_hints": {"action": "kv.retain"}}, **asked)
+                note(tenant, [chunk for chunk in stream][-1].usage)
+                asked_by_session = client.chat.completions.create(
+                    messages=[*chat, {"role": "assistant", "content": "Then"}],
+                    extra_body={"session_id": "s", "session_final": True}, **asked)
+                note(tenant, asked_by_session.usage)
+                note(tenant, client.completions.create(
+                    prompt=[f"{turn} {STORY[:400]}", f"{turn} {STORY[:200]}", STORY], **asked).usage)
+                said[tenant] += generation.Generate(
+                    pb.GenerateRequest(prompt_tokens=range(500, 700),
+                                       stopping=pb.Stopping(max_tokens=2)),
+                    metadata=[("authorization", f"Bearer {keys[tenant]}")]).usage.cached_tokens
+        assert wait_until(lambda: daemon.metric("vllm:num_requests_running") == 0)
+
+        tiers = ("device", "host", "disk")
+        for tenant in keys:
+            by_tier = {tier: daemon.metric("holdfast_kvstore_hit_tokens_total", tenant=tenant,
+                                           tier=tier) for tier in tiers}
+            assert sum(by_tier.values()) == said[tenant], (tenant, by_tier)
+            for name in ("holdfast_scheduler_cached_tokens_total",
+                         "holdfast_server_cached_tokens_total"):
+                assert daemon.metric(name, tenant=tenant) == said[tenant], (tenant, name)
+        for tier in tiers:
+            assert daemon.metric("holdfast_kvstore_hit_tokens_total", tier=tier) > 0, tier
+        kv = httpx.get(daemon.url + "/admin/v1/kv",
+                       headers={"authorization": f"Bearer {keys['blue']}"}).json()
+        for entry in kv["tenants"]:  # further choices and starts after preemption count there too
+            for tier in tiers:
+                assert entry["tiers"][tier]["hit_tokens"] >= daemon.metric(
+                    "holdfast_kvstore_hit_tokens_total", tenant=entry["tenant"], tier=tier)
