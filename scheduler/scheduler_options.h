@@ -18,7 +18,7 @@ struct SchedulerOptions {
   int32_t chunk_tokens_max = 512;  // of one sequence's prefill in a step
   // How long a sequence waits, while others pass, to hear what the remote tier has of its prompt.
   absl::Duration lookup_wait = absl::Seconds(1);
-  bool prefix_cache = true;        // false: no KV is ever found again
+  bool prefix_cache = true;           // false: no KV is ever found again
   std::vector<TenantConfig> tenants;  // by TenantIndex; empty: the one tenant `default`
   std::string model_name;             // label of the metrics
   // Of the store what is not the engine's to say: tiers, eviction, shares (by TenantIndex; who is
