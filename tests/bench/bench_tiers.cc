@@ -137,7 +137,8 @@ class BenchDevice final : public BlockMover {
   const size_t block_bytes_;
 };
 
-// A prompt of 4,000 tokens, 250 blocks, by the mover: layer by layer behind a gate, or whole.
+// A prompt of 4,000 tokens, 250 blocks, by the mover: layer by layer behind a gate, or whole. The
+// counters are the best round's: others on the machine only ever make it slower.
 void PrefixRestore(benchmark::State& state, bool by_layers) {
   constexpr int32_t kPrefixBlocks = 250;
   HostSet set(kBlockBytes);
@@ -163,7 +164,7 @@ void PrefixRestore(benchmark::State& state, bool by_layers) {
     num_done.notify_all();
   });
   size_t next = 0;
-  absl::Duration first, all;
+  absl::Duration best_first = absl::InfiniteDuration(), best_all = absl::InfiniteDuration();
   for (auto _ : state) {
     num_done = 0;
     gate.Arm(kPrefixBlocks);
@@ -179,18 +180,17 @@ void PrefixRestore(benchmark::State& state, bool by_layers) {
     }
     if (by_layers) {
       CHECK(gate.Wait(1));
-      first += absl::Now() - start;
+      best_first = std::min(best_first, absl::Now() - start);
       CHECK(gate.Wait(num_layers));
     } else {
       gate.Fail();  // nobody's
       for (int32_t done = num_done; done < kPrefixBlocks; done = num_done) num_done.wait(done);
-      first += absl::Now() - start;
+      best_first = std::min(best_first, absl::Now() - start);
     }
-    all += absl::Now() - start;
+    best_all = std::min(best_all, absl::Now() - start);
   }
-  const auto rounds = static_cast<double>(state.iterations());
-  state.counters["first_layer_ms"] = absl::ToDoubleMilliseconds(first) / rounds;
-  state.counters["all_ms"] = absl::ToDoubleMilliseconds(all) / rounds;
+  state.counters["first_layer_ms"] = absl::ToDoubleMilliseconds(best_first);
+  state.counters["all_ms"] = absl::ToDoubleMilliseconds(best_all);
 }
 
 // By turns, and by time: on a shared machine bandwidth changes from second to second.
