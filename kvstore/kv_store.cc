@@ -198,7 +198,6 @@ std::optional<PrefixGrant> KvStore::TryAcquirePrefix(const PrefixRequest& reques
   int32_t num_restoring = 0;
   for (NodeId node : hits_) {
     NodeResidence& at = index_.residence(node);
-    if (at.reuses < UINT16_MAX) ++at.reuses;
     if (at.place[kDevice] == kNoPlace) {
       ObserveReuse(at, now);
       StartRestore(node, fresh_[next_fresh++], now, prefix.gate);
@@ -340,18 +339,25 @@ void KvStore::PlaceBlock(NodeId node, BlockId block, absl::Time now) {
   entry.source = TierKind::kDevice;
   entry.since_us = at.last_used_us;
   pool_.Publish(block);
-  for (Places& places : places_) {
-    places.ledger.OnComputed(entry.owner, index_[node].key.low, now);
-  }
   Settle(node, TierKind::kDevice, EvictionLeave::kForgotten, now);
 }
 
 void KvStore::Release(absl::Time now, std::vector<BlockId>& table, PublishedPrefix& prefix) {
   Unregister(prefix);
   GiveBackGate(prefix);
+  if (!prefix.restoring) TellUsed(table, prefix.num_blocks, now);
   for (auto block = table.rbegin(); block != table.rend(); ++block) ReleaseBlock(*block, now);
   table.clear();
   prefix = {};
+}
+
+void KvStore::TellUsed(std::span<const BlockId> table, int32_t num_blocks, absl::Time now) {
+  for (int32_t i = 0; i < num_blocks; ++i) {
+    const DeviceBlock& entry = At(table[static_cast<size_t>(i)]);
+    if (!entry.node) continue;  // its content was lost meanwhile
+    const uint64_t content = index_[*entry.node].key.low;
+    for (Places& places : places_) places.ledger.OnUsed(entry.owner, content, i, now);
+  }
 }
 
 void KvStore::ShareNode(NodeId node, absl::Time now) {

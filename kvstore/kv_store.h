@@ -365,6 +365,8 @@ class KvStore final {
                        const RemotePrefix* remote, Visit visit) const;
   bool IsFindable(const PrefixNode& node) const;
   void ShareNode(NodeId node, absl::Time now);
+  // The policies learn that the first `num_blocks` of `table` were used.
+  void TellUsed(std::span<const BlockId> table, int32_t num_blocks, absl::Time now);
   void ObserveReuse(const NodeResidence& at, absl::Time now);  // of what nobody referred to
   void ReleaseBlock(BlockId block, absl::Time now);
   void KeepGhosts();

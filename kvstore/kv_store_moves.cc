@@ -283,7 +283,6 @@ void KvStore::OnRestoreDone(const Move& move, const absl::Status& status, absl::
     entry.since_us = absl::ToUnixMicros(now);
     pool_.Publish(move.block);
     Account(move.block, before, pool_.EndMove(move.block));
-    places_[kDevice].ledger.OnComputed(entry.owner, index_[move.node].key.low, now);
     Settle(move.node, TierKind::kDevice, EvictionLeave::kForgotten, now);
   } else {
     if (!move.doomed) {

@@ -63,8 +63,7 @@ void KvStore::SettleAs(NodeId node, TierKind tier, bool resident, EvictionLeave 
              {.place = place,
               .depth = known.depth,
               .content = known.key.low,
-              .last_used = absl::FromUnixMicros(at.last_used_us),
-              .reuses = at.reuses},
+              .last_used = absl::FromUnixMicros(at.last_used_us)},
              now);
 }
 
@@ -97,8 +96,6 @@ void KvStore::Stay(NodeId node, absl::Time now) {
   at.leaving = false;
   --leaving_[static_cast<size_t>(Number(owner))];
   if (departures_.Contains(block)) departures_.Remove(block, owner);
-  // For the policy it had gone, and is needed again.
-  places_[TierAt(TierKind::kDevice)].ledger.OnComputed(owner, index_[node].key.low, now);
   Settle(node, TierKind::kDevice, EvictionLeave::kForgotten, now);
 }
 

@@ -25,18 +25,22 @@ const TierLedger::Tenant& TierLedger::Of(TenantIndex owner) const {
   return tenants_[index];
 }
 
+EvictionPolicy& TierLedger::PolicyOf(TenantIndex owner) {
+  Tenant& tenant = Of(owner);
+  if (!tenant.policy) {
+    tenant.policy =
+        make_policy_ ? make_policy_(tier_, capacity_) : std::make_unique<LruEviction>(capacity_);
+  }
+  return *tenant.policy;
+}
+
 void TierLedger::GiveBack(TenantIndex owner) {
   CHECK(Of(owner).used > 0);
   --Of(owner).used;
 }
 
 void TierLedger::Add(TenantIndex owner, const EvictableBlock& block, absl::Time now) {
-  Tenant& tenant = Of(owner);
-  if (!tenant.policy) {
-    tenant.policy =
-        make_policy_ ? make_policy_(tier_, capacity_) : std::make_unique<LruEviction>(capacity_);
-  }
-  tenant.policy->Add(block, now);
+  PolicyOf(owner).Add(block, now);
   ++num_evictable_;
 }
 
@@ -45,8 +49,8 @@ void TierLedger::Remove(TenantIndex owner, int32_t place, EvictionLeave why, abs
   --num_evictable_;
 }
 
-void TierLedger::OnComputed(TenantIndex owner, uint64_t content, absl::Time now) {
-  if (Of(owner).policy) Of(owner).policy->OnComputed(content, now);
+void TierLedger::OnUsed(TenantIndex owner, uint64_t content, int32_t depth, absl::Time now) {
+  if (capacity_ > 0) PolicyOf(owner).OnUsed(content, depth, now);
 }
 
 bool TierLedger::AtCeiling(TenantIndex owner, int32_t count) const {

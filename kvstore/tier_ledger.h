@@ -30,7 +30,7 @@ class TierLedger final {
   // The places that may go now. See EvictionPolicy.
   void Add(TenantIndex owner, const EvictableBlock& block, absl::Time now);
   void Remove(TenantIndex owner, int32_t place, EvictionLeave why, absl::Time now);
-  void OnComputed(TenantIndex owner, uint64_t content, absl::Time now);
+  void OnUsed(TenantIndex owner, uint64_t content, int32_t depth, absl::Time now);
   int32_t num_evictable() const { return num_evictable_; }
 
   // Whether `count` more would be more than the ceiling.
@@ -65,6 +65,7 @@ class TierLedger final {
   };
   Tenant& Of(TenantIndex owner);
   const Tenant& Of(TenantIndex owner) const;
+  EvictionPolicy& PolicyOf(TenantIndex owner);
 
   const TierKind tier_;
   const int32_t capacity_;

@@ -16,7 +16,7 @@ void LruEviction::Remove(int32_t place, EvictionLeave /*why*/, absl::Time /*now*
   heap_.Remove(place);
 }
 
-void LruEviction::OnComputed(uint64_t /*content*/, absl::Time /*now*/) {}
+void LruEviction::OnUsed(uint64_t /*content*/, int32_t /*depth*/, absl::Time /*now*/) {}
 
 std::optional<Victim> LruEviction::Worst(absl::Time /*now*/) {
   if (heap_.size() == 0) return std::nullopt;

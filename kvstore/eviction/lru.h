@@ -25,7 +25,7 @@ class LruEviction final : public EvictionPolicy {
 
   void Add(const EvictableBlock& block, absl::Time now) override;
   void Remove(int32_t place, EvictionLeave why, absl::Time now) override;
-  void OnComputed(uint64_t content, absl::Time now) override;
+  void OnUsed(uint64_t content, int32_t depth, absl::Time now) override;
   std::optional<Victim> Worst(absl::Time now) override;
   int32_t size() const override { return heap_.size(); }
 

@@ -1,73 +1,63 @@
 #include "kvstore/eviction/order_duel.h"
 
+#include <algorithm>
 #include <cmath>
+#include <memory>
 
-#include "config/base/check.h"
+#include "kvstore/eviction/lru.h"
+#include "kvstore/eviction/value_order.h"
 
 namespace holdfast {
 namespace {
 
-constexpr double kLead = 0.1;
-
-EvictionOrder Other(EvictionOrder order) {
-  return order == EvictionOrder::kValue ? EvictionOrder::kRecency : EvictionOrder::kValue;
+int32_t StrideFor(int32_t capacity) {
+  return std::clamp(capacity / OrderDuel::kGhostBlocks, 1, OrderDuel::kStrideMax);
 }
 
 }  // namespace
 
-OrderDuel::OrderDuel(EvictionOrder first, size_t bets_max)
-    : bets_max_(bets_max), keep_(std::exp2(-1.0 / static_cast<double>(bets_max))), order_(first) {
-  CHECK(bets_max > 0);
+OrderDuel::OrderDuel(int32_t capacity, EvictionOrder first, absl::Duration half_life,
+                     const BlockValue& value)
+    : value_(value),
+      half_life_(half_life),
+      stride_(StrideFor(capacity)),
+      by_recency_(capacity / stride_, std::make_unique<LruEviction>(capacity / stride_)),
+      by_value_(capacity / stride_, std::make_unique<ValueOrder>(value)),
+      order_(first) {}
+
+void OrderDuel::OnUsed(uint64_t content, int32_t depth, absl::Time now) {
+  if (depth <= last_depth_) EndChain(now);
+  last_depth_ = depth;
+  if (depth % stride_ != stride_ / 2) return;
+  const int found_more = static_cast<int>(by_value_.Use(content, depth, now)) -
+                         static_cast<int>(by_recency_.Use(content, depth, now));
+  blocks_.chain += found_more;
+  work_.chain += found_more * value_.CostOf(depth);
 }
 
-void OrderDuel::OnEvicted(uint64_t evicted, uint64_t spared) {
-  balance_ *= keep_;
-  decided_ *= keep_;
-  spared_.erase(evicted);
-  if (evicted == spared) return;
-  if (oldest_.size() == bets_max_) {
-    const auto [content, number] = oldest_.front();
-    oldest_.pop_front();
-    const auto bet = bets_.find(content);
-    if (bet != bets_.end() && bet->second.number == number) bets_.erase(bet);
+void OrderDuel::EndChain(absl::Time now) {
+  by_recency_.BeginChain(now);
+  by_value_.BeginChain(now);
+  double keep = 1;
+  if (now > faded_at_) {
+    if (faded_at_ != absl::InfinitePast()) {
+      keep = std::exp2(-absl::FDivDuration(now - faded_at_, half_life_));
+    }
+    faded_at_ = now;
   }
-  bets_[evicted] = {.spared = spared, .number = num_made_};
-  oldest_.emplace_back(evicted, num_made_++);
-  Spared& entry = spared_[spared];
-  if (entry.by != order_) entry = {.by = order_};
-  ++entry.num_bets;
-}
-
-void OrderDuel::OnComputed(uint64_t content) {
-  const auto bet = bets_.find(content);
-  if (bet == bets_.end()) return;
-  const auto spared = spared_.find(bet->second.spared);
-  bets_.erase(bet);
-  if (spared == spared_.end()) return;
-  const EvictionOrder winner = Other(spared->second.by);
-  if (--spared->second.num_bets == 0) spared_.erase(spared);
-  Decide(winner, 1);
-}
-
-void OrderDuel::OnReused(uint64_t content) {
-  const auto spared = spared_.find(content);
-  if (spared == spared_.end()) return;
-  const Spared won = spared->second;
-  spared_.erase(spared);
-  Decide(won.by, won.num_bets);
-}
-
-void OrderDuel::OnForgotten(uint64_t content) { spared_.erase(content); }
-
-void OrderDuel::Decide(EvictionOrder winner, int64_t num_blocks) {
-  const auto blocks = static_cast<double>(num_blocks);
-  balance_ += winner == EvictionOrder::kValue ? blocks : -blocks;
-  decided_ += blocks;
-  if (order_ == EvictionOrder::kRecency && balance_ > kLead * decided_) {
+  blocks_.EndChain(keep);
+  work_.EndChain(keep);
+  if (order_ == EvictionOrder::kRecency && blocks_.IsSure() && work_.IsSure()) {
     order_ = EvictionOrder::kValue;
-  } else if (order_ == EvictionOrder::kValue && balance_ < -kLead * decided_) {
+  } else if (order_ == EvictionOrder::kValue && (blocks_.sum < 0 || work_.sum < 0)) {
     order_ = EvictionOrder::kRecency;
   }
+}
+
+void OrderDuel::Lead::EndChain(double keep) {
+  sum = sum * keep + chain;
+  squares = squares * keep + chain * chain;
+  chain = 0;
 }
 
 }  // namespace holdfast

@@ -1,29 +1,27 @@
-// Which of two orders of eviction has been the better one of late: by recency, or by learnt value.
-// Whenever the two name different victims, the eviction is a bet, and time decides it:
+// Which of two orders of eviction finds more: by recency, or by learnt value. Each has a ghost of
+// the cache (ghost_cache.h) that follows it alone and sees every use, so that both are judged by
+// what they would have found, whichever one the cache follows.
 //
-//   the evicted one is computed again, the spared one not yet reused    the order followed loses
-//   the spared one is reused, the evicted one not yet asked for         the order followed wins
-//   the spared one leaves unused                                        void
+// What one chain finds more by value than by recency is one observation, in blocks and in work;
+// both sums fade with time. Value is followed when its lead in both is kSure times the standard
+// error of such a sum (the root of the sum of squares), and until it is behind in either. So a lead
+// that is luck does not count: where reuse is rare, recency stays.
 //
-// Blocks are counted, so the balance is in tokens found. It fades with evictions, and the other
-// order is followed once it is ahead by a tenth of all that was decided. While recency is followed
-// the value order is judged too low: what it spares would often have stayed longer than the one
-// that was let stay in its place. So it is the one to begin with.
+// A large cache is simulated small: only one block of `stride` by depth counts, in a ghost of a
+// `stride`th of the capacity. That keeps chains whole, where a sample of contents would tear them.
 //
-// Sources: that two policies are tried against each other and the winner followed is set duelling
-// (Qureshi et al., ISCA 2007) and, by regret over ghosts, LeCaR (Vietri et al., HotStorage 2018);
-// here no part of the cache is set apart, since prompts that share their beginning cannot be.
+// Sources: set duelling (Qureshi et al., ISCA 2007); simulating a policy on a scaled-down sample,
+// Mini-simulations (Waldspurger et al., ATC 2017).
 //
-// Thread: its owner's.    Bound: bets_max open bets, and of spared contents those present. Every
-// call O(1).
+// Thread: its owner's.    Bound: two ghosts of kGhostBlocks to twice as many places, or of a
+// kStrideMax-th of the capacity. OnUsed O(log n) for one block of a stride, O(1) for the others.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
-#include <deque>
-#include <utility>
 
-#include "absl/container/flat_hash_map.h"
+#include "absl/time/time.h"
+#include "kvstore/eviction/block_value.h"
+#include "kvstore/eviction/ghost_cache.h"
 
 namespace holdfast {
 
@@ -31,38 +29,41 @@ enum class EvictionOrder : uint8_t { kRecency, kValue };
 
 class OrderDuel final {
  public:
-  OrderDuel(EvictionOrder first, size_t bets_max);  // bets_max > 0
+  static constexpr int32_t kGhostBlocks = 1024;
+  static constexpr int32_t kStrideMax = 32;
+
+  // capacity in blocks, > 0; `value` outlives it.
+  OrderDuel(int32_t capacity, EvictionOrder first, absl::Duration half_life,
+            const BlockValue& value);
 
   EvictionOrder order() const { return order_; }
 
-  // `evicted` went by order(); the other order would have let `spared` go, which may be the same.
-  void OnEvicted(uint64_t evicted, uint64_t spared);
-  void OnComputed(uint64_t content);   // again, or for the first time
-  void OnReused(uint64_t content);     // found
-  void OnForgotten(uint64_t content);  // left for a reason that says nothing
-
-  size_t num_bets() const { return bets_.size(); }
+  // The blocks of a chain, the root first: one that is not deeper than the last begins a new one.
+  void OnUsed(uint64_t content, int32_t depth, absl::Time now);
 
  private:
-  struct Bet {
-    uint64_t spared = 0;
-    uint64_t number = 0;
-  };
-  struct Spared {
-    EvictionOrder by = EvictionOrder::kRecency;
-    int64_t num_bets = 0;
-  };
-  void Decide(EvictionOrder winner, int64_t num_blocks);
+  struct Lead {  // of value over recency
+    double chain = 0;
+    double sum = 0;
+    double squares = 0;
 
-  const size_t bets_max_;
-  const double keep_;  // of the balance, by each eviction
+    void EndChain(double keep);
+    bool IsSure() const { return sum > 0 && sum * sum > kSure * kSure * squares; }
+  };
+  static constexpr double kSure = 1.5;
+
+  void EndChain(absl::Time now);
+
+  const BlockValue& value_;
+  const absl::Duration half_life_;
+  const int32_t stride_;
+  GhostCache by_recency_;
+  GhostCache by_value_;
   EvictionOrder order_;
-  double balance_ = 0;                       // blocks won by value less those won by recency
-  double decided_ = 0;                       // blocks won by either
-  absl::flat_hash_map<uint64_t, Bet> bets_;  // by what was evicted
-  absl::flat_hash_map<uint64_t, Spared> spared_;
-  std::deque<std::pair<uint64_t, uint64_t>> oldest_;  // evicted content, number
-  uint64_t num_made_ = 0;
+  int32_t last_depth_ = -1;
+  absl::Time faded_at_ = absl::InfinitePast();
+  Lead blocks_;
+  Lead work_;
 };
 
 }  // namespace holdfast

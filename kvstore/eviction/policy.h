@@ -23,7 +23,6 @@ struct EvictableBlock {
   int32_t depth = 0;     // blocks before it in its sequence: the cost of computing it again grows
   uint64_t content = 0;  // names the content, also after eviction (BlockKey::low)
   absl::Time last_used;  // when it was last referenced
-  int32_t reuses = 0;    // how often it was found again since it was computed
 };
 
 enum class EvictionLeave : uint8_t {
@@ -43,9 +42,9 @@ class EvictionPolicy {
 
   virtual void Add(const EvictableBlock& block, absl::Time now) = 0;          // not present before
   virtual void Remove(int32_t place, EvictionLeave why, absl::Time now) = 0;  // present before
-  // Content that was computed although it had been here before (a miss on what was evicted): a
-  // policy may learn from it. Called for each newly published block.
-  virtual void OnComputed(uint64_t content, absl::Time now) = 0;
+  // Content that a sequence used, found or computed, whether it is here or not: a policy may learn
+  // from it. Told when the sequence lets go of its chain, of each of its blocks, the root first.
+  virtual void OnUsed(uint64_t content, int32_t depth, absl::Time now) = 0;
   // The one with the least value; nullopt: none is evictable. Changes nothing that an observer
   // sees.
   virtual std::optional<Victim> Worst(absl::Time now) = 0;

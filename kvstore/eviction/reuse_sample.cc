@@ -5,38 +5,29 @@
 namespace holdfast {
 namespace {
 
-// Each arrival and end brings the model up to date about this many of those still watched, so that
+// Each use brings the model up to date about this many of those still watched, so that
 // what is not reused is not only known when it is dropped.
 constexpr size_t kSweepEach = 8;
 constexpr uint32_t kEventsPerRefresh = 256;
-
-// Names are hashes already, but their low bits serve other tables.
-uint64_t Mix(uint64_t content) {
-  content ^= content >> 32;
-  content *= 0x9E3779B97F4A7C15u;
-  return content ^ (content >> 29);
-}
 
 }  // namespace
 
 ReuseSample::ReuseSample(uint64_t reach, ReuseModel& model)
     : reach_(reach), model_(model), events_to_refresh_(1) {}
 
-bool ReuseSample::IsSampled(uint64_t content) const {
-  return (Mix(content) & ((uint64_t{1} << halvings_) - 1)) == 0;
-}
-
-void ReuseSample::Watch(uint64_t content, int32_t block_class, absl::Time last_used,
-                        absl::Time now) {
-  ++arrivals_;
-  if (!IsSampled(content)) return;
-  End(content, now, ReuseModel::End::kUnused);  // under another use; there is none as a rule
+void ReuseSample::Watch(uint64_t content, int32_t block_class, absl::Time now) {
+  if (const auto at = by_content_.find(content); at != by_content_.end()) {
+    Watched& before = ring_[at->second];
+    See(before, now, ReuseModel::End::kReused);
+    before.present = false;
+    by_content_.erase(at);
+  }
   MakeRoom(now);
   if (!IsSampled(content)) return;
   const Watched watched = {.content = content,
-                           .last_used = last_used,
+                           .last_used = now,
                            .seen_until = now,
-                           .arrival = arrivals_,
+                           .number = uses_,
                            .block_class = block_class,
                            .present = true};
   size_t index = ring_.size();
@@ -51,45 +42,16 @@ void ReuseSample::Watch(uint64_t content, int32_t block_class, absl::Time last_u
   Sweep(now);
 }
 
-void ReuseSample::OnReused(uint64_t content, absl::Time now) {
-  End(content, now, ReuseModel::End::kReused);
-}
-
-void ReuseSample::OnEvicted(uint64_t content) {
-  const auto at = by_content_.find(content);
-  if (at != by_content_.end()) ring_[at->second].evicted = true;
-}
-
-void ReuseSample::OnComputed(uint64_t content, absl::Time now) {
-  const auto at = by_content_.find(content);
-  if (at == by_content_.end() || !ring_[at->second].evicted) return;
-  End(content, now, ReuseModel::End::kReused);
-}
-
-void ReuseSample::OnForgotten(uint64_t content, absl::Time now) {
-  End(content, now, ReuseModel::End::kUnused);
-}
-
 void ReuseSample::See(Watched& watched, absl::Time now, ReuseModel::End end) {
   model_.Observe(watched.block_class, absl::ToDoubleSeconds(watched.seen_until - watched.last_used),
                  absl::ToDoubleSeconds(now - watched.last_used), end);
   watched.seen_until = std::max(watched.seen_until, now);
 }
 
-void ReuseSample::End(uint64_t content, absl::Time now, ReuseModel::End end) {
-  const auto at = by_content_.find(content);
-  if (at == by_content_.end()) return;
-  Watched& watched = ring_[at->second];
-  See(watched, now, end);
-  watched.present = false;
-  by_content_.erase(at);
-  Sweep(now);
-}
-
 void ReuseSample::MakeRoom(absl::Time now) {
   if (ring_.size() < kWatchedMax) return;
   Watched* oldest = &ring_[begin_];
-  if (oldest->present && arrivals_ - oldest->arrival < reach_) {
+  if (oldest->present && uses_ - oldest->number < reach_) {
     HalveShare();
     if (ring_.size() < kWatchedMax) return;
     oldest = &ring_[begin_];

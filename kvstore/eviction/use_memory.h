@@ -1,8 +1,8 @@
-// How often contents were used before they were evicted, as far as it is remembered: one slot for
+// How often contents have been used, in the cache or not, as far as it is remembered: one slot for
 // each hash, of which the last writer is the owner. A wrong answer takes two contents with the same
 // slot and 24 equal bits more: it misjudges one block, and harms nothing else.
 //
-// Thread: its owner's.    Bound: 4 B for each slot, taken at the first Remember. O(1).
+// Thread: its owner's.    Bound: 4 B for each slot, taken at the first Count. O(1).
 #pragma once
 
 #include <algorithm>
@@ -17,10 +17,12 @@ class UseMemory final {
  public:
   explicit UseMemory(size_t slots) : size_(std::bit_ceil(std::max<size_t>(slots, 1))) {}
 
-  void Remember(uint64_t content, int32_t uses) {  // uses > 0; above 255 as 255
+  void Count(uint64_t content) {  // one use more; up to 255
     if (slots_.empty()) slots_.resize(size_);
     const uint64_t hash = Hash(content);
-    slots_[Slot(hash)] = Tag(hash) | static_cast<uint32_t>(std::min(uses, 255));
+    uint32_t& slot = slots_[Slot(hash)];
+    if ((slot & ~kUses) != Tag(hash)) slot = Tag(hash);
+    if ((slot & kUses) < kUses) ++slot;
   }
   int32_t Uses(uint64_t content) const {  // 0: not remembered
     if (slots_.empty()) return 0;

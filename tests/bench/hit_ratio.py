@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Hit ratios of the KV store on traces: LRU, cost-aware and a store that never evicts.
+"""Hit ratios of the KV store on traces: LRU, cost-aware, an order that knows the future, and a store
+that never evicts.
 
     ./dev bench hit-ratio --trace FILE... [--gib 1,4,16] [--bytes-per-token 23040] [--out docs]
 
@@ -25,6 +26,7 @@ import subprocess
 import sys
 
 POLICIES = [("lru", "LRU"), ("cost-aware", "cost-aware")]
+BOUND = "clairvoyant"
 MOONCAKE_BLOCK = 512
 # Contents of agent sessions are numbered session * AGENT_STRIDE + restart, from 1 on; 0 is common.
 AGENT_STRIDE = 1 << 20
@@ -102,9 +104,9 @@ def percent(value):
 
 
 def table(results):
-    out = ["| trace | store | tokens found: LRU | cost-aware | infinite "
-           "| compute saved: LRU | cost-aware | infinite |",
-           "|---|---|---|---|---|---|---|---|"]
+    out = ["| trace | store | tokens found: LRU | cost-aware | clairvoyant | infinite "
+           "| compute saved: LRU | cost-aware | clairvoyant | infinite |",
+           "|---|---|---|---|---|---|---|---|---|---|"]
     for trace in results:
         infinite = trace["infinite"]["all"]
         for gib, of in trace["sizes"].items():
@@ -115,7 +117,7 @@ def table(results):
                 for one in (lru, aware):
                     cell = percent(one[key])
                     cells.append(f"**{cell}**" if one[key] == best else cell)
-                cells.append(percent(infinite[key]))
+                cells += [percent(of[BOUND]["all"][key]), percent(infinite[key])]
             out.append("| " + " | ".join(cells) + " |")
     return "\n".join(out)
 
@@ -154,6 +156,9 @@ def plot(results, path):
                 places = [i + 0.38 * (shift - 0.5) for i in range(len(sizes))]
                 bars = axis.bar(places, values, 0.36, color=colours[policy], label=title)
                 axis.bar_label(bars, fmt="%.1f", fontsize=7)
+            bounds = [100 * trace["sizes"][size][BOUND]["all"][key] for size in sizes]
+            axis.plot(range(len(sizes)), bounds, "_", color="#303030", markersize=26,
+                      markeredgewidth=1.2, label="clairvoyant")
             axis.axhline(100 * trace["infinite"]["all"][key], color="#c0504d", linestyle="--",
                          linewidth=1, label="infinite")
             axis.set_xticks(range(len(sizes)), [f"{size} GiB" for size in sizes])
@@ -190,11 +195,11 @@ def main():
         runs = []
         for path in arguments.trace:
             lines = to_lines(path, arguments.system_tokens)
-            policies = [policy for policy, _ in POLICIES] + ["infinite"]
+            policies = [policy for policy, _ in POLICIES] + [BOUND, "infinite"]
             runs.append((path, {p: pool.submit(measure, arguments, lines, p) for p in policies}))
         for path, by_policy in runs:
             found = {"name": name_of(path), "sizes": {}}
-            for policy, _ in POLICIES:
+            for policy in [policy for policy, _ in POLICIES] + [BOUND]:
                 for row in by_policy[policy].result():
                     found["sizes"].setdefault(f"{row['gib']:g}", {})[policy] = row
             found["infinite"] = by_policy["infinite"].result()[0]

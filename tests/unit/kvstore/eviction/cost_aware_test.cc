@@ -31,11 +31,9 @@ class SmallCache {
     EvictableBlock block = {.depth = depth, .content = content};
     if (hit) {
       block = *at;
-      ++block.reuses;
       policy_.Remove(at->place, EvictionLeave::kReused, now);
       blocks_.erase(at);
     } else {
-      policy_.OnComputed(content, now);
       block.place = static_cast<int32_t>(blocks_.size());
       if (block.place == capacity_) {
         const int32_t place = policy_.Worst(now)->place;
@@ -45,6 +43,7 @@ class SmallCache {
       }
     }
     block.last_used = now;
+    policy_.OnUsed(content, depth, now);
     policy_.Add(block, now);
     blocks_.push_back(block);
     return hit;
@@ -88,7 +87,7 @@ TEST(CostAwareEvictionTest, TheCostOfABlockIsItsWeightsAndItsAttention) {
 }
 
 TEST(CostAwareEvictionTest, VictimsAreTheLeastOfTheOrderFollowedOnRandomWalks) {
-  constexpr int32_t kCapacity = CostAwareEviction::kLookedAt;
+  constexpr int32_t kCapacity = ValueOrder::kLookedAt;
   for (uint32_t seed = 0; seed < 50; ++seed) {
     SCOPED_TRACE(testing::Message() << "seed " << seed);
     std::mt19937 rng(seed);
@@ -109,9 +108,8 @@ TEST(CostAwareEvictionTest, VictimsAreTheLeastOfTheOrderFollowedOnRandomWalks) {
         const EvictableBlock block = {.place = place,
                                       .depth = static_cast<int32_t>(rng() % 4000),
                                       .content = static_cast<uint64_t>(place) * 4 + rng() % 4,
-                                      .last_used = At(now - static_cast<double>(rng() % 50)),
-                                      .reuses = static_cast<int32_t>(rng() % 2)};
-        policy.OnComputed(block.content, At(now));
+                                      .last_used = At(now - static_cast<double>(rng() % 50))};
+        policy.OnUsed(block.content, block.depth, At(now));
         policy.Add(block, At(now));
         model.push_back(block);
         added[static_cast<size_t>(place)] = step;

@@ -1,6 +1,8 @@
 #include "kvstore/eviction/order_duel.h"
 
 #include <random>
+#include <utility>
+#include <vector>
 
 #include "gtest/gtest.h"
 #include "kvstore/eviction/use_memory.h"
@@ -8,84 +10,101 @@
 namespace holdfast {
 namespace {
 
-TEST(OrderDuelTest, WhatIsComputedAgainBeforeTheSparedOneIsReusedSpeaksForTheOtherOrder) {
-  OrderDuel duel(EvictionOrder::kValue, 8);
-  duel.OnEvicted(1, 2);
+absl::Time At(double seconds) { return absl::UnixEpoch() + absl::Seconds(seconds); }
+
+// Each use is of a chain of two blocks: a root that all share, and a block of its own.
+class Duel {
+ public:
+  explicit Duel(int32_t capacity, EvictionOrder first = EvictionOrder::kRecency,
+                double per_position = 0)
+      : value_(capacity + 1, RecomputeCost{.token = 1, .per_position = per_position},
+               absl::Minutes(30)),
+        duel_(capacity + 1, first, absl::Minutes(30), value_) {}
+
+  void Use(uint64_t content, double seconds, int32_t depth = 1) {
+    for (const auto& [name, at] : {std::pair{kRoot, 0}, std::pair{content, depth}}) {
+      value_.OnUsed(name, at, At(seconds));
+      duel_.OnUsed(name, at, At(seconds));
+    }
+  }
+  EvictionOrder order() const { return duel_.order(); }
+
+ private:
+  static constexpr uint64_t kRoot = uint64_t{1} << 60;
+  BlockValue value_;
+  OrderDuel duel_;
+};
+
+TEST(OrderDuelTest, WhereAllFitsTheFirstOrderStays) {
+  for (EvictionOrder first : {EvictionOrder::kRecency, EvictionOrder::kValue}) {
+    Duel duel(50, first);
+    for (int i = 0; i < 5000; ++i) duel.Use(static_cast<uint64_t>(i % 50), i);
+    EXPECT_EQ(duel.order(), first);
+  }
+}
+
+TEST(OrderDuelTest, WhereNothingComesBackTheFirstOrderStays) {
+  for (EvictionOrder first : {EvictionOrder::kRecency, EvictionOrder::kValue}) {
+    Duel duel(50, first);
+    for (int i = 0; i < 5000; ++i) duel.Use(static_cast<uint64_t>(i), i);
+    EXPECT_EQ(duel.order(), first);
+  }
+}
+
+TEST(OrderDuelTest, ARingLargerThanTheCacheIsKeptInPartByValueWhichIsFollowed) {
+  Duel duel(50);
+  for (int i = 0; i < 20000; ++i) duel.Use(static_cast<uint64_t>(i % 100), i * 0.1);
   EXPECT_EQ(duel.order(), EvictionOrder::kValue);
-  duel.OnComputed(1);
+}
+
+TEST(OrderDuelTest, AnOrderThatSavesMoreWorkAndFindsFewerBlocksIsNotFollowed) {
+  // Half of the uses are of a few that are cheap, half of many that are dear: by value the dear
+  // ones are kept, which come back less often.
+  Duel duel(50, EvictionOrder::kValue, /*per_position=*/100);
+  std::mt19937 rng(1);
+  for (int i = 0; i < 20000; ++i) {
+    if (rng() % 2 == 0) {
+      duel.Use(rng() % 30, i * 0.1);
+    } else {
+      duel.Use(1000 + rng() % 300, i * 0.1, 3000);
+    }
+  }
   EXPECT_EQ(duel.order(), EvictionOrder::kRecency);
 }
 
-TEST(OrderDuelTest, WhatWasSparedAndReusedSpeaksForTheOrderForEachBlockThatWentInstead) {
-  OrderDuel duel(EvictionOrder::kValue, 8);
-  for (uint64_t evicted = 10; evicted < 15; ++evicted) duel.OnEvicted(evicted, 2);
-  duel.OnReused(2);  // five won
-  for (uint64_t evicted = 20; evicted < 24; ++evicted) duel.OnEvicted(evicted, 3);
-  for (uint64_t evicted = 20; evicted < 24; ++evicted) duel.OnComputed(evicted);  // four lost
-  EXPECT_EQ(duel.order(), EvictionOrder::kValue);
+TEST(OrderDuelTest, ASingleChainThatIsFoundMoreIsLuckAndNotFollowed) {
+  Duel duel(50, EvictionOrder::kRecency, /*per_position=*/1);
+  // Of two that lie equally far back, value kept the dearer one; it is used again once.
+  duel.Use(1, 0, 100);
+  for (uint64_t i = 100; i < 160; ++i) duel.Use(i, static_cast<double>(i));
+  duel.Use(1, 200, 100);
+  for (uint64_t i = 200; i < 500; ++i) duel.Use(i, static_cast<double>(i));
+  EXPECT_EQ(duel.order(), EvictionOrder::kRecency);
 }
 
-TEST(OrderDuelTest, ABetOfWhichTheSparedOneLeftUnusedIsVoid) {
-  OrderDuel duel(EvictionOrder::kValue, 8);
-  duel.OnEvicted(1, 2);
-  duel.OnForgotten(2);
-  duel.OnComputed(1);
-  duel.OnEvicted(3, 4);
-  duel.OnEvicted(4, 4);
-  duel.OnComputed(3);
-  EXPECT_EQ(duel.order(), EvictionOrder::kValue);
-}
-
-TEST(OrderDuelTest, ChangesSidesAsOftenAsTheOtherIsClearlyAhead) {
-  OrderDuel duel(EvictionOrder::kRecency, 100);
-  uint64_t next = 1;
-  const auto lose = [&] {
-    duel.OnEvicted(next, next + 1);
-    duel.OnComputed(next);
-    next += 2;
-  };
-  for (int changes = 0; changes < 4; ++changes) {
-    const EvictionOrder before = duel.order();
-    int bets = 0;
-    while (duel.order() == before && bets < 1000) lose(), ++bets;
-    EXPECT_NE(duel.order(), before);
-  }
-}
-
-TEST(OrderDuelTest, KeepsABoundedNumberOfBetsOnRandomWalks) {
-  for (uint32_t seed = 0; seed < 20; ++seed) {
-    SCOPED_TRACE(testing::Message() << "seed " << seed);
-    std::mt19937 rng(seed);
-    OrderDuel duel(EvictionOrder::kRecency, 50);
-    for (int step = 0; step < 5000; ++step) {
-      const uint64_t content = rng() % 300;
-      switch (rng() % 4) {
-        case 0:
-          duel.OnComputed(content);
-          break;
-        case 1:
-          duel.OnReused(content);
-          break;
-        case 2:
-          duel.OnForgotten(content);
-          break;
-        default:
-          duel.OnEvicted(content, rng() % 300);
-      }
-      ASSERT_LE(duel.num_bets(), 50u);
+TEST(OrderDuelTest, TheSameHistoryFollowsTheSameOrders) {
+  const auto walk = [] {
+    std::mt19937 rng(5);
+    Duel duel(40);
+    std::vector<EvictionOrder> orders;
+    for (int i = 0; i < 20000; ++i) {
+      duel.Use(rng() % 4 == 0 ? rng() % 30 : 100 + rng() % 2000, i * 0.1);
+      orders.push_back(duel.order());
     }
-  }
+    return orders;
+  };
+  EXPECT_EQ(walk(), walk());
 }
 
 TEST(UseMemoryTest, RemembersTheUsesOfTheLastContentOfEachSlot) {
   UseMemory memory(1000);
   EXPECT_EQ(memory.Uses(7), 0);
-  memory.Remember(7, 3);
+  for (int i = 0; i < 3; ++i) memory.Count(7);
   EXPECT_EQ(memory.Uses(7), 3);
-  memory.Remember(7, 1000);
+  for (int i = 0; i < 1000; ++i) memory.Count(7);
   EXPECT_EQ(memory.Uses(7), 255);
   EXPECT_EQ(memory.Uses(8), 0);
-  for (uint64_t content = 100; content < 100100; ++content) memory.Remember(content, 1);
+  for (uint64_t content = 100; content < 100100; ++content) memory.Count(content);
   EXPECT_EQ(memory.Uses(7), 0);  // its slot was needed
 }
 

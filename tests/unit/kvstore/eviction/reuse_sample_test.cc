@@ -7,33 +7,27 @@ namespace {
 
 absl::Time At(double seconds) { return absl::UnixEpoch() + absl::Seconds(seconds); }
 
-// A share of contents comes back when it has long been evicted.
-void LiveThrough(ReuseSample& sample, uint64_t first, uint64_t count, double gap_seconds) {
-  for (uint64_t i = 0; i < count; ++i) {
-    const double now = static_cast<double>(i) * 0.01;
-    sample.Watch(first + i, 0, At(now), At(now));
-    sample.OnEvicted(first + i);
-    const auto back = static_cast<uint64_t>(gap_seconds * 100);
-    if (i >= back) sample.OnComputed(first + i - back, At(now));
-  }
-}
+int32_t OneClass() { return 0; }
 
-TEST(ReuseSampleTest, WhatIsComputedAgainAfterItsEvictionTeachesItsGap) {
+TEST(ReuseSampleTest, WhatIsUsedAgainTeachesItsGap) {
   ReuseModel model(1, absl::Hours(1));
   ReuseSample sample(/*reach=*/1000, model);
   const double before = model.Index(0, 4);
-  LiveThrough(sample, 0, 20000, 5);
+  for (uint64_t i = 0; i < 20000; ++i) {
+    const double now = static_cast<double>(i) * 0.01;
+    sample.OnUsed(i, OneClass, At(now));
+    if (i >= 500) sample.OnUsed(i - 500, OneClass, At(now));  // 5 s ago
+  }
   EXPECT_GT(model.Index(0, 4), 3 * before);
 }
 
-TEST(ReuseSampleTest, WhatLiesInTheCacheAndIsComputedElsewhereIsNoMiss) {
+TEST(ReuseSampleTest, AContentIsWatchedOnceHoweverOftenItIsUsed) {
   ReuseModel model(1, absl::Hours(1));
   ReuseSample sample(1000, model);
-  sample.Watch(1, 0, At(0), At(0));
-  sample.OnComputed(1, At(1));
-  EXPECT_EQ(sample.size(), 1u);
-  sample.OnReused(1, At(2));
-  EXPECT_EQ(sample.size(), 0u);
+  for (int i = 0; i < 20000; ++i) {
+    sample.OnUsed(1, OneClass, At(i * 5));
+    ASSERT_EQ(sample.size(), 1u);
+  }
 }
 
 TEST(ReuseSampleTest, WatchesABoundedNumberAndReachesAsFarBackAsItIsTold) {
@@ -41,8 +35,7 @@ TEST(ReuseSampleTest, WatchesABoundedNumberAndReachesAsFarBackAsItIsTold) {
   ReuseModel model(1, absl::Hours(1));
   ReuseSample sample(kReach, model);
   for (uint64_t i = 0; i < 2 * kReach; ++i) {
-    sample.Watch(i, 0, At(0), At(0));
-    sample.OnEvicted(i);
+    sample.OnUsed(i, OneClass, At(0));
     ASSERT_LE(sample.size(), ReuseSample::kWatchedMax);
   }
   EXPECT_EQ(sample.log2_share(), 7);  // 8192 << 7 is the first that covers a million
