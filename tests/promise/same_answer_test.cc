@@ -4,6 +4,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <filesystem>
@@ -52,10 +53,14 @@ class Collector final : public TokenSink {
     answer.top.insert(answer.top.end(), event.top.begin(), event.top.end());
   }
   void OnDone(RequestDone event) override {
-    EXPECT_TRUE(event.status.ok()) << event.status;
+    const bool cancelled = absl::IsCancelled(event.status) && cancels.contains(event.request);
+    EXPECT_TRUE(event.status.ok() || cancelled) << event.status;
+    ended.emplace_back(event.request, event.status.ok());
     ++done;
   }
   Answers answers;
+  std::set<RequestId> cancels;                    // were asked for
+  std::vector<std::pair<RequestId, bool>> ended;  // and whether well
   int done = 0;
   int64_t cached_tokens = 0;
 };
@@ -365,6 +370,117 @@ TEST_F(SameAnswerTest, WithBlocksThatCameBackFromHostAndDisk) {
                      .rounds = 2,
                      .expect_preemption = true,
                      .host_blocks = 30});
+}
+
+// Agents in simulated time, a step at a tick, over a tiny pool: they come while others compute,
+// share a beginning, keep their turns or not, cancel and ask again, and come back with what was
+// answered and a tool's result. Each turn is then asked alone.
+TEST_F(SameAnswerTest, OfAgentsThatOverlapOverHostAndDisk) {
+  struct ToolAgent {
+    Request request;  // the turn that it asks, or asks next
+    int32_t turns_left = 3;
+    std::optional<int64_t> asks, leaves;  // ticks
+    bool has_left = false;
+  };
+  const Circumstance c{.name = "agents", .running = 4, .pool_blocks = 24, .host_blocks = 16};
+  std::mt19937 rng(20260102);
+  const auto say = [&](std::vector<TokenId>& text, int count) {
+    for (int i = 0; i < count; ++i) text.push_back(100 + static_cast<TokenId>(rng() % 40'000));
+  };
+  std::vector<TokenId> shared;
+  say(shared, 70);
+  std::vector<ToolAgent> agents(6);
+  for (size_t i = 0; i < agents.size(); ++i) {
+    Request& request = agents[i].request;
+    request.prompt = shared;
+    say(request.prompt, 20 + 9 * static_cast<int>(i));
+    request.max_tokens = 6;
+    request.sampling.temperature = 0.8f;
+    request.sampling.seed = 50 + i;
+    request.sampling.top_logprobs = 1;
+    request.session = absl::StrCat("agent-", i);
+    if (i % 2 == 0) request.retain = {.ttl = absl::Hours(1)};
+    agents[i].asks = 2 * static_cast<int64_t>(i);
+  }
+
+  std::unique_ptr<CpuEngine> engine = MakeEngine(c);
+  MetricsRegistry registry;
+  SchedulerOptions options;
+  options.running_max = c.running;
+  LowerTiers tiers(*engine, c.host_blocks);
+  tiers.AddTo(options.kv);
+  SchedulerMetrics metrics(registry, options, engine->info().num_blocks);
+  Collector collector;
+  auto scheduler = Scheduler::Create(engine->info(), options, metrics, collector);
+  ASSERT_TRUE(scheduler.ok());
+  StepPlan plan;
+  StepResult result;
+  std::map<RequestId, Request> asked;
+  size_t num_over = 0;
+  for (int64_t tick = 0; num_over < agents.size(); ++tick) {
+    ASSERT_LT(tick, 10'000);
+    for (size_t i = 0; i < agents.size(); ++i) {
+      ToolAgent& agent = agents[i];
+      if (agent.asks && *agent.asks <= tick) {
+        agent.asks.reset();
+        agent.request.id = RequestId{asked.size() + 1};
+        asked.emplace(agent.request.id, agent.request);
+        ASSERT_TRUE((*scheduler)->Submit(Request(agent.request), absl::UnixEpoch()));
+        if (i % 3 == 1 && agent.turns_left == 2 && !agent.has_left) agent.leaves = tick + 2;
+      }
+      if (agent.leaves == tick) {
+        agent.has_left = true;
+        collector.cancels.insert(agent.request.id);
+        (*scheduler)->Cancel(agent.request.id);
+      }
+    }
+    const bool planned = (*scheduler)->Plan(absl::UnixEpoch(), plan);
+    tiers.HandOut(**scheduler);
+    if (planned) {
+      ASSERT_TRUE(engine->Execute(plan, result).ok());
+      tiers.Tell(**scheduler);
+      (*scheduler)->Commit(result, absl::UnixEpoch());
+    } else {
+      (void)tiers.Wait(**scheduler);
+    }
+    (*scheduler)->CheckInvariants();
+    for (const auto& [id, well] : std::exchange(collector.ended, {})) {
+      const auto agent = std::find_if(agents.begin(), agents.end(),
+                                      [&, id = id](const auto& a) { return a.request.id == id; });
+      ASSERT_TRUE(agent != agents.end());
+      if (well) {
+        const std::vector<TokenId>& said = collector.answers.at({Number(id), 0}).tokens;
+        agent->request.prompt.insert(agent->request.prompt.end(), said.begin(), said.end());
+        say(agent->request.prompt, 8 + static_cast<int>(rng() % 12));
+        if (--agent->turns_left == 0) ++num_over;
+      }
+      if (agent->turns_left > 0) agent->asks = tick + 2;
+    }
+  }
+  while (tiers.Wait(**scheduler)) {
+  }
+  const KvStore& store = (*scheduler)->store();
+  const auto& hits = store.hit_tokens({});
+  EXPECT_GT(hits[TierAt(TierKind::kHost)] + hits[TierAt(TierKind::kDisk)], 0u);
+  EXPECT_GT(store.pins().num_ended(PinEnd::kFinal), 0u);
+  EXPECT_EQ(store.counters().corrupt_blocks, 0u);
+  EXPECT_GT(asked.size(), 18u);  // somebody has asked again
+
+  for (auto& [id, request] : asked) {
+    SCOPED_TRACE(absl::StrCat("request ", Number(id)));
+    request.session.clear();
+    request.retain.reset();
+    const Answers alone =
+        Serve(*engine, Circumstance{.running = 2, .prefix_cache = false}, {request});
+    const Answer& expected = alone.at({Number(id), 0});
+    const Answer& answer = collector.answers[{Number(id), 0}];
+    if (collector.cancels.contains(id)) {
+      ASSERT_LE(answer.tokens.size(), expected.tokens.size());
+      EXPECT_TRUE(std::equal(answer.tokens.begin(), answer.tokens.end(), expected.tokens.begin()));
+    } else {
+      EXPECT_TRUE(answer == expected) << "tokens or logprobs differ in bits";
+    }
+  }
 }
 
 TEST_F(SameAnswerTest, OfSeveralChoicesAsOfOneRequestEach) {

@@ -11,12 +11,12 @@
 namespace holdfast {
 namespace {
 
-constexpr int32_t kVocab = 1000;
-
 class Generator final {
  public:
   explicit Generator(uint32_t seed) : rng_(seed) {
     trace_.context_tokens = Between(6, 14) * kBlockTokens;
+    // With few words the same is said after different histories.
+    trace_.vocab_size = OneIn(3) ? Between(2, 4) : 1000;
     for (std::vector<TokenId>& text : texts_) text = Text(Between(3, 50));
   }
 
@@ -32,9 +32,10 @@ class Generator final {
   }
   bool OneIn(uint32_t count) { return rng_() % count == 0; }
 
+  TokenId AnyToken() { return Between(0, trace_.vocab_size - 1); }
   std::vector<TokenId> Text(int32_t num_tokens) {
     std::vector<TokenId> text;
-    for (int32_t i = 0; i < num_tokens; ++i) text.push_back(Between(0, kVocab - 1));
+    for (int32_t i = 0; i < num_tokens; ++i) text.push_back(AnyToken());
     return text;
   }
 
@@ -82,7 +83,7 @@ class Generator final {
     // Few seeds, so that equal histories are answered equally, and go on together.
     request.sampling.seed = (rng_() % 3) * 100 + (static_cast<uint64_t>(agent.mark) << 56);
     if (OneIn(4)) {
-      for (int i = 0; i < 40; ++i) request.stop_tokens.push_back(Between(0, kVocab - 1));
+      for (int i = 0; i < trace_.vocab_size / 25; ++i) request.stop_tokens.push_back(AnyToken());
     }
     if (OneIn(6)) request.num_choices = Between(2, 4);
     if (OneIn(8)) {

@@ -39,7 +39,7 @@ struct Agent {
 inline constexpr int32_t kTraceTenants = 4;  // the last two are one sharing group
 
 struct AgentTrace {
-  int32_t context_tokens = 0;
+  int32_t vocab_size = 0, context_tokens = 0;
   std::vector<Agent> agents;
 };
 

@@ -32,7 +32,8 @@ Circumstances DrawCircumstances(uint32_t seed, const AgentTrace& trace) {
   const auto one_in = [&](uint32_t count) { return rng() % count == 0; };
   const int32_t longest = trace.context_tokens / kBlockTokens;
   Circumstances how;
-  how.engine = {.context_tokens = trace.context_tokens,
+  how.engine = {.vocab_size = trace.vocab_size,
+                .context_tokens = trace.context_tokens,
                 .num_blocks = longest + between(0, one_in(2) ? 4 : 14),
                 .num_sequence_slots = between(1, 10),
                 .step_tokens_max = between(10, 80)};
@@ -87,7 +88,8 @@ Circumstances DrawCircumstances(uint32_t seed, const AgentTrace& trace) {
 Circumstances WithoutCache(const AgentTrace& trace) {
   constexpr int32_t kAll = 64;
   Circumstances how;
-  how.engine = {.context_tokens = trace.context_tokens,
+  how.engine = {.vocab_size = trace.vocab_size,
+                .context_tokens = trace.context_tokens,
                 .num_blocks = kAll * trace.context_tokens / kBlockTokens,
                 .num_sequence_slots = kAll,
                 .step_tokens_max = 1024};
