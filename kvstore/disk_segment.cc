@@ -113,7 +113,8 @@ absl::Status SegmentFile::Sync() {
 
 absl::Status SegmentFile::Remove(int directory_fd) {
   const std::string name = SegmentFileName(number_);
-  if (unlinkat(directory_fd, name.c_str(), 0) == 0) return absl::OkStatus();
+  // Gone already, by an operator's hand: its room comes back all the same, and must be counted so.
+  if (unlinkat(directory_fd, name.c_str(), 0) == 0 || errno == ENOENT) return absl::OkStatus();
   return DiskError(Concat("removing ", name), errno);
 }
 

@@ -114,6 +114,27 @@ TEST_P(DiskTierFaultsTest, ATruncationUnderTheRunningTierIsDataLoss) {
   EXPECT_TRUE(absl::IsDataLoss(FetchChain(*tier, slot, 0)));
 }
 
+// Their blocks are still read by the open files, and the room of those that leave is had again.
+TEST_P(DiskTierFaultsTest, FilesThatSomebodyDeletedUnderTheRunningTierCostNoRoomForEver) {
+  auto tier = OpenDiskTier(Options());
+  std::vector<TierSlot> slots;
+  uint32_t chain = 0;
+  while (const std::optional<TierSlot> slot = tier->TryReserve()) {
+    ASSERT_TRUE(PutChain(*tier, *slot, chain++).ok());
+    slots.push_back(*slot);
+  }
+  for (const fs::path& path : directory_.segments()) fs::remove(path);
+  for (uint32_t i = 0; i < slots.size(); ++i) {
+    ASSERT_TRUE(FetchChain(*tier, slots[i], i).ok());
+    tier->Drop(slots[i]);
+  }
+  for (uint32_t i = 0; i < slots.size(); ++i) {
+    const TierSlot slot = *tier->TryReserve();
+    ASSERT_TRUE(PutChain(*tier, slot, i).ok());
+    EXPECT_TRUE(FetchChain(*tier, slot, i).ok());
+  }
+}
+
 TEST_P(DiskTierFaultsTest, FilesOfNoLengthAndOfNoiseAreRemoved) {
   fs::create_directories(directory_.path());
   std::ofstream(directory_.path() + "/" + SegmentFileName(3)).flush();
