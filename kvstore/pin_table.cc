@@ -68,8 +68,8 @@ std::optional<PinId> PinTable::TryAdd(Pin&& pin, std::vector<Pin>& ended) {
   const auto full = [&] { return !Fits(tenant) || pins_left() + 1 > blocks_max_; };
   for (auto next = by_rank_.begin(); full() && next != by_rank_.end(); ++next) {
     const Pin& candidate = pins_.at(std::get<PinId>(*next));
-    const bool matters_more =
-        std::pair(-candidate.priority, candidate.deadline) > std::pair(-pin.priority, pin.deadline);
+    const bool matters_more = std::pair(-int64_t{candidate.priority}, candidate.deadline) >
+                              std::pair(-int64_t{pin.priority}, pin.deadline);
     if (matters_more) break;
     if (candidate.tenant != pin.tenant || candidate.session == pin.session) continue;
     going.emplace_back(candidate.id, PinEnd::kDisplaced);

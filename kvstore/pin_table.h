@@ -89,8 +89,8 @@ class PinTable final {
     std::map<std::string, PinId> sessions;
   };
   // The first to go first.
-  using Rank = std::tuple<int32_t, absl::Time, PinId>;  // -priority, deadline, id
-  static Rank RankOf(const Pin& pin) { return {-pin.priority, pin.deadline, pin.id}; }
+  using Rank = std::tuple<int64_t, absl::Time, PinId>;  // -priority, deadline, id
+  static Rank RankOf(const Pin& pin) { return {-int64_t{pin.priority}, pin.deadline, pin.id}; }
 
   Tenant& Of(TenantIndex tenant);
   const Tenant& Of(TenantIndex tenant) const;

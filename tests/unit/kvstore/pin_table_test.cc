@@ -1,5 +1,7 @@
 #include "kvstore/pin_table.h"
 
+#include <limits>
+
 #include "gtest/gtest.h"
 
 namespace holdfast {
@@ -87,6 +89,21 @@ TEST(PinTableTest, PinsEndByDeadlineAndByForceInTheirOrders) {
   EXPECT_EQ(pins.num_blocks(), 0);
   EXPECT_EQ(pins.num_ended(PinEnd::kForced), 2u);
   EXPECT_EQ(pins.num_ended(PinEnd::kExpired), 1u);
+}
+
+TEST(PinTableTest, TheLeastAndTheGreatestPriorityAreOrderedAsAllOthers) {
+  constexpr int32_t kFirst = std::numeric_limits<int32_t>::min();
+  constexpr int32_t kLast = std::numeric_limits<int32_t>::max();
+  PinTable pins(3, {3});
+  std::vector<Pin> ended;
+  ASSERT_TRUE(pins.TryAdd(PinOf(0, "most", {0}, 10, kFirst), ended));
+  ASSERT_TRUE(pins.TryAdd(PinOf(0, "some", {1}, 20, 0), ended));
+  ASSERT_TRUE(pins.TryAdd(PinOf(0, "least", {2}, 30, kLast), ended));
+  ASSERT_TRUE(pins.TryAdd(PinOf(0, "more", {3}, 20, -1), ended));
+  EXPECT_EQ(Sessions(ended), std::vector<std::string>{"least"});
+  EXPECT_EQ(pins.Remove(*pins.LeastImportant(), PinEnd::kForced).session, "some");
+  EXPECT_EQ(pins.Remove(*pins.LeastImportant(), PinEnd::kForced).session, "more");
+  EXPECT_EQ(pins.Remove(*pins.LeastImportant(), PinEnd::kForced).session, "most");
 }
 
 TEST(PinTableTest, ThereAreNoMorePinsThanBlocksThatMayBePinned) {
