@@ -20,8 +20,8 @@ constexpr char kNamePattern[] = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$";
 constexpr char kEndpointPattern[] = "^(localhost|[0-9.]+|\\[[0-9A-Fa-f:.]+\\]):[0-9]{1,5}$";
 constexpr char kServerPattern[] =
     "^(unix:.+|((redis|valkey)://)?([^\\]\\[:/@ ]+|\\[[0-9A-Fa-f:.]+\\]):[0-9]{1,5})?$";
-constexpr char kBytesPattern[] = "^[0-9]+(\\.[0-9]+)? ?(B|[KMGT]i?B)?$";
-constexpr char kAmountPattern[] = "^[0-9]+(\\.[0-9]+)?(%| ?(B|[KMGT]i?B)?)$";
+constexpr char kBytesPattern[] = "^([0-9]+ ?B?|[0-9]+(\\.[0-9]+)? ?[KMGT]i?B)$";
+constexpr char kAmountPattern[] = "^([0-9]+ ?B?|[0-9]+(\\.[0-9]+)?(%| ?[KMGT]i?B))$";
 constexpr char kDurationPattern[] = "^([0-9]+(\\.[0-9]+)?(ms|s|m|h))+$|^0$";
 
 Json TypeOf(const Setting& setting) {

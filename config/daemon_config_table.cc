@@ -415,7 +415,10 @@ absl::StatusOr<int64_t> ReadBytes(const Setting& setting, std::string_view text)
   double number = 0;
   const auto* found = std::find_if(std::begin(kUnits), std::end(kUnits),
                                    [&](const auto& known) { return known.first == unit; });
-  if (found != std::end(kUnits) && absl::SimpleAtod(AbslView(text.substr(0, digits)), &number)) {
+  // A part of a byte is no size: `0.5` was meant as a share, or has lost its unit.
+  const bool has_point = text.substr(0, digits).find('.') != std::string_view::npos;
+  if (found != std::end(kUnits) && (found->second > 1 || !has_point) &&
+      absl::SimpleAtod(AbslView(text.substr(0, digits)), &number)) {
     const double bytes = std::floor(number * found->second);
     if (bytes >= static_cast<double>(setting.least) && bytes <= static_cast<double>(setting.most)) {
       return static_cast<int64_t>(bytes);

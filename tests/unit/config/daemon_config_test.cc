@@ -135,6 +135,13 @@ TEST(DaemonConfigTest, EachFaultNamesItsLineWhatWasWantedAndWhatWasFound) {
     std::string yaml;
     std::string message;
   } kCases[] = {
+      // A share that lacks its % would be a part of a byte.
+      {"tenants:\n  - name: a\n    keys: [\"" + a + "\"]\n    kv: {pinned_max: 0.5}\n",
+       "f.yaml:4: `tenants.kv.pinned_max`: wanted a share from 0% to 100%, or a size such as 4GiB, "
+       "found `0.5`"},
+      {"engine:\n  kv_device_bytes: 2000000.5\n",
+       "f.yaml:2: `engine.kv_device_bytes`: wanted a size such as 4GiB, from 1048576 to "
+       "1125899906842624 bytes, found `2000000.5`"},
       // Keys.
       {"modle:\n  path: x\n", "f.yaml:1: unknown key `modle`; did you mean `model`?"},
       {"listen:\n  htpt: x\n", "f.yaml:2: unknown key `listen.htpt`; did you mean `http`?"},
