@@ -29,7 +29,8 @@ struct TenantKvConfig {
     std::optional<TierAmount> ceiling;  // with more, it makes room at its own cost; default: none
   };
   Tier device, host, disk;
-  std::optional<TierAmount> pinned_max;  // of the device, for its pins; default: all pins' bound
+  // Of the device, for its pins; default: an equal part of what all pins may have.
+  std::optional<TierAmount> pinned_max;
 };
 
 struct TenantConfig {

@@ -6,7 +6,8 @@
 //                      ▲                        │ compaction: the live ones of the segment with
 //                      └──── live records ──────┘ the fewest move to the next active one
 //
-// Bounds: `bytes_max` holds for the sum of all segment files at every moment. All files have one
+// Bounds: `bytes_max` holds for the sum of all segment files at every moment, or what the disk had
+// room for at start where that is less. All files have one
 // size; one file's room is kept free for compaction, and of the rest an eighth is not lent, so that
 // a compacted segment has on average an eighth dead records or more. Dropping is counted at once;
 // the file goes when its last record is dead or compaction comes by.
@@ -47,7 +48,7 @@ enum class DiskSync : uint8_t {
 
 struct DiskTierOptions {
   std::string directory;  // made if missing; its parent must exist
-  int64_t bytes_max = 0;  // of all segment files together
+  int64_t bytes_max = 0;  // of all segment files together; what the disk has not does not count
   size_t block_bytes = 0;
   LayoutDigest layout{};
   DiskSync sync = DiskSync::kNone;
@@ -82,7 +83,8 @@ struct DiskTierCounters {  // since Open
 class DiskTier final : public Tier {
  public:
   // kInvalidArgument: the limit is too small. kFailedPrecondition: the directory is in use, or is
-  // none. kPermissionDenied: it cannot be written. The message says what to do.
+  // none, or its disk is full. kPermissionDenied: it cannot be written. The message says what to
+  // do.
   static absl::StatusOr<std::unique_ptr<DiskTier>> Open(const DiskTierOptions& options);
   ~DiskTier() override;
 
@@ -132,7 +134,10 @@ class DiskTier final : public Tier {
   explicit DiskTier(const DiskTierOptions& options);
 
   absl::Status LockDirectory();
-  absl::Status Recover();
+  // What the disk has free, and what the segments that lie there take of it.
+  absl::StatusOr<int64_t> BytesThere(std::span<const uint64_t> numbers) const;
+  void Divide(int64_t bytes);
+  absl::Status Recover(std::span<const uint64_t> numbers);
   absl::StatusOr<std::vector<uint64_t>> ListSegments();
   absl::Status ScanSegments(std::span<const uint64_t> numbers, std::vector<Found>& found);
   void RemoveOverLimit(std::vector<Found>& found);

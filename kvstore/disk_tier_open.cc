@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -44,30 +45,60 @@ struct DiskTier::Found {
 absl::StatusOr<std::unique_ptr<DiskTier>> DiskTier::Open(const DiskTierOptions& options) {
   CHECK(options.block_bytes > 0 && options.io_depth > 0);
   auto tier = std::unique_ptr<DiskTier>(new DiskTier(options));
-  const int64_t record_bytes = static_cast<int64_t>(tier->shape_.record_bytes());
-  if (options.bytes_max < kSegmentsMin * record_bytes) {
+  const int64_t least_bytes = kSegmentsMin * static_cast<int64_t>(tier->shape_.record_bytes());
+  if (options.bytes_max < least_bytes) {
     return absl::InvalidArgumentError(
-        Concat("the disk tier has ", options.bytes_max, " bytes; it needs at least ",
-               kSegmentsMin * record_bytes,
+        Concat("the disk tier has ", options.bytes_max, " bytes; it needs at least ", least_bytes,
                " for blocks of this model; give it more, or 0 to do without"));
   }
-  const int64_t wanted =
-      options.segment_bytes > 0
-          ? options.segment_bytes
-          : std::min(std::max(kSegmentBytes, options.bytes_max / kSegmentsWanted),
-                     options.bytes_max / (2 * kSegmentsMin));
-  const int64_t places =
-      std::clamp<int64_t>(std::min(wanted, options.bytes_max / kSegmentsMin) / record_bytes, 1,
-                          std::numeric_limits<int32_t>::max());
-  tier->segment_places_ = static_cast<int32_t>(places);
-  tier->segment_bytes_ = places * record_bytes;
-  tier->num_segments_max_ = options.bytes_max / tier->segment_bytes_;
-  tier->capacity_ = std::min<int64_t>((tier->num_segments_max_ - 1) * places * 7 / 8,
-                                      std::numeric_limits<int32_t>::max());
   ASSIGN_OR_RETURN(tier->io_, MakeDiskIo(options.io, options.io_depth));
   RETURN_IF_ERROR(tier->LockDirectory());
-  RETURN_IF_ERROR(tier->Recover());
+  ASSIGN_OR_RETURN(const std::vector<uint64_t> numbers, tier->ListSegments());
+  ASSIGN_OR_RETURN(const int64_t there, tier->BytesThere(numbers));
+  if (there < least_bytes) {
+    return absl::FailedPreconditionError(
+        Concat("the disk of ", options.directory, " has room for ", there,
+               " bytes; the disk tier needs at "
+               "least ",
+               least_bytes, "; make room, or choose another directory"));
+  }
+  if (there < options.bytes_max) {
+    tier->Warn(Concat("the limit is ", options.bytes_max, " bytes and the disk has room for ",
+                      there, ": it keeps what fits"));
+  }
+  tier->Divide(std::min(options.bytes_max, there));
+  RETURN_IF_ERROR(tier->Recover(numbers));
   return tier;
+}
+
+void DiskTier::Divide(int64_t bytes) {
+  const auto record_bytes = static_cast<int64_t>(shape_.record_bytes());
+  const int64_t wanted =
+      options_.segment_bytes > 0
+          ? options_.segment_bytes
+          : std::min(std::max(kSegmentBytes, bytes / kSegmentsWanted), bytes / (2 * kSegmentsMin));
+  const int64_t places = std::clamp<int64_t>(std::min(wanted, bytes / kSegmentsMin) / record_bytes,
+                                             1, std::numeric_limits<int32_t>::max());
+  segment_places_ = static_cast<int32_t>(places);
+  segment_bytes_ = places * record_bytes;
+  num_segments_max_ = bytes / segment_bytes_;
+  capacity_ = std::min<int64_t>((num_segments_max_ - 1) * places * 7 / 8,
+                                std::numeric_limits<int32_t>::max());
+}
+
+absl::StatusOr<int64_t> DiskTier::BytesThere(std::span<const uint64_t> numbers) const {
+  struct statvfs disk {};
+  if (fstatvfs(directory_fd_, &disk) != 0) return DiskError("asking for the disk's room", errno);
+  // Some file systems do not say.
+  if (disk.f_blocks == 0) return std::numeric_limits<int64_t>::max();
+  auto bytes = static_cast<int64_t>(disk.f_bavail) * static_cast<int64_t>(disk.f_frsize);
+  for (const uint64_t number : numbers) {
+    struct stat file {};
+    if (fstatat(directory_fd_, SegmentFileName(number).c_str(), &file, AT_SYMLINK_NOFOLLOW) == 0) {
+      bytes += int64_t{512} * file.st_blocks;
+    }
+  }
+  return bytes;
 }
 
 absl::Status DiskTier::LockDirectory() {
@@ -231,8 +262,7 @@ absl::Status DiskTier::Adopt(std::vector<Found>& found) {
   return absl::OkStatus();
 }
 
-absl::Status DiskTier::Recover() {
-  ASSIGN_OR_RETURN(const std::vector<uint64_t> numbers, ListSegments());
+absl::Status DiskTier::Recover(std::span<const uint64_t> numbers) {
   std::vector<Found> found;
   RETURN_IF_ERROR(ScanSegments(numbers, found));
   KeepNewest(found, recovery_);

@@ -38,7 +38,8 @@ TierShare ShareOf(const TenantKvConfig::Tier& config, int32_t capacity, size_t b
   return share;
 }
 
-TenantShares SharesOf(const TenantConfig& tenant, const KvTiers& tiers, const EngineInfo& engine) {
+TenantShares SharesOf(const TenantConfig& tenant, const KvTiers& tiers, const EngineInfo& engine,
+                      int32_t num_tenants) {
   const size_t block_bytes = engine.kv_layout.block_bytes();
   const int32_t host_blocks = tiers.host ? tiers.host->capacity() : 0;
   const int32_t disk_blocks = tiers.disk ? tiers.disk->capacity() : 0;
@@ -48,9 +49,10 @@ TenantShares SharesOf(const TenantConfig& tenant, const KvTiers& tiers, const En
       ShareOf(tenant.kv.device, engine.num_blocks, block_bytes);
   shares.tiers[TierAt(TierKind::kHost)] = ShareOf(tenant.kv.host, host_blocks, block_bytes);
   shares.tiers[TierAt(TierKind::kDisk)] = ShareOf(tenant.kv.disk, disk_blocks, block_bytes);
-  if (tenant.kv.pinned_max) {
-    shares.pinned_blocks_max = BlocksOf(*tenant.kv.pinned_max, engine.num_blocks, block_bytes);
-  }
+  const int32_t pins_of_all = static_cast<int32_t>(engine.num_blocks * tiers.options.pinned_max);
+  shares.pinned_blocks_max = tenant.kv.pinned_max
+                                 ? BlocksOf(*tenant.kv.pinned_max, engine.num_blocks, block_bytes)
+                                 : pins_of_all / num_tenants;
   return shares;
 }
 
@@ -89,6 +91,20 @@ void UseRemote(const DaemonConfig::KvSettings::Remote& kv, const RemoteTier& rem
   if (kv.ttl > absl::ZeroDuration()) {
     options.remote_refresh = std::min(options.remote_refresh, kv.ttl / 2);
   }
+}
+
+// Who is under its floor is never taken from: with floors for more than all, some tenants' blocks
+// would find no room for ever.
+absl::Status CheckFloors(std::string_view name, TierKind tier, int32_t capacity,
+                         const KvStoreOptions& options) {
+  int64_t floors = 0;
+  for (const TenantShares& tenant : options.tenants) {
+    floors += tenant.tiers[TierAt(tier)].floor_blocks;
+  }
+  if (floors <= capacity) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      AbslView(Concat("the tenants' floors on the ", name, " tier are ", floors, " blocks; it has ",
+                      capacity, "; lower tenants.kv.", name, ".floor, or give the tier more")));
 }
 
 RecomputeCost CostOf(const ModelConfig& model) {
@@ -148,7 +164,14 @@ absl::StatusOr<KvTiers> OpenKvTiers(const DaemonConfig& config, const EngineInfo
   }
   tiers.options.tenants.clear();
   for (const TenantConfig& tenant : config.tenants) {
-    tiers.options.tenants.push_back(SharesOf(tenant, tiers, engine));
+    tiers.options.tenants.push_back(
+        SharesOf(tenant, tiers, engine, static_cast<int32_t>(config.tenants.size())));
+  }
+  if (tiers.host) {
+    RETURN_IF_ERROR(CheckFloors("host", TierKind::kHost, tiers.host->capacity(), tiers.options));
+  }
+  if (tiers.disk) {
+    RETURN_IF_ERROR(CheckFloors("disk", TierKind::kDisk, tiers.disk->capacity(), tiers.options));
   }
   if (tiers.options.tenants.empty()) {
     tiers.options.tenants.push_back({.tag = OwnerTagOf("default")});

@@ -73,6 +73,19 @@ TEST_P(DiskTierTest, CallersNeedNotAlignTheirBytesAndBlocksNeedNotBeWholePages) 
   }
 }
 
+// Else slots without a place on the disk would look free, and nothing would make room for what
+// comes.
+TEST_P(DiskTierTest, ALimitBeyondWhatTheDiskHasIsTakenForWhatItHas) {
+  DiskTierOptions options = Options(4, 4);
+  options.block_bytes = 4 << 20;
+  options.bytes_max = int64_t{1} << 60;
+  options.segment_bytes = 0;
+  auto tier = OpenDiskTier(options);
+  EXPECT_LT(tier->capacity(), options.bytes_max / (4 << 20) / 2);
+  ASSERT_EQ(tier->recovery().warnings.size(), 1u);
+  EXPECT_NE(tier->recovery().warnings[0].find("room for"), std::string::npos);
+}
+
 TEST_P(DiskTierTest, ASlotAnswersForNoOtherBlock) {
   auto tier = OpenDiskTier(Options(4, 4));
   const TierSlot slot = *tier->TryReserve();
