@@ -325,7 +325,7 @@ std::vector<Setting> MakeSettings() {
        .key = "pinned_max",
        .kind = kAmount,
        .slot = TENANT_SLOT(kv.pinned_max),
-       .about = "of the device, for KV kept between turns; default: half of it by the number of tenants"},
+       .about = "of the device, for KV kept between turns; default: half of it, shared equally"},
       {.section = "tenants.kv.device",
        .key = "floor",
        .kind = kAmount,
