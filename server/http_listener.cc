@@ -10,14 +10,13 @@
 #include <boost/beast/http/string_body.hpp>
 #include <utility>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "config/base/clock.h"
 #include "config/base/status_macros.h"
 #include "config/endpoint.h"
-#include "server/loopback_host.h"
+#include "server/http_head.h"
 
 namespace holdfast {
 namespace {
@@ -30,7 +29,6 @@ using Parser = http::request_parser<http::string_body>;
 
 constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
 constexpr size_t kReadBytes = 16 << 10;
-constexpr size_t kRequestIdBytesMax = 128;
 constexpr auto kAcceptPause = std::chrono::milliseconds(100);
 
 std::string_view View(beast::string_view text) { return {text.data(), text.size()}; }
@@ -38,10 +36,6 @@ absl::string_view AbslView(std::string_view text) { return {text.data(), text.si
 
 Conn::TimePoint After(absl::Duration duration) {
   return std::chrono::steady_clock::now() + absl::ToChronoNanoseconds(duration);
-}
-
-OpenAiError Malformed(std::string_view what) {
-  return HttpError(400, "malformed_request", AbslView(what));
 }
 
 OpenAiError OfParseError(error_code error, const HttpServerOptions& options) {
@@ -58,123 +52,13 @@ OpenAiError OfParseError(error_code error, const HttpServerOptions& options) {
   if (error == http::error::bad_version) {
     return HttpError(505, "http_version_not_supported", "use HTTP/1.1");
   }
-  return Malformed(absl::StrCat("the request is not HTTP/1.1: ", error.message()));
+  return MalformedRequest(absl::StrCat("the request is not HTTP/1.1: ", error.message()));
 }
 
 OpenAiError TooSlow(const char* what, absl::Duration timeout) {
   return HttpError(408, "request_timeout",
                    absl::StrCat("the request's ", what, " did not arrive within ",
                                 absl::FormatDuration(timeout)));
-}
-
-// Letters, digits and the marks of the usual kinds of ids: nothing that could break a header or a
-// log line.
-bool IsGoodRequestId(std::string_view id) {
-  return !id.empty() && id.size() <= kRequestIdBytesMax &&
-         std::all_of(id.begin(), id.end(), [](unsigned char c) {
-           return absl::ascii_isalnum(c) ||
-                  std::string_view("-_.:/+=@").find(c) != std::string_view::npos;
-         });
-}
-
-// "Bearer KEY" or, as some SDKs send it, the key alone in api-key or x-api-key.
-std::string_view KeyOf(const http::fields& fields) {
-  if (const auto found = fields.find(http::field::authorization); found != fields.end()) {
-    std::string_view value = View(found->value());
-    constexpr std::string_view kScheme = "bearer ";
-    if (value.size() < kScheme.size() ||
-        !absl::EqualsIgnoreCase(AbslView(value.substr(0, kScheme.size())), AbslView(kScheme))) {
-      return value;  // another scheme: no key of ours, and not the anonymous caller
-    }
-    value.remove_prefix(kScheme.size());
-    value.remove_prefix(std::min(value.find_first_not_of(' '), value.size()));
-    return value;
-  }
-  for (const char* name : {"api-key", "x-api-key"}) {
-    if (const auto found = fields.find(name); found != fields.end()) return View(found->value());
-  }
-  return {};
-}
-
-// The path of "/v1/models?x", or of "http://host/v1/models" as a proxy may send it. Empty: neither.
-std::string_view PathOf(std::string_view target) {
-  for (const std::string_view scheme : {"http://", "https://"}) {
-    if (!absl::StartsWithIgnoreCase(AbslView(target), AbslView(scheme))) continue;
-    const size_t slash = target.find('/', scheme.size());
-    target = slash == target.npos ? std::string_view("/") : target.substr(slash);
-  }
-  if (target.empty() || target.front() != '/') return {};
-  return target.substr(0, target.find_first_of("?#"));
-}
-
-std::string_view QueryOf(std::string_view target) {
-  const size_t begin = target.find('?');
-  if (begin == target.npos) return {};
-  target.remove_prefix(begin + 1);
-  return target.substr(0, target.find('#'));
-}
-
-// The HOST of "http://HOST/path", which then stands for the Host header (RFC 9112, 3.2.2); else
-// empty.
-std::string_view HostOfTarget(std::string_view target) {
-  const size_t mark = target.find("://");
-  if (target.starts_with('/') || mark == target.npos) return {};
-  target.remove_prefix(mark + 3);
-  return target.substr(0, target.find_first_of("/?#"));
-}
-
-// For a server that trusts whoever reaches loopback: see loopback_host.h. No Host at all, as in
-// HTTP/1.0, is no browser's request.
-std::optional<OpenAiError> CheckLoopbackNames(const Parser::value_type& message) {
-  const auto refused = [](const char* header, std::string_view value) {
-    return HttpError(403, "host_not_allowed",
-                     absl::StrCat(header, " is `", AbslView(value.substr(0, 128)),
-                                  "`; without keys only this machine is served, by the names "
-                                  "localhost, 127.0.0.1 and [::1], so that no web page gets in. "
-                                  "Use one of them, or the operator sets up tenants with keys, or "
-                                  "listen.allow_anonymous"));
-  };
-  if (const auto host = HostOfTarget(View(message.target()));
-      !host.empty() && !IsLoopbackHost(host)) {
-    return refused("the target's host", host);
-  }
-  if (const auto host = message.find(http::field::host); host != message.end()) {
-    const std::string_view value = View(host->value());
-    if (!value.empty() && !IsLoopbackHost(value)) return refused("Host", value);
-  }
-  const auto origins = message.equal_range(http::field::origin);
-  for (auto origin = origins.first; origin != origins.second; ++origin) {
-    const std::string_view value = View(origin->value());
-    if (!IsLoopbackOrigin(value)) return refused("Origin", value);
-  }
-  return std::nullopt;
-}
-
-// What Beast's parser lets through and two readers might understand differently.
-std::optional<OpenAiError> CheckFraming(const Parser::value_type& message) {
-  const auto transfer = message.equal_range(http::field::transfer_encoding);
-  if (transfer.first != transfer.second) {
-    if (message.version() < 11) return Malformed("transfer encodings need HTTP/1.1");
-    if (message.count(http::field::content_length) > 0) {
-      return Malformed("Content-Length and Transfer-Encoding exclude each other");
-    }
-    if (std::next(transfer.first) != transfer.second ||
-        !absl::EqualsIgnoreCase(AbslView(View(transfer.first->value())), "chunked")) {
-      return HttpError(501, "transfer_encoding_not_supported",
-                       "the only supported Transfer-Encoding is chunked");
-    }
-  }
-  const size_t num_hosts = message.count(http::field::host);
-  if (num_hosts > 1 || (num_hosts == 0 && message.version() >= 11)) {
-    return Malformed("exactly one Host header is needed");
-  }
-  const auto content = message.find(http::field::content_encoding);
-  if (content != message.end() &&
-      !absl::EqualsIgnoreCase(AbslView(View(content->value())), "identity")) {
-    return HttpError(415, "content_encoding_not_supported",
-                     "send the body without Content-Encoding");
-  }
-  return std::nullopt;
 }
 
 }  // namespace
@@ -317,7 +201,7 @@ std::optional<OpenAiError> HttpListener::Connection::Admit(const Parser& parser,
   is_options_ = method == "OPTIONS";
   if (is_options_ && target == "*") return std::nullopt;
   const std::string_view path = PathOf(target);
-  if (path.empty()) return Malformed("the request's target must be a path");
+  if (path.empty()) return MalformedRequest("the request's target must be a path");
   RouteMatch match = MatchRoute(method, path);
   if (match.route == nullptr) {
     return HttpError(404, "unknown_url",
