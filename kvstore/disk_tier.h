@@ -7,10 +7,10 @@
 //                      └──── live records ──────┘ the fewest move to the next active one
 //
 // Bounds: `bytes_max` holds for the sum of all segment files at every moment, or what the disk had
-// room for at start where that is less. All files have one
-// size; one file's room is kept free for compaction, and of the rest an eighth is not lent, so that
-// a compacted segment has on average an eighth dead records or more. Dropping is counted at once;
-// the file goes when its last record is dead or compaction comes by.
+// room for at start where that is less. All files have one size; one file's room is kept free for
+// compaction, and of the rest an eighth is not lent, so that a compacted segment has on average an
+// eighth dead records or more. Dropping is counted at once; the file goes when its last record is
+// dead or compaction comes by.
 //
 // Dying: a record is believed after a restart if its header proves itself (block_record.h), and
 // served if its payload's checksum is right. So SIGKILL loses at most the blocks in mid-write.

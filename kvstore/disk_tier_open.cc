@@ -56,11 +56,10 @@ absl::StatusOr<std::unique_ptr<DiskTier>> DiskTier::Open(const DiskTierOptions& 
   ASSIGN_OR_RETURN(const std::vector<uint64_t> numbers, tier->ListSegments());
   ASSIGN_OR_RETURN(const int64_t there, tier->BytesThere(numbers));
   if (there < least_bytes) {
-    return absl::FailedPreconditionError(
-        Concat("the disk of ", options.directory, " has room for ", there,
-               " bytes; the disk tier needs at "
-               "least ",
-               least_bytes, "; make room, or choose another directory"));
+    return absl::FailedPreconditionError(Concat("the disk of ", options.directory, " has room for ",
+                                                there, " bytes; the disk tier needs at least ",
+                                                least_bytes,
+                                                "; make room, or choose another directory"));
   }
   if (there < options.bytes_max) {
     tier->Warn(Concat("the limit is ", options.bytes_max, " bytes and the disk has room for ",

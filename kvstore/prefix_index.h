@@ -52,7 +52,8 @@ struct NodeResidence {
   uint8_t evictable = 0;                              // bit by tier: a policy knows the place
   uint8_t counted = 0;                                // bit by tier: one of its parent's `children`
   uint8_t num_moves = 0;                              // of any kind, in flight
-  bool arriving = false;                              // place[device] is being filled by a restore
+
+  bool arriving = false;        // place[device] is being filled by a restore
   bool leaving = false;         // place[device] was chosen to go when room is needed
   bool demoting = false;        // place[host] was chosen to go, and is being copied down
   bool sending = false;         // place[device] is being read for the remote tier

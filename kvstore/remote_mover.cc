@@ -9,13 +9,7 @@
 namespace holdfast {
 namespace {
 
-constexpr size_t kPageBytes = 4096;
-
 absl::Status Stopped() { return absl::CancelledError("the daemon stops"); }
-
-absl::Status NoMemory() {
-  return absl::ResourceExhaustedError("no memory to stage a block on its way between tiers");
-}
 
 }  // namespace
 
@@ -29,11 +23,12 @@ RemoteMover::RemoteMover(BlockMover& device, RemoteTier& tier, const RemoteMover
       on_found_(std::move(on_found)),
       sends_(static_cast<size_t>(options.sends_max)),
       outgoing_(static_cast<size_t>(options.sends_max)),
-      lookups_(static_cast<size_t>(options.lookups_max)) {
+      lookups_(static_cast<size_t>(options.lookups_max)),
+      copy_staging_(options.block_bytes, 1) {
   CHECK(options.block_bytes > 0 && options.batch_blocks > 0 && options.fetch_threads > 0);
   CHECK(options.sends_max > 0 && options.restores_max > 0 && options.lookups_max > 0);
   for (int32_t i = 0; i < options.fetch_threads; ++i) {
-    fetchers_.push_back(std::make_unique<Fetcher>(static_cast<size_t>(options.restores_max)));
+    fetchers_.push_back(std::make_unique<Fetcher>(options));
   }
   for (const std::unique_ptr<Fetcher>& fetcher : fetchers_) {
     fetcher->thread = std::thread([this, &fetcher = *fetcher] { FetchAll(fetcher); });
@@ -95,8 +90,8 @@ void RemoteMover::CopyOut() {
 absl::StatusOr<RemoteRecord> RemoteMover::Encode(const MoveJob& job) {
   std::span<std::byte> bytes = device_.HostView(job.block);
   if (bytes.empty()) {
-    bytes = Staging(copy_staging_, 0, 1);
-    if (bytes.empty()) return NoMemory();
+    bytes = copy_staging_.Place(0);
+    if (bytes.empty()) return BlockStaging::NoMemory();
     if (absl::Status copied = device_.CopyOut(job.block, bytes); !copied.ok()) return copied;
   }
   return tier_.Encode(job.identity, bytes);
@@ -141,49 +136,15 @@ void RemoteMover::FetchAll(Fetcher& fetcher) {
 }
 
 void RemoteMover::FetchBatch(std::span<const MoveJob> jobs, Fetcher& fetcher) {
-  std::vector<absl::Status> statuses(jobs.size());
-  std::vector<TierTransfer> transfers;
-  std::vector<size_t> whose;
-  std::vector<bool> is_staged;
-  for (size_t i = 0; i < jobs.size(); ++i) {
-    if (stopping()) {
-      statuses[i] = Stopped();
-      continue;
-    }
-    std::span<std::byte> bytes = device_.HostView(jobs[i].block);
-    const bool staged = bytes.empty();
-    if (staged) {
-      bytes = Staging(fetcher.staging, i, static_cast<size_t>(options_.batch_blocks));
-    }
-    if (bytes.empty()) {
-      statuses[i] = NoMemory();
-      continue;
-    }
-    transfers.push_back({.identity = &jobs[i].identity, .bytes = bytes});
-    whose.push_back(i);
-    is_staged.push_back(staged);
-  }
-  if (!transfers.empty()) tier_.Fetch(transfers);
-  for (size_t k = 0; k < whose.size(); ++k) {
-    absl::Status& status = statuses[whose[k]];
-    status = std::move(transfers[k].status);
-    if (status.ok() && is_staged[k]) {
-      status = device_.CopyIn(jobs[whose[k]].block, transfers[k].bytes);
-    }
+  std::vector<absl::Status> statuses(jobs.size(), Stopped());
+  if (!stopping()) {
+    RestoreToDevice(
+        jobs, device_, fetcher.staging,
+        [this](std::span<TierTransfer> transfers) { tier_.Fetch(transfers); }, statuses);
   }
   for (size_t i = 0; i < jobs.size(); ++i) {
     on_done_({.id = jobs[i].id, .status = std::move(statuses[i])});
   }
-}
-
-std::span<std::byte> RemoteMover::Staging(PageBuffer& buffer, size_t i, size_t num_blocks) const {
-  const size_t stride = (options_.block_bytes + kPageBytes - 1) / kPageBytes * kPageBytes;
-  if (buffer.bytes() == 0) {
-    std::optional<PageBuffer> mapped = PageBuffer::Map(stride * num_blocks);
-    if (!mapped.has_value()) return {};
-    buffer = *std::move(mapped);
-  }
-  return {buffer.data() + i * stride, options_.block_bytes};
 }
 
 void RemoteMover::Ask() {

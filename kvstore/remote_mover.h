@@ -27,10 +27,10 @@
 
 #include "absl/status/status.h"
 #include "config/base/mailbox.h"
-#include "config/base/page_buffer.h"
 #include "config/ids.h"
 #include "kvstore/block_identity.h"
 #include "kvstore/block_mover.h"
+#include "kvstore/device_restore.h"
 #include "kvstore/move.h"
 #include "kvstore/remote_lookup.h"
 #include "kvstore/remote_tier.h"
@@ -67,9 +67,11 @@ class RemoteMover final {
     RemoteRecord record;
   };
   struct Fetcher {
-    explicit Fetcher(size_t capacity) : jobs(capacity) {}
+    explicit Fetcher(const RemoteMoverOptions& options)
+        : jobs(static_cast<size_t>(options.restores_max)),
+          staging(options.block_bytes, options.batch_blocks) {}
     Mailbox<MoveJob> jobs;
-    PageBuffer staging;  // batch_blocks blocks; taken when first needed
+    BlockStaging staging;
     std::thread thread;
   };
 
@@ -78,8 +80,6 @@ class RemoteMover final {
   void FetchAll(Fetcher& fetcher);
   void FetchBatch(std::span<const MoveJob> jobs, Fetcher& fetcher);
   void Ask();
-  // As TierMover's: place `i`; empty: there is no memory.
-  std::span<std::byte> Staging(PageBuffer& buffer, size_t i, size_t num_blocks) const;
   absl::StatusOr<RemoteRecord> Encode(const MoveJob& job);
   RemoteFound LookUp(const RemoteLookup& lookup);
   bool stopping() const { return stopping_.load(std::memory_order_relaxed); }
@@ -96,7 +96,7 @@ class RemoteMover final {
   Mailbox<MoveJob> sends_;
   Mailbox<Outgoing> outgoing_;
   Mailbox<RemoteLookup> lookups_;
-  PageBuffer copy_staging_;  // one block; the copier's
+  BlockStaging copy_staging_;  // one block; the copier's
   std::vector<std::unique_ptr<Fetcher>> fetchers_;
   std::thread copier_, sender_, asker_;
 };

@@ -8,18 +8,10 @@
 namespace holdfast {
 namespace {
 
-constexpr size_t kPageBytes = 4096;
-
 // Jobs that one Put or Fetch can take together.
 bool GoTogether(const MoveJob& a, const MoveJob& b) {
   return a.kind == b.kind && a.tier == b.tier && a.gate == b.gate &&
          (a.kind != MoveKind::kDemote || a.lower_tier == b.lower_tier);
-}
-
-const absl::Status& NoMemory() {
-  static const absl::Status status =
-      absl::ResourceExhaustedError("no memory to stage a block on its way between tiers");
-  return status;
 }
 
 }  // namespace
@@ -42,8 +34,7 @@ TierMover::TierMover(BlockMover& device, std::span<Tier* const> tiers,
   for (size_t lane = 0; lane < kNumLanes; ++lane) {
     CHECK(threads[lane] > 0);
     for (int32_t i = 0; i < threads[lane]; ++i) {
-      lanes_[lane].workers.push_back(
-          std::make_unique<Worker>(static_cast<size_t>(options.jobs_max)));
+      lanes_[lane].workers.push_back(std::make_unique<Worker>(options));
     }
   }
   for (Lane& lane : lanes_) {
@@ -166,25 +157,15 @@ Tier& TierMover::TierOf(TierKind kind) {
   return *tier;
 }
 
-std::span<std::byte> TierMover::Staging(Worker& worker, size_t i) {
-  const size_t stride = (options_.block_bytes + kPageBytes - 1) / kPageBytes * kPageBytes;
-  if (worker.staging.bytes() == 0) {
-    std::optional<PageBuffer> staging =
-        PageBuffer::Map(stride * static_cast<size_t>(options_.batch_blocks));
-    if (!staging.has_value()) return {};
-    worker.staging = *std::move(staging);
-  }
-  return {worker.staging.data() + i * stride, options_.block_bytes};
-}
-
 void TierMover::Offload(std::span<MoveJob> jobs, Worker& worker, std::span<absl::Status> statuses) {
   std::vector<TierTransfer> transfers;
   std::vector<size_t> whose;
   for (size_t i = 0; i < jobs.size(); ++i) {
     std::span<std::byte> bytes = device_.HostView(jobs[i].block);
     if (bytes.empty()) {
-      bytes = Staging(worker, i);
-      statuses[i] = bytes.empty() ? NoMemory() : device_.CopyOut(jobs[i].block, bytes);
+      bytes = worker.staging.Place(i);
+      statuses[i] =
+          bytes.empty() ? BlockStaging::NoMemory() : device_.CopyOut(jobs[i].block, bytes);
       if (!statuses[i].ok()) continue;
     }
     transfers.push_back({.slot = jobs[i].slot, .identity = &jobs[i].identity, .bytes = bytes});
@@ -195,29 +176,10 @@ void TierMover::Offload(std::span<MoveJob> jobs, Worker& worker, std::span<absl:
 }
 
 void TierMover::Restore(std::span<MoveJob> jobs, Worker& worker, std::span<absl::Status> statuses) {
-  std::vector<TierTransfer> transfers;
-  std::vector<size_t> whose;
-  std::vector<bool> is_staged;
-  for (size_t i = 0; i < jobs.size(); ++i) {
-    std::span<std::byte> bytes = device_.HostView(jobs[i].block);
-    const bool staged = bytes.empty();
-    if (staged) bytes = Staging(worker, i);
-    if (bytes.empty()) {
-      statuses[i] = NoMemory();
-      continue;
-    }
-    transfers.push_back({.slot = jobs[i].slot, .identity = &jobs[i].identity, .bytes = bytes});
-    whose.push_back(i);
-    is_staged.push_back(staged);
-  }
-  if (!transfers.empty()) TierOf(jobs.front().tier).Fetch(transfers);
-  for (size_t k = 0; k < whose.size(); ++k) {
-    absl::Status& status = statuses[whose[k]];
-    status = std::move(transfers[k].status);
-    if (status.ok() && is_staged[k]) {
-      status = device_.CopyIn(jobs[whose[k]].block, transfers[k].bytes);
-    }
-  }
+  Tier& tier = TierOf(jobs.front().tier);
+  RestoreToDevice(
+      jobs, device_, worker.staging,
+      [&](std::span<TierTransfer> transfers) { tier.Fetch(transfers); }, statuses);
 }
 
 // Whatever becomes of the blocks, the gate ends.
@@ -267,9 +229,9 @@ void TierMover::Demote(std::span<MoveJob> jobs, Worker& worker, std::span<absl::
   std::vector<TierTransfer> transfers;
   std::vector<size_t> whose;
   for (size_t i = 0; i < jobs.size(); ++i) {
-    const std::span<std::byte> bytes = Staging(worker, i);
+    const std::span<std::byte> bytes = worker.staging.Place(i);
     if (bytes.empty()) {
-      statuses[i] = NoMemory();
+      statuses[i] = BlockStaging::NoMemory();
       continue;
     }
     transfers.push_back({.slot = jobs[i].slot, .identity = &jobs[i].identity, .bytes = bytes});

@@ -24,14 +24,13 @@
 #include <deque>
 #include <functional>
 #include <memory>
-#include <optional>
 #include <span>
 #include <thread>
 #include <vector>
 
 #include "config/base/mailbox.h"
-#include "config/base/page_buffer.h"
 #include "kvstore/block_mover.h"
+#include "kvstore/device_restore.h"
 #include "kvstore/move.h"
 #include "kvstore/tier.h"
 
@@ -67,9 +66,11 @@ class TierMover final {
 
  private:
   struct Worker {
-    explicit Worker(size_t capacity) : jobs(capacity) {}
+    explicit Worker(const TierMoverOptions& options)
+        : jobs(static_cast<size_t>(options.jobs_max)),
+          staging(options.block_bytes, options.batch_blocks) {}
     Mailbox<MoveJob> jobs;
-    PageBuffer staging;  // batch_blocks blocks; taken when first needed
+    BlockStaging staging;
     std::thread thread;
   };
   struct Lane {
@@ -92,8 +93,6 @@ class TierMover final {
                          std::span<absl::Status> statuses);
   void RestoreByLayers(std::span<MoveJob> jobs, LayerGate& gate, std::span<absl::Status> statuses);
   void Demote(std::span<MoveJob> jobs, Worker& worker, std::span<absl::Status> statuses);
-  // Place `i` of the worker's staging; empty: there is no memory for it.
-  std::span<std::byte> Staging(Worker& worker, size_t i);
   Tier& TierOf(TierKind kind);
   void Answer(const MoveJob& job, absl::Status status);
 
