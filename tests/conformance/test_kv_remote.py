@@ -13,7 +13,7 @@ import pytest
 from daemon import Daemon, wait_until
 
 SERVER = shutil.which("redis-server") or shutil.which("valkey-server")
-pytestmark = pytest.mark.skipif(SERVER is None, reason="no redis-server or valkey-server")
+pytestmark = pytest.mark.skipif(SERVER is None, reason="no redis-server; ./dev test installs it")
 
 SMALL = ["--context-tokens", "512", "--kv-device-bytes", "64MiB"]
 STORY = "Once upon a time, in a small village by the sea, there lived a clockmaker. " * 18

@@ -18,6 +18,7 @@
 #include "kvstore/move.h"
 #include "kvstore/tier.h"
 #include "tests/sim/fake_engine.h"
+#include "tests/sim/one_transfer.h"
 
 namespace holdfast {
 
@@ -135,16 +136,18 @@ class SimMover final {
     std::vector<std::byte> staging(engine_.Bytes(BlockId{0}).size());
     switch (job.kind) {
       case MoveKind::kOffload:
-        if (done.status.ok()) done.status = Put(job.tier, job.slot, job, engine_.Bytes(job.block));
+        if (done.status.ok())
+          done.status = PutOne(TierOf(job.tier), job.slot, job, engine_.Bytes(job.block));
         break;
       case MoveKind::kRestore:
         if (done.status.ok()) {
-          done.status = Fetch(job.tier, job.slot, job, engine_.Bytes(job.block));
+          done.status = FetchOne(TierOf(job.tier), job.slot, job, engine_.Bytes(job.block));
         }
         break;
       case MoveKind::kDemote:
-        if (done.status.ok()) done.status = Fetch(job.tier, job.slot, job, staging);
-        if (done.status.ok()) done.status = Put(job.lower_tier, job.lower_slot, job, staging);
+        if (done.status.ok()) done.status = FetchOne(TierOf(job.tier), job.slot, job, staging);
+        if (done.status.ok())
+          done.status = PutOne(TierOf(job.lower_tier), job.lower_slot, job, staging);
         break;
       case MoveKind::kSend:
         CHECK(false);  // it has no remote tier
@@ -167,16 +170,6 @@ class SimMover final {
   }
 
   SimTier& TierOf(TierKind kind) { return kind == TierKind::kHost ? *host_ : *disk_; }
-  absl::Status Put(TierKind tier, TierSlot slot, const MoveJob& job, std::span<std::byte> bytes) {
-    TierTransfer transfer{.slot = slot, .identity = &job.identity, .bytes = bytes};
-    TierOf(tier).Put({&transfer, 1});
-    return transfer.status;
-  }
-  absl::Status Fetch(TierKind tier, TierSlot slot, const MoveJob& job, std::span<std::byte> bytes) {
-    TierTransfer transfer{.slot = slot, .identity = &job.identity, .bytes = bytes};
-    TierOf(tier).Fetch({&transfer, 1});
-    return transfer.status;
-  }
   static void Spoil(std::span<std::byte> bytes) {
     std::fill(bytes.begin(), bytes.end(), std::byte{0xbd});
   }

@@ -21,6 +21,7 @@
 #include "kvstore/move.h"
 #include "kvstore/tier.h"
 #include "tests/sim/fake_engine.h"
+#include "tests/sim/one_transfer.h"
 
 namespace holdfast {
 
@@ -57,14 +58,16 @@ class TimedMover final {
     switch (job.kind) {
       case MoveKind::kOffload:
         CopyHalf(engine_.Bytes(job.block), move.bytes, 1);
-        move.status = Put(job.tier, job.slot, job, move.bytes);
+        move.status = PutOne(TierOf(job.tier), job.slot, job, move.bytes);
         break;
       case MoveKind::kRestore:
-        if (!move.fetched) move.status = Fetch(job.tier, job.slot, job, engine_.Bytes(job.block));
+        if (!move.fetched)
+          move.status = FetchOne(TierOf(job.tier), job.slot, job, engine_.Bytes(job.block));
         if (move.status.ok() && move.forgotten) ++num_restored_for_nobody_;
         break;
       case MoveKind::kDemote:
-        if (move.status.ok()) move.status = Put(job.lower_tier, job.lower_slot, job, move.bytes);
+        if (move.status.ok())
+          move.status = PutOne(TierOf(job.lower_tier), job.lower_slot, job, move.bytes);
         break;
       case MoveKind::kSend:
         CHECK(false);  // there is no remote tier
@@ -90,7 +93,8 @@ class TimedMover final {
       if (!to_disk || rng_() % 2 == 0) continue;
       if (job.kind == MoveKind::kOffload) CopyHalf(engine_.Bytes(job.block), move.bytes, 1);
       const TierSlot slot = job.kind == MoveKind::kDemote ? job.lower_slot : job.slot;
-      if (Put(TierKind::kDisk, slot, job, move.bytes).ok() && rng_() % 2 == 0) torn(slot);
+      if (PutOne(TierOf(TierKind::kDisk), slot, job, move.bytes).ok() && rng_() % 2 == 0)
+        torn(slot);
     }
     moves_.clear();
   }
@@ -117,10 +121,11 @@ class TimedMover final {
       case MoveKind::kRestore:
         std::ranges::fill(engine_.Bytes(job.block), std::byte{0xbd});  // nothing is there yet
         move.fetched = rng_() % 2 == 0;
-        if (move.fetched) move.status = Fetch(job.tier, job.slot, job, engine_.Bytes(job.block));
+        if (move.fetched)
+          move.status = FetchOne(TierOf(job.tier), job.slot, job, engine_.Bytes(job.block));
         break;
       case MoveKind::kDemote:
-        move.status = Fetch(job.tier, job.slot, job, move.bytes);
+        move.status = FetchOne(TierOf(job.tier), job.slot, job, move.bytes);
         break;
       case MoveKind::kSend:
         CHECK(false);  // there is no remote tier
@@ -138,16 +143,6 @@ class TimedMover final {
     Tier* tier = kind == TierKind::kHost ? host_ : disk_;
     CHECK(tier != nullptr);
     return *tier;
-  }
-  absl::Status Put(TierKind tier, TierSlot slot, const MoveJob& job, std::span<std::byte> bytes) {
-    TierTransfer transfer{.slot = slot, .identity = &job.identity, .bytes = bytes};
-    TierOf(tier).Put({&transfer, 1});
-    return transfer.status;
-  }
-  absl::Status Fetch(TierKind tier, TierSlot slot, const MoveJob& job, std::span<std::byte> bytes) {
-    TierTransfer transfer{.slot = slot, .identity = &job.identity, .bytes = bytes};
-    TierOf(tier).Fetch({&transfer, 1});
-    return transfer.status;
   }
 
   FakeEngine& engine_;

@@ -103,7 +103,7 @@ MoveJob Job(uint64_t id, MoveKind kind, int32_t block, int32_t depth) {
 class RemoteMoverTest : public testing::TestWithParam<bool> {
  protected:
   void SetUp() override {
-    if (RedisProcess::Find().empty()) GTEST_SKIP() << "redis-server is not installed";
+    if (RedisProcess::Find().empty()) GTEST_SKIP() << "no redis-server; ./dev test installs it";
     std::signal(SIGPIPE, SIG_IGN);  // as the daemon does
     std::string output;
     ASSERT_TRUE(server_.Start(output)) << output;

@@ -44,7 +44,7 @@ absl::Status FetchOne(RemoteTier& tier, uint32_t chain, uint8_t scope = 1) {
 class RemoteTierTest : public testing::Test {
  protected:
   void SetUp() override {
-    if (RedisProcess::Find().empty()) GTEST_SKIP() << "redis-server is not installed";
+    if (RedisProcess::Find().empty()) GTEST_SKIP() << "no redis-server; ./dev test installs it";
     std::signal(SIGPIPE, SIG_IGN);  // as the daemon does
     Start();
   }

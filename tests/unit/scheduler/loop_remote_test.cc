@@ -14,6 +14,7 @@
 #include "tests/sim/scheduler_bench.h"
 #include "tests/unit/kvstore/redis_process.h"
 #include "tests/unit/kvstore/test_directory.h"
+#include "tests/unit/scheduler/shared_sink.h"
 
 namespace holdfast {
 namespace {
@@ -36,33 +37,6 @@ class EngineMemory final : public BlockMover {
  private:
   FakeEngine& engine_;
   const bool addressable_;
-};
-
-class WaitingSink final : public TokenSink {
- public:
-  void OnPrompt(PromptEvent event) override {
-    MutexLock lock(&mutex_);
-    sink_.OnPrompt(std::move(event));
-  }
-  void OnToken(TokenEvent event) override {
-    MutexLock lock(&mutex_);
-    sink_.OnToken(std::move(event));
-  }
-  void OnDone(RequestDone event) override {
-    MutexLock lock(&mutex_);
-    sink_.OnDone(std::move(event));
-    news_.NotifyAll();
-  }
-  RecordedRequest Wait(RequestId id) {
-    MutexLock lock(&mutex_);
-    while (!sink_.done(id)) news_.Wait(&mutex_);
-    return sink_[id];
-  }
-
- private:
-  Mutex mutex_;
-  CondVar news_;
-  RecordingSink sink_;
 };
 
 struct Served {
@@ -103,7 +77,7 @@ struct Served {
   SteadyClock clock;
   std::unique_ptr<RemoteTier> remote;
   MetricsRegistry registry;
-  WaitingSink sink;
+  SharedSink sink;
   uint64_t last_id = 0;
   std::unique_ptr<SchedulerLoop> loop;  // goes first
 };
@@ -111,7 +85,7 @@ struct Served {
 class LoopRemoteTest : public testing::Test {
  protected:
   void SetUp() override {
-    if (RedisProcess::Find().empty()) GTEST_SKIP() << "redis-server is not installed";
+    if (RedisProcess::Find().empty()) GTEST_SKIP() << "no redis-server; ./dev test installs it";
     std::signal(SIGPIPE, SIG_IGN);  // as the daemon does
     std::string output;
     ASSERT_TRUE(server_.Start(output)) << output;

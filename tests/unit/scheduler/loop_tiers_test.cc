@@ -14,6 +14,7 @@
 #include "tests/sim/fake_engine.h"
 #include "tests/sim/hooked_host_tier.h"
 #include "tests/sim/scheduler_bench.h"
+#include "tests/unit/scheduler/shared_sink.h"
 
 namespace holdfast {
 namespace {
@@ -31,35 +32,6 @@ class FakeBlockMover final : public BlockMover {
 
  private:
   FakeEngine& engine_;
-};
-
-class WaitingSink final : public TokenSink {
- public:
-  void OnPrompt(PromptEvent event) override {
-    MutexLock lock(&mutex_);
-    sink_.OnPrompt(std::move(event));
-  }
-  void OnToken(TokenEvent event) override {
-    MutexLock lock(&mutex_);
-    sink_.OnToken(std::move(event));
-  }
-  void OnDone(RequestDone event) override {
-    MutexLock lock(&mutex_);
-    sink_.OnDone(std::move(event));
-    ++num_done_;
-    news_.NotifyAll();
-  }
-  RecordedRequest Wait(RequestId id) {
-    MutexLock lock(&mutex_);
-    while (!sink_.done(id)) news_.Wait(&mutex_);
-    return sink_[id];
-  }
-
- private:
-  Mutex mutex_;
-  CondVar news_;
-  RecordingSink sink_;
-  int num_done_ = 0;
 };
 
 // Makes the second layer of what comes back wait for a step that is at work on top of the first,
@@ -127,7 +99,7 @@ struct Served {
   Dawdler dawdler;
   std::unique_ptr<HookedHostTier> host;
   MetricsRegistry registry;
-  WaitingSink sink;
+  SharedSink sink;
   std::unique_ptr<SchedulerLoop> loop;  // goes first
 };
 

@@ -9,46 +9,10 @@
 #include "config/base/mutex.h"
 #include "gtest/gtest.h"
 #include "tests/sim/scheduler_bench.h"
+#include "tests/unit/scheduler/shared_sink.h"
 
 namespace holdfast {
 namespace {
-
-// Records from the scheduler's thread, read by the test's.
-class SharedSink final : public TokenSink {
- public:
-  void OnPrompt(PromptEvent event) override {
-    MutexLock lock(&mutex_);
-    recorded_.OnPrompt(std::move(event));
-  }
-  void OnToken(TokenEvent event) override {
-    MutexLock lock(&mutex_);
-    recorded_.OnToken(std::move(event));
-  }
-  void OnDone(RequestDone event) override {
-    MutexLock lock(&mutex_);
-    recorded_.OnDone(std::move(event));
-    ++num_done_;
-    news_.NotifyAll();
-  }
-  void WaitDone(int count) {
-    MutexLock lock(&mutex_);
-    while (num_done_ < count) news_.Wait(&mutex_);
-  }
-  RecordedRequest Get(RequestId id) {
-    MutexLock lock(&mutex_);
-    return recorded_[id];
-  }
-  int num_done() {
-    MutexLock lock(&mutex_);
-    return num_done_;
-  }
-
- private:
-  Mutex mutex_;
-  CondVar news_;
-  RecordingSink recorded_;
-  int num_done_ = 0;
-};
 
 // Holds each step back until the test lets it go.
 class Gate {
