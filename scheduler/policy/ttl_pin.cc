@@ -1,0 +1,98 @@
+#include "scheduler/policy/ttl_pin.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace holdfast {
+namespace {
+
+constexpr double kQueueDelayFade = 0.99;
+
+}  // namespace
+
+double BestTtl(std::span<const double> durations, double benefit, double longest) {
+  double best = 0, best_reward = 0;
+  const auto count = static_cast<double>(durations.size());
+  for (size_t i = 0; i < durations.size() && durations[i] <= longest; ++i) {
+    // Of equal durations the last has their whole share.
+    if (i + 1 < durations.size() && durations[i + 1] == durations[i]) continue;
+    const double reward = static_cast<double>(i + 1) / count * benefit - durations[i];
+    if (reward > best_reward) {
+      best = durations[i];
+      best_reward = reward;
+    }
+  }
+  return best;
+}
+
+const char* TtlSourceName(TtlSource source) {
+  switch (source) {
+    case TtlSource::kCold:
+      return "cold";
+    case TtlSource::kTenant:
+      return "tenant";
+    case TtlSource::kTool:
+      return "tool";
+  }
+  return "cold";
+}
+
+TtlEstimator::TtlEstimator(absl::Duration longest)
+    : longest_seconds_(absl::ToDoubleSeconds(longest)) {}
+
+void TtlEstimator::OnToolDone(const std::string& tool, absl::Duration duration) {
+  const double seconds = std::max(0.0, absl::ToDoubleSeconds(duration));
+  all_durations_.Add(seconds);
+  if (tools_.size() >= kToolsMax && !tools_.contains(tool)) {
+    tools_.erase(std::min_element(tools_.begin(), tools_.end(), [](const auto& a, const auto& b) {
+      return a.second.last_call < b.second.last_call;
+    }));
+  }
+  Tool& known = tools_[tool];
+  known.durations.Add(seconds);
+  known.last_call = ++calls_;
+}
+
+void TtlEstimator::OnFollowUp(absl::Duration queued, bool had_live_pin) {
+  if (had_live_pin) {
+    queue_delay_faded_ *= kQueueDelayFade;
+    return;
+  }
+  const double seconds = std::max(0.0, absl::ToDoubleSeconds(queued));
+  queue_delays_.push_back(seconds);
+  queue_delay_sum_ += seconds;
+  if (queue_delays_.size() > kQueueDelaysMax) {
+    queue_delay_sum_ -= queue_delays_.front();
+    queue_delays_.pop_front();
+  }
+  queue_delay_faded_ = 1;
+}
+
+void TtlEstimator::OnProgramEnd(int64_t num_turns) { memoryfulness_.AddProgram(num_turns); }
+
+absl::Duration TtlEstimator::queue_delay() const {
+  if (queue_delays_.empty()) return absl::ZeroDuration();
+  const double mean = std::max(0.0, queue_delay_sum_) / static_cast<double>(queue_delays_.size());
+  return absl::Seconds(mean * queue_delay_faded_);
+}
+
+TtlDecision TtlEstimator::Decide(const std::string& tool, absl::Duration reload) const {
+  const double benefit =
+      absl::ToDoubleSeconds(queue_delay()) * memoryfulness() + absl::ToDoubleSeconds(reload);
+  TtlDecision decision;
+  double seconds = 0;
+  if (all_durations_.size() <= kColdDurations) {
+    // The maximum of B (1 - exp(-tau)) - tau.
+    seconds = benefit > 1 ? std::min(std::log(benefit), longest_seconds_) : 0;
+  } else {
+    const auto known = tools_.find(tool);
+    const bool of_tool = known != tools_.end() && known->second.durations.size() > kColdDurations;
+    decision.source = of_tool ? TtlSource::kTool : TtlSource::kTenant;
+    const DurationSample& sample = of_tool ? known->second.durations : all_durations_;
+    seconds = BestTtl(sample.sorted(), benefit, longest_seconds_);
+  }
+  if (seconds >= kShortestSeconds) decision.ttl = absl::Seconds(seconds);
+  return decision;
+}
+
+}  // namespace holdfast
