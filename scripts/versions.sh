@@ -32,6 +32,7 @@ declare -A PACKAGE_REASONS=(
   [libyaml-cpp-dev]="the configuration file"
   [libssl-dev]="TLS, key hashes"
   [libxxhash-dev]="keys and checksums of KV blocks"
+  [zlib1g-dev]="gzipped traces"
   [liburing-dev]="the disk tier"
   [libhiredis-dev]="the remote tier"
   [libdnnl-dev]="matrix products of float weights"
@@ -52,7 +53,7 @@ PACKAGES_BUILD=(
   g++ cmake ninja-build ccache mold pkg-config ca-certificates
   libabsl-dev libgrpc++-dev protobuf-compiler protobuf-compiler-grpc libprotobuf-dev
   nlohmann-json3-dev prometheus-cpp-dev libboost1.81-dev libspdlog-dev libyaml-cpp-dev
-  libssl-dev libxxhash-dev liburing-dev libhiredis-dev libdnnl-dev
+  libssl-dev libxxhash-dev zlib1g-dev liburing-dev libhiredis-dev libdnnl-dev
   libgtest-dev libgmock-dev libbenchmark-dev
   python3 python3-venv python3-pip
 )

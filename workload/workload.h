@@ -18,6 +18,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -35,7 +36,7 @@ struct WorkloadTurn {
   // From the end of the program's previous turn to this one's arrival; of the first turn: zero.
   absl::Duration after;
   // The prompt: this many tokens of the previous turn's prompt and completion (0 for the first
-  // turn), then the runs. Not empty.
+  // turn), then the runs. Not empty as a whole; without runs it is all kept.
   int32_t kept_tokens = 0;
   std::vector<TokenRun> runs;
   int32_t completion_tokens = 1;  // > 0; the end token does not come before
@@ -50,11 +51,25 @@ struct WorkloadProgram {
   std::vector<WorkloadTurn> turns;  // not empty
 };
 
-// Rows of a trace file, each accounted for: read = kept + all that were dropped.
+// Rows of a trace file, each accounted for: read = kept + all that were dropped. A row is what
+// would be a turn: a request's line, a call of a session, a draw from a client's statistics; a line
+// that gives no turn at all counts as one.
 struct WorkloadCounts {
   int64_t rows_read = 0, rows_kept = 0;
+  int64_t rows_clipped = 0;  // of the kept: made shorter to fit the context
   std::vector<std::pair<std::string, int64_t>> dropped;  // by reason, as a metric label
   std::string file_sha256;                               // of the file as it lies there
+
+  // Rows, counted as read, that are not kept. `reason` is lower case with underscores.
+  void Drop(std::string_view reason, int64_t rows = 1) {
+    for (auto& [known, count] : dropped) {
+      if (known == reason) {
+        count += rows;
+        return;
+      }
+    }
+    dropped.emplace_back(reason, rows);
+  }
 };
 
 struct Workload {

@@ -1,0 +1,139 @@
+// Sessions of agents: what a call keeps of the one before, and what it waits for.
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "trace_file.h"
+
+namespace holdfast {
+namespace {
+
+constexpr std::string_view kSteps =
+    R"({"session":"b","model":"m","run":"r","start_s":40.5,"steps":[)"
+    R"({"prompt_tokens":1000,"cached_tokens":null,"output_tokens":60,"reasoning_tokens":null,)"
+    R"("tools":["bash"],"cmd":["grep"],"tool_s":0.25},)"
+    R"({"prompt_tokens":1400,"cached_tokens":null,"output_tokens":30,"reasoning_tokens":null,)"
+    R"("tools":["todo"],"cmd":[null],"tool_s":3},)"
+    R"({"prompt_tokens":1410,"cached_tokens":null,"output_tokens":5,"reasoning_tokens":0,)"
+    R"("tools":[],"cmd":[],"tool_s":0.5},)"
+    R"({"prompt_tokens":700,"cached_tokens":512,"output_tokens":9,"reasoning_tokens":0,)"
+    R"("tools":["bash"],"cmd":["grep"],"tool_s":1},)"
+    R"({"prompt_tokens":650,"cached_tokens":null,"output_tokens":9,"reasoning_tokens":0,)"
+    R"("tools":["bash"],"cmd":["ls"],"tool_s":1}]})"
+    "\n"
+    R"({"session":"a","model":"m","run":"r","start_s":10,"steps":[)"
+    R"({"prompt_tokens":800,"cached_tokens":0,"output_tokens":90,"reasoning_tokens":64,)"
+    R"("tools":["bash"],"cmd":["ls"],"tool_s":120},)"
+    R"({"prompt_tokens":900,"cached_tokens":0,"output_tokens":90,"reasoning_tokens":64,)"
+    R"("tools":["bash"],"cmd":["ls"],"tool_s":2}]})"
+    "\n";
+
+TEST(AgentStepsTest, ACallKeepsThePromptAndTheAnswerBeforeItAsFarAsLengthsAllow) {
+  const Workload workload = WorkloadOf(kSteps);
+  ExpectSound(workload);
+  ASSERT_EQ(workload.programs.size(), 2u);
+  EXPECT_EQ(workload.programs[0].session, "a");
+  EXPECT_EQ(workload.programs[1].start, absl::Milliseconds(30500));
+  const std::vector<WorkloadTurn>& turns = workload.programs[1].turns;
+  ASSERT_EQ(turns.size(), 5u);
+  EXPECT_EQ(turns[0].kept_tokens, 0);
+  EXPECT_EQ(turns[1].kept_tokens, 1060);  // prompt and answer
+  EXPECT_EQ(turns[1].runs[0].num_tokens, 340);
+  EXPECT_EQ(turns[2].kept_tokens, 1400);  // ten more tokens cannot hold the answer of 30
+  EXPECT_EQ(turns[3].kept_tokens, 512);   // shrunk: what the source's cache found
+  EXPECT_EQ(turns[4].kept_tokens, 0);     // shrunk, and it does not say
+  EXPECT_THAT(workload.assumptions, testing::Contains(testing::HasSubstr("2 prompts are shorter")));
+}
+
+TEST(AgentStepsTest, ReasoningIsNotSentBack) {
+  const Workload workload = WorkloadOf(kSteps);
+  const std::vector<WorkloadTurn>& turns = workload.programs[0].turns;
+  EXPECT_EQ(turns[1].kept_tokens, 800);
+  EXPECT_EQ(turns[1].completion_tokens, 90);
+}
+
+TEST(AgentStepsTest, ACallWaitsForTheToolThatTheOneBeforeCalled) {
+  const Workload workload = WorkloadOf(kSteps);
+  const std::vector<WorkloadTurn>& turns = workload.programs[1].turns;
+  const auto tool = [&](size_t i) {
+    return turns[i].tool ? workload.tools[static_cast<size_t>(*turns[i].tool)] : "";
+  };
+  EXPECT_EQ(tool(0), "grep");
+  EXPECT_EQ(tool(1), "todo");
+  EXPECT_EQ(tool(2), "");
+  EXPECT_EQ(turns[0].after, absl::ZeroDuration());
+  EXPECT_EQ(turns[1].after, absl::Milliseconds(250));
+  EXPECT_EQ(turns[2].after, absl::Seconds(3));
+  EXPECT_EQ(turns[3].after, absl::Milliseconds(500));
+}
+
+TEST(AgentStepsTest, OneBadCallCostsItselfAndABadSessionAllOfItsCalls) {
+  std::string text(kSteps);
+  text.append(R"({"session":"c","start_s":1,"steps":[)"
+              R"({"prompt_tokens":100,"output_tokens":10,"tool_s":1},)"
+              R"({"prompt_tokens":"many","output_tokens":10,"tool_s":1},7,)"
+              R"({"prompt_tokens":0,"output_tokens":10,"tool_s":1},)"
+              R"({"prompt_tokens":150,"output_tokens":0,"tool_s":1},)"
+              R"({"prompt_tokens":150,"output_tokens":5,"tool_s":-1},)"
+              R"({"prompt_tokens":150,"output_tokens":5,"tool_s":1}]})"
+              "\n"
+              R"({"session":"d","start_s":null,"steps":[{},{},{}]})"
+              "\n"
+              R"({"session":"e","start_s":1,"steps":[]})"
+              "\n{\n");
+  const Workload workload = WorkloadOf(text);
+  ExpectSound(workload);
+  ASSERT_EQ(workload.programs.size(), 3u);
+  EXPECT_EQ(workload.counts.rows_read, 7 + 7 + 3 + 1 + 1);
+  EXPECT_EQ(workload.counts.rows_kept, 7 + 2);
+  EXPECT_EQ(Dropped(workload, "bad_number"), 2 + 3);
+  EXPECT_EQ(Dropped(workload, "bad_row"), 2);
+  EXPECT_EQ(Dropped(workload, "zero_input"), 1);
+  EXPECT_EQ(Dropped(workload, "zero_output"), 1);
+  EXPECT_EQ(Dropped(workload, "no_calls"), 1);
+  EXPECT_EQ(workload.programs[0].session, "c");
+  EXPECT_EQ(workload.programs[0].turns[1].kept_tokens, 110);
+}
+
+constexpr std::string_view kCalls =
+    R"({"session":"s0","repo":"x","start_s":3,"n_calls":3,"calls":[)"
+    R"([0,1000,0,40,60,9,"ls",500],[9,1500,0,100,0,3,"pytest",9],[12,1650,0,5,0,null,"cat",1]]})"
+    "\n"
+    R"({"session":"s1","repo":"x","start_s":3,"n_calls":1,"calls":[[0,900,0,40,60,null,"ls",5]]})"
+    "\n";
+
+TEST(AgentCallsTest, AToolsTimeIsTheGapLessTheAnswersTime) {
+  const Workload workload = WorkloadOf(kCalls);
+  ExpectSound(workload);
+  ASSERT_EQ(workload.programs.size(), 2u);
+  const std::vector<WorkloadTurn>& turns = workload.programs[0].turns;
+  ASSERT_EQ(turns.size(), 3u);
+  EXPECT_EQ(turns[0].completion_tokens, 100);  // reasoning was generated too
+  EXPECT_EQ(turns[1].after, absl::Seconds(9 - 2 - 1));
+  EXPECT_EQ(turns[2].after, absl::ZeroDuration());  // 3 s: all of it the answer's
+  EXPECT_EQ(turns[1].kept_tokens, 1000);            // the answer held reasoning
+  EXPECT_EQ(turns[2].kept_tokens, 1600);
+  EXPECT_EQ(workload.tools, (std::vector<std::string>{"ls", "pytest", "cat"}));
+  EXPECT_THAT(workload.assumptions, testing::Contains(testing::HasSubstr("taken as 2 s")));
+}
+
+TEST(AgentCallsTest, TheAnswersTimeCanBeSaidOtherwise) {
+  const Workload workload =
+      WorkloadOf(kCalls, {.answer_base = absl::ZeroDuration(), .answer_tokens_per_second = 1e9});
+  EXPECT_NEAR(absl::ToDoubleSeconds(workload.programs[0].turns[1].after), 9, 1e-6);
+}
+
+TEST(AgentCallsTest, SessionsThatBeginInOneSecondAreSpreadOverIt) {
+  const Workload workload = WorkloadOf(kCalls);
+  EXPECT_GT(workload.programs[1].start, absl::ZeroDuration());
+  EXPECT_LT(workload.programs[1].start, absl::Seconds(1));
+}
+
+TEST(AgentSessionsTest, SessionsOfOneNameAreToldApart) {
+  std::string text(kCalls);
+  const Workload workload = WorkloadOf(text.append(kCalls));
+  std::vector<std::string> names;
+  for (const WorkloadProgram& program : workload.programs) names.push_back(program.session);
+  EXPECT_THAT(names, testing::UnorderedElementsAre("s0", "s1", "s0#2", "s1#2"));
+}
+
+}  // namespace
+}  // namespace holdfast
