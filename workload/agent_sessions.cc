@@ -16,47 +16,47 @@ constexpr double kStartMax = 1e10;  // seconds
 
 class Sessions final {
  public:
-  Sessions(const char* calls_key, const AgentCallReader& read_call, TraceRows& rows)
-      : calls_key_(calls_key), read_call_(read_call), rows_(rows) {}
+  Sessions(const char* list_key, const AgentListReader& read_list, TraceRows& rows)
+      : list_key_(list_key), read_list_(read_list), rows_(rows) {}
 
   absl::Status Add(const std::string& line) {
     const std::optional<json> session = ParseJsonRow(line);
-    const bool has_calls = session && FieldOf(*session, calls_key_).is_array() &&
-                           !FieldOf(*session, calls_key_).empty();
-    if (!has_calls) {
+    std::vector<AgentRow> list;
+    if (session && FieldOf(*session, list_key_).is_array()) {
+      list = read_list_(FieldOf(*session, list_key_));
+    }
+    if (list.empty()) {
       RETURN_IF_ERROR(rows_.Read());
       rows_.Drop(session ? "no_calls" : "bad_row");
       return absl::OkStatus();
     }
-    const json& calls = FieldOf(*session, calls_key_);
-    const auto num_calls = static_cast<int64_t>(calls.size());
-    RETURN_IF_ERROR(rows_.Read(num_calls));
+    const auto num_rows = static_cast<int64_t>(list.size());
+    RETURN_IF_ERROR(rows_.Read(num_rows));
     const std::optional<double> start_s = NumberOf(FieldOf(*session, "start_s"));
     if (!start_s || *start_s < 0 || *start_s > kStartMax) {
-      rows_.Drop(start_s && *start_s < 0 ? "negative_time" : "bad_number", num_calls);
+      rows_.Drop(start_s && *start_s < 0 ? "negative_time" : "bad_number", num_rows);
       return absl::OkStatus();
     }
-    AddProgram(absl::Seconds(*start_s), TextOf(FieldOf(*session, "session")).value_or(""), calls);
+    AddProgram(absl::Seconds(*start_s), TextOf(FieldOf(*session, "session")).value_or(""), list);
     return absl::OkStatus();
   }
 
   int64_t num_shrunk() const { return num_shrunk_; }
 
  private:
-  void AddProgram(absl::Duration start, std::string name, const json& calls) {
+  void AddProgram(absl::Duration start, std::string name, const std::vector<AgentRow>& list) {
     WorkloadProgram program{.start = start, .session = std::move(name)};
-    std::optional<AgentCall> before;
-    for (const json& row : calls) {
-      AgentCall call;
-      if (const auto reason = read_call_(row, call)) {
+    const AgentCall* before = nullptr;
+    for (const auto& [call, reason] : list) {
+      if (reason) {
         rows_.Drop(*reason);
         continue;
       }
-      WorkloadTurn turn = TurnOf(call.lengths, before ? Kept(*before, call) : 0, rows_);
-      if (before) turn.after = before->tool_time;
+      WorkloadTurn turn = TurnOf(call.lengths, before != nullptr ? Kept(*before, call) : 0, rows_);
+      if (before != nullptr) turn.after = before->tool_time;
       if (call.tool) turn.tool = rows_.Tool(*call.tool);
       program.turns.push_back(std::move(turn));
-      before = std::move(call);
+      before = &call;
     }
     if (!program.turns.empty()) rows_.programs().push_back(std::move(program));
   }
@@ -67,18 +67,18 @@ class Sessions final {
                   std::min(call.cached_tokens, before.lengths.prompt_tokens));
   }
 
-  const char* calls_key_;
-  const AgentCallReader& read_call_;
+  const char* list_key_;
+  const AgentListReader& read_list_;
   TraceRows& rows_;
   int64_t num_shrunk_ = 0;
 };
 
 }  // namespace
 
-absl::StatusOr<Trace> ReadAgentSessions(LineFile& file, const char* calls_key,
-                                        const AgentCallReader& read_call) {
+absl::StatusOr<Trace> ReadAgentSessions(LineFile& file, const char* list_key,
+                                        const AgentListReader& read_list) {
   TraceRows rows;
-  Sessions sessions(calls_key, read_call, rows);
+  Sessions sessions(list_key, read_list, rows);
   RETURN_IF_ERROR(
       ForEachLine(file, rows, [&](const std::string& line) { return sessions.Add(line); }));
   rows.Assume(
@@ -90,6 +90,16 @@ absl::StatusOr<Trace> ReadAgentSessions(LineFile& file, const char* calls_key,
                        "source's own cache found"));
   }
   return std::move(rows).Finish(NameOfFile(file.path()));
+}
+
+absl::Duration AnswerTime(int32_t completion_tokens, const WorkloadOptions& options) {
+  return options.answer_base + absl::Seconds(completion_tokens / options.answer_tokens_per_second);
+}
+
+std::string AnswerTimeAssumption(const WorkloadOptions& options) {
+  return Concat("a tool's time is the gap to the next call less an answer's, taken as ",
+                absl::ToDoubleSeconds(options.answer_base), " s and its tokens at ",
+                options.answer_tokens_per_second, "/s");
 }
 
 }  // namespace holdfast

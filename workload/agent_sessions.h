@@ -1,5 +1,5 @@
-// What the traces of agents have in common: one session a line, with its start and a list of calls,
-// each a model's answer and the tool that it asked for.
+// What the traces of agents have in common: one session a line, with its start and a list in which
+// its calls lie, each a model's answer and the tool that it asked for.
 #pragma once
 
 #include <cstdint>
@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -14,6 +15,7 @@
 #include "workload/line_file.h"
 #include "workload/session_history.h"
 #include "workload/trace_rows.h"
+#include "workload/workload_options.h"
 
 namespace holdfast {
 
@@ -24,13 +26,22 @@ struct AgentCall {
   std::optional<std::string> tool;
 };
 
-// Reads one entry of a session's list. The reason to drop it, or nothing.
-using AgentCallReader =
-    std::function<std::optional<std::string_view>(const nlohmann::json& row, AgentCall& call)>;
+// A row of a session: a call, or the reason to drop it.
+struct AgentRow {
+  AgentCall call;
+  std::optional<std::string_view> reason;
+};
 
-// Sessions whose calls lie under `calls_key`. What a call keeps of the one before: see
+// The rows of a session's list.
+using AgentListReader = std::function<std::vector<AgentRow>(const nlohmann::json& list)>;
+
+// Sessions whose list lies under `list_key`. What a call keeps of the one before: see
 // ReadAgentSteps.
-absl::StatusOr<Trace> ReadAgentSessions(LineFile& file, const char* calls_key,
-                                        const AgentCallReader& read_call);
+absl::StatusOr<Trace> ReadAgentSessions(LineFile& file, const char* list_key,
+                                        const AgentListReader& read_list);
+
+// The time of an answer where a trace does not give it: see WorkloadOptions.
+absl::Duration AnswerTime(int32_t completion_tokens, const WorkloadOptions& options);
+std::string AnswerTimeAssumption(const WorkloadOptions& options);
 
 }  // namespace holdfast

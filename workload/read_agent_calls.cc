@@ -1,7 +1,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "config/base/concat.h"
 #include "config/base/status_macros.h"
 #include "workload/agent_sessions.h"
 #include "workload/json_row.h"
@@ -29,11 +28,10 @@ std::optional<std::string_view> ReadCall(const json& row, const WorkloadOptions&
   const std::optional<int32_t> completion =
       CompletionToAsk(std::min(*output + reasoning, kRequestTokensMax), options);
   if (!completion) return "zero_output";
-  const absl::Duration answer =
-      options.answer_base + absl::Seconds(*completion / options.answer_tokens_per_second);
   call.lengths = {*prompt, *completion, reasoning == 0};
   call.cached_tokens = TokensOf(row[kCached]).value_or(0);
-  call.tool_time = std::max(absl::Seconds(*gap_s) - answer, absl::ZeroDuration());
+  call.tool_time =
+      std::max(absl::Seconds(*gap_s) - AnswerTime(*completion, options), absl::ZeroDuration());
   call.tool = TextOf(row[kCommand]);
   if (call.tool && call.tool->empty()) call.tool.reset();
   return std::nullopt;
@@ -42,15 +40,15 @@ std::optional<std::string_view> ReadCall(const json& row, const WorkloadOptions&
 }  // namespace
 
 absl::StatusOr<Trace> ReadAgentCalls(LineFile& file, const WorkloadOptions& options) {
-  ASSIGN_OR_RETURN(Trace trace,
-                   ReadAgentSessions(file, "calls", [&](const json& row, AgentCall& call) {
-                     return ReadCall(row, options, call);
+  ASSIGN_OR_RETURN(Trace trace, ReadAgentSessions(file, "calls", [&](const json& calls) {
+                     std::vector<AgentRow> rows(calls.size());
+                     for (size_t i = 0; i < rows.size(); ++i) {
+                       rows[i].reason = ReadCall(calls[i], options, rows[i].call);
+                     }
+                     return rows;
                    }));
   trace.whole_second_stamps = true;
-  trace.workload.assumptions.push_back(
-      Concat("a tool's time is the gap to the next call less the answer's, taken as ",
-             absl::ToDoubleSeconds(options.answer_base), " s and its tokens at ",
-             options.answer_tokens_per_second, "/s"));
+  trace.workload.assumptions.push_back(AnswerTimeAssumption(options));
   return trace;
 }
 

@@ -43,9 +43,12 @@ std::optional<std::string_view> ReadStep(const json& row, const WorkloadOptions&
 }  // namespace
 
 absl::StatusOr<Trace> ReadAgentSteps(LineFile& file, const WorkloadOptions& options) {
-  ASSIGN_OR_RETURN(Trace trace,
-                   ReadAgentSessions(file, "steps", [&](const json& row, AgentCall& call) {
-                     return ReadStep(row, options, call);
+  ASSIGN_OR_RETURN(Trace trace, ReadAgentSessions(file, "steps", [&](const json& steps) {
+                     std::vector<AgentRow> rows(steps.size());
+                     for (size_t i = 0; i < rows.size(); ++i) {
+                       rows[i].reason = ReadStep(steps[i], options, rows[i].call);
+                     }
+                     return rows;
                    }));
   trace.workload.assumptions.emplace_back(
       "runs of sessions are laid over each other, each from its own first session");

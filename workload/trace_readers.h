@@ -63,6 +63,17 @@ absl::StatusOr<Trace> ReadAgentSteps(LineFile& file, const WorkloadOptions& opti
 // Source: mini-swe-agent runs on SWE-bench Verified (github.com/gruckion/mini-swe-agent, MIT).
 absl::StatusOr<Trace> ReadAgentCalls(LineFile& file, const WorkloadOptions& options);
 
+// One session a line, with calls [t, prompt, output, ...], t the time at which the answer was
+// logged. The gap to the next answer, less the time that this one took (WorkloadOptions::answer_*),
+// is the tool's, never less than nothing; tools have no names. What is kept: as above.
+// Source: agent sessions of inference-sim (github.com/inference-sim/inference-sim, Apache-2.0).
+absl::StatusOr<Trace> ReadAgentLog(LineFile& file, const WorkloadOptions& options);
+
+// One dialogue a line, with messages of role, t, usage and tool_calls. The assistant's messages
+// that have a usage are calls; each waits for the last message of a tool or user before it. What is
+// kept: as above. Source: tau2-bench (github.com/sierra-research/tau2-bench, MIT).
+absl::StatusOr<Trace> ReadDialogues(LineFile& file, const WorkloadOptions& options);
+
 // A line of metadata (window_s, token_window_s, quantiles), then one client a line: rate and cv in
 // each window, quantiles of input_tokens and output_tokens in each token window. A client is a
 // tenant; its requests are drawn: Gamma waits with the window's rate (times rate_scale) and cv,

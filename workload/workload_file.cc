@@ -30,6 +30,8 @@ std::optional<WorkloadKind> KindOfRow(const nlohmann::json& row) {
   }
   if (has("steps")) return WorkloadKind::kAgentSteps;
   if (has("calls") && has("repo")) return WorkloadKind::kAgentCalls;
+  if (has("calls") && has("benchmark")) return WorkloadKind::kAgentLog;
+  if (has("messages") && has("start_s")) return WorkloadKind::kDialogues;
   if (has("token_window_s")) return WorkloadKind::kClientRates;
   return std::nullopt;
 }
@@ -93,6 +95,10 @@ absl::StatusOr<Trace> ReadAs(WorkloadKind kind, LineFile& file, const WorkloadOp
       return ReadAgentSteps(file, options);
     case WorkloadKind::kAgentCalls:
       return ReadAgentCalls(file, options);
+    case WorkloadKind::kAgentLog:
+      return ReadAgentLog(file, options);
+    case WorkloadKind::kDialogues:
+      return ReadDialogues(file, options);
     case WorkloadKind::kClientRates:
       return ReadClientRates(file, options);
     case WorkloadKind::kScenario:

@@ -127,6 +127,50 @@ TEST(AgentCallsTest, SessionsThatBeginInOneSecondAreSpreadOverIt) {
   EXPECT_LT(workload.programs[1].start, absl::Seconds(1));
 }
 
+TEST(AgentLogTest, AToolsTimeIsTheGapBetweenAnswersLessTheSecondOnes) {
+  const Workload workload =
+      WorkloadOf(R"({"session":"x","benchmark":"b","start_s":0,"calls":[[1,100,10,1,"success"],)"
+                 R"([9.5,200,50,3,"success"],["soon",1,1,5,"success"],[10,200,0,5,"error"],)"
+                 R"([11,260,20,5,"success"]]})");
+  ExpectSound(workload);
+  ASSERT_EQ(workload.programs.size(), 1u);
+  const std::vector<WorkloadTurn>& turns = workload.programs[0].turns;
+  ASSERT_EQ(turns.size(), 3u);
+  EXPECT_EQ(turns[1].after, absl::Seconds(8.5 - 2 - 0.5));
+  EXPECT_EQ(turns[1].kept_tokens, 110);
+  EXPECT_EQ(turns[2].after, absl::ZeroDuration());
+  EXPECT_EQ(turns[2].kept_tokens, 250);
+  EXPECT_EQ(Dropped(workload, "bad_number"), 1);
+  EXPECT_EQ(Dropped(workload, "zero_output"), 1);
+}
+
+TEST(DialoguesTest, TheAssistantsMessagesAreCallsAndWaitForWhatStandsBetweenThem) {
+  const Workload workload = WorkloadOf(
+      R"({"session":"d","domain":"shop","start_s":7,"messages":[)"
+      R"({"role":"assistant","t":0.1,"content":"Hello"},)"
+      R"({"role":"user","t":2,"content":"a","usage":{"prompt_tokens":9,"completion_tokens":9}},)"
+      R"({"role":"assistant","t":3,"usage":{"prompt_tokens":300,"completion_tokens":20},)"
+      R"("tool_calls":[{"name":"look_up"},{"name":"other"}]},)"
+      R"({"role":"tool","t":3.5,"content":"b"},{"role":"tool","t":4.25,"content":"c"},)"
+      R"({"role":"assistant","t":6,"usage":{"prompt_tokens":400,"completion_tokens":30}},)"
+      R"({"role":"user","t":5,"content":"late"},)"
+      R"({"role":"assistant","t":9,"usage":{"prompt_tokens":"?","completion_tokens":30}},)"
+      R"({"role":"assistant","t":9,"usage":{"prompt_tokens":440,"completion_tokens":1}}]})"
+      "\n"
+      R"({"session":"e","start_s":7,"messages":[{"role":"user","t":2}]})");
+  ExpectSound(workload);
+  EXPECT_EQ(workload.counts.rows_read, 4 + 1);
+  EXPECT_EQ(Dropped(workload, "bad_number"), 1);
+  EXPECT_EQ(Dropped(workload, "no_calls"), 1);
+  ASSERT_EQ(workload.programs.size(), 1u);
+  const std::vector<WorkloadTurn>& turns = workload.programs[0].turns;
+  ASSERT_EQ(turns.size(), 3u);
+  EXPECT_EQ(turns[1].after, absl::Milliseconds(1250));
+  EXPECT_EQ(turns[2].after, absl::ZeroDuration());
+  EXPECT_EQ(turns[1].kept_tokens, 320);
+  EXPECT_EQ(workload.tools, (std::vector<std::string>{"look_up"}));
+}
+
 TEST(AgentSessionsTest, SessionsOfOneNameAreToldApart) {
   std::string text(kCalls);
   const Workload workload = WorkloadOf(text.append(kCalls));

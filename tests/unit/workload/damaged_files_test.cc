@@ -32,6 +32,15 @@ std::vector<Sample> Samples() {
       {"e.jsonl", R"({"session":"s","repo":"x","start_s":3,"calls":[[0,10,0,4,6,9,"ls",5],)"
                   R"([9,15,9,1,0,3,"cat",9],[12,5,2,5,0,null,"cat",1]]})"
                   "\n"},
+      {"h.jsonl", R"({"session":"x","benchmark":"b","start_s":0,"calls":[[1,100,10,1,"ok"],)"
+                  R"([9.5,200,50,3,"ok"],[11,60,20,5,"ok"]]})"
+                  "\n"},
+      {"i.jsonl",
+       R"({"session":"d","start_s":7,"messages":[{"role":"user","t":2},)"
+       R"({"role":"assistant","t":3,"usage":{"prompt_tokens":30,"completion_tokens":2},)"
+       R"("tool_calls":[{"name":"look_up"}]},{"role":"tool","t":3.5},)"
+       R"({"role":"assistant","t":6,"usage":{"prompt_tokens":40,"completion_tokens":3}}]})"
+       "\n"},
       {"f.jsonl", R"({"meta":true,"window_s":10,"token_window_s":10,"quantiles":[0.1,0.9]})"
                   "\n"
                   R"({"client":"c","rate":[2,6],"cv":[1,9],"tokens":{"0":{"input_tokens":[10,20],)"

@@ -187,6 +187,18 @@ TEST_F(PublicTracesTest, AgentCalls) {
   EXPECT_EQ(CallsPerSession(), (std::vector<double>{19, 27, 35, 46, 80, 132}));
 }
 
+TEST_F(PublicTracesTest, AgentLog) {
+  READ_OR_SKIP("agent-exgentic/calls.jsonl.gz");
+  EXPECT_EQ(workload_.programs.size(), 12u);
+  EXPECT_EQ(workload_.num_turns(), 113);
+}
+
+TEST_F(PublicTracesTest, Dialogues) {
+  READ_OR_SKIP("agent-tau2/retail.jsonl.gz");
+  EXPECT_EQ(workload_.programs.size(), 24u);
+  EXPECT_EQ(workload_.num_turns(), 281);
+}
+
 TEST_F(PublicTracesTest, ClientRates) {
   READ_OR_SKIP("servegen/m-large_day2.jsonl.gz",
                {.from = absl::Hours(10), .until = absl::Hours(11), .rate_scale = 0.1});
