@@ -1,0 +1,188 @@
+#include "simulator/step_measurement.h"
+
+#include <algorithm>
+#include <atomic>
+#include <memory>
+#include <utility>
+
+#include "config/base/check.h"
+#include "config/base/clock.h"
+#include "config/base/metrics.h"
+#include "config/base/status_macros.h"
+#include "kvstore/kv_store.h"
+#include "scheduler/scheduler_loop.h"
+#include "simulator/simulated_engine.h"
+
+namespace holdfast {
+namespace {
+
+struct WantedPart {
+  int32_t context = 0;
+  int32_t rows = 1;
+  bool samples = true;
+};
+using WantedStep = std::vector<WantedPart>;
+
+WantedStep Decodes(int32_t count, int32_t context) {
+  return WantedStep(static_cast<size_t>(count), {.context = context});
+}
+
+std::vector<WantedStep> GridOf(const MeasurementOptions& options) {
+  std::vector<WantedStep> grid;
+  for (const int32_t context : options.contexts) {
+    for (const int32_t rows : options.prefill_rows) {
+      grid.push_back({{.context = context, .rows = rows}});
+      if (rows > 1) grid.push_back({{.context = context, .rows = rows, .samples = false}});
+      // Beside decodes, as a busy instance has it.
+      for (const int32_t decodes : options.decode_rows) {
+        if (decodes < 16 || rows < 64 || rows > 256) continue;
+        WantedStep mixed = Decodes(decodes, context);
+        mixed.push_back({.context = 0, .rows = rows});
+        grid.push_back(std::move(mixed));
+      }
+    }
+    for (const int32_t rows : options.decode_rows) grid.push_back(Decodes(rows, context));
+  }
+  for (const int32_t prompts : {4, 8, 16}) {  // several short prompts at once
+    grid.push_back(WantedStep(static_cast<size_t>(prompts), {.rows = 24}));
+  }
+  return grid;
+}
+
+// Steps of the wanted shapes, each part in blocks of its own.
+class StepRunner {
+ public:
+  explicit StepRunner(Engine& engine) : engine_(engine) {}
+
+  bool Fits(const WantedStep& step) const {
+    const EngineInfo& info = engine_.info();
+    int64_t rows = 0, blocks = 0;
+    for (const WantedPart& part : step) {
+      if (part.context + part.rows > info.context_tokens) return false;
+      rows += part.rows;
+      blocks += BlocksFor(part.context + part.rows);
+    }
+    return static_cast<int64_t>(step.size()) <= info.num_sequence_slots &&
+           rows <= info.step_tokens_max && blocks <= info.num_blocks;
+  }
+
+  // Gives every block the KV of real tokens.
+  absl::Status FillBlocks() {
+    Make({{.rows = kBlockTokens}});
+    OpenSlots();
+    RETURN_IF_ERROR(engine_.Execute(plan_, result_));
+    Make({{.context = kBlockTokens}});
+    for (int32_t block = 1; block < engine_.info().num_blocks; ++block) {
+      plan_.copies.push_back(
+          {.from = BlockId{0}, .to = BlockId{block}, .num_tokens = kBlockTokens - 1});
+    }
+    return engine_.Execute(plan_, result_);
+  }
+
+  absl::StatusOr<MeasuredStep> Measure(const WantedStep& step, int32_t repeats) {
+    Make(step);
+    OpenSlots();
+    RETURN_IF_ERROR(engine_.Execute(plan_, result_));
+    plan_.opens.clear();
+    std::vector<double> seconds;
+    for (int32_t i = 0; i < repeats; ++i) {
+      const absl::Time begin = SteadyNow();
+      RETURN_IF_ERROR(engine_.Execute(plan_, result_));
+      seconds.push_back(absl::ToDoubleSeconds(SteadyNow() - begin));
+    }
+    std::sort(seconds.begin(), seconds.end());
+    return MeasuredStep{.shape = ShapeOf(plan_),
+                        .seconds = std::max(seconds[seconds.size() / 2], 1e-9)};
+  }
+
+ private:
+  void Make(const WantedStep& step) {
+    plan_.Clear();
+    int32_t next_block = 0;
+    for (const WantedPart& wanted : step) {
+      const int32_t num_blocks = BlocksFor(wanted.context + wanted.rows);
+      plan_.sequences.push_back({.slot = SequenceSlot{static_cast<int32_t>(plan_.sequences.size())},
+                                 .first_position = wanted.context,
+                                 .tokens_begin = static_cast<int32_t>(plan_.tokens.size()),
+                                 .num_tokens = wanted.rows,
+                                 .blocks_begin = static_cast<int32_t>(plan_.blocks.size()),
+                                 .num_blocks = num_blocks,
+                                 .samples = wanted.samples});
+      for (int32_t i = 0; i < wanted.rows; ++i) {
+        plan_.tokens.push_back((7 + 31 * (wanted.context + i)) % engine_.info().vocab_size);
+      }
+      for (int32_t i = 0; i < num_blocks; ++i) plan_.blocks.push_back(BlockId{next_block++});
+    }
+  }
+  void OpenSlots() {
+    for (const PlanSequence& part : plan_.sequences) {
+      plan_.opens.push_back({.slot = part.slot, .sampling = {.temperature = 0.0f}});
+    }
+  }
+
+  Engine& engine_;
+  StepPlan plan_;
+  StepResult result_;
+};
+
+// Waits for the end of a number of requests.
+class EndCounter final : public TokenSink {
+ public:
+  void OnPrompt(PromptEvent) override {}
+  void OnToken(TokenEvent) override {}
+  void OnDone(RequestDone event) override {
+    if (!event.status.ok()) failed_ = true;
+  }
+  bool failed() const { return failed_; }
+
+ private:
+  std::atomic<bool> failed_{false};
+};
+
+}  // namespace
+
+absl::StatusOr<std::vector<MeasuredStep>> MeasureSteps(
+    Engine& engine, const MeasurementOptions& options,
+    const std::function<void(double)>& progress) {
+  CHECK(options.repeats > 0);
+  StepRunner runner(engine);
+  std::vector<WantedStep> grid = GridOf(options);
+  std::erase_if(grid, [&](const WantedStep& step) { return !runner.Fits(step); });
+  RETURN_IF_ERROR(runner.FillBlocks());
+  std::vector<MeasuredStep> steps;
+  for (const WantedStep& step : grid) {
+    ASSIGN_OR_RETURN(const MeasuredStep measured, runner.Measure(step, options.repeats));
+    steps.push_back(measured);
+    if (progress) progress(static_cast<double>(steps.size()) / static_cast<double>(grid.size()));
+  }
+  return steps;
+}
+
+absl::StatusOr<absl::Duration> MeasureBetweenSteps(const EngineInfo& engine, int32_t rows) {
+  EngineInfo info = engine;
+  const int32_t completion = std::min(2000, info.context_tokens - 1);
+  rows = std::clamp(info.num_blocks / BlocksFor(completion + 1), 1, rows);
+  SimulatedEngine instant(info, 1);
+  MetricsRegistry registry;
+  EndCounter ends;
+  ASSIGN_OR_RETURN(const std::unique_ptr<SchedulerLoop> loop,
+                   SchedulerLoop::Create(instant, {.running_max = rows}, registry, ends));
+  const absl::Time begin = SteadyNow();
+  for (int32_t i = 0; i < rows; ++i) {
+    Request request;
+    request.id = RequestId{static_cast<uint64_t>(i)};
+    request.prompt = {static_cast<TokenId>(i % info.vocab_size)};
+    request.max_tokens = completion;
+    if (loop->Submit(std::move(request)) != Admit::kAccepted) {
+      return absl::InternalError("the scheduler took no request");
+    }
+  }
+  loop->BeginDrain();
+  loop->WaitDrained(absl::InfiniteDuration());
+  const absl::Duration elapsed = SteadyNow() - begin;
+  const uint64_t steps = loop->snapshot().steps;
+  if (ends.failed() || steps == 0) return absl::InternalError("the scheduler ended a request");
+  return elapsed / static_cast<int64_t>(steps);
+}
+
+}  // namespace holdfast
