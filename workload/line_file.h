@@ -29,8 +29,8 @@ class LineFile final {
     std::string text;       // empty if too_long
     bool too_long = false;  // had more than kLineBytesMax bytes
   };
-  // The next line; nothing at the end of the file. DataLoss: damaged gzip, or more than
-  // kUnpackedBytesMax bytes.
+  // The next line; nothing at the end of the file. DataLoss: damaged gzip. ResourceExhausted: more
+  // than kUnpackedBytesMax bytes.
   absl::StatusOr<std::optional<Line>> Next();
   // Up to `count` lines that Next will give.
   absl::StatusOr<std::vector<Line>> Peek(size_t count);
