@@ -1,6 +1,8 @@
 #include "server/command_line.h"
 
+#include <algorithm>
 #include <cstddef>
+#include <iterator>
 #include <optional>
 #include <span>
 #include <string>
@@ -20,7 +22,7 @@ enum class FlagKind : uint8_t { kValue, kSwitch };
 
 struct Flag {
   std::string_view name;
-  std::string_view setting;  // empty: not a setting, see ParseServe
+  std::string_view setting;  // empty: not a setting, see ParseFlags
   std::string_view shown;    // the value's name in help
   std::string_view about;
   FlagKind kind = FlagKind::kValue;
@@ -61,7 +63,45 @@ constexpr Flag kServeFlags[] = {
     {"--log-format", "log.format", "text|json", "lines on standard error"},
 };
 
-constexpr std::string_view kVerbs[] = {"serve", "check-config", "keys", "version", "help"};
+constexpr Flag kSimulateFlags[] = {
+    {"--workload", "", "FILE", "a trace, clients' statistics or a scenario; needed"},
+    {"--out", "", "FILE", "the report (JSON); without: standard output"},
+    {"--turns-out", "", "FILE", "and each turn as a line of CSV"},
+    {"--profile", "", "FILE", "what steps take, by bench profile; without: the default model's"},
+    {"--instances", "", "N", "of the fleet"},
+    {"--router", "", "NAME", "session-hash, round-robin, least-loaded"},
+    {"--threads", "", "N", "that simulate; the result is the same"},
+    {"--seed", "", "N", "of tokens and of what the workload draws"},
+    {"--kv-blocks", "", "N", "of an instance's device; or --kv-device-bytes"},
+    {"--kv-host-blocks", "", "N", "or --kv-host-bytes"},
+    {"--kv-disk-blocks", "", "N", "needs a profile that knows the disk"},
+    {"--retain", "", "TIME", "how long turns ask for their KV to be kept"},
+    {"--slo-ttft", "", "TIME", "of good turns: to the first token"},
+    {"--slo-tpot", "", "TIME", "between tokens, in the mean"},
+    {"--slo-e2e", "", "TIME", "to the last token"},
+    {"--rate-scale", "", "X", "divides the time between programs"},
+    {"--think-scale", "", "X", "multiplies the waits inside programs"},
+    {"--from", "", "TIME", "leaves out what starts before"},
+    {"--until", "", "TIME", "and the end of it"},
+    {"--programs-max", "", "N", "the first of the workload"},
+    {"--tenants", "", "N", "deals programs to so many tenants"},
+};
+
+constexpr Flag kBenchFlags[] = {
+    {"--out", "", "FILE", "the profile (JSON); without: standard output"},
+};
+
+// Those of serve that say how an instance decides, or what its engine is.
+constexpr std::string_view kSimulateSettings[] = {
+    "--config",           "--kv-device-bytes", "--kv-host-bytes", "--kv-eviction",
+    "--context-tokens",   "--running-max",     "--waiting-max",   "--step-tokens-max",
+    "--chunk-tokens-max", "--prefix-cache"};
+constexpr std::string_view kBenchSettings[] = {
+    "--config",   "--model",           "--weights",        "--threads",     "--isa",
+    "--kv-dtype", "--kv-device-bytes", "--context-tokens", "--running-max", "--step-tokens-max"};
+
+constexpr std::string_view kVerbs[] = {"serve", "check-config", "keys", "simulate",
+                                       "bench", "version",      "help"};
 
 absl::Status Usage(std::string what) {
   return absl::InvalidArgumentError(Concat(what, "; see holdfast help"));
@@ -75,11 +115,15 @@ absl::Status UnknownFlag(std::string_view name, std::span<const std::string_view
                        : Concat("unknown flag ", name));
 }
 
-const Flag* FindServeFlag(std::string_view name) {
+// The flags of a verb: its own, and those that it shares with serve.
+std::vector<Flag> FlagsOf(std::span<const Flag> own, std::span<const std::string_view> shared) {
+  std::vector<Flag> flags(own.begin(), own.end());
   for (const Flag& flag : kServeFlags) {
-    if (flag.name == name) return &flag;
+    if (std::find(std::begin(shared), std::end(shared), flag.name) != std::end(shared)) {
+      flags.push_back(flag);
+    }
   }
-  return nullptr;
+  return flags;
 }
 
 // Cuts "--name=value"; else the value is the next word, which is taken.
@@ -93,18 +137,21 @@ FlagWord SplitFlag(const std::string& word) {
   return {.name = word.substr(0, equals), .value = word.substr(equals + 1)};
 }
 
-absl::StatusOr<CommandLine> ParseServe(std::span<const std::string> words) {
-  CommandLine line{.verb = Verb::kServe};
+absl::StatusOr<CommandLine> ParseFlags(Verb verb, std::string_view verb_name,
+                                       std::span<const Flag> flags,
+                                       std::span<const std::string> words) {
+  CommandLine line{.verb = verb};
   for (size_t i = 0; i < words.size(); ++i) {
     if (IsHelp(words[i])) return CommandLine{};
     if (!words[i].starts_with("--")) {
-      return Usage(Concat("serve takes flags only, found `", words[i], "`"));
+      return Usage(Concat(verb_name, " takes flags only, found `", words[i], "`"));
     }
     FlagWord word = SplitFlag(words[i]);
-    const Flag* flag = FindServeFlag(word.name);
-    if (flag == nullptr) {
+    const auto flag = std::find_if(flags.begin(), flags.end(),
+                                   [&](const Flag& other) { return other.name == word.name; });
+    if (flag == flags.end()) {
       std::vector<std::string_view> known;
-      for (const Flag& other : kServeFlags) known.push_back(other.name);
+      for (const Flag& other : flags) known.push_back(other.name);
       return UnknownFlag(word.name, known);
     }
     if (!word.value && flag->kind == FlagKind::kSwitch) word.value = "true";
@@ -118,6 +165,8 @@ absl::StatusOr<CommandLine> ParseServe(std::span<const std::string> words) {
       line.config_path = *std::move(word.value);
     } else if (flag->name == "--port-file") {
       line.port_file = *std::move(word.value);
+    } else if (flag->setting.empty()) {
+      line.arguments.push_back({.flag = std::string(flag->name), .value = *std::move(word.value)});
     } else {
       line.overrides.push_back({.flag = std::string(flag->name),
                                 .setting = std::string(flag->setting),
@@ -125,6 +174,26 @@ absl::StatusOr<CommandLine> ParseServe(std::span<const std::string> words) {
     }
   }
   return line;
+}
+
+absl::StatusOr<CommandLine> ParseSimulate(std::span<const std::string> words) {
+  auto line =
+      ParseFlags(Verb::kSimulate, "simulate", FlagsOf(kSimulateFlags, kSimulateSettings), words);
+  if (!line.ok() || line->verb != Verb::kSimulate) return line;
+  const bool has_workload = std::any_of(
+      line->arguments.begin(), line->arguments.end(),
+      [](const CommandLine::Argument& argument) { return argument.flag == "--workload"; });
+  if (!has_workload) return Usage("simulate needs the workload: --workload FILE");
+  return line;
+}
+
+absl::StatusOr<CommandLine> ParseBench(std::span<const std::string> words) {
+  if (words.size() == 1 && IsHelp(words[0])) return CommandLine{};
+  if (words.empty() || words[0] != "profile") {
+    return Usage("bench knows one thing to do: bench profile --out FILE");
+  }
+  return ParseFlags(Verb::kBenchProfile, "bench profile", FlagsOf(kBenchFlags, kBenchSettings),
+                    words.subspan(1));
 }
 
 absl::StatusOr<CommandLine> ParseCheckConfig(std::span<const std::string> words) {
@@ -159,15 +228,25 @@ absl::StatusOr<CommandLine> ParseKeys(std::span<const std::string> words) {
   return CommandLine{.verb = Verb::kNewKey, .tenant = *std::move(tenant)};
 }
 
+void AppendFlags(std::span<const Flag> flags, std::string& text) {
+  for (const Flag& flag : flags) {
+    std::string head = Concat("  ", flag.name, flag.shown.empty() ? "" : " ", flag.shown);
+    head.resize(std::max<size_t>(head.size() + 1, 34), ' ');
+    text += Concat(head, flag.about, "\n");
+  }
+}
+
 }  // namespace
 
 absl::StatusOr<CommandLine> ParseCommandLine(std::span<const std::string> arguments) {
-  if (arguments.empty()) return Usage("wanted a verb: serve, check-config, keys, version, help");
+  if (arguments.empty()) return Usage(Concat("wanted a verb: ", ConcatList(kVerbs, ", ")));
   const std::string& verb = arguments[0];
   const std::span<const std::string> rest = arguments.subspan(1);
-  if (verb == "serve") return ParseServe(rest);
+  if (verb == "serve") return ParseFlags(Verb::kServe, verb, kServeFlags, rest);
   if (verb == "check-config") return ParseCheckConfig(rest);
   if (verb == "keys") return ParseKeys(rest);
+  if (verb == "simulate") return ParseSimulate(rest);
+  if (verb == "bench") return ParseBench(rest);
   if (verb == "version" || verb == "--version") return CommandLine{.verb = Verb::kVersion};
   if (verb == "help" || IsHelp(verb)) return CommandLine{.verb = Verb::kHelp};
   const auto nearest = NearestName(verb, kVerbs);
@@ -197,14 +276,17 @@ std::string HelpText() {
       "                             what would keep the daemon from starting with it here\n"
       "  check-config --print-schema  the file's JSON Schema\n"
       "  keys new --tenant NAME     make a key; shown once, only its hash is for the file\n"
+      "  simulate --workload FILE [FLAGS]  the scheduler and KV store of a fleet on a simulated\n"
+      "                             clock; a report as JSON\n"
+      "  bench profile [FLAGS]      measure what steps take here, for simulate --profile\n"
       "  version\n"
       "  help\n"
       "flags of serve (--flag VALUE or --flag=VALUE):\n";
-  for (const Flag& flag : kServeFlags) {
-    std::string head = Concat("  ", flag.name, flag.shown.empty() ? "" : " ", flag.shown);
-    head.resize(std::max<size_t>(head.size() + 1, 34), ' ');
-    text += Concat(head, flag.about, "\n");
-  }
+  AppendFlags(kServeFlags, text);
+  text += Concat("flags of simulate, besides ", ConcatList(kSimulateSettings, " "), ":\n");
+  AppendFlags(kSimulateFlags, text);
+  text += Concat("flags of bench profile, besides ", ConcatList(kBenchSettings, " "), ":\n");
+  AppendFlags(kBenchFlags, text);
   return text;
 }
 

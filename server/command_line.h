@@ -1,5 +1,6 @@
 // `holdfast VERB ...` as data. Flags of `serve` are settings of the configuration file by shorter
-// names; the file comes first, then the flags, of equal ones the last.
+// names; the file comes first, then the flags, of equal ones the last. `simulate` and `bench
+// profile` take some of them, and arguments of their own.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +15,16 @@
 
 namespace holdfast {
 
-enum class Verb : uint8_t { kServe, kCheckConfig, kPrintSchema, kNewKey, kVersion, kHelp };
+enum class Verb : uint8_t {
+  kServe,
+  kCheckConfig,
+  kPrintSchema,
+  kNewKey,
+  kSimulate,
+  kBenchProfile,
+  kVersion,
+  kHelp
+};
 
 struct CommandLine {
   struct Override {
@@ -22,11 +32,16 @@ struct CommandLine {
     std::string setting;  // "listen.http"
     std::string value;
   };
+  struct Argument {
+    std::string flag;  // "--workload"
+    std::string value;
+  };
   Verb verb = Verb::kHelp;
-  std::string config_path;  // serve, check-config; empty: none
+  std::string config_path;  // serve, check-config, simulate, bench; empty: none
   std::vector<Override> overrides;
-  std::string port_file;  // serve; empty: none
-  std::string tenant;     // keys new
+  std::vector<Argument> arguments;  // simulate, bench: what is no setting, in their order
+  std::string port_file;            // serve; empty: none
+  std::string tenant;               // keys new
 };
 
 // kInvalidArgument: a sentence for the user, with the nearest known name for an unknown one.

@@ -9,8 +9,10 @@
 #include "absl/status/status.h"
 #include "config/base/concat.h"
 #include "config/daemon_config.h"
+#include "server/bench_profile.h"
 #include "server/command_line.h"
 #include "server/daemon.h"
+#include "server/simulate.h"
 #include "server/start_check.h"
 #include "server/stop_signals.h"
 #include "server/tenant_key.h"
@@ -75,6 +77,32 @@ int Serve(const CommandLine& line) {
   return served.ok() ? 0 : Fail(kExitError, served);
 }
 
+// The settings of a verb that opens no port: file, then flags.
+absl::StatusOr<DaemonConfig> SettingsOf(const CommandLine& line) {
+  auto config = ReadConfig(line.config_path);
+  if (!config.ok()) return config;
+  const absl::Status overridden = ApplyOverrides(line, *config);
+  if (!overridden.ok()) return overridden;
+  return config;
+}
+
+int Simulate(const CommandLine& line) {
+  const auto config = SettingsOf(line);
+  if (!config.ok()) return Fail(kExitUsage, config.status());
+  const absl::Status simulated = RunSimulate(line, *config);
+  return simulated.ok() ? 0 : Fail(kExitError, simulated);
+}
+
+int BenchProfile(const CommandLine& line) {
+  auto config = SettingsOf(line);
+  if (!config.ok()) return Fail(kExitUsage, config.status());
+  if (config->model.path.empty()) config->model.path = DefaultModelPath();
+  std::string out;
+  for (const CommandLine::Argument& argument : line.arguments) out = argument.value;  // --out alone
+  const absl::Status measured = RunBenchProfile(*config, out);
+  return measured.ok() ? 0 : Fail(kExitError, measured);
+}
+
 int CheckConfig(const std::string& path) {
   auto config = LoadDaemonConfig(path);
   if (!config.ok()) return Fail(kExitError, config.status());
@@ -115,6 +143,10 @@ int Run(const std::vector<std::string>& arguments) {
   switch (line->verb) {
     case Verb::kServe:
       return Serve(*line);
+    case Verb::kSimulate:
+      return Simulate(*line);
+    case Verb::kBenchProfile:
+      return BenchProfile(*line);
     case Verb::kCheckConfig:
       return CheckConfig(line->config_path);
     case Verb::kPrintSchema:

@@ -102,7 +102,7 @@ absl::StatusOr<CostProfile> ParseCostProfile(std::string_view json);
 // kFailedPrecondition: the profile was taken of something else; the message says of what.
 absl::Status CheckBinding(const CostProfile& profile, const ProfileBinding& wanted);
 
-// Of the default model on two cores; for simulations that name no other. Measured, see the .cc.
+// Of the default model on two cores, roughly; for simulations that name no other.
 const CostProfile& DefaultCostProfile();
 
 }  // namespace holdfast

@@ -25,6 +25,8 @@ MAY_INCLUDE = {
     "engine": ["config", "kernels", "kvstore/block_mover.h", "kvstore/kv_layout.h",
                "kvstore/layer_gate.h"],
     "scheduler": ["config", "kvstore", "engine/engine.h", "engine/step_plan.h"],
+    "simulator": ["config", "kvstore", "scheduler", "engine/engine.h", "engine/step_plan.h",
+                  "workload"],
     "text": [],
     "workload": ["config"],
     "proto": [],
@@ -33,12 +35,12 @@ MAY_INCLUDE = {
 
 # Third-party header prefix: where it may be included (folders or files, by prefix).
 FOREIGN = {
-    "absl/": ["config", "kvstore", "engine", "scheduler", "text", "workload",
+    "absl/": ["config", "kvstore", "engine", "scheduler", "simulator", "text", "workload",
               "server"],
     "yaml-cpp/": ["config/", "workload/scenario_reader"],
     "prometheus/": ["config/base/metrics.cc"],
     "nlohmann/": ["config/", "engine/hf_", "engine/json_document", "engine/safetensors_",
-                  "workload", "server"],
+                  "simulator", "workload", "server"],
     "openssl/": ["engine/", "kvstore/block_identity", "workload/line_file",
                  "server"],
     "liburing.h": ["kvstore/disk_"],
@@ -59,7 +61,8 @@ FOREIGN = {
 }
 
 # The places that see every room: they choose the parts and wire them up.
-SEES_ALL = ("server/main.cc", "server/daemon.", "server/model_text.", "server/kv_tiers.")
+SEES_ALL = ("server/main.cc", "server/daemon.", "server/model_text.", "server/kv_tiers.",
+            "server/simulate.", "server/bench_profile.")
 
 INCLUDE = re.compile(r'^\s*#\s*include\s+(?:"([^"]+)"|<([^>]+)>)', re.MULTILINE)
 SOURCE_SUFFIXES = {".cc", ".h", ".inl", ".cu", ".cuh"}

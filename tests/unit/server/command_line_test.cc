@@ -118,5 +118,36 @@ TEST(CommandLineTest, TheOtherVerbsAreRecognised) {
   EXPECT_EQ(Parse({"keys", "new", "--tenant", "blue"})->tenant, "blue");
 }
 
+TEST(CommandLineTest, SimulateTakesArgumentsOfItsOwnAndServesSettings) {
+  const auto line = Parse({"simulate", "--workload", "/w.csv", "--instances=4", "--running-max=9",
+                           "--config", "/c.yaml"});
+  ASSERT_TRUE(line.ok()) << line.status();
+  EXPECT_EQ(line->verb, Verb::kSimulate);
+  EXPECT_EQ(line->config_path, "/c.yaml");
+  ASSERT_EQ(line->arguments.size(), 2u);
+  EXPECT_EQ(line->arguments[0].flag, "--workload");
+  EXPECT_EQ(line->arguments[0].value, "/w.csv");
+  EXPECT_EQ(line->arguments[1].value, "4");
+  DaemonConfig config;
+  ASSERT_TRUE(ApplyOverrides(*line, config).ok());
+  EXPECT_EQ(config.scheduler.running_max, 9);
+}
+
+TEST(CommandLineTest, SimulateNeedsAWorkloadAndOpensNoPort) {
+  EXPECT_THAT(Refusal({"simulate"}), HasSubstr("--workload FILE"));
+  EXPECT_THAT(Refusal({"simulate", "--workload=/w", "--http=:0"}),
+              HasSubstr("unknown flag --http"));
+  EXPECT_THAT(Refusal({"simulate", "--worklaod=/w"}), HasSubstr("did you mean --workload?"));
+}
+
+TEST(CommandLineTest, BenchProfileSaysWhereToAndOfWhat) {
+  const auto line = Parse({"bench", "profile", "--out=/p.json", "--threads=2"});
+  ASSERT_TRUE(line.ok()) << line.status();
+  EXPECT_EQ(line->verb, Verb::kBenchProfile);
+  EXPECT_EQ(line->arguments.at(0).value, "/p.json");
+  EXPECT_EQ(line->overrides.at(0).setting, "engine.threads");
+  EXPECT_THAT(Refusal({"bench"}), HasSubstr("bench profile"));
+}
+
 }  // namespace
 }  // namespace holdfast
