@@ -43,6 +43,8 @@ double SimulatedMover::SecondsOf(const MoveJob& job) const {
     case MoveKind::kDemote:
       return one_way(tier, tier.restore_bytes_per_second) +
              one_way(disk_, disk_.store_bytes_per_second);
+    case MoveKind::kSend:
+      break;  // there is no remote tier here, so the store sends nothing
   }
   return 0;
 }
