@@ -34,7 +34,7 @@ includes() { "$PYTHON" tests/arch/check_includes.py; }
 tidy() {
   # Needs the generated headers of proto/ and text/; the release build has them.
   build release
-  sources '*.cc' | grep -E '^(config|kernels|kvstore|engine|scheduler|text|workload|server)/' |
+  sources '*.cc' | grep -E '^(config|kernels|kvstore|engine|scheduler|text|workload|simulator|server)/' |
     xargs -P "$JOBS" -n 4 clang-tidy-14 -p build/release --quiet 2>/dev/null
 }
 

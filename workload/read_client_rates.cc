@@ -174,10 +174,11 @@ absl::Status DrawRequests(const std::vector<Client>& clients, const Layout& layo
   const double until_s = std::clamp(absl::ToDoubleSeconds(options.until), 0.0, kTimeMax);
   const double expected =
       options.rate_scale * ExpectedRequests(clients, layout.window_s, from_s, until_s);
-  if (expected > kRowsMax / 2 && options.programs_max > kRowsMax / 2) {
+  constexpr int64_t kRequestsMax = kRowsMax / 2;
+  if (expected > static_cast<double>(kRequestsMax) && options.programs_max > kRequestsMax) {
     return absl::InvalidArgumentError(
         Concat("these clients send about ", std::llround(expected), " requests; wanted at most ",
-               kRowsMax / 2, "; take a shorter window, a smaller rate scale or fewer programs"));
+               kRequestsMax, "; take a shorter window, a smaller rate scale or fewer programs"));
   }
   std::vector<ClientArrivals> arrivals;
   std::vector<int32_t> tenants;
