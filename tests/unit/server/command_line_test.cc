@@ -59,26 +59,39 @@ TEST(CommandLineTest, TlsFlagsBelongTogether) {
   EXPECT_TRUE(ApplyOverrides(*Parse({"serve", "--tls-key=/k", "--tls-certificate=/c"}), both).ok());
 }
 
-TEST(CommandLineTest, EveryServeFlagOfTheHelpTextIsTaken) {
+// As the help text lists them of a verb, "--threads".
+std::vector<std::string> FlagsInHelp(const std::string& verb) {
   const std::string help = HelpText();
-  size_t at = help.find("flags of serve");
-  int flags = 0;
-  while ((at = help.find("\n  --", at)) != std::string::npos) {
+  const size_t begin = help.find("\nflags of " + verb);
+  EXPECT_NE(begin, std::string::npos) << verb;
+  if (begin == std::string::npos) return {};
+  const size_t end = help.find("\nflags of ", begin + 1);
+  std::vector<std::string> flags;
+  for (size_t at = begin; (at = help.find("\n  --", at)) < end;) {
     at += 3;
-    const std::string name = help.substr(at, help.find(' ', at) - at);
-    EXPECT_TRUE(Parse({"serve", name + "=x"}).ok()) << name;
-    ++flags;
+    flags.push_back(help.substr(at, help.find(' ', at) - at));
   }
-  EXPECT_GT(flags, 20);
+  return flags;
+}
+
+TEST(CommandLineTest, EveryFlagOfTheHelpTextIsTaken) {
+  EXPECT_GT(FlagsInHelp("serve").size(), 20u);
+  for (const std::string& name : FlagsInHelp("serve")) {
+    EXPECT_TRUE(Parse({"serve", name + "=x"}).ok()) << name;
+  }
+  EXPECT_GT(FlagsInHelp("simulate").size(), 15u);
+  for (const std::string& name : FlagsInHelp("simulate")) {
+    EXPECT_TRUE(Parse({"simulate", "--workload=w", name + "=x"}).ok()) << name;
+  }
+  EXPECT_FALSE(FlagsInHelp("bench profile").empty());
+  for (const std::string& name : FlagsInHelp("bench profile")) {
+    EXPECT_TRUE(Parse({"bench", "profile", name + "=x"}).ok()) << name;
+  }
 }
 
 // Every flag leads to a setting that exists.
 TEST(CommandLineTest, NoFlagNamesASettingThatIsNotThere) {
-  const std::string help = HelpText();
-  for (size_t at = help.find("flags of serve");
-       (at = help.find("\n  --", at)) != std::string::npos;) {
-    at += 3;
-    const std::string name = help.substr(at, help.find(' ', at) - at);
+  for (const std::string& name : FlagsInHelp("serve")) {
     const auto line = Parse({"serve", name + "=x"});
     ASSERT_TRUE(line.ok());
     DaemonConfig config;
