@@ -48,6 +48,7 @@ declare -A PACKAGE_REASONS=(
   [clang-format-14]="./dev fmt, ./dev lint"
   [clang-tidy-14]="static checks of ./dev lint"
   [shellcheck]="checks dev and scripts/"
+  [fio]="what the disk can do, beside the disk tier in ./dev bench kvstore"
 )
 PACKAGES_BUILD=(
   g++ cmake ninja-build ccache mold pkg-config ca-certificates
@@ -59,3 +60,4 @@ PACKAGES_BUILD=(
 )
 PACKAGES_TEST=(redis-server clang-14 libclang-rt-14-dev)
 PACKAGES_LINT=(clang-format-14 clang-tidy-14 shellcheck)
+PACKAGES_BENCH=(fio)
