@@ -39,6 +39,7 @@ struct TenantConfig {
   std::optional<std::string> sharing_group;  // tenants of one group share KV; default: alone
   int32_t running_max = 0;                   // concurrent requests; 0: no bound of its own
   int32_t waiting_max = 0;                   // queued requests; 0: no bound of its own
+  double weight = 1;                         // > 0: its part of the machine among those that wait
   bool admin = false;  // sees every tenant's part of the KV cache, and may drop its pins
   TenantKvConfig kv;
 };

@@ -473,6 +473,10 @@ bool KvStore::IsBeingComputed(const ReuseScope& scope, std::span<const TokenId> 
          std::equal(next.begin(), next.end(), entry.tokens.begin());
 }
 
+int32_t KvStore::FindableTokens(const ReuseScope& scope, std::span<const TokenId> tokens) const {
+  return WalkPrefix(scope, tokens, nullptr, [](NodeId) {}).num_blocks * kBlockTokens;
+}
+
 std::optional<BlockCopy> KvStore::CopyPartial(const PartialBlock& partial,
                                               const PrefixRequest& request,
                                               const std::vector<BlockId>& table,

@@ -233,6 +233,9 @@ class KvStore final {
   // by one that runs: better wait for it. O(blocks found); ask for those that would run next.
   bool IsBeingComputed(const ReuseScope& scope, std::span<const TokenId> tokens) const;
 
+  // Tokens that a new sequence with these would find, wherever they lie. O(blocks found).
+  int32_t FindableTokens(const ReuseScope& scope, std::span<const TokenId> tokens) const;
+
   // Copy on write: after TryAcquirePrefix granted `table` (with nothing to restore), continues the
   // found prefix by what `partial` shares with it. Raises grant.cached_tokens, still leaving the
   // last token to compute. nullopt: they have nothing in common; nothing has changed.
@@ -252,7 +255,8 @@ class KvStore final {
   std::optional<PartialBlock> PinnedPartial(TenantIndex tenant, const std::string& session) const;
   bool ReleasePin(TenantIndex tenant, const std::string& session, PinEnd why, absl::Time now);
   int32_t ExpirePins(absl::Time now);  // returns how many
-  bool ForceLeastPin(absl::Time now);  // for a sequence that cannot grow otherwise; false: none
+  // For a sequence that cannot grow otherwise; false: there is none, of this tenant or of any.
+  bool ForceLeastPin(absl::Time now, std::optional<TenantIndex> tenant = std::nullopt);
   const PinTable& pins() const { return pins_; }
 
   // --- Moves.

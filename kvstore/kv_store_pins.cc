@@ -69,8 +69,8 @@ int32_t KvStore::ExpirePins(absl::Time now) {
   return num_expired;
 }
 
-bool KvStore::ForceLeastPin(absl::Time now) {
-  const std::optional<PinId> id = pins_.LeastImportant();
+bool KvStore::ForceLeastPin(absl::Time now, std::optional<TenantIndex> tenant) {
+  const std::optional<PinId> id = pins_.LeastImportant(tenant);
   if (!id) return false;
   EndPin(pins_.Remove(*id, PinEnd::kForced), now);
   return true;

@@ -101,9 +101,12 @@ std::optional<PinId> PinTable::Expired(absl::Time now) const {
   return by_deadline_.begin()->second;
 }
 
-std::optional<PinId> PinTable::LeastImportant() const {
-  if (by_rank_.empty()) return std::nullopt;
-  return std::get<PinId>(*by_rank_.begin());
+std::optional<PinId> PinTable::LeastImportant(std::optional<TenantIndex> tenant) const {
+  for (const Rank& rank : by_rank_) {
+    const PinId id = std::get<PinId>(rank);
+    if (!tenant || pins_.at(id).tenant == *tenant) return id;
+  }
+  return std::nullopt;
 }
 
 Pin PinTable::Extract(PinId id, PinEnd why) {

@@ -67,8 +67,9 @@ class PinTable final {
   const Pin* Find(TenantIndex tenant, const std::string& session) const;
   // The next to expire, if its deadline is `now` or earlier.
   std::optional<PinId> Expired(absl::Time now) const;
-  // The first to go by force: the least important, then the earliest deadline.
-  std::optional<PinId> LeastImportant() const;
+  // The first to go by force, of one tenant (O(pins)) or of all: the least important, then the
+  // earliest deadline.
+  std::optional<PinId> LeastImportant(std::optional<TenantIndex> tenant = std::nullopt) const;
   Pin Remove(PinId id, PinEnd why);
 
   // By deadline.

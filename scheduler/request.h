@@ -25,7 +25,8 @@ struct Request {
   SamplingParams sampling;
   std::optional<int32_t> prompt_top_logprobs;  // echo with logprobs; computes the whole prompt
   bool reuse_prefix = true;  // false: neither match nor publish KV (for tests and comparisons)
-  int32_t priority = 0;      // lower first, as in vLLM; unused until the policies come
+  int32_t priority = 0;      // lower first, as in vLLM, among its tenant's
+  bool offline = false;      // fills what others leave
   absl::Time arrival;
 
   // The agent program that the request is a turn of; empty: none. Its pin, if it has one, is

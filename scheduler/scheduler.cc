@@ -28,6 +28,13 @@ int64_t FloorsOf(const KvStoreOptions& kv) {
   return floors;
 }
 
+std::vector<double> WeightsOf(const SchedulerOptions& options) {
+  std::vector<double> weights;
+  for (const TenantConfig& tenant : options.tenants) weights.push_back(tenant.weight);
+  if (weights.empty()) weights.push_back(1);
+  return weights;
+}
+
 KvStoreOptions StoreOptions(const EngineInfo& engine, const SchedulerOptions& options) {
   KvStoreOptions kv = options.kv;
   kv.device_blocks = engine.num_blocks;
@@ -54,6 +61,11 @@ absl::StatusOr<std::unique_ptr<Scheduler>> Scheduler::Create(const EngineInfo& e
   status.Update(check_positive(options.waiting_max, "scheduler.waiting_max"));
   status.Update(check_positive(options.step_tokens_max, "scheduler.step_tokens_max"));
   status.Update(check_positive(options.chunk_tokens_max, "scheduler.chunk_tokens_max"));
+  status.Update(
+      check_positive(options.long_prefill_tokens_max, "scheduler.long_prefill_tokens_max"));
+  status.Update(
+      check_positive(options.offline_step_tokens_max, "scheduler.offline_step_tokens_max"));
+  status.Update(check_positive(options.bypass_max, "scheduler.bypass_max"));
   status.Update(check_positive(engine.vocab_size, "the engine's vocabulary"));
   status.Update(check_positive(engine.context_tokens, "the engine's context"));
   status.Update(check_positive(engine.num_blocks, "the engine's number of KV blocks"));
@@ -89,12 +101,21 @@ Scheduler::Scheduler(const EngineInfo& engine, const SchedulerOptions& options,
       metrics_(metrics),
       sink_(sink),
       store_(StoreOptions(engine, options)),
-      tenants_(options.tenants) {
+      tenants_(options.tenants),
+      online_(MakeClass(options)),
+      offline_(MakeClass(options)) {
   running_.reserve(static_cast<size_t>(running_max_));
   in_flight_.reserve(static_cast<size_t>(running_max_));
   for (int32_t slot = running_max_ - 1; slot >= 0; --slot) {
     free_slots_.push_back(SequenceSlot{slot});
   }
+}
+
+Scheduler::WaitingClass Scheduler::MakeClass(const SchedulerOptions& options) {
+  const std::vector<double> weights = WeightsOf(options);
+  return {.queues = std::vector<WaitQueue>(weights.size(), WaitQueue(options.bypass_max)),
+          .share = FairShare(weights),
+          .passed = std::vector<bool>(weights.size())};
 }
 
 AdmissionView Scheduler::View() const {
@@ -161,8 +182,7 @@ bool Scheduler::SubmitAll(std::vector<Request>&& requests, absl::Time now) {
     if (!options_.prefix_cache) request.reuse_prefix = false;
     std::unique_ptr<ActiveRequest> active =
         MakeActiveRequest(std::move(request), next_arrival_++, now);
-    Sequence& first = *active->choices.front();
-    waiting_.emplace(first.order, &first);
+    AddWaiting(*active->choices.front());
     tenants_.AddWaiting(tenant, 1);
     ++waiting_requests_;
     requests_.emplace(id, std::move(active));
@@ -342,7 +362,7 @@ void Scheduler::FinishPrompt(ActiveRequest& request) {
     const std::vector<TokenId>& first = request.choices.front()->tokens;
     sequence.tokens.assign(first.begin(), first.begin() + request.prompt_size);
     sequence.state = SequenceState::kWaiting;
-    waiting_.emplace(sequence.order, &sequence);
+    AddWaiting(sequence);
   }
 }
 
@@ -366,9 +386,16 @@ void Scheduler::DeliverToken(Sequence& sequence, const SampledToken& sampled,
   if (end) EndSequence(sequence);
 }
 
-void Scheduler::Preempt(Sequence& sequence) {
+void Scheduler::Preempt(Sequence& sequence, TenantIndex for_tenant) {
   metrics_.preemptions.Add();
   if (sequence.opened) sequence.preempted_tokens = sequence.computed_tokens;
+  ++sequence.num_preempted;
+  if (for_tenant == sequence.request->request.tenant) {
+    sequence.charged_tokens = 0;  // what it computes again is its tenant's own affair
+  } else {
+    ++sequence.num_taken_back;
+    ClassOf(sequence).share.Charge(for_tenant, ServiceCost().prefill * sequence.computed_tokens);
+  }
   SendBack(sequence);
 }
 
@@ -376,7 +403,7 @@ void Scheduler::SendBack(Sequence& sequence) {
   StopRunning(sequence);
   if (!sequence.request->prompt_done) sequence.request->prompt_logprobs.clear();
   sequence.state = SequenceState::kWaiting;
-  waiting_.emplace(sequence.order, &sequence);
+  AddWaiting(sequence);
 }
 
 void Scheduler::StopRunning(Sequence& sequence) {
@@ -493,7 +520,7 @@ void Scheduler::EndSequence(Sequence& sequence) {
     PinForSession(sequence);
     StopRunning(sequence);
   }
-  if (sequence.state == SequenceState::kWaiting) waiting_.erase(sequence.order);
+  if (sequence.state == SequenceState::kWaiting) RemoveWaiting(sequence, WaitQueue::Leave::kGone);
   sequence.state = SequenceState::kEnded;
   if (--request.choices_left == 0) EndRequest(request, absl::OkStatus());
 }
@@ -501,7 +528,7 @@ void Scheduler::EndSequence(Sequence& sequence) {
 void Scheduler::EndRequest(ActiveRequest& request, absl::Status status) {
   for (const std::unique_ptr<Sequence>& choice : request.choices) {
     if (choice->state == SequenceState::kRunning) StopRunning(*choice);
-    if (choice->state == SequenceState::kWaiting) waiting_.erase(choice->order);
+    if (choice->state == SequenceState::kWaiting) RemoveWaiting(*choice, WaitQueue::Leave::kGone);
     choice->state = SequenceState::kEnded;
   }
   if (!request.admitted) {
@@ -551,12 +578,18 @@ void Scheduler::CheckInvariants() const {
     CHECK(!sequence->restoring || !sequence->opened || InStep(*sequence));
     CHECK(sequence->restoring || sequence->gate == nullptr);
   }
-  for (const auto& [order, sequence] : waiting_) {
-    CHECK(sequence->state == SequenceState::kWaiting && sequence->blocks.empty());
-    CHECK(!sequence->restoring && !sequence->opened);
+  int32_t num_waiting = 0;
+  for (const WaitingClass* waiting : {&online_, &offline_}) {
+    for (size_t i = 0; i < waiting->queues.size(); ++i) {
+      waiting->queues[i].CheckInvariants();
+      CHECK(waiting->queues[i].size() ==
+            waiting->share.waiting(TenantIndex{static_cast<int32_t>(i)}));
+      num_waiting += waiting->queues[i].size();
+    }
   }
+  CHECK(num_waiting == num_waiting_);
   if (requests_.empty()) {
-    CHECK(running_.empty() && waiting_.empty() && waiting_requests_ == 0);
+    CHECK(running_.empty() && num_waiting_ == 0 && waiting_requests_ == 0);
     CHECK(store_.counts().held == store_.pins().num_blocks() && num_restoring_ == 0);
   }
 }

@@ -1,10 +1,20 @@
-// Decides one step at a time who runs: continuous batching over a paged KV store, first come, first
-// served. Pure in the sense that it has no thread, no clock and no device: time is handed in, steps
-// are handed out and come back.
+// Decides one step at a time who runs: continuous batching over a paged KV store. Pure in the sense
+// that it has no thread, no clock and no device: time is handed in, steps are handed out and come
+// back.
 //
 //   Submit --> waiting --admit--> running --Plan--> StepPlan ... Commit(StepResult) --> events
 //                 ^                  |
-//                 +---- preempt -----+   the latest to arrive gives its blocks back and recomputes
+//                 +---- preempt -----+   gives its blocks back and recomputes
+//
+// Who is let in: of the tenants that wait, the one that was served least by its weight
+// (policy/fair_share.h); of its sequences the first in its queue (wait_queue.h). Offline ones when
+// no online one waits that could run.
+//
+// Who is preempted, when a sequence cannot grow: the latest offline one, else the latest of the
+// tenant that holds most by its weight. A tenant that runs less than its share, by weight, of
+// places or blocks takes them back from those that run more, so that nobody waits for another's
+// long answers to end; a sequence is taken back twice at most, and those it was taken back for are
+// charged with what it must compute again.
 //
 // A sequence whose prefix lies on a lower tier is admitted at once, so that it comes back while
 // others compute, and gets no rows until it is there. What cannot come back is computed.
@@ -22,10 +32,10 @@
 // pass. The other choices of a request (n > 1), and a session's next turn, continue a block that
 // is not full yet by a copy of what they share of it.
 //
-// A step: decodes first (one row each, growing by a block where needed, preempting from the latest
-// when there is none), then chunks of running prefills, then admissions while places, blocks and
-// rows last. Nobody is admitted past someone who waits for blocks, except past those whose tenant
-// runs all it may.
+// A step: decodes first (one row each, growing by a block where needed, preempting when there is
+// none), then chunks of running prefills, the least served tenant's first, then admissions while
+// places, blocks and rows last. Nobody is admitted past someone who waits for blocks, except to
+// blocks that are kept for him (floors), and past those whose tenant runs all it may.
 //
 // Why the oldest always gets on: it is never preempted while others run, admission leaves the rest
 // of the pool to it, and one longest sequence fits the pool (checked at start). Pins give way
@@ -44,7 +54,6 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -68,10 +77,12 @@
 #include "scheduler/chunker.h"
 #include "scheduler/events.h"
 #include "scheduler/metrics.h"
+#include "scheduler/policy/fair_share.h"
 #include "scheduler/request.h"
 #include "scheduler/scheduler_options.h"
 #include "scheduler/sequence.h"
 #include "scheduler/tenant_ledger.h"
+#include "scheduler/wait_queue.h"
 
 namespace holdfast {
 
@@ -147,7 +158,7 @@ class Scheduler final {
   int32_t num_requests() const { return static_cast<int32_t>(requests_.size()); }
   int32_t num_running() const { return static_cast<int32_t>(running_.size()); }
   int32_t num_tenants() const { return tenants_.size(); }
-  int32_t num_waiting() const { return static_cast<int32_t>(waiting_.size()); }
+  int32_t num_waiting() const { return num_waiting_; }
   BlockCounts block_counts() const { return store_.counts(); }
   const KvStore& store() const { return store_; }
   void DetachThread() { thread_.Detach(); }  // the next caller's thread owns it
@@ -163,12 +174,25 @@ class Scheduler final {
     bool ahead = false;          // of what it restores
   };
 
-  enum class Growth : uint8_t { kGrown, kLater, kPreempted };
+  // The waiting sequences of one class, online or offline, by tenant.
+  struct WaitingClass {
+    std::vector<WaitQueue> queues;
+    FairShare share;
+    std::vector<bool> passed;  // tenants that have had their turn in this plan
+  };
+  enum class Scarce : uint8_t { kPlaces, kBlocks };
+  // Who was to be let in by the last plan and could not for want of room.
+  struct Blocked {
+    TenantIndex tenant{};
+    SequenceOrder order;
+    int32_t blocks = 0;  // that must be available
+  };
 
   Scheduler(const EngineInfo& engine, const SchedulerOptions& options, SchedulerMetrics& metrics,
             TokenSink& sink);
 
   absl::Status Check(const Request& request) const;
+  static WaitingClass MakeClass(const SchedulerOptions& options);
   bool InStep(const Sequence& sequence) const;
   AdmissionView View() const;
 
@@ -176,12 +200,38 @@ class Scheduler final {
   PrefixRequest PrefixOf(const Sequence& sequence) const;
   void ContinueRestored();
   RestorePoll::State Poll(Sequence& restoring);
-  Growth GrowForDecode(Sequence& sequence);  // kPreempted: it was itself
-  void AdmitWaiting(Chunker& chunker, StepPlan& plan);
+  void GrowForDecode(Sequence& sequence);
+  void PlanRunning(Chunker& chunker, StepPlan& plan);
   bool WaitsForPrefill(Sequence& sequence);
   bool WaitsForLookup(Sequence& sequence);
   void RunAhead(Chunker& chunker, StepPlan& plan);
+
+  // Letting in and taking back (scheduler_admit.cc).
+  void MakeWay();  // for whom the last plan could not let in
+  void AdmitWaiting(Chunker& chunker, StepPlan& plan);
+  bool AdmitFrom(WaitingClass& from, Chunker& chunker,
+                 StepPlan& plan);  // false: somebody is blocked
+  std::optional<TenantIndex> LeastServed(WaitingClass& from);
+  bool RankAgain(WaitQueue& queue, Sequence& sequence);
+  WaitRank RankOf(const Sequence& sequence) const;
+  void AddWaiting(Sequence& sequence);
+  void RemoveWaiting(Sequence& sequence, WaitQueue::Leave why);
+  WaitingClass& ClassOf(const Sequence& sequence) {
+    return sequence.order.offline ? offline_ : online_;
+  }
+  WaitQueue& QueueOf(const Sequence& sequence);
+  void NoteWait(Sequence& sequence, WaitReason reason);
   bool TryStart(Sequence& sequence);
+  Sequence& GrowthVictim(const Sequence& grower) const;
+  Sequence* TakenBackFor(const Blocked& blocked, Scarce what);
+  bool ForcePinFor(const Blocked& blocked);
+  bool IsDue(const Blocked& blocked, Scarce what) const;  // it lacks what is within its share
+  double FairPart(TenantIndex tenant, Scarce what) const;
+  int32_t Uses(TenantIndex tenant, Scarce what) const;
+  int32_t HeldBlocks(TenantIndex tenant) const;
+  Sequence* LatestOf(TenantIndex tenant) const;
+  double ActiveWeight() const;
+  void Charge(Sequence& sequence, int32_t end, double cost);
   void TakeGrant(Sequence& sequence, int32_t cached_tokens, const TierTokens& hits_before);
   void NoteFound(Sequence& sequence);
   void Open(Sequence& sequence, StepPlan& plan);
@@ -203,7 +253,7 @@ class Scheduler final {
   void DeliverToken(Sequence& sequence, const SampledToken& sampled, const StepResult& result);
 
   // Transitions.
-  void Preempt(Sequence& sequence);
+  void Preempt(Sequence& sequence, TenantIndex for_tenant);
   void SendBack(Sequence& sequence);
   void PinForSession(Sequence& sequence);
   void ReleasePin(const ActiveRequest& request, PinId id);
@@ -222,8 +272,12 @@ class Scheduler final {
   KvStore store_;
   TenantLedger tenants_;
   absl::flat_hash_map<RequestId, std::unique_ptr<ActiveRequest>> requests_;  // looked up only
-  std::map<SequenceOrder, Sequence*> waiting_;
-  std::vector<Sequence*> running_;  // by order
+  WaitingClass online_, offline_;
+  int32_t num_waiting_ = 0;
+  std::optional<Blocked> blocked_;
+  std::array<int32_t, kNumWaitReasons> num_noted_{};  // who waits why, by the last plan
+  std::vector<Sequence*> decodes_, prefills_;         // of the plan being made
+  std::vector<Sequence*> running_;                    // by order
   std::vector<SequenceSlot> free_slots_;
   std::vector<InFlight> in_flight_;     // in plan order
   std::vector<ActiveRequest*> ending_;  // with the step that runs

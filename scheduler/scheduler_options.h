@@ -8,6 +8,7 @@
 #include "absl/time/time.h"
 #include "config/tenant_config.h"
 #include "kvstore/kv_store_options.h"
+#include "scheduler/policy/wait_order.h"
 
 namespace holdfast {
 
@@ -16,6 +17,13 @@ struct SchedulerOptions {
   int32_t waiting_max = 512;       // requests in the queue when all places are taken; beyond: shed
   int32_t step_tokens_max = 512;   // token budget of a step; the engine's bound holds too
   int32_t chunk_tokens_max = 512;  // of one sequence's prefill in a step
+  // In a step that also draws tokens for others: of prefills that have more than this left.
+  int32_t long_prefill_tokens_max = 256;
+  int32_t offline_step_tokens_max = 64;  // prefill of offline sequences in a step
+  // In which order a tenant's requests are let in, and how often one may be overtaken.
+  WaitOrder order = WaitOrder::kArrival;
+  absl::Duration age = absl::Seconds(10);  // of kRemainingWork
+  int32_t bypass_max = 32;
   // How long a sequence waits, while others pass, to hear what the remote tier has of its prompt.
   absl::Duration lookup_wait = absl::Seconds(1);
   bool prefix_cache = true;           // false: no KV is ever found again

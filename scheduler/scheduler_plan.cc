@@ -22,26 +22,22 @@ bool Scheduler::Plan(absl::Time now, StepPlan& plan) {
   ++num_plans_;
   store_.ExpirePins(now);
   ContinueRestored();
-  Chunker chunker(step_tokens_max_, options_.chunk_tokens_max);
+  MakeWay();
   const int32_t running_before = num_running();
-
-  // By index: a preemption takes sequences off the end, all of them after the one that grows.
-  for (size_t i = 0; i < running_.size(); ++i) {
-    Sequence& sequence = *running_[i];
-    if (sequence.restoring || sequence.unplanned_tokens() != 1) continue;
-    const Growth growth = GrowForDecode(sequence);
-    if (growth == Growth::kPreempted) break;
-    if (growth == Growth::kLater) continue;
-    Open(sequence, plan);
-    AddRows(sequence, chunker.Take(1), plan);
+  decodes_.clear();
+  for (Sequence* sequence : running_) {
+    if (!sequence->restoring && sequence->unplanned_tokens() == 1) decodes_.push_back(sequence);
+  }
+  // All growth before the first row: whoever is preempted by it has none yet.
+  for (Sequence* sequence : decodes_) {
+    if (sequence->state == SequenceState::kRunning) GrowForDecode(*sequence);
   }
   const bool preempted = num_running() < running_before;
-  for (Sequence* sequence : running_) {
-    if (sequence->restoring || sequence->unplanned_tokens() < 2) continue;
-    if (chunker.left() == 0) break;
-    Open(*sequence, plan);
-    AddRows(*sequence, chunker.Take(sequence->unplanned_tokens()), plan);
-  }
+  Chunker chunker({.step = step_tokens_max_,
+                   .chunk = options_.chunk_tokens_max,
+                   .long_prefill = options_.long_prefill_tokens_max,
+                   .offline = options_.offline_step_tokens_max});
+  PlanRunning(chunker, plan);
   if (!preempted) AdmitWaiting(chunker, plan);
   RunAhead(chunker, plan);
   store_.PlanMoves(now);
@@ -102,55 +98,50 @@ RestorePoll::State Scheduler::Poll(Sequence& sequence) {
   return poll.state;
 }
 
-Scheduler::Growth Scheduler::GrowForDecode(Sequence& sequence) {
+// One that cannot grow keeps what it has and gets no row, or is preempted.
+void Scheduler::GrowForDecode(Sequence& sequence) {
+  const TenantIndex tenant = sequence.request->request.tenant;
   const int32_t missing =
       BlocksFor(sequence.num_tokens()) - static_cast<int32_t>(sequence.blocks.size());
-  if (missing <= 0) return Growth::kGrown;
-  while (!store_.TryAcquire(missing, sequence.request->request.tenant, now_, sequence.blocks)) {
+  if (missing <= 0) return;
+  while (!store_.TryAcquire(missing, tenant, now_, sequence.blocks)) {
     if (store_.ForceLeastPin(now_)) continue;
-    Sequence& latest = *running_.back();
-    const bool itself = &latest == &sequence;
+    Sequence& victim = GrowthVictim(sequence);
+    const bool itself = &victim == &sequence;
     // What it needs may be in the mover's hands: better wait than lose what it has.
-    if (itself && store_.num_moves() > 0) return Growth::kLater;
-    Preempt(latest);
-    if (itself) return Growth::kPreempted;
+    if (itself && store_.num_moves() > 0) return;
+    Preempt(victim, tenant);
+    if (itself) return;
   }
-  return Growth::kGrown;
 }
 
-void Scheduler::AdmitWaiting(Chunker& chunker, StepPlan& plan) {
-  int32_t num_prefill_waiters = 0;
-  for (auto next = waiting_.begin(); next != waiting_.end() && chunker.left() > 0;) {
-    Sequence& sequence = *next->second;
-    const ActiveRequest& request = *sequence.request;
-    const Admission admission =
-        MayRun(View(), tenants_[request.request.tenant], request.running_choices > 0);
-    if (admission == Admission::kWait) break;
-    if (admission == Admission::kSkip) {
-      ++next;
-      continue;
+void Scheduler::PlanRunning(Chunker& chunker, StepPlan& plan) {
+  prefills_.clear();
+  for (Sequence* sequence : running_) {
+    if (sequence->restoring) continue;
+    if (sequence->unplanned_tokens() > 1) {
+      prefills_.push_back(sequence);
+    } else if (BlocksFor(sequence->num_tokens()) <= static_cast<int32_t>(sequence->blocks.size())) {
+      Open(*sequence, plan);
+      chunker.TakeDecode();
+      AddRows(*sequence, 1, plan);
     }
-    if (WaitsForPrefill(sequence)) {
-      ++num_prefill_waiters;
-      ++next;
-      continue;
-    }
-    if (WaitsForLookup(sequence)) {
-      ++next;
-      continue;
-    }
-    bool started = TryStart(sequence);
-    // When nothing runs or moves, pins are what it lacks room for.
-    while (!started && running_.empty() && store_.num_moves() == 0 && store_.ForceLeastPin(now_)) {
-      started = TryStart(sequence);
-    }
-    if (!started) break;
-    next = waiting_.erase(next);
-    if (sequence.restoring) continue;
-    Open(sequence, plan);
-    AddRows(sequence, chunker.Take(sequence.unplanned_tokens()), plan);
   }
-  num_prefill_waiters_ = num_prefill_waiters;
+  const auto served = [this](const Sequence* sequence) {
+    return std::pair(sequence->order.offline,
+                     online_.share.served(sequence->request->request.tenant));
+  };
+  // Stable: by order within a tenant.
+  if (num_tenants() > 1) {
+    std::stable_sort(prefills_.begin(), prefills_.end(),
+                     [&](const Sequence* a, const Sequence* b) { return served(a) < served(b); });
+  }
+  for (Sequence* sequence : prefills_) {
+    const bool offline = sequence->order.offline;
+    if (!chunker.HasRoom(sequence->unplanned_tokens(), offline)) continue;
+    Open(*sequence, plan);  // which may find some more of its prompt
+    AddRows(*sequence, chunker.Take(sequence->unplanned_tokens(), offline), plan);
+  }
 }
 
 // Whoever is being waited for runs: the store knows only those who hold blocks.
@@ -222,54 +213,22 @@ void Scheduler::RunAhead(Chunker& chunker, StepPlan& plan) {
     if (gate == nullptr) continue;
     if (chunker.left() == 0) break;
     if (gate->num_open() < (step_running() ? gate->num_half() : 1)) continue;
-    sequence->computed_tokens = sequence->planned_tokens =
-        sequence->published.num_blocks * kBlockTokens;
+    const int32_t found_tokens = sequence->published.num_blocks * kBlockTokens;
+    const bool offline = sequence->order.offline;
+    if (!chunker.HasRoom(sequence->num_tokens() - found_tokens, offline)) continue;
+    sequence->computed_tokens = sequence->planned_tokens = found_tokens;
     Open(*sequence, plan);
-    AddRows(*sequence, chunker.Take(sequence->unplanned_tokens()), plan);
+    AddRows(*sequence, chunker.Take(sequence->unplanned_tokens(), offline), plan);
     plan.sequences.back().gate = gate;
     in_flight_.back().ahead = true;
     metrics_.run_ahead.Add();
   }
 }
 
-bool Scheduler::TryStart(Sequence& sequence) {
-  ActiveRequest& request = *sequence.request;
-  const TenantIndex tenant = request.request.tenant;
-  const auto hits_before = store_.hit_tokens(tenant);
-  PrefixRequest wanted = PrefixOf(sequence);
-  wanted.spare_blocks = SpareBlocks(num_running());
-  if (!sequence.remote.digests.empty()) wanted.remote = &sequence.remote;
-  const std::optional<PrefixGrant> grant =
-      store_.TryAcquirePrefix(wanted, now_, sequence.blocks, sequence.published);
-  if (!grant) return false;
-  CHECK(!free_slots_.empty());
-  sequence.slot = free_slots_.back();
-  free_slots_.pop_back();
-  sequence.state = SequenceState::kRunning;
-  sequence.hit_tokens = {};
-  sequence.remote = {};
-  running_.insert(std::upper_bound(running_.begin(), running_.end(), &sequence, RunsBefore),
-                  &sequence);
-  if (request.running_choices++ == 0) tenants_.AddRunning(tenant, 1);
-  if (!request.admitted) {
-    request.admitted = true;
-    tenants_.AddWaiting(tenant, -1);
-    --waiting_requests_;
-    metrics_.Of(tenant).queue_seconds.Observe(
-        std::max(0.0, absl::ToDoubleSeconds(now_ - request.submitted)));
-  }
-  if (grant->restoring_blocks > 0) {
-    sequence.restoring = true;
-    ++num_restoring_;
-  } else {
-    TakeGrant(sequence, grant->cached_tokens, hits_before);
-  }
-  return true;
-}
-
 void Scheduler::TakeGrant(Sequence& sequence, int32_t cached_tokens,
                           const TierTokens& hits_before) {
   sequence.computed_tokens = sequence.planned_tokens = cached_tokens;
+  Charge(sequence, cached_tokens, ServiceCost().cached);
   const auto& hits = store_.hit_tokens(sequence.request->request.tenant);
   for (size_t tier = 0; tier < kNumTiers; ++tier) {
     sequence.hit_tokens[tier] += hits[tier] - hits_before[tier];
@@ -371,6 +330,8 @@ void Scheduler::AddRows(Sequence& sequence, int32_t num_tokens, StepPlan& plan) 
   plan.blocks.insert(plan.blocks.end(), sequence.blocks.begin(),
                      sequence.blocks.begin() + num_blocks);
   sequence.planned_tokens = end;
+  const bool decodes = num_tokens == 1 && part.samples;
+  Charge(sequence, end, decodes ? ServiceCost().decode : ServiceCost().prefill);
   in_flight_.push_back({.sequence = &sequence,
                         .num_tokens = num_tokens,
                         .samples = part.samples,

@@ -7,6 +7,28 @@
 
 namespace holdfast {
 
+const char* WaitReasonName(WaitReason reason) {
+  switch (reason) {
+    case WaitReason::kTurn:
+      return "turn";
+    case WaitReason::kPlaces:
+      return "places";
+    case WaitReason::kTenantPlaces:
+      return "tenant_places";
+    case WaitReason::kBlocks:
+      return "blocks";
+    case WaitReason::kStepRows:
+      return "step_rows";
+    case WaitReason::kPrefill:
+      return "prefill";
+    case WaitReason::kLookup:
+      return "lookup";
+    case WaitReason::kOnline:
+      return "online";
+  }
+  return "turn";
+}
+
 bool ActiveRequest::WantsPromptLogprobs(const Sequence& sequence) const {
   return request.prompt_top_logprobs.has_value() && !prompt_done && sequence.order.choice == 0;
 }
@@ -29,7 +51,10 @@ std::unique_ptr<ActiveRequest> MakeActiveRequest(Request&& request, uint64_t arr
   for (int32_t choice = 0; choice < num_choices; ++choice) {
     auto sequence = std::make_unique<Sequence>();
     sequence->request = active.get();
-    sequence->order = {.arrival = arrival, .choice = choice};
+    sequence->order = {.offline = active->request.offline,
+                       .arrival = arrival,
+                       .request = arrival,
+                       .choice = choice};
     active->choices.push_back(std::move(sequence));
   }
   active->choices.front()->tokens = std::move(active->request.prompt);

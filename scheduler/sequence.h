@@ -31,12 +31,39 @@ namespace holdfast {
 
 struct ActiveRequest;
 
-// First come, first served: by the order in which requests came in, then by choice.
+// First come, first served, offline ones last: by the order in which requests came in, or the
+// programs whose turns they are, then by choice. Who is earlier is preempted later.
 struct SequenceOrder {
-  uint64_t arrival = 0;  // counts requests, from 0
+  bool offline = false;
+  uint64_t arrival = 0;  // counts requests, from 0; of a program's turn: its first turn's
+  uint64_t request = 0;  // likewise, its own
   int32_t choice = 0;
   auto operator<=>(const SequenceOrder&) const = default;
 };
+
+// What goes before the order while it waits; lower first. See wait_queue.h.
+struct WaitRank {
+  bool fresh = true;     // has not run yet, nor another choice of its request
+  int32_t priority = 0;  // as on the wire
+  bool unpinned = true;  // its program has no live pin
+  int32_t level = 0;     // of its program
+  double score = 0;      // see policy/wait_order.h
+  auto operator<=>(const WaitRank&) const = default;
+};
+
+// Why a sequence waits, as a metric label.
+enum class WaitReason : uint8_t {
+  kTurn,          // others go first
+  kPlaces,        // as many run as may
+  kTenantPlaces,  // its tenant runs all it may
+  kBlocks,        // the KV pool has no room
+  kStepRows,      // the step's token budget is used up
+  kPrefill,       // another computes its prefix
+  kLookup,        // the remote tier has not answered yet
+  kOnline,        // offline, and others wait
+};
+inline constexpr size_t kNumWaitReasons = 8;
+const char* WaitReasonName(WaitReason reason);
 
 // What the remote tier is asked about a sequence: once, before it first runs, if that is worth it.
 enum class LookupState : uint8_t { kNotAsked, kAsked, kOver };
@@ -47,6 +74,9 @@ struct Sequence {
   ActiveRequest* request = nullptr;
   SequenceOrder order;
   SequenceState state = SequenceState::kHeldBack;
+  WaitRank rank;                               // constant while it waits
+  WaitReason wait_reason = WaitReason::kTurn;  // as found by plan `wait_reason_plan`
+  uint64_t wait_reason_plan = 0;
 
   // Prompt, then completion; the last `num_completion` of them. Empty while held back.
   std::vector<TokenId> tokens;
@@ -71,6 +101,9 @@ struct Sequence {
   uint64_t ask_again_plan = 0;   // waits for another's prefill: not to be asked before this Plan
   bool ends_with_step = false;   // its token of the step that runs is dropped: it was stopped
   int32_t preempted_tokens = 0;  // were computed when it was last preempted; 0 once it runs again
+  int32_t num_preempted = 0;     // how often
+  int32_t num_taken_back = 0;    // of those, for another tenant
+  int32_t charged_tokens = 0;    // of `tokens`, whose cost its tenant has been charged
 
   int32_t num_tokens() const { return static_cast<int32_t>(tokens.size()); }
   int32_t num_prompt() const { return num_tokens() - num_completion; }

@@ -1,0 +1,344 @@
+// Who is let in, and who gives way for it.
+#include <algorithm>
+#include <utility>
+
+#include "config/base/check.h"
+#include "scheduler/scheduler.h"
+
+namespace holdfast {
+namespace {
+
+// Sequences that a plan preempts at most for one that could not be let in, and how often one may be
+// preempted for another tenant: what it had computed is computed again, which nobody gains by.
+constexpr int32_t kPreemptedByPlanMax = 4;
+constexpr int32_t kTakenBackMax = 2;
+
+// A sequence that is preempted again and again asks for more room each time, up to so many times.
+constexpr int32_t kSpareDoublingsMax = 3;
+
+// How often a plan ranks sequences again whose prefix has left the cache since they came.
+constexpr int32_t kRanksAgainMax = 8;
+
+}  // namespace
+
+WaitQueue& Scheduler::QueueOf(const Sequence& sequence) {
+  return ClassOf(sequence).queues[static_cast<size_t>(Number(sequence.request->request.tenant))];
+}
+
+WaitRank Scheduler::RankOf(const Sequence& sequence) const {
+  const ActiveRequest& active = *sequence.request;
+  const Request& request = active.request;
+  if (active.admitted) return {.fresh = false, .priority = request.priority};
+  WaitRank rank{.priority = request.priority};
+  if (!request.session.empty()) {
+    const Pin* pin = store_.pins().Find(request.tenant, request.session);
+    rank.unpinned = pin == nullptr || pin->scope != request.reuse_scope;
+  }
+  if (options_.order != WaitOrder::kArrival) {
+    const int32_t found = active.ReuseOf(sequence) == PrefixReuse::kMatchAndPublish
+                              ? store_.FindableTokens(request.reuse_scope, sequence.tokens)
+                              : 0;
+    rank.score = ScoreOf(options_.order, active.prompt_size, found, active.submitted, options_.age);
+  }
+  return rank;
+}
+
+void Scheduler::AddWaiting(Sequence& sequence) {
+  sequence.rank = RankOf(sequence);
+  QueueOf(sequence).Add(sequence);
+  ClassOf(sequence).share.OnWaiting(sequence.request->request.tenant);
+  ++num_waiting_;
+}
+
+void Scheduler::RemoveWaiting(Sequence& sequence, WaitQueue::Leave why) {
+  QueueOf(sequence).Remove(sequence, why);
+  ClassOf(sequence).share.OnNotWaiting(sequence.request->request.tenant);
+  --num_waiting_;
+}
+
+void Scheduler::NoteWait(Sequence& sequence, WaitReason reason) {
+  if (sequence.wait_reason_plan != num_plans_) ++num_noted_[static_cast<size_t>(reason)];
+  sequence.wait_reason = reason;
+  sequence.wait_reason_plan = num_plans_;
+}
+
+void Scheduler::Charge(Sequence& sequence, int32_t end, double cost) {
+  if (end <= sequence.charged_tokens) return;  // it has been, before a preemption
+  ClassOf(sequence).share.Charge(sequence.request->request.tenant,
+                                 cost * (end - sequence.charged_tokens));
+  sequence.charged_tokens = end;
+}
+
+// Of the tenants with somebody to let in; the one whose next came first among equals.
+std::optional<TenantIndex> Scheduler::LeastServed(WaitingClass& from) {
+  std::optional<TenantIndex> least;
+  const Sequence* next_of_least = nullptr;
+  for (size_t i = 0; i < from.queues.size(); ++i) {
+    if (from.passed[i]) continue;
+    const Sequence* next = from.queues[i].Next();
+    if (next == nullptr) continue;
+    const TenantIndex tenant{static_cast<int32_t>(i)};
+    if (least) {
+      const double served = from.share.served(tenant), served_least = from.share.served(*least);
+      if (served > served_least) continue;
+      if (served == served_least && next_of_least->order < next->order) continue;
+    }
+    least = tenant;
+    next_of_least = next;
+  }
+  return least;
+}
+
+// A pin that ended while it waited, or a prefix that was evicted. False: it goes as it is.
+bool Scheduler::RankAgain(WaitQueue& queue, Sequence& sequence) {
+  if (!sequence.rank.fresh) return false;
+  if (sequence.rank.unpinned && options_.order == WaitOrder::kArrival) return false;
+  const WaitRank rank = RankOf(sequence);
+  if (!(sequence.rank < rank)) return false;
+  queue.Rank(sequence, rank);
+  return true;
+}
+
+void Scheduler::AdmitWaiting(Chunker& chunker, StepPlan& plan) {
+  num_noted_.fill(0);
+  const bool online_in = AdmitFrom(online_, chunker, plan);
+  if (online_in && !blocked_) AdmitFrom(offline_, chunker, plan);
+  if (num_waiting_ == 0) return;
+  int32_t noted = 0;
+  for (int32_t count : num_noted_) noted += count;
+  num_noted_[static_cast<size_t>(WaitReason::kTurn)] += num_waiting_ - noted;
+}
+
+bool Scheduler::AdmitFrom(WaitingClass& from, Chunker& chunker, StepPlan& plan) {
+  const bool offline = &from == &offline_;
+  for (WaitQueue& queue : from.queues) queue.Rewind();
+  std::fill(from.passed.begin(), from.passed.end(), false);
+  int32_t num_prefill_waiters = 0, ranks_again = 0;
+  std::optional<int32_t> blocked_available;
+  while (const std::optional<TenantIndex> tenant = LeastServed(from)) {
+    const auto index = static_cast<size_t>(Number(*tenant));
+    WaitQueue& queue = from.queues[index];
+    Sequence& sequence = *queue.Next();
+    const ActiveRequest& request = *sequence.request;
+    if (chunker.left() == 0) {
+      NoteWait(sequence, WaitReason::kStepRows);
+      return false;
+    }
+    // To blocks that are kept for it alone it may go past who waits for others.
+    if (blocked_available && store_.available(*tenant) <= *blocked_available) {
+      from.passed[index] = true;
+      continue;
+    }
+    const Admission admission = MayRun(View(), tenants_[*tenant], request.running_choices > 0);
+    if (admission == Admission::kWait) {
+      NoteWait(sequence, WaitReason::kPlaces);
+      if (!offline && !blocked_) blocked_ = Blocked{.tenant = *tenant, .order = sequence.order};
+      return false;
+    }
+    if (admission == Admission::kSkip) {
+      NoteWait(sequence, WaitReason::kTenantPlaces);
+      // Behind who has not run nobody has; before, choices of requests that run may follow.
+      if (sequence.rank.fresh) from.passed[index] = true;
+      queue.Skip();
+      continue;
+    }
+    if (ranks_again < kRanksAgainMax && RankAgain(queue, sequence)) {
+      ++ranks_again;
+      continue;
+    }
+    if (WaitsForPrefill(sequence)) {
+      ++num_prefill_waiters;
+      NoteWait(sequence, WaitReason::kPrefill);
+      queue.Skip();
+      continue;
+    }
+    if (WaitsForLookup(sequence)) {
+      NoteWait(sequence, WaitReason::kLookup);
+      queue.Skip();
+      continue;
+    }
+    if (!chunker.HasRoom(sequence.num_tokens(), offline)) {
+      NoteWait(sequence, WaitReason::kStepRows);
+      queue.Skip();
+      continue;
+    }
+    bool started = TryStart(sequence);
+    // When nothing runs or moves, pins are what it lacks room for.
+    while (!started && running_.empty() && store_.num_moves() == 0 && store_.ForceLeastPin(now_)) {
+      started = TryStart(sequence);
+    }
+    if (!started) {
+      NoteWait(sequence, WaitReason::kBlocks);
+      if (!offline && !blocked_) {
+        blocked_ = Blocked{
+            .tenant = *tenant, .order = sequence.order, .blocks = BlocksFor(sequence.num_tokens())};
+      }
+      if (!blocked_available) blocked_available = store_.available(*tenant);
+      from.passed[index] = true;
+      continue;
+    }
+    if (sequence.restoring) continue;
+    if (!chunker.HasRoom(sequence.unplanned_tokens(), offline)) continue;
+    Open(sequence, plan);
+    AddRows(sequence, chunker.Take(sequence.unplanned_tokens(), offline), plan);
+  }
+  num_prefill_waiters_ = num_prefill_waiters;
+  return !blocked_available;
+}
+
+bool Scheduler::TryStart(Sequence& sequence) {
+  ActiveRequest& request = *sequence.request;
+  const TenantIndex tenant = request.request.tenant;
+  const auto hits_before = store_.hit_tokens(tenant);
+  PrefixRequest wanted = PrefixOf(sequence);
+  wanted.spare_blocks = SpareBlocks(num_running())
+                        << std::min(sequence.num_preempted, kSpareDoublingsMax);
+  if (!sequence.remote.digests.empty()) wanted.remote = &sequence.remote;
+  const std::optional<PrefixGrant> grant =
+      store_.TryAcquirePrefix(wanted, now_, sequence.blocks, sequence.published);
+  if (!grant) return false;
+  CHECK(!free_slots_.empty());
+  RemoveWaiting(sequence, WaitQueue::Leave::kAdmitted);
+  sequence.slot = free_slots_.back();
+  free_slots_.pop_back();
+  sequence.state = SequenceState::kRunning;
+  sequence.hit_tokens = {};
+  sequence.remote = {};
+  running_.insert(std::upper_bound(running_.begin(), running_.end(), &sequence, RunsBefore),
+                  &sequence);
+  if (request.running_choices++ == 0) tenants_.AddRunning(tenant, 1);
+  if (!request.admitted) {
+    request.admitted = true;
+    tenants_.AddWaiting(tenant, -1);
+    --waiting_requests_;
+    metrics_.Of(tenant).queue_seconds.Observe(
+        std::max(0.0, absl::ToDoubleSeconds(now_ - request.submitted)));
+  }
+  if (grant->restoring_blocks > 0) {
+    sequence.restoring = true;
+    ++num_restoring_;
+  } else {
+    TakeGrant(sequence, grant->cached_tokens, hits_before);
+  }
+  return true;
+}
+
+int32_t Scheduler::HeldBlocks(TenantIndex tenant) const {
+  int32_t held = store_.pins().num_blocks(tenant);
+  for (const Sequence* sequence : running_) {
+    if (sequence->request->request.tenant == tenant) {
+      held += static_cast<int32_t>(sequence->blocks.size());
+    }
+  }
+  return held;
+}
+
+// Of the tenants that run, wait or have pins: those who share the machine now.
+double Scheduler::ActiveWeight() const {
+  double weight = 0;
+  for (int32_t i = 0; i < num_tenants(); ++i) {
+    const TenantIndex tenant{i};
+    if (tenants_[tenant].running > 0 || online_.share.waiting(tenant) > 0 ||
+        store_.pins().num_blocks(tenant) > 0) {
+      weight += online_.share.weight(tenant);
+    }
+  }
+  return weight;
+}
+
+void Scheduler::MakeWay() {
+  const std::optional<Blocked> blocked = std::exchange(blocked_, std::nullopt);
+  if (!blocked) return;
+  WaitQueue& queue = online_.queues[static_cast<size_t>(Number(blocked->tenant))];
+  queue.Rewind();
+  const Sequence* next = queue.Next();
+  if (next == nullptr || next->order != blocked->order) return;
+  for (int32_t preempted = 0; preempted < kPreemptedByPlanMax;) {
+    const bool no_place = num_running() >= running_max_;
+    const bool no_room =
+        store_.available(blocked->tenant) < blocked->blocks + SpareBlocks(num_running());
+    if (!no_place && !no_room) return;
+    if (no_room && !no_place && ForcePinFor(*blocked)) continue;
+    Sequence* victim = TakenBackFor(*blocked, no_place ? Scarce::kPlaces : Scarce::kBlocks);
+    if (victim == nullptr) return;
+    Preempt(*victim, blocked->tenant);
+    ++preempted;
+  }
+}
+
+double Scheduler::FairPart(TenantIndex tenant, Scarce what) const {
+  const double all = what == Scarce::kPlaces ? running_max_ : store_.capacity();
+  return all * online_.share.weight(tenant) / ActiveWeight();
+}
+
+int32_t Scheduler::Uses(TenantIndex tenant, Scarce what) const {
+  if (what == Scarce::kBlocks) return HeldBlocks(tenant);
+  return static_cast<int32_t>(std::count_if(
+      running_.begin(), running_.end(),
+      [&](const Sequence* sequence) { return sequence->request->request.tenant == tenant; }));
+}
+
+bool Scheduler::IsDue(const Blocked& blocked, Scarce what) const {
+  const int32_t wanted = what == Scarce::kPlaces ? 1 : blocked.blocks;
+  return Uses(blocked.tenant, what) + wanted <= FairPart(blocked.tenant, what);
+}
+
+bool Scheduler::ForcePinFor(const Blocked& blocked) {
+  if (num_tenants() == 1 || !IsDue(blocked, Scarce::kBlocks)) return false;
+  for (int32_t i = 0; i < num_tenants(); ++i) {
+    const TenantIndex other{i};
+    if (other == blocked.tenant || store_.pins().num_blocks(other) == 0) continue;
+    if (HeldBlocks(other) <= FairPart(other, Scarce::kBlocks)) continue;
+    if (store_.ForceLeastPin(now_, other)) return true;
+  }
+  return false;
+}
+
+Sequence* Scheduler::TakenBackFor(const Blocked& blocked, Scarce what) {
+  if (running_.empty()) return nullptr;
+  if (running_.back()->order.offline) return running_.back();
+  if (num_tenants() == 1 || !IsDue(blocked, what)) return nullptr;
+  Sequence* victim = nullptr;
+  double most = 0;
+  for (int32_t i = 0; i < num_tenants(); ++i) {
+    const TenantIndex other{i};
+    if (other == blocked.tenant) continue;
+    const int32_t uses = Uses(other, what);
+    const double by_weight = uses / online_.share.weight(other);
+    if (by_weight <= most || uses <= FairPart(other, what)) continue;
+    Sequence* latest = LatestOf(other);
+    if (latest == nullptr || latest->num_taken_back >= kTakenBackMax) continue;
+    most = by_weight;
+    victim = latest;
+  }
+  return victim;
+}
+
+// Never the oldest of all.
+Sequence* Scheduler::LatestOf(TenantIndex tenant) const {
+  for (size_t i = running_.size(); i-- > 1;) {
+    if (running_[i]->request->request.tenant == tenant) return running_[i];
+  }
+  return nullptr;
+}
+
+Sequence& Scheduler::GrowthVictim(const Sequence& grower) const {
+  Sequence& latest = *running_.back();
+  if (latest.order.offline || num_tenants() == 1) return latest;
+  const TenantIndex own = grower.request->request.tenant;
+  Sequence* victim = LatestOf(own);
+  double most = HeldBlocks(own) / online_.share.weight(own);
+  for (int32_t i = 0; i < num_tenants(); ++i) {
+    const TenantIndex other{i};
+    if (other == own) continue;
+    const double by_weight = HeldBlocks(other) / online_.share.weight(other);
+    if (by_weight <= most) continue;
+    Sequence* latest_of_other = LatestOf(other);
+    if (latest_of_other == nullptr || latest_of_other->num_taken_back >= kTakenBackMax) continue;
+    most = by_weight;
+    victim = latest_of_other;
+  }
+  return victim == nullptr ? latest : *victim;
+}
+
+}  // namespace holdfast
