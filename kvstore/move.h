@@ -40,6 +40,7 @@ struct MoveJob {
   TierSlot lower_slot{};
   LayerGate* gate = nullptr;  // of some kRestores; belongs to the store, which outlives the mover
   BlockIdentity identity;
+  uint64_t device_losses = 0;  // the mover's own note: how many it knew of when the job came
 };
 
 struct MoveDone {

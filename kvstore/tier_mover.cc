@@ -63,6 +63,7 @@ bool TierMover::TrySubmit(MoveJob&& job) {
     under_way_.fetch_sub(1, std::memory_order_relaxed);
     return false;
   }
+  job.device_losses = device_losses_.load(std::memory_order_relaxed);
   if (WorkerFor(job).jobs.Push(std::move(job))) return true;
   under_way_.fetch_sub(1, std::memory_order_relaxed);
   return false;
@@ -167,6 +168,10 @@ void TierMover::Offload(std::span<MoveJob> jobs, Worker& worker, std::span<absl:
       statuses[i] =
           bytes.empty() ? BlockStaging::NoMemory() : device_.CopyOut(jobs[i].block, bytes);
       if (!statuses[i].ok()) continue;
+    }
+    if (jobs[i].device_losses != device_losses_.load(std::memory_order_relaxed)) {
+      statuses[i] = absl::CancelledError("the device lost what was to be copied");
+      continue;
     }
     transfers.push_back({.slot = jobs[i].slot, .identity = &jobs[i].identity, .bytes = bytes});
     whose.push_back(i);

@@ -58,6 +58,10 @@ class TierMover final {
   // Restores behind a gate begin when the last of them is here; if one never comes, Stop fails it.
   [[nodiscard]] bool TrySubmit(MoveJob&& job);
 
+  // Any thread. What the device holds is in doubt: offloads submitted before and not yet written to
+  // their tier are cancelled. A record of what was read then would look whole for ever.
+  void ForgetDevice() { device_losses_.fetch_add(1, std::memory_order_relaxed); }
+
   // Answers all jobs and ends the threads. Jobs of a TrySubmit that returned true before or during
   // it are answered. Once; the destructor does it else.
   void Stop();
@@ -103,6 +107,7 @@ class TierMover final {
   const std::function<void()> on_layers_;
   std::array<Lane, kNumLanes> lanes_;
   std::atomic<int32_t> under_way_ = 0;
+  std::atomic<uint64_t> device_losses_{0};
   std::atomic<bool> stopping_ = false;
 };
 

@@ -249,6 +249,7 @@ void SchedulerLoop::HandleStepDone(const absl::Status& status) {
   last_failure_nanos_.store(absl::ToUnixNanos(clock_.Now()));
   consecutive_failures_.fetch_add(1);
   if (on_engine_error_) on_engine_error_(status);
+  if (mover_) mover_->ForgetDevice();
   scheduler_->FailAll(
       absl::UnavailableError("the engine failed while it computed the request; retry later"));
 }

@@ -56,15 +56,15 @@ class FaultyTier final : public Tier {
 
   void Put(std::span<TierTransfer> transfers) override {
     for (TierTransfer& transfer : transfers) {
-      damaged_.erase(transfer.slot);
-      astray_.erase(transfer.slot);
       stored_.erase(transfer.slot);
-      if (Happens(faults_.put_fails)) {
+      if (Happens(faults_.put_fails)) {  // what lay there lies there still, as it was
         transfer.status = Failure();
         continue;
       }
       inner_.Put({&transfer, 1});
       if (!transfer.status.ok()) continue;
+      damaged_.erase(transfer.slot);
+      astray_.erase(transfer.slot);
       if (Happens(faults_.put_tears)) {
         Tear(transfer.slot);
       } else if (Happens(faults_.put_goes_astray)) {

@@ -57,6 +57,10 @@ class TimedMover final {
     const MoveJob& job = move.job;
     switch (job.kind) {
       case MoveKind::kOffload:
+        if (move.forgotten) {
+          move.status = absl::CancelledError("the device lost what was to be copied");
+          break;
+        }
         CopyHalf(engine_.Bytes(job.block), move.bytes, 1);
         move.status = PutOne(TierOf(job.tier), job.slot, job, move.bytes);
         break;
@@ -90,7 +94,7 @@ class TimedMover final {
       const bool to_disk = job.kind == MoveKind::kDemote
                                ? move.status.ok()
                                : job.kind == MoveKind::kOffload && job.tier == TierKind::kDisk;
-      if (!to_disk || rng_() % 2 == 0) continue;
+      if (!to_disk || rng_() % 2 == 0 || move.forgotten) continue;
       if (job.kind == MoveKind::kOffload) CopyHalf(engine_.Bytes(job.block), move.bytes, 1);
       const TierSlot slot = job.kind == MoveKind::kDemote ? job.lower_slot : job.slot;
       if (PutOne(TierOf(TierKind::kDisk), slot, job, move.bytes).ok() && rng_() % 2 == 0)

@@ -255,6 +255,23 @@ TEST(TierMoverLanesTest, RestoresDoNotWaitForOffloadsNorTheHostForTheDisk) {
   answers.WaitFor(3);
 }
 
+TEST(TierMoverLanesTest, WhatADeviceHeldBeforeItWasLostIsNotWrittenToATier) {
+  TestDevice device(true);
+  GatedTier disk(TierKind::kDisk);
+  Answers answers;
+  auto mover = MakeMover(device, {&disk}, answers);
+  ASSERT_TRUE(mover->TrySubmit(Job(1, MoveKind::kOffload, 1, TierKind::kDisk, TierSlot{1})));
+  disk.WaitUntilEntered();
+  ASSERT_TRUE(mover->TrySubmit(Job(2, MoveKind::kOffload, 2, TierKind::kDisk, TierSlot{2})));
+  mover->ForgetDevice();
+  ASSERT_TRUE(mover->TrySubmit(Job(3, MoveKind::kOffload, 3, TierKind::kDisk, TierSlot{3})));
+  disk.Open();
+  answers.WaitFor(3);
+  EXPECT_TRUE(answers.Of(1).ok());  // it was being written already
+  EXPECT_EQ(answers.Of(2).code(), absl::StatusCode::kCancelled);
+  EXPECT_TRUE(answers.Of(3).ok());
+}
+
 TEST(TierMoverLanesTest, WhatGathersBehindASlowMediumGoesInBatches) {
   TestDevice device(true);
   GatedTier disk(TierKind::kDisk);
