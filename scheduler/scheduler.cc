@@ -104,6 +104,7 @@ Scheduler::Scheduler(const EngineInfo& engine, const SchedulerOptions& options,
       tenants_(options.tenants),
       online_(MakeClass(options)),
       offline_(MakeClass(options)) {
+  shares_.places.resize(static_cast<size_t>(num_tenants()));
   running_.reserve(static_cast<size_t>(running_max_));
   in_flight_.reserve(static_cast<size_t>(running_max_));
   for (int32_t slot = running_max_ - 1; slot >= 0; --slot) {
@@ -420,6 +421,7 @@ void Scheduler::StopRunning(Sequence& sequence) {
   sequence.remote = {};
   sequence.gate = nullptr;
   sequence.continued_pin.reset();
+  if (sequence.order.offline) --num_offline_running_;
   if (--request.running_choices == 0) tenants_.AddRunning(request.request.tenant, -1);
 }
 

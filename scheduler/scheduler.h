@@ -181,6 +181,12 @@ class Scheduler final {
     std::vector<bool> passed;  // tenants that have had their turn in this plan
   };
   enum class Scarce : uint8_t { kPlaces, kBlocks };
+  // Of several tenants, as counted for this plan.
+  struct Shares {
+    std::vector<int32_t> places;         // online sequences that run, by tenant
+    double weight = 0;                   // of all that share the machine
+    std::optional<double> least_served;  // of those that wait
+  };
   // Who was to be let in by the last plan and could not for want of room.
   struct Blocked {
     TenantIndex tenant{};
@@ -201,17 +207,21 @@ class Scheduler final {
   void ContinueRestored();
   RestorePoll::State Poll(Sequence& restoring);
   void GrowForDecode(Sequence& sequence);
-  void PlanRunning(Chunker& chunker, StepPlan& plan);
+  void PlanDecodes(Chunker& chunker, StepPlan& plan);
+  void PlanPrefills(Chunker& chunker, StepPlan& plan);
+  std::pair<bool, double> RowsRank(const Sequence& sequence) const;  // whose prefill goes first
   bool WaitsForPrefill(Sequence& sequence);
   bool WaitsForLookup(Sequence& sequence);
   void RunAhead(Chunker& chunker, StepPlan& plan);
 
   // Letting in and taking back (scheduler_admit.cc).
   void MakeWay();  // for whom the last plan could not let in
-  void AdmitWaiting(Chunker& chunker, StepPlan& plan);
-  bool AdmitFrom(WaitingClass& from, Chunker& chunker,
-                 StepPlan& plan);  // false: somebody is blocked
-  std::optional<TenantIndex> LeastServed(WaitingClass& from);
+  void AdmitWaiting(const Chunker& chunker);
+  // False: somebody of it waits for room, and nobody may go past.
+  bool AdmitFrom(WaitingClass& from, const Chunker& chunker, std::optional<TenantIndex> first);
+  bool HasRows(const Chunker& chunker, const Sequence& sequence) const;
+  void NoteBlocked(const Sequence& sequence, Scarce what);
+  std::optional<TenantIndex> LeastServed(const WaitingClass& from) const;
   bool RankAgain(WaitQueue& queue, Sequence& sequence);
   WaitRank RankOf(const Sequence& sequence) const;
   void AddWaiting(Sequence& sequence);
@@ -230,7 +240,7 @@ class Scheduler final {
   int32_t Uses(TenantIndex tenant, Scarce what) const;
   int32_t HeldBlocks(TenantIndex tenant) const;
   Sequence* LatestOf(TenantIndex tenant) const;
-  double ActiveWeight() const;
+  void CountShares();
   void Charge(Sequence& sequence, int32_t end, double cost);
   void TakeGrant(Sequence& sequence, int32_t cached_tokens, const TierTokens& hits_before);
   void NoteFound(Sequence& sequence);
@@ -275,6 +285,9 @@ class Scheduler final {
   WaitingClass online_, offline_;
   int32_t num_waiting_ = 0;
   std::optional<Blocked> blocked_;
+  std::optional<TenantIndex> way_for_;  // who goes first in this plan: others gave way for it
+  int32_t num_offline_running_ = 0;
+  Shares shares_;
   std::array<int32_t, kNumWaitReasons> num_noted_{};  // who waits why, by the last plan
   std::vector<Sequence*> decodes_, prefills_;         // of the plan being made
   std::vector<Sequence*> running_;                    // by order

@@ -1,5 +1,6 @@
 // Who is let in, and who gives way for it.
 #include <algorithm>
+#include <tuple>
 #include <utility>
 
 #include "config/base/check.h"
@@ -19,10 +20,12 @@ constexpr int32_t kSpareDoublingsMax = 3;
 // How often a plan ranks sequences again whose prefix has left the cache since they came.
 constexpr int32_t kRanksAgainMax = 8;
 
+size_t IndexOf(TenantIndex tenant) { return static_cast<size_t>(Number(tenant)); }
+
 }  // namespace
 
 WaitQueue& Scheduler::QueueOf(const Sequence& sequence) {
-  return ClassOf(sequence).queues[static_cast<size_t>(Number(sequence.request->request.tenant))];
+  return ClassOf(sequence).queues[IndexOf(sequence.request->request.tenant)];
 }
 
 WaitRank Scheduler::RankOf(const Sequence& sequence) const {
@@ -69,22 +72,23 @@ void Scheduler::Charge(Sequence& sequence, int32_t end, double cost) {
   sequence.charged_tokens = end;
 }
 
-// Of the tenants with somebody to let in; the one whose next came first among equals.
-std::optional<TenantIndex> Scheduler::LeastServed(WaitingClass& from) {
+// Of the tenants with somebody to let in: those that run less than their share of the places before
+// the others, else a place would be given out only to be taken back; the one whose next came first
+// among equals.
+std::optional<TenantIndex> Scheduler::LeastServed(const WaitingClass& from) const {
   std::optional<TenantIndex> least;
-  const Sequence* next_of_least = nullptr;
+  std::tuple<bool, double, SequenceOrder> least_rank;
   for (size_t i = 0; i < from.queues.size(); ++i) {
     if (from.passed[i]) continue;
     const Sequence* next = from.queues[i].Next();
     if (next == nullptr) continue;
     const TenantIndex tenant{static_cast<int32_t>(i)};
-    if (least) {
-      const double served = from.share.served(tenant), served_least = from.share.served(*least);
-      if (served > served_least) continue;
-      if (served == served_least && next_of_least->order < next->order) continue;
-    }
+    if (num_tenants() == 1) return tenant;
+    const std::tuple rank(!IsDue({.tenant = tenant, .order = next->order}, Scarce::kPlaces),
+                          from.share.served(tenant), next->order);
+    if (least && !(rank < least_rank)) continue;
     least = tenant;
-    next_of_least = next;
+    least_rank = rank;
   }
   return least;
 }
@@ -99,47 +103,65 @@ bool Scheduler::RankAgain(WaitQueue& queue, Sequence& sequence) {
   return true;
 }
 
-void Scheduler::AdmitWaiting(Chunker& chunker, StepPlan& plan) {
+void Scheduler::AdmitWaiting(const Chunker& chunker) {
   num_noted_.fill(0);
-  const bool online_in = AdmitFrom(online_, chunker, plan);
-  if (online_in && !blocked_) AdmitFrom(offline_, chunker, plan);
+  const std::optional<TenantIndex> way_for = std::exchange(way_for_, std::nullopt);
   if (num_waiting_ == 0) return;
+  CountShares();
+  if (AdmitFrom(online_, chunker, way_for)) AdmitFrom(offline_, chunker, std::nullopt);
   int32_t noted = 0;
   for (int32_t count : num_noted_) noted += count;
   num_noted_[static_cast<size_t>(WaitReason::kTurn)] += num_waiting_ - noted;
 }
 
-bool Scheduler::AdmitFrom(WaitingClass& from, Chunker& chunker, StepPlan& plan) {
-  const bool offline = &from == &offline_;
+// Whether the step has a row for it once those before it have theirs.
+bool Scheduler::HasRows(const Chunker& chunker, const Sequence& sequence) const {
+  Chunker left = chunker;
+  const std::pair<bool, double> rank = RowsRank(sequence);
+  for (const Sequence* prefill : prefills_) {
+    if (left.left() == 0) return false;
+    if (RowsRank(*prefill) <= rank) left.Take(prefill->unplanned_tokens(), prefill->order.offline);
+  }
+  return left.HasRoom(sequence.num_tokens(), sequence.order.offline);
+}
+
+bool Scheduler::AdmitFrom(WaitingClass& from, const Chunker& chunker,
+                          std::optional<TenantIndex> first) {
   for (WaitQueue& queue : from.queues) queue.Rewind();
   std::fill(from.passed.begin(), from.passed.end(), false);
   int32_t num_prefill_waiters = 0, ranks_again = 0;
   std::optional<int32_t> blocked_available;
-  while (const std::optional<TenantIndex> tenant = LeastServed(from)) {
-    const auto index = static_cast<size_t>(Number(*tenant));
-    WaitQueue& queue = from.queues[index];
+  bool all_in = true;
+  while (true) {
+    std::optional<TenantIndex> tenant = std::exchange(first, std::nullopt);
+    if (!tenant || from.queues[IndexOf(*tenant)].Next() == nullptr) tenant = LeastServed(from);
+    if (!tenant) break;
+    WaitQueue& queue = from.queues[IndexOf(*tenant)];
     Sequence& sequence = *queue.Next();
     const ActiveRequest& request = *sequence.request;
-    if (chunker.left() == 0) {
-      NoteWait(sequence, WaitReason::kStepRows);
-      return false;
-    }
-    // To blocks that are kept for it alone it may go past who waits for others.
-    if (blocked_available && store_.available(*tenant) <= *blocked_available) {
-      from.passed[index] = true;
-      continue;
-    }
+    const auto pass = [&](WaitReason reason) {
+      NoteWait(sequence, reason);
+      from.passed[IndexOf(*tenant)] = true;
+      all_in = false;
+    };
     const Admission admission = MayRun(View(), tenants_[*tenant], request.running_choices > 0);
     if (admission == Admission::kWait) {
-      NoteWait(sequence, WaitReason::kPlaces);
-      if (!offline && !blocked_) blocked_ = Blocked{.tenant = *tenant, .order = sequence.order};
-      return false;
+      pass(WaitReason::kPlaces);
+      NoteBlocked(sequence, Scarce::kPlaces);
+      if (num_tenants() == 1 || blocked_) break;
+      continue;
     }
     if (admission == Admission::kSkip) {
       NoteWait(sequence, WaitReason::kTenantPlaces);
       // Behind who has not run nobody has; before, choices of requests that run may follow.
-      if (sequence.rank.fresh) from.passed[index] = true;
+      if (sequence.rank.fresh) from.passed[IndexOf(*tenant)] = true;
       queue.Skip();
+      continue;
+    }
+    // To blocks that are kept for it alone it may go past who waits for others.
+    if (blocked_available && store_.available(*tenant) <= *blocked_available) {
+      pass(WaitReason::kBlocks);
+      NoteBlocked(sequence, Scarce::kBlocks);
       continue;
     }
     if (ranks_again < kRanksAgainMax && RankAgain(queue, sequence)) {
@@ -157,9 +179,8 @@ bool Scheduler::AdmitFrom(WaitingClass& from, Chunker& chunker, StepPlan& plan) 
       queue.Skip();
       continue;
     }
-    if (!chunker.HasRoom(sequence.num_tokens(), offline)) {
-      NoteWait(sequence, WaitReason::kStepRows);
-      queue.Skip();
+    if (!HasRows(chunker, sequence)) {
+      pass(WaitReason::kStepRows);
       continue;
     }
     bool started = TryStart(sequence);
@@ -168,22 +189,25 @@ bool Scheduler::AdmitFrom(WaitingClass& from, Chunker& chunker, StepPlan& plan) 
       started = TryStart(sequence);
     }
     if (!started) {
-      NoteWait(sequence, WaitReason::kBlocks);
-      if (!offline && !blocked_) {
-        blocked_ = Blocked{
-            .tenant = *tenant, .order = sequence.order, .blocks = BlocksFor(sequence.num_tokens())};
-      }
+      pass(WaitReason::kBlocks);
+      NoteBlocked(sequence, Scarce::kBlocks);
       if (!blocked_available) blocked_available = store_.available(*tenant);
-      from.passed[index] = true;
       continue;
     }
-    if (sequence.restoring) continue;
-    if (!chunker.HasRoom(sequence.unplanned_tokens(), offline)) continue;
-    Open(sequence, plan);
-    AddRows(sequence, chunker.Take(sequence.unplanned_tokens(), offline), plan);
+    if (num_tenants() > 1 && !sequence.order.offline) ++shares_.places[IndexOf(*tenant)];
+    if (!sequence.restoring) prefills_.push_back(&sequence);
   }
   num_prefill_waiters_ = num_prefill_waiters;
-  return !blocked_available;
+  return all_in;
+}
+
+// The first in the order of service whose tenant should have what it lacks.
+void Scheduler::NoteBlocked(const Sequence& sequence, Scarce what) {
+  if (blocked_ || sequence.order.offline) return;
+  const Blocked blocked{.tenant = sequence.request->request.tenant,
+                        .order = sequence.order,
+                        .blocks = what == Scarce::kPlaces ? 0 : BlocksFor(sequence.num_tokens())};
+  if (num_offline_running_ > 0 || IsDue(blocked, what)) blocked_ = blocked;
 }
 
 bool Scheduler::TryStart(Sequence& sequence) {
@@ -206,6 +230,7 @@ bool Scheduler::TryStart(Sequence& sequence) {
   sequence.remote = {};
   running_.insert(std::upper_bound(running_.begin(), running_.end(), &sequence, RunsBefore),
                   &sequence);
+  if (sequence.order.offline) ++num_offline_running_;
   if (request.running_choices++ == 0) tenants_.AddRunning(tenant, 1);
   if (!request.admitted) {
     request.admitted = true;
@@ -233,58 +258,75 @@ int32_t Scheduler::HeldBlocks(TenantIndex tenant) const {
   return held;
 }
 
-// Of the tenants that run, wait or have pins: those who share the machine now.
-double Scheduler::ActiveWeight() const {
-  double weight = 0;
+// Who shares the machine now: the tenants that run, wait or have pins.
+void Scheduler::CountShares() {
+  if (num_tenants() == 1) return;
+  std::fill(shares_.places.begin(), shares_.places.end(), 0);
+  for (const Sequence* sequence : running_) {
+    if (!sequence->order.offline) ++shares_.places[IndexOf(sequence->request->request.tenant)];
+  }
+  shares_.weight = 0;
+  shares_.least_served.reset();
   for (int32_t i = 0; i < num_tenants(); ++i) {
     const TenantIndex tenant{i};
-    if (tenants_[tenant].running > 0 || online_.share.waiting(tenant) > 0 ||
-        store_.pins().num_blocks(tenant) > 0) {
-      weight += online_.share.weight(tenant);
+    const bool waits = online_.share.waiting(tenant) > 0;
+    if (waits || shares_.places[IndexOf(tenant)] > 0 || store_.pins().num_blocks(tenant) > 0) {
+      shares_.weight += online_.share.weight(tenant);
     }
+    if (!waits) continue;
+    const double served = online_.share.served(tenant);
+    shares_.least_served = std::min(shares_.least_served.value_or(served), served);
   }
-  return weight;
 }
 
 void Scheduler::MakeWay() {
   const std::optional<Blocked> blocked = std::exchange(blocked_, std::nullopt);
   if (!blocked) return;
-  WaitQueue& queue = online_.queues[static_cast<size_t>(Number(blocked->tenant))];
+  WaitQueue& queue = online_.queues[IndexOf(blocked->tenant)];
   queue.Rewind();
   const Sequence* next = queue.Next();
   if (next == nullptr || next->order != blocked->order) return;
+  CountShares();
   for (int32_t preempted = 0; preempted < kPreemptedByPlanMax;) {
     const bool no_place = num_running() >= running_max_;
     const bool no_room =
         store_.available(blocked->tenant) < blocked->blocks + SpareBlocks(num_running());
-    if (!no_place && !no_room) return;
-    if (no_room && !no_place && ForcePinFor(*blocked)) continue;
+    if (!no_place && !no_room) break;
+    if (!no_place && ForcePinFor(*blocked)) continue;
     Sequence* victim = TakenBackFor(*blocked, no_place ? Scarce::kPlaces : Scarce::kBlocks);
-    if (victim == nullptr) return;
+    if (victim == nullptr) break;
     Preempt(*victim, blocked->tenant);
+    CountShares();
     ++preempted;
+    way_for_ = blocked->tenant;
   }
 }
 
 double Scheduler::FairPart(TenantIndex tenant, Scarce what) const {
   const double all = what == Scarce::kPlaces ? running_max_ : store_.capacity();
-  return all * online_.share.weight(tenant) / ActiveWeight();
+  return all * online_.share.weight(tenant) / shares_.weight;
 }
 
 int32_t Scheduler::Uses(TenantIndex tenant, Scarce what) const {
-  if (what == Scarce::kBlocks) return HeldBlocks(tenant);
-  return static_cast<int32_t>(std::count_if(
-      running_.begin(), running_.end(),
-      [&](const Sequence* sequence) { return sequence->request->request.tenant == tenant; }));
+  return what == Scarce::kPlaces ? shares_.places[IndexOf(tenant)] : HeldBlocks(tenant);
 }
 
+// Within its share of it, and not served too far beyond others who wait: what one of them may be
+// ahead by policy/fair_share.h says.
 bool Scheduler::IsDue(const Blocked& blocked, Scarce what) const {
+  if (num_tenants() == 1) return false;
+  const double pool_tokens = static_cast<double>(store_.capacity()) * kBlockTokens;
+  const double ahead_max =
+      std::max(ServiceCost().prefill * engine_.context_tokens, ServiceCost().decode * pool_tokens) /
+      online_.share.weight(blocked.tenant);
+  const double served = online_.share.served(blocked.tenant);
+  if (served - shares_.least_served.value_or(served) > ahead_max) return false;
   const int32_t wanted = what == Scarce::kPlaces ? 1 : blocked.blocks;
   return Uses(blocked.tenant, what) + wanted <= FairPart(blocked.tenant, what);
 }
 
 bool Scheduler::ForcePinFor(const Blocked& blocked) {
-  if (num_tenants() == 1 || !IsDue(blocked, Scarce::kBlocks)) return false;
+  if (!IsDue(blocked, Scarce::kBlocks)) return false;
   for (int32_t i = 0; i < num_tenants(); ++i) {
     const TenantIndex other{i};
     if (other == blocked.tenant || store_.pins().num_blocks(other) == 0) continue;
@@ -297,7 +339,7 @@ bool Scheduler::ForcePinFor(const Blocked& blocked) {
 Sequence* Scheduler::TakenBackFor(const Blocked& blocked, Scarce what) {
   if (running_.empty()) return nullptr;
   if (running_.back()->order.offline) return running_.back();
-  if (num_tenants() == 1 || !IsDue(blocked, what)) return nullptr;
+  if (!IsDue(blocked, what)) return nullptr;
   Sequence* victim = nullptr;
   double most = 0;
   for (int32_t i = 0; i < num_tenants(); ++i) {

@@ -37,8 +37,9 @@ bool Scheduler::Plan(absl::Time now, StepPlan& plan) {
                    .chunk = options_.chunk_tokens_max,
                    .long_prefill = options_.long_prefill_tokens_max,
                    .offline = options_.offline_step_tokens_max});
-  PlanRunning(chunker, plan);
-  if (!preempted) AdmitWaiting(chunker, plan);
+  PlanDecodes(chunker, plan);
+  if (!preempted) AdmitWaiting(chunker);
+  PlanPrefills(chunker, plan);
   RunAhead(chunker, plan);
   store_.PlanMoves(now);
 
@@ -115,7 +116,7 @@ void Scheduler::GrowForDecode(Sequence& sequence) {
   }
 }
 
-void Scheduler::PlanRunning(Chunker& chunker, StepPlan& plan) {
+void Scheduler::PlanDecodes(Chunker& chunker, StepPlan& plan) {
   prefills_.clear();
   for (Sequence* sequence : running_) {
     if (sequence->restoring) continue;
@@ -127,14 +128,15 @@ void Scheduler::PlanRunning(Chunker& chunker, StepPlan& plan) {
       AddRows(*sequence, 1, plan);
     }
   }
-  const auto served = [this](const Sequence* sequence) {
-    return std::pair(sequence->order.offline,
-                     online_.share.served(sequence->request->request.tenant));
-  };
+}
+
+// Of those that ran and those just let in.
+void Scheduler::PlanPrefills(Chunker& chunker, StepPlan& plan) {
   // Stable: by order within a tenant.
-  if (num_tenants() > 1) {
-    std::stable_sort(prefills_.begin(), prefills_.end(),
-                     [&](const Sequence* a, const Sequence* b) { return served(a) < served(b); });
+  if (num_tenants() > 1 || num_offline_running_ > 0) {
+    std::stable_sort(
+        prefills_.begin(), prefills_.end(),
+        [this](const Sequence* a, const Sequence* b) { return RowsRank(*a) < RowsRank(*b); });
   }
   for (Sequence* sequence : prefills_) {
     const bool offline = sequence->order.offline;
@@ -142,6 +144,10 @@ void Scheduler::PlanRunning(Chunker& chunker, StepPlan& plan) {
     Open(*sequence, plan);  // which may find some more of its prompt
     AddRows(*sequence, chunker.Take(sequence->unplanned_tokens(), offline), plan);
   }
+}
+
+std::pair<bool, double> Scheduler::RowsRank(const Sequence& sequence) const {
+  return {sequence.order.offline, online_.share.served(sequence.request->request.tenant)};
 }
 
 // Whoever is being waited for runs: the store knows only those who hold blocks.

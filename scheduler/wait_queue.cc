@@ -64,15 +64,18 @@ void WaitQueue::Rewind() {
   next_overdue_ = fresh_.begin();
 }
 
-Sequence* WaitQueue::Next() {
+bool WaitQueue::AtOverdue() const {
   const bool has_run = next_ != by_rank_.end() && !next_->first.rank.fresh;
-  at_overdue_ = !has_run && next_overdue_ != fresh_.end() && IsOverdue(next_overdue_->first);
-  if (at_overdue_) return next_overdue_->second;
+  return !has_run && next_overdue_ != fresh_.end() && IsOverdue(next_overdue_->first);
+}
+
+Sequence* WaitQueue::Next() const {
+  if (AtOverdue()) return next_overdue_->second;
   return next_ == by_rank_.end() ? nullptr : next_->second;
 }
 
 void WaitQueue::Skip() {
-  if (at_overdue_) {
+  if (AtOverdue()) {
     ++next_overdue_;
   } else {
     CHECK(next_ != by_rank_.end());

@@ -40,8 +40,8 @@ class WaitQueue final {
   // A walk in order: Rewind, then Next is who is to be let in now until it is removed or skipped.
   // Who is added during a walk may be missed by it.
   void Rewind();
-  Sequence* Next();  // nullptr: nobody else
-  void Skip();       // whom Next gave
+  Sequence* Next() const;  // nullptr: nobody else
+  void Skip();             // whom Next gives
 
   int32_t size() const { return static_cast<int32_t>(by_rank_.size()); }
   void ForEach(const std::function<void(const Sequence&)>& visit) const;  // in order
@@ -54,6 +54,7 @@ class WaitQueue final {
     SequenceOrder order;
     auto operator<=>(const Key&) const = default;
   };
+  bool AtOverdue() const;  // Next gives one of those
   bool IsOverdue(const SequenceOrder& order) const;
   void ForgetOvertakers();  // of those who wait no more
 
@@ -63,7 +64,6 @@ class WaitQueue final {
   std::vector<SequenceOrder> overtakers_;     // ascending, all later than the oldest of fresh_
   std::map<Key, Sequence*>::iterator next_;
   std::map<SequenceOrder, Sequence*>::iterator next_overdue_;
-  bool at_overdue_ = false;  // what Next gave
 };
 
 }  // namespace holdfast

@@ -1,0 +1,209 @@
+// What a tenant gets beside others: places, blocks and service by its weight, whatever they send.
+#include <string>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "scheduler/scheduler.h"
+#include "tests/sim/scheduler_bench.h"
+
+namespace holdfast {
+namespace {
+
+constexpr TenantIndex kA{0}, kB{1};
+
+SchedulerOptions TwoTenants(SchedulerOptions options = {}) {
+  options.tenants = {{.name = "a"}, {.name = "b"}};
+  return options;
+}
+
+Request Of(TenantIndex tenant, uint64_t id, int32_t prompt, int32_t max_tokens) {
+  const auto from = static_cast<TokenId>(id < 1000 ? id : id - 500);
+  Request request = MakeRequest(id, MakePrompt(prompt, from), max_tokens);
+  request.tenant = tenant;
+  return request;
+}
+
+double CountOf(const MetricsRegistry& registry, const std::string& name) {
+  const std::string text = registry.Serialize();
+  const size_t at = text.find("\n" + name + " ");
+  CHECK(at != std::string::npos);
+  return std::stod(text.substr(at + name.size() + 2));
+}
+
+TEST(SchedulerTenantsTest, AQueueOfOneTenantDoesNotHoldUpAnother) {
+  SchedulerBench bench({.num_sequence_slots = 1}, TwoTenants());
+  for (uint64_t id = 1; id <= 10; ++id) ASSERT_TRUE(bench.Submit(Of(kA, id, 20, 4)));
+  ASSERT_TRUE(bench.Step());
+  ASSERT_TRUE(bench.Submit(Of(kB, 1001, 20, 4)));
+  bench.RunToEnd();
+  // The first of A's runs already; B has been served less than A then.
+  EXPECT_EQ(bench.sink.order_done()[1], RequestId{1001});
+}
+
+TEST(SchedulerTenantsTest, ServiceGoesByWeight) {
+  SchedulerOptions options = TwoTenants();
+  options.tenants[1].weight = 3;
+  SchedulerBench bench({.num_sequence_slots = 1}, options);
+  for (uint64_t i = 0; i < 40; ++i) {
+    ASSERT_TRUE(bench.Submit(Of(kA, 1 + i, 20, 4)));
+    ASSERT_TRUE(bench.Submit(Of(kB, 1001 + i, 20, 4)));
+  }
+  bench.RunToEnd();
+  int32_t of_b = 0;
+  for (size_t i = 0; i < 40; ++i) of_b += Number(bench.sink.order_done()[i]) > 1000 ? 1 : 0;
+  EXPECT_EQ(of_b, 30);
+}
+
+TEST(SchedulerTenantsTest, PlacesBeyondAShareAreGivenBackWhenAnotherWantsIts) {
+  SchedulerBench bench({.context_tokens = 128, .num_sequence_slots = 4}, TwoTenants());
+  for (uint64_t id = 1; id <= 8; ++id) ASSERT_TRUE(bench.Submit(Of(kA, id, 20, 100)));
+  for (int32_t i = 0; i < 10; ++i) ASSERT_TRUE(bench.Step());
+  EXPECT_EQ(bench.scheduler->num_running(), 4);
+  for (uint64_t id = 1001; id <= 1004; ++id) ASSERT_TRUE(bench.Submit(Of(kB, id, 20, 4)));
+  for (int32_t i = 0; i < 8; ++i) ASSERT_TRUE(bench.Step());
+  // Two places are B's, and no more are taken back for it.
+  EXPECT_EQ(CountOf(bench.registry, "holdfast_scheduler_preemptions_total"), 2);
+  EXPECT_TRUE(bench.sink.done(RequestId{1001}));
+  EXPECT_TRUE(bench.sink.done(RequestId{1002}));
+  EXPECT_FALSE(bench.sink.done(RequestId{1}));
+  bench.RunToEnd();
+  bench.scheduler->CheckInvariants();
+  for (uint64_t id = 1; id <= 8; ++id) {
+    SchedulerBench alone({.context_tokens = 128}, TwoTenants());
+    ASSERT_TRUE(alone.Submit(Of(kA, id, 20, 100)));
+    alone.RunToEnd();
+    EXPECT_EQ(bench.sink[RequestId{id}].choices, alone.sink[RequestId{id}].choices);
+  }
+}
+
+TEST(SchedulerTenantsTest, BlocksBeyondAShareAreGivenBackWhenAnotherWantsIts) {
+  // 16 blocks; A fills them by growing.
+  SchedulerBench bench({.context_tokens = 128, .num_blocks = 16}, TwoTenants());
+  for (uint64_t id = 1; id <= 4; ++id) ASSERT_TRUE(bench.Submit(Of(kA, id, 40, 80)));
+  for (int32_t i = 0; i < 16; ++i) ASSERT_TRUE(bench.Step());
+  ASSERT_TRUE(bench.Submit(Of(kB, 1001, 60, 10)));
+  for (int32_t i = 0; i < 14; ++i) ASSERT_TRUE(bench.Step());
+  EXPECT_TRUE(bench.sink.done(RequestId{1001}));
+  EXPECT_EQ(bench.sink.order_done().front(), RequestId{1001});
+  bench.RunToEnd();
+  bench.scheduler->CheckInvariants();
+}
+
+TEST(SchedulerTenantsTest, ASequenceIsTakenBackForOthersTwiceAtMost) {
+  SchedulerBench bench({.context_tokens = 256, .num_sequence_slots = 2}, TwoTenants());
+  ASSERT_TRUE(bench.Submit(Of(kA, 1, 20, 200)));
+  ASSERT_TRUE(bench.Submit(Of(kA, 2, 20, 200)));
+  for (uint64_t i = 0; i < 30; ++i) {
+    ASSERT_TRUE(bench.Step());
+    ASSERT_TRUE(bench.Step());
+    ASSERT_TRUE(bench.Submit(Of(kB, 1001 + i, 20, 4)));
+  }
+  bench.RunToEnd();
+  EXPECT_LE(CountOf(bench.registry, "holdfast_scheduler_preemptions_total"), 4);
+  EXPECT_GE(CountOf(bench.registry, "holdfast_scheduler_preemptions_total"), 1);
+}
+
+TEST(SchedulerTenantsTest, RowsOfAStepGoToTheLeastServedTenantsPrefillFirst) {
+  SchedulerBench bench({.context_tokens = 256, .step_tokens_max = 32},
+                       TwoTenants({.step_tokens_max = 32, .chunk_tokens_max = 32}));
+  ASSERT_TRUE(bench.Submit(Of(kA, 1, 200, 2)));
+  ASSERT_TRUE(bench.Step());
+  ASSERT_TRUE(bench.Step());
+  ASSERT_TRUE(bench.Submit(Of(kB, 1001, 60, 2)));
+  bench.RunToEnd();
+  EXPECT_EQ(bench.sink.order_done()[0], RequestId{1001});
+}
+
+TEST(SchedulerTenantsTest, OfATenantTheMoreImportantGoesFirstAndOfAnotherItChangesNothing) {
+  SchedulerBench bench({.num_sequence_slots = 1}, TwoTenants());
+  ASSERT_TRUE(bench.Submit(Of(kA, 1, 20, 4)));
+  ASSERT_TRUE(bench.Step());
+  ASSERT_TRUE(bench.Submit(Of(kA, 2, 20, 4)));
+  Request urgent = Of(kA, 3, 20, 4);
+  urgent.priority = -5;
+  ASSERT_TRUE(bench.Submit(urgent));
+  ASSERT_TRUE(bench.Submit(Of(kB, 1001, 20, 4)));
+  bench.RunToEnd();
+  const std::vector<RequestId> expected = {RequestId{1}, RequestId{1001}, RequestId{3},
+                                           RequestId{2}};
+  EXPECT_EQ(bench.sink.order_done(), expected);
+}
+
+TEST(SchedulerTenantsTest, OfflineRequestsRunWhenNobodyElseWaitsAndGiveWayAtOnce) {
+  SchedulerBench bench({.context_tokens = 128, .num_sequence_slots = 2}, {});
+  for (uint64_t id = 1; id <= 3; ++id) {
+    Request offline = MakeRequest(id, MakePrompt(20, static_cast<TokenId>(id)), 60);
+    offline.offline = true;
+    ASSERT_TRUE(bench.Submit(offline));
+  }
+  for (int32_t i = 0; i < 5; ++i) ASSERT_TRUE(bench.Step());
+  EXPECT_EQ(bench.scheduler->num_running(), 2);
+  for (uint64_t id = 11; id <= 13; ++id) {
+    ASSERT_TRUE(bench.Submit(MakeRequest(id, MakePrompt(20, static_cast<TokenId>(id)), 4)));
+  }
+  bench.RunToEnd();
+  bench.scheduler->CheckInvariants();
+  const std::vector<RequestId> expected = {RequestId{11}, RequestId{12}, RequestId{13},
+                                           RequestId{1},  RequestId{2},  RequestId{3}};
+  EXPECT_EQ(bench.sink.order_done(), expected);
+}
+
+TEST(SchedulerTenantsTest, AnOfflinePromptTakesFewRowsOfAStep) {
+  SchedulerBench bench({}, {.offline_step_tokens_max = 16});
+  Request offline = MakeRequest(1, MakePrompt(100), 4);
+  offline.offline = true;
+  ASSERT_TRUE(bench.Submit(offline));
+  ASSERT_TRUE(bench.Plan());
+  EXPECT_EQ(bench.plan.tokens.size(), 16u);
+  bench.Finish();
+  bench.RunToEnd();
+  EXPECT_TRUE(bench.sink[RequestId{1}].done->ok());
+}
+
+TEST(SchedulerTenantsTest, ALongPromptLeavesRowsToOthersThatDraw) {
+  SchedulerBench bench({.context_tokens = 256}, {.long_prefill_tokens_max = 32});
+  ASSERT_TRUE(bench.Submit(MakeRequest(1, MakePrompt(20), 20)));
+  ASSERT_TRUE(bench.Step());
+  ASSERT_TRUE(bench.Submit(MakeRequest(2, MakePrompt(200, 2), 4)));
+  ASSERT_TRUE(bench.Plan());
+  EXPECT_EQ(bench.plan.tokens.size(), 33u);
+  bench.Finish();
+  bench.RunToEnd();
+}
+
+// KVShare's K8: half of 40 queued prompts are mostly found, half not at all.
+TEST(SchedulerTenantsTest, ShorterWorkFirstLowersTheMeanTimeToTheFirstToken) {
+  const auto mean_rows_before_first_token = [](WaitOrder order) {
+    SchedulerBench bench({.num_blocks = 400, .num_sequence_slots = 1, .step_tokens_max = 64},
+                         {.step_tokens_max = 64, .order = order});
+    std::vector<TokenId> shared = MakePrompt(160, 5);
+    CHECK(bench.Submit(MakeRequest(1, shared, 1)));
+    bench.RunToEnd();
+    int64_t rows_before = bench.engine.num_rows();
+    for (uint64_t i = 0; i < 40; ++i) {
+      const auto from = static_cast<TokenId>(100 + i);
+      std::vector<TokenId> prompt = i % 2 == 0 ? MakePrompt(176, from) : shared;
+      if (i % 2 == 1) {
+        const std::vector<TokenId> own = MakePrompt(16, from);
+        prompt.insert(prompt.end(), own.begin(), own.end());
+      }
+      CHECK(bench.Submit(MakeRequest(10 + i, prompt, 1)));
+    }
+    double sum = 0;
+    size_t done = bench.sink.order_done().size();
+    const size_t first = done;
+    while (bench.Step()) {
+      for (; done < bench.sink.order_done().size(); ++done) {
+        sum += static_cast<double>(bench.engine.num_rows() - rows_before);
+      }
+    }
+    CHECK(done - first == 40);
+    return sum / 40;
+  };
+  const double fcfs = mean_rows_before_first_token(WaitOrder::kArrival);
+  EXPECT_LT(mean_rows_before_first_token(WaitOrder::kHitRate), 0.85 * fcfs);
+  EXPECT_LT(mean_rows_before_first_token(WaitOrder::kRemainingWork), 0.85 * fcfs);
+}
+
+}  // namespace
+}  // namespace holdfast
