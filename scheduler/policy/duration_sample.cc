@@ -32,4 +32,12 @@ double DurationSample::ShareWithin(double seconds) const {
   return static_cast<double>(end - sorted_.begin()) / static_cast<double>(size());
 }
 
+double DurationSample::MeanUpTo(double seconds) const {
+  if (sorted_.empty()) return 0;
+  const auto end = std::upper_bound(sorted_.begin(), sorted_.end(), seconds);
+  const double within = std::accumulate(sorted_.begin(), end, 0.0);
+  return (within + static_cast<double>(sorted_.end() - end) * seconds) /
+         static_cast<double>(size());
+}
+
 }  // namespace holdfast

@@ -21,6 +21,8 @@ class DurationSample final {
   double mean() const;                                        // seconds; 0 when empty
   // Share of the durations that are not longer than this; 0 when empty.
   double ShareWithin(double seconds) const;
+  // Mean of what each of them is within this time: min(duration, seconds); 0 when empty.
+  double MeanUpTo(double seconds) const;
 
  private:
   size_t capacity_;

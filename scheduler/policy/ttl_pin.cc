@@ -33,6 +33,14 @@ const char* TtlSourceName(TtlSource source) {
       return "tenant";
     case TtlSource::kTool:
       return "tool";
+    case TtlSource::kFloor:
+      return "floor";
+    case TtlSource::kFixed:
+      return "fixed";
+    case TtlSource::kBreakEven:
+      return "break_even";
+    case TtlSource::kDeclared:
+      return "declared";
   }
   return "cold";
 }
@@ -42,7 +50,7 @@ TtlEstimator::TtlEstimator(absl::Duration longest)
 
 void TtlEstimator::OnToolDone(const std::string& tool, absl::Duration duration) {
   const double seconds = std::max(0.0, absl::ToDoubleSeconds(duration));
-  all_durations_.Add(seconds);
+  if (!tool.empty()) all_durations_.Add(seconds);
   if (tools_.size() >= kToolsMax && !tools_.contains(tool)) {
     tools_.erase(std::min_element(tools_.begin(), tools_.end(), [](const auto& a, const auto& b) {
       return a.second.last_call < b.second.last_call;
@@ -77,22 +85,31 @@ absl::Duration TtlEstimator::queue_delay() const {
 }
 
 TtlDecision TtlEstimator::Decide(const std::string& tool, absl::Duration reload) const {
-  const double benefit =
-      absl::ToDoubleSeconds(queue_delay()) * memoryfulness() + absl::ToDoubleSeconds(reload);
+  const double benefit = Benefit(reload);
+  const DurationSample* of_tool = DurationsOf(tool);
   TtlDecision decision;
   double seconds = 0;
-  if (all_durations_.size() <= kColdDurations) {
+  if (of_tool != nullptr && of_tool->size() > kColdDurations) {
+    decision.source = TtlSource::kTool;
+    seconds = BestTtl(of_tool->sorted(), benefit, longest_seconds_);
+  } else if (all_durations_.size() > kColdDurations) {
+    decision.source = TtlSource::kTenant;
+    seconds = BestTtl(all_durations_.sorted(), benefit, longest_seconds_);
+  } else if (benefit > 1) {
     // The maximum of B (1 - exp(-tau)) - tau.
-    seconds = benefit > 1 ? std::min(std::log(benefit), longest_seconds_) : 0;
-  } else {
-    const auto known = tools_.find(tool);
-    const bool of_tool = known != tools_.end() && known->second.durations.size() > kColdDurations;
-    decision.source = of_tool ? TtlSource::kTool : TtlSource::kTenant;
-    const DurationSample& sample = of_tool ? known->second.durations : all_durations_;
-    seconds = BestTtl(sample.sorted(), benefit, longest_seconds_);
+    seconds = std::min(std::log(benefit), longest_seconds_);
   }
   if (seconds >= kShortestSeconds) decision.ttl = absl::Seconds(seconds);
   return decision;
+}
+
+double TtlEstimator::Benefit(absl::Duration reload) const {
+  return absl::ToDoubleSeconds(queue_delay()) * memoryfulness() + absl::ToDoubleSeconds(reload);
+}
+
+const DurationSample* TtlEstimator::DurationsOf(const std::string& tool) const {
+  const auto known = tools_.find(tool);
+  return known == tools_.end() ? nullptr : &known->second.durations;
 }
 
 }  // namespace holdfast

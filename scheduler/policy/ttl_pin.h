@@ -8,9 +8,12 @@
 // memory held by the turn is a factor of cost and benefit alike and cancels.
 //
 //   known durations of the tenant   of this tool   P
-//   at most 100                     any            1 - exp(-tau / s), so tau* = ln B (B > 1)
+//   at most 100                     at most 100    1 - exp(-tau / s), so tau* = ln B (B > 1)
 //   more                            at most 100    those of all the tenant's tools
-//   more                            more           those of this tool
+//   any                             more           those of this tool
+//
+// The tool without a name stands for turns that are not known to have called one: often a person
+// reads and writes then. It has durations of its own, which say nothing of the other tools.
 //
 // One estimator serves one tenant: nobody's latency tells what another's tools do. Tools are named
 // by what models say, so they are bounded; beyond, the one not called for longest is forgotten.
@@ -38,7 +41,15 @@ namespace holdfast {
 double BestTtl(std::span<const double> durations, double benefit, double longest);
 
 // What decided, as a metric label.
-enum class TtlSource : uint8_t { kCold, kTenant, kTool };
+enum class TtlSource : uint8_t {
+  kCold,       // tau* by assumed durations
+  kTenant,     // by those of the tenant's tools
+  kTool,       // by the tool's own
+  kFloor,      // tau* is shorter than what holding cheaply allows (continuum.h)
+  kFixed,      // fixed_ttl.h
+  kBreakEven,  // infercept.h
+  kDeclared,   // the caller said how long
+};
 const char* TtlSourceName(TtlSource source);
 
 struct TtlDecision {
@@ -67,6 +78,12 @@ class TtlEstimator final {
 
   // For a turn that called `tool` and whose KV takes `reload` to have again.
   TtlDecision Decide(const std::string& tool, absl::Duration reload) const;
+  // B of such a turn, in seconds.
+  double Benefit(absl::Duration reload) const;
+
+  // nullptr: nothing is known of it.
+  const DurationSample* DurationsOf(const std::string& tool) const;
+  const DurationSample& all_durations() const { return all_durations_; }  // of the named tools
 
   double memoryfulness() const { return memoryfulness_.value(); }
   absl::Duration queue_delay() const;  // T

@@ -1,0 +1,204 @@
+#include "scheduler/program_table.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "config/base/check.h"
+#include "scheduler/policy/continuum.h"
+#include "scheduler/policy/fixed_ttl.h"
+#include "scheduler/policy/infercept.h"
+#include "scheduler/policy/plas.h"
+
+namespace holdfast {
+namespace {
+
+constexpr absl::Duration kSweepEvery = absl::Seconds(1);
+constexpr int kForgottenAtOnceMax = 64;  // some 10 us
+
+std::unique_ptr<PinPolicy> MakePinPolicy(const ProgramOptions& options) {
+  switch (options.policy) {
+    case ProgramPolicy::kFixedTtl:
+      return std::make_unique<FixedTtl>(options.fixed_ttl);
+    case ProgramPolicy::kInferCept:
+      return std::make_unique<InferCept>();
+    case ProgramPolicy::kContinuum:
+      return std::make_unique<Continuum>(options.ttl_floor ? Continuum::Floor::kWhileCheap
+                                                           : Continuum::Floor::kNone);
+    case ProgramPolicy::kFcfsLru:
+    case ProgramPolicy::kProgramFcfs:
+    case ProgramPolicy::kPlas:
+      break;
+  }
+  return nullptr;
+}
+
+absl::Duration NotNegative(absl::Duration duration) {
+  return std::max(duration, absl::ZeroDuration());
+}
+
+}  // namespace
+
+ProgramTable::ProgramTable(const ProgramOptions& options, int32_t num_tenants)
+    : options_(options), pin_policy_(MakePinPolicy(options)) {
+  CHECK(num_tenants > 0);
+  for (int32_t i = 0; i < num_tenants; ++i) tenants_.emplace_back(options.ttl_max);
+}
+
+ProgramTable::Tenant& ProgramTable::Of(TenantIndex tenant) {
+  return const_cast<Tenant&>(std::as_const(*this).Of(tenant));
+}
+
+const ProgramTable::Tenant& ProgramTable::Of(TenantIndex tenant) const {
+  const auto index = static_cast<size_t>(static_cast<uint32_t>(Number(tenant)));
+  CHECK(index < tenants_.size());
+  return tenants_[index];
+}
+
+void ProgramTable::Advance(absl::Time now) { now_ = std::max(now_, now); }
+
+Program& ProgramTable::OnArrive(TenantIndex tenant_index, const std::string& session,
+                                uint64_t arrival, absl::Time now) {
+  CHECK(!session.empty());
+  Advance(now);
+  Tenant& tenant = Of(tenant_index);
+  std::unique_ptr<Program>& known = tenant.programs[session];
+  if (known == nullptr) {
+    known = std::make_unique<Program>();
+    known->tenant = tenant_index;
+    known->id = session;
+    known->first_arrival = arrival;
+    known->first_arrived = now_;
+    known->last_finish = absl::InfinitePast();
+  } else if (known->turns_in_flight == 0) {
+    tenant.idle.erase(known->idle);
+  }
+  Program& program = *known;
+  if (std::exchange(program.tool_runs, false)) {
+    tenant.estimator.OnToolDone(program.last_tool, now_ - program.last_finish);
+  }
+  ++program.turns_in_flight;
+  return program;
+}
+
+void ProgramTable::OnFirstRun(Program& program, absl::Duration queued, bool had_live_pin) {
+  CHECK(program.turns_in_flight > 0);
+  program.queued += NotNegative(queued);
+  // The first turn of a program has nothing to return to: its wait is no cost of a miss.
+  if (program.turns_ended > 0) Of(program.tenant).estimator.OnFollowUp(queued, had_live_pin);
+}
+
+TtlDecision ProgramTable::OnTurnEnd(Program& program, const EndedTurn& turn, absl::Time now) {
+  CHECK(program.turns_in_flight > 0);
+  Advance(now);
+  ++program.turns_ended;
+  program.last_finish = now_;
+  program.last_tool.assign(turn.tool.substr(0, kToolNameBytesMax));
+  program.service += NotNegative(turn.service);
+  program.final |= turn.final;
+  program.tool_runs = !program.final && program.turns_in_flight == 1;
+
+  TtlDecision decision;
+  if (pin_policy_ != nullptr && !program.final) {
+    decision = pin_policy_->Decide({.tool = program.last_tool,
+                                    .context_tokens = turn.context_tokens,
+                                    .other_tokens = turn.other_tokens,
+                                    .reload = NotNegative(turn.reload),
+                                    .pinned_share = turn.pinned_share},
+                                   Of(program.tenant).estimator);
+    decision.ttl = std::min(decision.ttl, options_.ttl_max);
+    if (decision.ttl < absl::Seconds(TtlEstimator::kShortestSeconds)) {
+      decision.ttl = absl::ZeroDuration();
+    }
+  }
+  LeaveFlight(program);
+  return decision;
+}
+
+void ProgramTable::OnTurnGone(Program& program, absl::Time now, absl::Duration service) {
+  CHECK(program.turns_in_flight > 0);
+  Advance(now);
+  program.service += NotNegative(service);
+  program.tool_runs = false;
+  LeaveFlight(program);
+}
+
+void ProgramTable::LeaveFlight(Program& program) {
+  if (--program.turns_in_flight > 0) return;
+  Tenant& tenant = Of(program.tenant);
+  program.idle = tenant.idle.insert(tenant.idle.end(), &program);
+  program.idle_since = now_;
+  if (program.final || program.turns_ended == 0) {
+    Forget(program);
+  } else if (tenant.idle.size() > kProgramsMax) {
+    Forget(*tenant.idle.front());
+  }
+}
+
+void ProgramTable::Forget(Program& program) {
+  CHECK(program.turns_in_flight == 0);
+  Tenant& tenant = Of(program.tenant);
+  if (program.turns_ended > 0) tenant.estimator.OnProgramEnd(program.turns_ended);
+  tenant.idle.erase(program.idle);
+  const auto found = tenant.programs.find(program.id);
+  CHECK(found != tenant.programs.end());
+  tenant.programs.erase(found);
+}
+
+ProgramRank ProgramTable::RankOf(const Program& program, uint64_t request_arrival,
+                                 absl::Duration waiting) const {
+  switch (options_.policy) {
+    case ProgramPolicy::kFcfsLru:
+      return {.arrival = request_arrival};
+    case ProgramPolicy::kPlas:
+      return {.level = PlasLevel(program.service, program.queued + NotNegative(waiting)),
+              .arrival = program.first_arrival};
+    case ProgramPolicy::kProgramFcfs:
+    case ProgramPolicy::kFixedTtl:
+    case ProgramPolicy::kInferCept:
+    case ProgramPolicy::kContinuum:
+      break;
+  }
+  return {.arrival = program.first_arrival};
+}
+
+void ProgramTable::ForgetIdle(absl::Time now) {
+  Advance(now);
+  if (now_ < next_sweep_) return;
+  int left = kForgottenAtOnceMax;
+  for (Tenant& tenant : tenants_) {
+    while (!tenant.idle.empty() && now_ - tenant.idle.front()->idle_since >= options_.idle_max) {
+      if (left-- == 0) return;  // the rest with the next call
+      Forget(*tenant.idle.front());
+    }
+  }
+  next_sweep_ = now_ + kSweepEvery;
+}
+
+const Program* ProgramTable::Find(TenantIndex tenant, const std::string& session) const {
+  const auto& programs = Of(tenant).programs;
+  const auto found = programs.find(session);
+  return found == programs.end() ? nullptr : found->second.get();
+}
+
+void ProgramTable::CheckInvariants() const {
+  for (const Tenant& tenant : tenants_) {
+    size_t num_idle = 0;
+    for (const auto& [session, program] : tenant.programs) {
+      CHECK(program->id == session && program->turns_in_flight >= 0);
+      CHECK(&Of(program->tenant) == &tenant);
+      if (program->turns_in_flight > 0) {
+        CHECK(!program->tool_runs);
+        continue;
+      }
+      ++num_idle;
+      CHECK(program->turns_ended > 0 && !program->final);
+      CHECK(*program->idle == program.get());
+    }
+    CHECK(num_idle == tenant.idle.size() && num_idle <= kProgramsMax);
+    CHECK(std::is_sorted(
+        tenant.idle.begin(), tenant.idle.end(),
+        [](const Program* a, const Program* b) { return a->idle_since < b->idle_since; }));
+  }
+}
+
+}  // namespace holdfast
