@@ -118,6 +118,19 @@ void AddKvFaults(const DaemonConfig& config, std::vector<std::string>& faults) {
   }
 }
 
+void AddRateFaults(const DaemonConfig& config, std::vector<std::string>& faults) {
+  for (const TenantConfig& tenant : config.tenants) {
+    if (tenant.requests_burst > 0 && tenant.requests_per_second == 0) {
+      faults.push_back(
+          Concat("tenant `", tenant.name, "` has a requests_burst without requests_per_second"));
+    }
+    if (tenant.tokens_burst > 0 && tenant.tokens_per_minute == 0) {
+      faults.push_back(
+          Concat("tenant `", tenant.name, "` has a tokens_burst without tokens_per_minute"));
+    }
+  }
+}
+
 // One entry per sentence, in no order; each names its settings.
 std::vector<std::string> FaultsBetweenSettings(const DaemonConfig& config) {
   std::vector<std::string> faults;
@@ -134,6 +147,7 @@ std::vector<std::string> FaultsBetweenSettings(const DaemonConfig& config) {
                             "; each running sequence needs a token of every step"));
   }
   AddKvFaults(config, faults);
+  AddRateFaults(config, faults);
   return faults;
 }
 

@@ -75,6 +75,12 @@ struct DaemonConfig {
     int32_t step_tokens_max = 512;   // token budget of a step
     int32_t chunk_tokens_max = 512;  // of one sequence's prefill in a step
     bool prefix_cache = true;
+    std::string policy = "continuum";                // of config/scheduler_policy.h
+    std::string order = "remaining_work";            // likewise
+    int32_t bypass_max = 32;                         // requests that may overtake one
+    absl::Duration ageing_time = absl::Seconds(10);  // then who waits counts as more important
+    int32_t offline_step_tokens_max = 64;   // of a step, for offline requests beside others
+    int32_t long_prefill_tokens_max = 256;  // of a step, for long prompts beside decodes
   } scheduler;
 
   struct ServerSettings {

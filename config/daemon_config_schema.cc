@@ -42,6 +42,10 @@ Json TypeOf(const Setting& setting) {
       return {{"type", "boolean"}};
     case SettingKind::kInteger:
       return {{"type", "integer"}, {"minimum", setting.least}, {"maximum", setting.most}};
+    case SettingKind::kNumber:
+      return {{"type", "number"},
+              {setting.above_least ? "exclusiveMinimum" : "minimum", setting.least},
+              {"maximum", setting.most}};
     case SettingKind::kBytes:
       return {{"type", {"integer", "string"}},
               {"minimum", setting.least},
@@ -75,6 +79,8 @@ Json DefaultOf(const SettingSlot& slot) {
   }
   if (const auto* flag = std::get_if<bool*>(&slot)) return **flag;
   if (const auto* number = std::get_if<int32_t*>(&slot)) return **number;
+  if (const auto* number = std::get_if<int64_t*>(&slot)) return **number;
+  if (const auto* number = std::get_if<double*>(&slot)) return **number;
   if (const auto* time = std::get_if<absl::Duration*>(&slot)) {
     return absl::FormatDuration(**time);
   }

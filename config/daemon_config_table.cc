@@ -22,11 +22,13 @@
 #include "config/base/status_macros.h"
 #include "config/endpoint.h"
 #include "config/remote_endpoint.h"
+#include "config/scheduler_policy.h"
 
 namespace holdfast {
 namespace {
 
 constexpr int64_t kMillisecondsOfDay = 24 * 60 * 60 * 1000;
+constexpr int64_t kTokenRateMax = 1'000'000'000'000;
 constexpr size_t kTextBytesMax = 4096;
 constexpr size_t kNameBytesMax = 64;
 constexpr std::string_view kHashPrefix = "sha256:";
@@ -240,6 +242,47 @@ std::vector<Setting> MakeSettings() {
        .kind = kBool,
        .slot = DAEMON_SLOT(scheduler.prefix_cache),
        .about = "reuse the KV of prompts that begin alike"},
+      {.section = "scheduler",
+       .key = "policy",
+       .kind = kChoice,
+       .slot = DAEMON_SLOT(scheduler.policy),
+       .about = "in what order agents' programs are served, and how long their KV is kept",
+       .choices = {kSchedulerPolicyNames.begin(), kSchedulerPolicyNames.end()}},
+      {.section = "scheduler",
+       .key = "order",
+       .kind = kChoice,
+       .slot = DAEMON_SLOT(scheduler.order),
+       .about = "which of equally ranked requests goes first: the least left to compute, the "
+                "largest cached part, or the earliest",
+       .choices = {kWaitOrderNames.begin(), kWaitOrderNames.end()}},
+      {.section = "scheduler",
+       .key = "bypass_max",
+       .kind = kInteger,
+       .slot = DAEMON_SLOT(scheduler.bypass_max),
+       .about = "requests that may overtake a waiting one",
+       .least = 0,
+       .most = 1'000'000},
+      {.section = "scheduler",
+       .key = "ageing_time",
+       .kind = kDuration,
+       .slot = DAEMON_SLOT(scheduler.ageing_time),
+       .about = "after which a waiting request counts as more important",
+       .least = 1,
+       .most = kMillisecondsOfDay},
+      {.section = "scheduler",
+       .key = "offline_step_tokens_max",
+       .kind = kInteger,
+       .slot = DAEMON_SLOT(scheduler.offline_step_tokens_max),
+       .about = "tokens of a step for offline requests while others are there",
+       .least = 1,
+       .most = 65536},
+      {.section = "scheduler",
+       .key = "long_prefill_tokens_max",
+       .kind = kInteger,
+       .slot = DAEMON_SLOT(scheduler.long_prefill_tokens_max),
+       .about = "tokens of a step for long prompts while other sequences decode",
+       .least = 1,
+       .most = 65536},
 
       {.section = "server",
        .key = "text_threads",
@@ -316,6 +359,53 @@ std::vector<Setting> MakeSettings() {
        .about = "the tenant's requests in the queue; 0: no bound of its own",
        .least = 0,
        .most = 1'000'000},
+      {.section = "tenants",
+       .key = "weight",
+       .kind = kNumber,
+       .slot = TENANT_SLOT(weight),
+       .about = "its part of the machine beside the others': twice the weight, twice the part",
+       .least = 0,
+       .most = 1'000'000,
+       .above_least = true},
+      {.section = "tenants",
+       .key = "priority_max",
+       .kind = kInteger,
+       .slot = TENANT_SLOT(priority_max),
+       .about =
+           "the most important `priority` that its requests may claim; lower is more important",
+       .least = -1'000'000,
+       .most = 1'000'000},
+      {.section = "tenants",
+       .key = "requests_per_second",
+       .kind = kNumber,
+       .slot = TENANT_SLOT(requests_per_second),
+       .about = "beyond it: 429; 0: no bound",
+       .least = 0,
+       .most = 1'000'000},
+      {.section = "tenants",
+       .key = "requests_burst",
+       .kind = kInteger,
+       .slot = TENANT_SLOT(requests_burst),
+       .about = "requests at once after a pause; 0: those of one second, at least 1",
+       .least = 0,
+       .most = 1'000'000},
+      {.section = "tenants",
+       .key = "tokens_per_minute",
+       .kind = kInteger,
+       .slot = TENANT_SLOT(tokens_per_minute),
+       .about = "of prompts, as far as they are computed, and completions; beyond it: 429; 0: no "
+                "bound",
+       .least = 0,
+       .most = kTokenRateMax},
+      {.section = "tenants",
+       .key = "tokens_burst",
+       .kind = kInteger,
+       .slot = TENANT_SLOT(tokens_burst),
+       .about =
+           "tokens at once after a pause, and the most that one request may ask for (prompt and "
+           "max_tokens); 0: those of one minute",
+       .least = 0,
+       .most = kTokenRateMax},
       {.section = "tenants",
        .key = "admin",
        .kind = kBool,
@@ -402,6 +492,18 @@ absl::StatusOr<int64_t> ReadInteger(const Setting& setting, std::string_view tex
     return Wanted(Concat("a whole number from ", setting.least, " to ", setting.most), text);
   }
   return value;
+}
+
+absl::StatusOr<double> ReadNumber(const Setting& setting, std::string_view text) {
+  double value = 0;
+  const auto least = static_cast<double>(setting.least), most = static_cast<double>(setting.most);
+  const bool read = absl::SimpleAtod(AbslView(text), &value);
+  // Written so that NaN is out of every range.
+  const bool in_range = value >= least && value <= most && !(setting.above_least && value == least);
+  if (read && in_range) return value;
+  return Wanted(Concat("a number ", setting.above_least ? "above " : "from ", setting.least, " to ",
+                       setting.most),
+                text);
 }
 
 absl::StatusOr<int64_t> ReadBytes(const Setting& setting, std::string_view text) {
@@ -536,9 +638,15 @@ absl::Status ReadSetting(const Setting& setting, std::string_view text, const Se
       ASSIGN_OR_RETURN(const int64_t value, ReadInteger(setting, text));
       if (auto* const* plain = std::get_if<int32_t*>(&slot)) {
         **plain = static_cast<int32_t>(value);
+      } else if (auto* const* wide = std::get_if<int64_t*>(&slot)) {
+        **wide = value;
       } else {
         *std::get<std::optional<int32_t>*>(slot) = static_cast<int32_t>(value);
       }
+      return absl::OkStatus();
+    }
+    case SettingKind::kNumber: {
+      ASSIGN_OR_RETURN(*std::get<double*>(slot), ReadNumber(setting, text));
       return absl::OkStatus();
     }
     case SettingKind::kBytes: {

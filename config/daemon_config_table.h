@@ -24,6 +24,7 @@ enum class SettingKind : uint8_t {
   kServer,    // host:port or unix:PATH
   kBool,
   kInteger,
+  kNumber,    // not only whole ones
   kBytes,     // 4GiB, 512MiB, 2000000000
   kDuration,  // 500ms, 30s, 10m
   kAmount,    // 25%, or bytes
@@ -34,7 +35,7 @@ enum class SettingKind : uint8_t {
 
 // Where a setting's value lies.
 using SettingSlot =
-    std::variant<std::string*, std::optional<std::string>*, bool*, int32_t*,
+    std::variant<std::string*, std::optional<std::string>*, bool*, int32_t*, int64_t*, double*,
                  std::optional<int32_t>*, std::optional<int64_t>*, absl::Duration*,
                  std::optional<TierAmount>*, std::vector<std::string>*, std::vector<KeyHash>*>;
 
@@ -51,9 +52,10 @@ struct Setting {
   SettingKind kind = SettingKind::kText;
   SettingSlot (*slot)(const SettingOwner&) = nullptr;
   std::string_view about;  // one line for people, in the schema
-  int64_t least = 0;       // integers, bytes; milliseconds of durations; entries of lists
+  int64_t least = 0;       // numbers, bytes; milliseconds of durations; entries of lists
   int64_t most = 0;
   std::vector<std::string_view> choices = {};
+  bool above_least = false;   // `least` itself is out of range
   bool required = false;      // within its section, once that is there
   bool may_be_empty = false;  // the empty text means none
 };

@@ -31,7 +31,9 @@ inline constexpr int32_t kTopLogprobsMax = 20;
 inline constexpr int32_t kLogitBiasMax = 1024;
 inline constexpr int32_t kToolsMax = 512;
 inline constexpr size_t kCacheSaltBytesMax = 256;
-inline constexpr size_t kUserStringBytesMax = 1024;  // user, session_id, request ids
+inline constexpr size_t kToolNameBytesMax = 128;
+inline constexpr int64_t kToolMsMax = 24 * 60 * 60 * 1000;  // tool_hint.expected_ms
+inline constexpr size_t kUserStringBytesMax = 1024;         // user, session_id, request ids
 
 // KV kept between turns. What may be kept at a time is the pin table's matter
 // (kvstore/pin_table.h).

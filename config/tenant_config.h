@@ -39,8 +39,15 @@ struct TenantConfig {
   std::optional<std::string> sharing_group;  // tenants of one group share KV; default: alone
   int32_t running_max = 0;                   // concurrent requests; 0: no bound of its own
   int32_t waiting_max = 0;                   // queued requests; 0: no bound of its own
-  double weight = 1;                         // > 0: its part of the machine among those that wait
-  bool admin = false;  // sees every tenant's part of the KV cache, and may drop its pins
+  double weight = 1.0;                       // its part of the machine beside the others'; > 0
+  int32_t priority_max = 0;  // the most important that its requests may claim; lower is more
+  // Token buckets; 0: no bound. A body with several prompts is one request; its tokens are those of
+  // the prompts and what may be drawn, and what was cached or not drawn is given back at the end.
+  double requests_per_second = 0.0;
+  int32_t requests_burst = 0;  // at once after a pause; 0: of one second, 1 at least
+  int64_t tokens_per_minute = 0;
+  int64_t tokens_burst = 0;  // also the most of one body; 0: of one minute
+  bool admin = false;        // sees every tenant's part of the KV cache, and may drop its pins
   TenantKvConfig kv;
 };
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "config/scheduler_policy.h"
 #include "config/tenant_config.h"
 #include "kvstore/kv_store_options.h"
 #include "scheduler/policy/wait_order.h"
@@ -26,9 +27,15 @@ struct SchedulerOptions {
   int32_t bypass_max = 32;
   // How long a sequence waits, while others pass, to hear what the remote tier has of its prompt.
   absl::Duration lookup_wait = absl::Seconds(1);
-  bool prefix_cache = true;           // false: no KV is ever found again
-  std::vector<TenantConfig> tenants;  // by TenantIndex; empty: the one tenant `default`
-  std::string model_name;             // label of the metrics
+  bool prefix_cache = true;  // false: no KV is ever found again
+  SchedulerPolicy policy = SchedulerPolicy::kContinuum;
+  WaitOrderKind order = WaitOrderKind::kRemainingWork;
+  int32_t bypass_max = 32;                         // requests that may overtake one
+  absl::Duration ageing_time = absl::Seconds(10);  // after which who waits counts as more important
+  int32_t offline_step_tokens_max = 64;   // of a step, for offline requests while others are there
+  int32_t long_prefill_tokens_max = 256;  // of a step, for long prompts while others decode
+  std::vector<TenantConfig> tenants;      // by TenantIndex; empty: the one tenant `default`
+  std::string model_name;                 // label of the metrics
   // Of the store what is not the engine's to say: tiers, eviction, shares (by TenantIndex; who is
   // missing has none), bounds of moves and pins. Its sizes come from the engine.
   KvStoreOptions kv;

@@ -31,6 +31,7 @@
 #include "config/base/concat.h"
 #include "config/base/metrics.h"
 #include "config/base/status_macros.h"
+#include "config/scheduler_policy.h"
 #include "engine/cpu_block_mover.h"
 #include "engine/cpu_engine.h"
 #include "engine/weights.h"
@@ -340,6 +341,12 @@ class Daemon final {
             .chunk_tokens_max = config_.scheduler.chunk_tokens_max,
             .lookup_wait = config_.kv.remote.call_timeout,
             .prefix_cache = config_.scheduler.prefix_cache,
+            .policy = *SchedulerPolicyOf(config_.scheduler.policy),  // checked when it was read
+            .order = *WaitOrderOf(config_.scheduler.order),
+            .bypass_max = config_.scheduler.bypass_max,
+            .ageing_time = config_.scheduler.ageing_time,
+            .offline_step_tokens_max = config_.scheduler.offline_step_tokens_max,
+            .long_prefill_tokens_max = config_.scheduler.long_prefill_tokens_max,
             .tenants = config_.tenants,
             .model_name = front_->model_info().name,
             .kv = tiers_.options};

@@ -12,6 +12,7 @@
 #include "absl/time/time.h"
 #include "config/base/concat.h"
 #include "config/daemon_config_table.h"
+#include "config/scheduler_policy.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
@@ -68,12 +69,15 @@ listen:
 model: {path: /m.gguf, name: m, aliases: [a, b], weights: f32}
 engine: {threads: 3, isa: avx2, kv_dtype: f32, kv_device_bytes: 4GiB, context_tokens: 2048}
 scheduler: {running_max: 2, waiting_max: 3, step_tokens_max: 64, chunk_tokens_max: 7,
-            prefix_cache: false}
+            prefix_cache: false, policy: plas, order: hit_rate, bypass_max: 5, ageing_time: 3s,
+            offline_step_tokens_max: 9, long_prefill_tokens_max: 11}
 server: {text_threads: 1, http_connections_max: 9, drain_timeout: 500ms, request_timeout: 1h30m}
 log: {level: debug, format: json}
 tenants:
   - {name: blue, keys: [")",
-                               kHashA, R"("], sharing_group: g, running_max: 4, waiting_max: 5}
+                               kHashA, R"("], sharing_group: g, running_max: 4, waiting_max: 5,
+     weight: 2.5, priority_max: -3, requests_per_second: 0.25, requests_burst: 6,
+     tokens_per_minute: 3000000000, tokens_burst: 7}
 )"),
                         "f.yaml");
   ASSERT_TRUE(config.ok()) << config.status();
@@ -109,6 +113,57 @@ tenants:
   EXPECT_EQ(config->tenants[0].sharing_group, "g");
   EXPECT_EQ(config->tenants[0].running_max, 4);
   EXPECT_EQ(config->tenants[0].waiting_max, 5);
+  EXPECT_EQ(config->scheduler.policy, "plas");
+  EXPECT_EQ(config->scheduler.order, "hit_rate");
+  EXPECT_EQ(config->scheduler.bypass_max, 5);
+  EXPECT_EQ(config->scheduler.ageing_time, absl::Seconds(3));
+  EXPECT_EQ(config->scheduler.offline_step_tokens_max, 9);
+  EXPECT_EQ(config->scheduler.long_prefill_tokens_max, 11);
+  EXPECT_EQ(config->tenants[0].weight, 2.5);
+  EXPECT_EQ(config->tenants[0].priority_max, -3);
+  EXPECT_EQ(config->tenants[0].requests_per_second, 0.25);
+  EXPECT_EQ(config->tenants[0].requests_burst, 6);
+  EXPECT_EQ(config->tenants[0].tokens_per_minute, 3'000'000'000);
+  EXPECT_EQ(config->tenants[0].tokens_burst, 7);
+}
+
+TEST(DaemonConfigTest, EveryPolicyAndOrderThatMayBeChosenIsKnownByItsName) {
+  const DaemonConfig::SchedulerSettings defaults;
+  EXPECT_EQ(SchedulerPolicyOf(defaults.policy), SchedulerPolicy::kContinuum);
+  EXPECT_EQ(WaitOrderOf(defaults.order), WaitOrderKind::kRemainingWork);
+  for (const std::string_view name : kSchedulerPolicyNames) {
+    ASSERT_TRUE(SchedulerPolicyOf(name).has_value()) << name;
+    EXPECT_EQ(Name(*SchedulerPolicyOf(name)), name);
+  }
+  for (const std::string_view name : kWaitOrderNames) {
+    ASSERT_TRUE(WaitOrderOf(name).has_value()) << name;
+    EXPECT_EQ(Name(*WaitOrderOf(name)), name);
+  }
+  EXPECT_FALSE(SchedulerPolicyOf("fifo").has_value());
+}
+
+TEST(DaemonConfigTest, ANumberOutOfItsRangeIsNamedWithIt) {
+  const auto faults_of = [](std::string_view tenant) {
+    return Faults(Concat("tenants:\n  - name: a\n    keys: [\"", kHashA, "\"]\n    ", tenant));
+  };
+  for (const char* weight : {"0", "-1", "nan", "inf", "much", "1000001"}) {
+    EXPECT_THAT(faults_of(Concat("weight: ", weight)),
+                HasSubstr(Concat("f.yaml:4: `tenants.weight`: wanted a number above 0 to 1000000, "
+                                 "found `",
+                                 weight, "`")));
+  }
+  EXPECT_EQ(faults_of("weight: 1e-3"), "");
+  EXPECT_THAT(faults_of("requests_per_second: -0.5"),
+              HasSubstr("wanted a number from 0 to 1000000, found `-0.5`"));
+  EXPECT_EQ(faults_of("requests_per_second: 0"), "");
+}
+
+TEST(DaemonConfigTest, ABurstOfWhatIsNotBoundedIsAFault) {
+  const std::string yaml = Concat("tenants:\n  - name: a\n    keys: [\"", kHashA,
+                                  "\"]\n    requests_burst: 3\n    tokens_burst: 4\n");
+  EXPECT_THAT(Faults(yaml),
+              AllOf(HasSubstr("tenant `a` has a requests_burst without requests_per_second"),
+                    HasSubstr("tenant `a` has a tokens_burst without tokens_per_minute")));
 }
 
 TEST(DaemonConfigTest, SizesMayHaveUnits) {

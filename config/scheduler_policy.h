@@ -1,0 +1,55 @@
+// Which published idea orders the queue and keeps an agent's KV, and by what requests of one rank
+// are ordered: the names of the configuration file as types.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string_view>
+
+namespace holdfast {
+
+// kContinuum: Continuum (2025), with the baselines that it is compared to.
+enum class SchedulerPolicy : uint8_t {
+  kFcfsLru,      // requests by arrival; nothing is kept beyond what eviction leaves
+  kProgramFcfs,  // programs by their first arrival; nothing is kept
+  kFixedTtl,     // as kProgramFcfs, and each turn's KV is kept for a fixed time
+  kInfercept,    // keeps, swaps or drops by the least waste (InferCept, ICML 2024)
+  kPlas,         // the program with the least service first (PLAS of Autellix, 2025)
+  kContinuum,    // programs by arrival, KV kept for a time that measured cost decides
+};
+inline constexpr std::array<std::string_view, 6> kSchedulerPolicyNames = {
+    "fcfs_lru", "program_fcfs", "fixed_ttl", "infercept", "plas", "continuum"};
+
+// Within one rank of the policy.
+enum class WaitOrderKind : uint8_t {
+  kRemainingWork,  // least left to compute first
+  kHitRate,        // largest cached share of the prompt first (KVShare as published)
+  kArrival,
+};
+inline constexpr std::array<std::string_view, 3> kWaitOrderNames = {"remaining_work", "hit_rate",
+                                                                    "arrival"};
+
+inline constexpr std::string_view Name(SchedulerPolicy policy) {
+  return kSchedulerPolicyNames[static_cast<size_t>(policy)];
+}
+inline constexpr std::string_view Name(WaitOrderKind order) {
+  return kWaitOrderNames[static_cast<size_t>(order)];
+}
+
+// nullopt: no such name.
+inline constexpr std::optional<SchedulerPolicy> SchedulerPolicyOf(std::string_view name) {
+  for (size_t i = 0; i < kSchedulerPolicyNames.size(); ++i) {
+    if (kSchedulerPolicyNames[i] == name) return static_cast<SchedulerPolicy>(i);
+  }
+  return std::nullopt;
+}
+inline constexpr std::optional<WaitOrderKind> WaitOrderOf(std::string_view name) {
+  for (size_t i = 0; i < kWaitOrderNames.size(); ++i) {
+    if (kWaitOrderNames[i] == name) return static_cast<WaitOrderKind>(i);
+  }
+  return std::nullopt;
+}
+
+}  // namespace holdfast
