@@ -2,9 +2,11 @@
 // store itself, because only it knows what a prompt will find there.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 
+#include "absl/time/time.h"
 #include "scheduler/tenant_ledger.h"
 
 namespace holdfast {
@@ -22,15 +24,29 @@ enum class ShedReason : uint8_t {
   kCapacity,     // as many are in as may run and wait together; refused before the scheduler saw it
   kQueue,        // waiting_max
   kTenantQueue,  // the tenant's own waiting_max
+  kRequestRate,  // its requests_per_second (rate_limit.h)
+  kTokenRate,    // its tokens_per_minute
 };
-inline constexpr size_t kNumShedReasons = 3;
+inline constexpr size_t kNumShedReasons = 5;
 const char* ShedReasonName(ShedReason reason);
+const char* ShedMessage(ShedReason reason);  // for the client
+
+// 429: why, and when to come again.
+struct Refusal {
+  ShedReason reason{};
+  absl::Duration retry_after;
+};
 
 // Whether to refuse `num_requests` of one tenant, all of them, at once so that others are served. A
 // queue that the next step will empty is not full: places that are free count as room, in the whole
 // and for the tenant.
 std::optional<ShedReason> ShouldShed(const AdmissionView& view, const TenantLoad& tenant,
                                      int32_t num_requests = 1);
+
+// After ShouldShed has found the queue full, or the tenant's: how many must leave it until the
+// requests fit; at least 1.
+int32_t RequestsBeyond(ShedReason reason, const AdmissionView& view, const TenantLoad& tenant,
+                       int32_t num_requests);
 
 // The most requests that one call can ever have admitted together: what ShouldShed takes when
 // nobody else is there. More is a fault of the call, not of the moment.

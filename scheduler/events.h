@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/time/time.h"
 #include "config/ids.h"
 #include "engine/step_plan.h"
 
@@ -45,6 +46,7 @@ struct RequestDone {
   RequestId request{};
   absl::Status status;
   bool pinned = false;  // its KV is kept for the session's next turn (Request::retain)
+  std::optional<absl::Duration> retry_after;  // shed: when room is to be expected
 };
 
 // Where the scheduler's thread puts events. Must not block; bounded per request by the receiver.

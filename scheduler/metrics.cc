@@ -55,7 +55,7 @@ SchedulerMetrics::SchedulerMetrics(MetricsRegistry& registry, const SchedulerOpt
       MetricLabels with_reason = labels;
       with_reason["reason"] = ShedReasonName(reason);
       return registry.AddCounter("holdfast_scheduler_shed_total",
-                                 "Submissions refused for lack of room, by the full bound; the "
+                                 "Submissions refused, by the bound that had no room; the "
                                  "prompts of one body count once.",
                                  with_reason);
     };
@@ -79,7 +79,8 @@ SchedulerMetrics::SchedulerMetrics(MetricsRegistry& registry, const SchedulerOpt
                                                 LatencyBuckets(), labels),
          .hit_tokens = {hits("device"), hits("host"), hits("disk"), hits("remote")},
          .shed = {shed(ShedReason::kCapacity), shed(ShedReason::kQueue),
-                  shed(ShedReason::kTenantQueue)}});
+                  shed(ShedReason::kTenantQueue), shed(ShedReason::kRequestRate),
+                  shed(ShedReason::kTokenRate)}});
   }
   registry
       .AddGauge("vllm:cache_config_info", "Sizes of the KV cache, as labels.",

@@ -13,6 +13,13 @@
 
 namespace holdfast {
 
+// The tool that an agent will call after this turn, where its caller knows.
+struct ToolHint {
+  std::string name;                        // not empty, kToolNameBytesMax at most
+  std::optional<absl::Duration> expected;  // how long it takes
+  bool operator==(const ToolHint&) const = default;
+};
+
 struct Request {
   RequestId id{};
   TenantIndex tenant{};
@@ -25,8 +32,9 @@ struct Request {
   SamplingParams sampling;
   std::optional<int32_t> prompt_top_logprobs;  // echo with logprobs; computes the whole prompt
   bool reuse_prefix = true;  // false: neither match nor publish KV (for tests and comparisons)
-  int32_t priority = 0;      // lower first, as in vLLM, among its tenant's
-  bool offline = false;      // fills what others leave
+  // Lower first, as in vLLM, among its tenant's; within the tenant's priority_max.
+  int32_t priority = 0;
+  bool offline = false;  // takes what others leave
   absl::Time arrival;
 
   // The agent program that the request is a turn of; empty: none. Its pin, if it has one, is
@@ -40,6 +48,7 @@ struct Request {
   };
   std::optional<Retain> retain;
   bool session_final = false;  // nothing of the session is kept beyond this request
+  std::optional<ToolHint> tool_hint;
 };
 
 }  // namespace holdfast

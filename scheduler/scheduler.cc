@@ -22,6 +22,10 @@ int32_t DeviceFloor(const TenantShares& tenant) {
   return tenant.tiers[TierAt(TierKind::kDevice)].floor_blocks;
 }
 
+int64_t TokensAskedFor(const Request& request, size_t prompt_tokens) {
+  return static_cast<int64_t>(prompt_tokens) + int64_t{request.max_tokens} * request.num_choices;
+}
+
 int64_t FloorsOf(const KvStoreOptions& kv) {
   int64_t floors = 0;
   for (const TenantShares& tenant : kv.tenants) floors += DeviceFloor(tenant);
@@ -102,6 +106,8 @@ Scheduler::Scheduler(const EngineInfo& engine, const SchedulerOptions& options,
       sink_(sink),
       store_(StoreOptions(engine, options)),
       tenants_(options.tenants),
+      rates_(options.tenants),
+      tenant_queues_(static_cast<size_t>(tenants_.size())),
       online_(MakeClass(options)),
       offline_(MakeClass(options)) {
   shares_.places.resize(static_cast<size_t>(num_tenants()));
@@ -162,20 +168,27 @@ bool Scheduler::SubmitAll(std::vector<Request>&& requests, absl::Time now) {
   CHECK(!requests.empty());
   const TenantIndex tenant = requests.front().tenant;
   CHECK(tenants_.Knows(tenant));
+  const auto num_requests = static_cast<int32_t>(requests.size());
   absl::Status status;
+  int64_t tokens = 0;
   for (const Request& request : requests) {
     CHECK(request.tenant == tenant && !requests_.contains(request.id));
     status.Update(Check(request));
+    tokens += TokensAskedFor(request, request.prompt.size());
   }
+  status.Update(rates_.Check(tenant, tokens));
+  std::optional<absl::Duration> retry_after;
   if (status.ok()) {
-    if (const std::optional<ShedReason> reason =
-            ShouldShed(View(), tenants_[tenant], static_cast<int32_t>(requests.size()))) {
-      metrics_.Of(tenant).Shed(*reason).Add();
-      status = absl::ResourceExhaustedError("too many requests are waiting; retry later");
+    if (const std::optional<Refusal> refusal = TryTakeIn(tenant, num_requests, tokens, now)) {
+      metrics_.Of(tenant).Shed(refusal->reason).Add();
+      status = absl::ResourceExhaustedError(ShedMessage(refusal->reason));
+      retry_after = refusal->retry_after;
     }
   }
   if (!status.ok()) {
-    for (const Request& request : requests) sink_.OnDone({.request = request.id, .status = status});
+    for (const Request& request : requests) {
+      sink_.OnDone({.request = request.id, .status = status, .retry_after = retry_after});
+    }
     return false;
   }
   for (Request& request : requests) {
@@ -188,7 +201,40 @@ bool Scheduler::SubmitAll(std::vector<Request>&& requests, absl::Time now) {
     ++waiting_requests_;
     requests_.emplace(id, std::move(active));
   }
+  queue_.Enter(num_requests);
+  tenant_queues_[static_cast<size_t>(Number(tenant))].Enter(num_requests);
+  LookAtQueues(tenant, now);
   return true;
+}
+
+// Counted by the rates from here on, unless refused.
+std::optional<Refusal> Scheduler::TryTakeIn(TenantIndex tenant, int32_t num_requests,
+                                            int64_t tokens, absl::Time now) {
+  LookAtQueues(tenant, now);
+  const TenantLoad& load = tenants_[tenant];
+  if (const std::optional<ShedReason> reason = ShouldShed(View(), load, num_requests)) {
+    const QueueDepartures& queue = *reason == ShedReason::kTenantQueue
+                                       ? tenant_queues_[static_cast<size_t>(Number(tenant))]
+                                       : queue_;
+    return Refusal{
+        .reason = *reason,
+        .retry_after = queue.TimeUntilLeft(RequestsBeyond(*reason, View(), load, num_requests))};
+  }
+  return rates_.TryTake(tenant, tokens, now);
+}
+
+void Scheduler::LookAtQueues(TenantIndex tenant, absl::Time now) {
+  queue_.Look(waiting_requests_, now);
+  tenant_queues_[static_cast<size_t>(Number(tenant))].Look(tenants_[tenant].waiting, now);
+}
+
+// Of what it asked for: cached, or not drawn. All of it if it never ran.
+int64_t Scheduler::UnusedTokens(const ActiveRequest& request) {
+  const int64_t asked = TokensAskedFor(request.request, static_cast<size_t>(request.prompt_size));
+  if (!request.admitted) return asked;
+  int64_t used = request.prompt_size - request.cached_tokens.value_or(0);
+  for (const auto& choice : request.choices) used += choice->num_completion;
+  return asked - used;
 }
 
 int32_t Scheduler::RequestsAtOnceMax(TenantIndex tenant) const {
@@ -537,6 +583,8 @@ void Scheduler::EndRequest(ActiveRequest& request, absl::Status status) {
     tenants_.AddWaiting(request.request.tenant, -1);
     --waiting_requests_;
   }
+  LookAtQueues(request.request.tenant, now_);
+  rates_.GiveBack(request.request.tenant, UnusedTokens(request));
   if (request.request.session_final) {
     store_.ReleasePin(request.request.tenant, request.request.session, PinEnd::kFinal, now_);
   } else if (request.pin && !status.ok()) {

@@ -78,6 +78,8 @@
 #include "scheduler/events.h"
 #include "scheduler/metrics.h"
 #include "scheduler/policy/fair_share.h"
+#include "scheduler/queue_departures.h"
+#include "scheduler/rate_limit.h"
 #include "scheduler/request.h"
 #include "scheduler/scheduler_options.h"
 #include "scheduler/sequence.h"
@@ -112,6 +114,8 @@ class Scheduler final {
 
   // See admission.h.
   int32_t RequestsAtOnceMax(TenantIndex tenant) const;
+  // When a place in the queue is to be expected, should it be full (queue_departures.h).
+  absl::Duration RetryAfter() const { return queue_.TimeUntilLeft(1); }
 
   // Fills `plan` (cleared first) with the next step. False: there is nothing to compute, or only
   // after moves that are under way. No step may be planned while one runs. The plan's blocks are
@@ -201,6 +205,10 @@ class Scheduler final {
   static WaitingClass MakeClass(const SchedulerOptions& options);
   bool InStep(const Sequence& sequence) const;
   AdmissionView View() const;
+  std::optional<Refusal> TryTakeIn(TenantIndex tenant, int32_t num_requests, int64_t tokens,
+                                   absl::Time now);
+  void LookAtQueues(TenantIndex tenant, absl::Time now);
+  static int64_t UnusedTokens(const ActiveRequest& request);
 
   // Parts of Plan (scheduler_plan.cc).
   PrefixRequest PrefixOf(const Sequence& sequence) const;
@@ -281,6 +289,9 @@ class Scheduler final {
 
   KvStore store_;
   TenantLedger tenants_;
+  TenantRates rates_;
+  QueueDepartures queue_;
+  std::vector<QueueDepartures> tenant_queues_;                               // by tenant
   absl::flat_hash_map<RequestId, std::unique_ptr<ActiveRequest>> requests_;  // looked up only
   WaitingClass online_, offline_;
   int32_t num_waiting_ = 0;

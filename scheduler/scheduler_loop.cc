@@ -191,6 +191,7 @@ SchedulerSnapshot SchedulerLoop::snapshot() const {
                      .evictable = evictable_.load(kRelaxed)},
           .steps = steps_.load(kRelaxed),
           .draining = draining_.load(kRelaxed),
+          .retry_after = absl::Milliseconds(retry_after_ms_.load(kRelaxed)),
           .consecutive_failures = failures,
           .engine_failing =
               failures >= kEngineFailuresMax && clock_.Now() - last_failure < kEngineFailingTime};
@@ -305,6 +306,7 @@ void SchedulerLoop::PublishSnapshot() {
   free_.store(blocks.free, kRelaxed);
   held_.store(blocks.held, kRelaxed);
   evictable_.store(blocks.evictable, kRelaxed);
+  retry_after_ms_.store(absl::ToInt64Milliseconds(scheduler_->RetryAfter()), kRelaxed);
 }
 
 void SchedulerLoop::NoteIfDrained() {

@@ -69,8 +69,9 @@ struct SchedulerSnapshot {
   BlockCounts blocks;
   uint64_t steps = 0;  // completed
   bool draining = false;
-  int32_t consecutive_failures = 0;  // of steps, since the last good one
-  bool engine_failing = false;       // see kEngineFailuresMax
+  absl::Duration retry_after = absl::Seconds(1);  // see Scheduler::RetryAfter
+  int32_t consecutive_failures = 0;               // of steps, since the last good one
+  bool engine_failing = false;                    // see kEngineFailuresMax
 };
 
 // What the tiers of SchedulerOptions::kv need besides.
@@ -216,6 +217,7 @@ class SchedulerLoop final {
   std::atomic<int64_t> last_failure_nanos_{0};  // of the clock; stored before the count
   std::atomic<int32_t> running_{0}, waiting_{0}, free_{0}, held_{0}, evictable_{0};
   std::atomic<uint64_t> steps_{0};
+  std::atomic<int64_t> retry_after_ms_{1000};
   Mailbox<Message> mailbox_;
   Mailbox<StepJob> jobs_{2};
   Mutex drained_mutex_;

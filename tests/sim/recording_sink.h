@@ -27,6 +27,7 @@ struct RecordedRequest {
   std::optional<PromptEvent> prompt;
   std::map<int32_t, RecordedChoice> choices;
   std::optional<absl::Status> done;
+  std::optional<absl::Duration> retry_after;
 };
 
 class RecordingSink final : public TokenSink {
@@ -50,6 +51,7 @@ class RecordingSink final : public TokenSink {
     RecordedRequest& request = requests_[event.request];
     CHECK(!request.done);
     request.done = std::move(event.status);
+    request.retry_after = event.retry_after;
     order_done_.push_back(event.request);
   }
 

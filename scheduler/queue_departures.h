@@ -1,0 +1,40 @@
+// How fast requests leave a queue, and with it when who was refused may find room: what Retry-After
+// says. Fed with counts whenever somebody looks; nothing has to be told of each departure.
+//
+// The rate is the departures of the recent past over its time, both fading alike (an exponentially
+// weighted mean over time, so that many looks and few say the same). Only time in which somebody
+// waited counts: an empty queue says nothing of how fast a full one moves.
+//
+// Thread: the scheduler's alone.
+#pragma once
+
+#include <cstdint>
+
+#include "absl/time/time.h"
+
+namespace holdfast {
+
+inline constexpr absl::Duration kRetryAfterMin = absl::Seconds(1);
+inline constexpr absl::Duration kRetryAfterMax = absl::Seconds(60);
+
+class QueueDepartures final {
+ public:
+  void Enter(int32_t num_requests) { entered_ += static_cast<uint64_t>(num_requests); }
+  // `waiting`: who is in the queue, of those that have entered it. Nobody enters twice. A time
+  // before the last one counts as that.
+  void Look(int32_t waiting, absl::Time now);
+
+  // Until so many have left, as far as can be told; between the two bounds. Nothing seen yet: the
+  // lower. Nobody has left: the upper.
+  absl::Duration TimeUntilLeft(int32_t num_requests) const;
+
+ private:
+  double departures_ = 0;  // faded
+  double seconds_ = 0;     // likewise
+  uint64_t entered_ = 0;
+  uint64_t left_ = 0;  // when last looked at, as the next two
+  bool someone_waited_ = false;
+  absl::Time looked_at_ = absl::InfinitePast();
+};
+
+}  // namespace holdfast

@@ -1,0 +1,96 @@
+#include "scheduler/rate_limit.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+
+#include "absl/strings/str_cat.h"
+#include "config/base/check.h"
+
+namespace holdfast {
+
+TokenBucket::TokenBucket(double per_second, double burst)
+    : per_second_(per_second), burst_(burst), level_(burst) {
+  CHECK(per_second > 0 && burst > 0 && std::isfinite(per_second) && std::isfinite(burst));
+}
+
+void TokenBucket::FillUntil(absl::Time now) {
+  if (now > filled_until_) {
+    // From InfinitePast an infinite time: full, as it was made.
+    level_ = std::min(burst_, level_ + absl::ToDoubleSeconds(now - filled_until_) * per_second_);
+  }
+  filled_until_ = now;
+}
+
+absl::Duration TokenBucket::TimeUntil(double amount, absl::Time now) {
+  FillUntil(now);
+  if (amount <= level_) return absl::ZeroDuration();
+  if (amount > burst_) return absl::InfiniteDuration();
+  // A moment more: who waits so long finds it there, whatever was rounded.
+  return absl::Seconds((amount - level_) / per_second_) + absl::Milliseconds(1);
+}
+
+void TokenBucket::Take(double amount) {
+  CHECK(amount <= level_);
+  level_ -= amount;
+}
+
+void TokenBucket::GiveBack(double amount) { level_ = std::min(burst_, level_ + amount); }
+
+TenantRates::TenantRates(const std::vector<TenantConfig>& tenants) {
+  for (const TenantConfig& tenant : tenants) {
+    Buckets& buckets = tenants_.emplace_back();
+    if (tenant.requests_per_second > 0) {
+      const double burst =
+          tenant.requests_burst > 0 ? tenant.requests_burst : std::ceil(tenant.requests_per_second);
+      buckets.requests.emplace(tenant.requests_per_second, burst);
+    }
+    if (tenant.tokens_per_minute > 0) {
+      const int64_t burst =
+          tenant.tokens_burst > 0 ? tenant.tokens_burst : tenant.tokens_per_minute;
+      buckets.tokens.emplace(static_cast<double>(tenant.tokens_per_minute) / 60,
+                             static_cast<double>(burst));
+    }
+  }
+  if (tenants_.empty()) tenants_.emplace_back();
+}
+
+absl::Status TenantRates::Check(TenantIndex tenant, int64_t tokens) const {
+  const auto& bucket = tenants_[static_cast<size_t>(Number(tenant))].tokens;
+  if (!bucket.has_value() || static_cast<double>(tokens) <= bucket->burst()) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      "prompt and completion may have ", tokens,
+      " tokens, of all prompts and choices; the tenant "
+      "may ask for ",
+      static_cast<int64_t>(bucket->burst()),
+      " at once (tokens_burst); shorten the prompt, give a lower max_tokens, or send several "
+      "requests"));
+}
+
+std::optional<Refusal> TenantRates::TryTake(TenantIndex tenant, int64_t tokens, absl::Time now) {
+  Buckets& buckets = tenants_[static_cast<size_t>(Number(tenant))];
+  const auto amount = static_cast<double>(tokens);
+  const absl::Duration for_requests =
+      buckets.requests ? buckets.requests->TimeUntil(1, now) : absl::ZeroDuration();
+  const absl::Duration for_tokens =
+      buckets.tokens ? buckets.tokens->TimeUntil(amount, now) : absl::ZeroDuration();
+  const absl::Duration wait = std::max(for_requests, for_tokens);
+  if (wait > absl::ZeroDuration()) {
+    const bool by_tokens = for_tokens > for_requests;
+    return Refusal{.reason = by_tokens ? ShedReason::kTokenRate : ShedReason::kRequestRate,
+                   .retry_after = wait};
+  }
+  if (buckets.requests) buckets.requests->Take(1);
+  if (buckets.tokens) buckets.tokens->Take(amount);
+  return std::nullopt;
+}
+
+void TenantRates::GiveBack(TenantIndex tenant, int64_t tokens) {
+  CHECK(tokens >= 0);
+  auto& bucket = tenants_[static_cast<size_t>(Number(tenant))].tokens;
+  if (bucket.has_value()) bucket->GiveBack(static_cast<double>(tokens));
+}
+
+}  // namespace holdfast
