@@ -28,11 +28,12 @@ constexpr FieldNames ProtoNames(const char* prompt) {
           .top_logprobs = "top_logprobs",
           .prompt_logprobs = "prompt_logprobs",
           .cache_salt = "options.cache_salt",
-          .priority = "options.priority",
           .session_id = "options.session_id",
           .session_final = "options.session_final",
           .retain_ttl = "options.kv_hints.retain.ttl_ms",
-          .prompt_cache_key = "options.prompt_cache_key"};
+          .prompt_cache_key = "options.prompt_cache_key",
+          .tool_hint_name = "options.tool_hint.name",
+          .tool_hint_expected = "options.tool_hint.expected_ms"};
 }
 
 std::string Renamed(absl::string_view text, bool of_tool) {

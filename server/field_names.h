@@ -28,11 +28,12 @@ struct FieldNames {
   const char* top_logprobs = "logprobs";
   const char* prompt_logprobs = "logprobs";
   const char* cache_salt = "cache_salt";
-  const char* priority = "priority";
   const char* session_id = "session_id";
   const char* session_final = "session_final";
   const char* retain_ttl = "kv_hints.ttl_ms";
   const char* prompt_cache_key = "prompt_cache_key";
+  const char* tool_hint_name = "tool_hint.name";
+  const char* tool_hint_expected = "tool_hint.expected_ms";
 };
 
 // Of HTTP.

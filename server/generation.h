@@ -50,7 +50,9 @@ struct GenerationRequest {
   std::string session;
   std::optional<Request::Retain> retain;
   bool session_final = false;
-  int32_t priority = 0;
+  std::optional<ToolHint> tool_hint;
+  int32_t priority = 0;  // as asked for
+  bool offline = false;
   absl::Time arrival;
   const FieldNames* names = &kCompletionNames;  // for refusals; of static storage
 };

@@ -51,17 +51,26 @@ size_t PromptBytesMax(const Tokenizer& tokenizer, int32_t context) {
   return kNormaliserShrink * longest * static_cast<size_t>(std::max(context, 1));
 }
 
-absl::Status WithRetryAfter(absl::Status status, int32_t seconds) {
-  status.SetPayload(kRetryAfterUrl, absl::Cord(absl::StrCat(seconds)));
+// In whole seconds, at least one, rounded up: who comes then finds what was told.
+absl::Status WithRetryAfter(absl::Status status, absl::Duration after) {
+  const int64_t seconds = absl::ToInt64Seconds(absl::Ceil(after, absl::Seconds(1)));
+  status.SetPayload(kRetryAfterUrl, absl::Cord(absl::StrCat(std::max<int64_t>(seconds, 1))));
   return status;
 }
 
-absl::Status Shed(absl::string_view what) {
-  return WithRetryAfter(absl::ResourceExhaustedError(absl::StrCat(what, "; try again later")), 1);
+absl::Status Shed(absl::string_view what, absl::Duration after) {
+  return WithRetryAfter(absl::ResourceExhaustedError(absl::StrCat(what, "; try again later")),
+                        after);
+}
+
+// A moment's work is there; it goes on while the caller is told.
+absl::Status TooManyTexts() {
+  return Shed("too many texts wait for the tokenizer", absl::Seconds(1));
 }
 
 absl::Status Stopping() {
-  return WithRetryAfter(absl::UnavailableError("the daemon is stopping; ask another one"), 5);
+  return WithRetryAfter(absl::UnavailableError("the daemon is stopping; ask another one"),
+                        absl::Seconds(5));
 }
 
 absl::Status CheckVocabulary(const std::vector<TokenId>& tokens, int32_t vocab_size) {
@@ -83,7 +92,8 @@ SchedulerPort PortTo(SchedulerLoop& loop) {
       .cancel = [&loop](RequestId id) { loop.Cancel(id); },
       .stop_choice = [&loop](RequestId id, int32_t choice) { loop.StopChoice(id, choice); },
       .requests_at_once_max =
-          [&loop](TenantIndex tenant) { return loop.RequestsAtOnceMax(tenant); }};
+          [&loop](TenantIndex tenant) { return loop.RequestsAtOnceMax(tenant); },
+      .retry_after = [&loop] { return loop.snapshot().retry_after; }};
 }
 
 //   waited_for > 0 ── each begins ──► submitted     (all in one message)
@@ -210,7 +220,7 @@ std::vector<std::shared_ptr<GenerationStream>> SchedulerGenerationService::Start
     tasks.emplace_back([this, pending = all.back()] { Prepare(pending); });
   }
   if (status.ok() && !prompt_workers_->TryPost(tenant, std::move(tasks))) {
-    status = Shed("too many texts wait for the tokenizer");
+    status = TooManyTexts();
   }
   if (!status.ok()) {
     for (const auto& pending : all) EndBeforeBegin(*pending, status);
@@ -288,7 +298,7 @@ void SchedulerGenerationService::PostText(TextCaller caller,
         }
       });
   if (!prompt_workers_->TryPost(caller.tenant, std::move(task))) {
-    (*shared_done)(Shed("too many texts wait for the tokenizer"));
+    (*shared_done)(TooManyTexts());
   }
 }
 
@@ -574,7 +584,7 @@ void SchedulerGenerationService::JoinGroup(Group& group, RequestId id,
       const Admit admit = scheduler_.submit_all(std::move(group.requests));
       group.requests.clear();
       group.submitted = admit == Admit::kAccepted;
-      if (admit == Admit::kShed) status = Shed("the queue is full");
+      if (admit == Admit::kShed) status = Shed("the queue is full", scheduler_.retry_after());
       if (admit == Admit::kDraining) status = Stopping();
       group.failure = status;
     }
@@ -595,11 +605,13 @@ Request SchedulerGenerationService::ToSchedulerRequest(const GenerationTask& tas
                   .sampling = from.sampling,
                   .prompt_top_logprobs = from.prompt_top_logprobs,
                   .reuse_prefix = options_.prefix_cache,
-                  .priority = from.priority,
+                  .priority = std::max(from.priority, tenant.priority_max),
+                  .offline = from.offline,
                   .arrival = from.arrival,
                   .session = from.session,
                   .retain = from.retain,
-                  .session_final = from.session_final};
+                  .session_final = from.session_final,
+                  .tool_hint = from.tool_hint};
   if (request.retain && request.session.empty()) request.session = from.wire_id;
   request.reuse_scope = MakeReuseScope(
       {.owner = tenant.sharing_group.has_value() ? ReuseScopeParts::Owner::kSharingGroup
@@ -639,9 +651,9 @@ void SchedulerGenerationService::HandleToken(TimedToken token) {
 }
 
 void SchedulerGenerationService::HandleDone(RequestDone event) {
-  if (absl::IsResourceExhausted(event.status) &&
-      !event.status.GetPayload(kRetryAfterUrl).has_value()) {
-    event.status = WithRetryAfter(std::move(event.status), 1);
+  if (absl::IsResourceExhausted(event.status)) {
+    event.status =
+        WithRetryAfter(std::move(event.status), event.retry_after.value_or(absl::Seconds(1)));
   }
   StreamEntry* entry = FindEntry(event.request);
   if (entry == nullptr) return;

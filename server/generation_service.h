@@ -76,6 +76,7 @@ struct SchedulerPort {
   std::function<void(RequestId)> cancel;
   std::function<void(RequestId, int32_t)> stop_choice;
   std::function<int32_t(TenantIndex)> requests_at_once_max;
+  std::function<absl::Duration()> retry_after;  // of its snapshot
 };
 SchedulerPort PortTo(SchedulerLoop& loop);  // which must outlive the port
 

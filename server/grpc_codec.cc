@@ -74,6 +74,12 @@ GenerationRequest ReadCommon(const From& from, const FieldNames& names, const ch
   }
   to.cache_salt = from.options().cache_salt();
   to.priority = from.options().priority();
+  to.offline = from.options().offline();
+  if (from.options().has_tool_hint()) {
+    const v1::ToolHint& hint = from.options().tool_hint();
+    to.tool_hint = ToolHint{.name = hint.name()};
+    if (hint.has_expected_ms()) to.tool_hint->expected = absl::Milliseconds(hint.expected_ms());
+  }
   Settle(ReadRetention(from.options()), session, to);
   if (from.has_n()) to.num_choices = from.n();
   to.sampling = ReadSampling(from.sampling());

@@ -14,6 +14,7 @@
 #include "server/grpc_codec.h"
 #include "server/http_status.h"
 #include "server/request_validator.h"
+#include "server/session_headers.h"
 
 namespace holdfast {
 namespace {
@@ -256,8 +257,9 @@ absl::StatusOr<GenerationRequest> GrpcService::Accept(const grpc::CallbackServer
     status.SetPayload(kRetryAfterUrl, absl::Cord("5"));
     return status;
   }
-  ASSIGN_OR_RETURN(GenerationRequest accepted,
-                   Decode(request, service_.model_info(), MetadataOf(context, "x-session-id")));
+  const std::string_view session =
+      SessionOfHeaders([&context](const char* name) { return MetadataOf(context, name); });
+  ASSIGN_OR_RETURN(GenerationRequest accepted, Decode(request, service_.model_info(), session));
   accepted.tenant = tenant;
   accepted.arrival = SteadyNow();
   switch (calls_.TryEnter(tenant, accepted.wire_id)) {

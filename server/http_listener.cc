@@ -17,6 +17,7 @@
 #include "config/base/status_macros.h"
 #include "config/endpoint.h"
 #include "server/http_head.h"
+#include "server/session_headers.h"
 
 namespace holdfast {
 namespace {
@@ -185,9 +186,10 @@ std::optional<OpenAiError> HttpListener::Connection::Admit(const Parser& parser,
       id != message.end() && IsGoodRequestId(View(id->value()))) {
     request.request_id = std::string(View(id->value()));
   }
-  if (const auto session = message.find("X-Session-Id"); session != message.end()) {
-    request.session = std::string(View(session->value()));
-  }
+  request.session = std::string(SessionOfHeaders([&message](const char* name) {
+    const auto found = message.find(name);
+    return found == message.end() ? std::string_view() : View(found->value());
+  }));
   distrusted_ = true;
   if (message.version() != 10 && message.version() != 11) {
     return OfParseError(http::error::bad_version, options());

@@ -1,7 +1,7 @@
 // How a caller asks for the KV of its turn to be kept until the next one, in the spellings of both
 // wires, brought to the one form that the scheduler takes.
 //
-//   session_id, X-Session-Id, prompt_cache_key ──► GenerationRequest::session
+//   session_id, session_headers.h, prompt_cache_key ──► GenerationRequest::session
 //   kv_hints kv.retain, prompt_cache_retention ──► GenerationRequest::retain
 //   session_final                              ──► neither: nothing is kept, what was kept goes
 //
@@ -37,7 +37,7 @@ struct RetentionWish {
 // Of a request's body. Faults go to `fields`; ranges are checked by CheckGenerationRequest.
 RetentionWish ReadRetention(JsonFields& fields);
 
-// `session`: of the header X-Session-Id, where the wish names none; empty: none.
+// `session`: of the headers (session_headers.h), where the wish names none; empty: none.
 void Settle(RetentionWish wish, std::string_view session, GenerationRequest& request);
 
 // kInvalidArgument: the header's value is too long, or not UTF-8.

@@ -6,6 +6,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
 #include "config/base/status_macros.h"
 #include "config/limits.h"
 #include "server/chat_messages.h"
@@ -152,6 +153,18 @@ void ReadHarmless(JsonFields& fields) {
   }
 }
 
+void ReadToolHint(JsonFields& fields, GenerationRequest& request) {
+  const Json* hint = fields.Object("tool_hint");
+  if (hint == nullptr) return;
+  JsonFields inner(*hint, "tool_hint");
+  const std::optional<std::string> name = inner.String("name", kToolNameBytesMax);
+  if (!name.has_value()) inner.Missing("name");
+  const std::optional<int64_t> expected_ms = inner.Integer("expected_ms");
+  if (absl::Status status = inner.Finish(); !status.ok()) return fields.Fail(status);
+  ToolHint& into = request.tool_hint.emplace(ToolHint{.name = *name});
+  if (expected_ms.has_value()) into.expected = absl::Milliseconds(*expected_ms);
+}
+
 // What both endpoints take, into the call and the request that every prompt starts from.
 void ReadShared(JsonFields& fields, const GenerationService::ModelInfo& info,
                 std::string_view session, GenerationCall& call, GenerationRequest& request) {
@@ -173,6 +186,8 @@ void ReadShared(JsonFields& fields, const GenerationService::ModelInfo& info,
   request.skip_special_tokens = fields.Boolean("skip_special_tokens").value_or(true);
   request.cache_salt = fields.String("cache_salt", kCacheSaltBytesMax).value_or("");
   request.priority = fields.Integer32("priority").value_or(0);
+  request.offline = fields.Boolean("offline").value_or(false);
+  ReadToolHint(fields, request);
   ReadSampling(fields, call, request);
   Settle(ReadRetention(fields), session, request);
   ReadHarmless(fields);

@@ -125,6 +125,20 @@ absl::Status CheckSession(const GenerationRequest& request) {
                     absl::StrCat(absl::ToInt64Milliseconds(ttl)));
 }
 
+absl::Status CheckToolHint(const GenerationRequest& request) {
+  if (!request.tool_hint) return absl::OkStatus();
+  const FieldNames& names = *request.names;
+  const ToolHint& hint = *request.tool_hint;
+  if (hint.name.empty() || hint.name.size() > kToolNameBytesMax) {
+    return OutOfRange(names.tool_hint_name, absl::StrCat("1 to ", kToolNameBytesMax, " bytes"),
+                      absl::StrCat(hint.name.size()));
+  }
+  if (!hint.expected) return absl::OkStatus();
+  const int64_t milliseconds = absl::ToInt64Milliseconds(*hint.expected);
+  return CheckRange(names.tool_hint_expected, static_cast<double>(milliseconds), 0,
+                    static_cast<double>(kToolMsMax));
+}
+
 }  // namespace
 
 absl::Status CheckModel(const std::string& name, const GenerationService::ModelInfo& info) {
@@ -156,15 +170,6 @@ absl::Status CheckGenerationRequest(const GenerationRequest& request,
     RETURN_IF_ERROR(CheckTokens(*tokens, names.prompt, info));
   }
   RETURN_IF_ERROR(CheckRange(names.n, request.num_choices, 1, kChoicesMax));
-  if (request.priority != 0) {
-    // Requests are served first come, first served: an order asked for must not be dropped
-    // silently.
-    return ParameterError(
-        names.priority, "unsupported_parameter",
-        absl::StrCat(names.priority,
-                     " other than 0 is not supported here: requests are served in "
-                     "the order of their arrival; leave it out"));
-  }
   if (request.prompt_top_logprobs.has_value()) {
     RETURN_IF_ERROR(
         CheckRange(names.prompt_logprobs, *request.prompt_top_logprobs, 0, kTopLogprobsMax));
@@ -176,6 +181,7 @@ absl::Status CheckGenerationRequest(const GenerationRequest& request,
     return OutOfRange(names.cache_salt, absl::StrCat("at most ", kCacheSaltBytesMax, " bytes"),
                       absl::StrCat(request.cache_salt.size()));
   }
+  RETURN_IF_ERROR(CheckToolHint(request));
   return CheckSession(request);
 }
 

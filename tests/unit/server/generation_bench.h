@@ -56,7 +56,8 @@ class HandScheduler final {
                   absl::MutexLock lock(&mutex_);
                   stopped_.emplace_back(id, choice);
                 },
-            .requests_at_once_max = [this](TenantIndex) { return at_once_max.load(); }};
+            .requests_at_once_max = [this](TenantIndex) { return at_once_max.load(); },
+            .retry_after = [this] { return absl::Milliseconds(retry_after_ms.load()); }};
   }
   Request WaitRequest() {
     absl::MutexLock lock(&mutex_);
@@ -91,6 +92,7 @@ class HandScheduler final {
   void Answer(Admit admit) { admit_ = admit; }
 
   std::atomic<int32_t> at_once_max{8};
+  std::atomic<int64_t> retry_after_ms{1000};
   std::atomic<int> num_submissions{0};
 
  private:

@@ -299,10 +299,11 @@ TEST_F(GenerationServiceTest, ARequestThatTakesTooLongIsEnded) {
 
 TEST_F(GenerationServiceTest, AFullQueueIsAnAnswerWithRetryAfter) {
   scheduler_.Answer(Admit::kShed);
+  scheduler_.retry_after_ms = 12'001;
   auto stream = service_->Start(Ask("Q"));
   const absl::Status status = ReadToEnd(*stream).done.status;
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
-  EXPECT_EQ(status.GetPayload(kRetryAfterUrl), "1");
+  EXPECT_EQ(status.GetPayload(kRetryAfterUrl), "13");  // who comes at 12 s finds no place yet
   EXPECT_EQ(service_->running(), 0);
 }
 
@@ -310,6 +311,47 @@ TEST_F(GenerationServiceTest, WhatTheSchedulerShedsLaterCarriesRetryAfterToo) {
   auto stream = service_->Start(Ask("Q"));
   Done(scheduler_.WaitRequest(), absl::ResourceExhaustedError("shed"));
   EXPECT_EQ(ReadToEnd(*stream).done.status.GetPayload(kRetryAfterUrl), "1");
+}
+
+TEST_F(GenerationServiceTest, TheSchedulersTimeIsToldInWholeSecondsOneAtLeast) {
+  const struct {
+    absl::Duration after;
+    const char* told;
+  } kCases[] = {{absl::ZeroDuration(), "1"},
+                {absl::Nanoseconds(1), "1"},
+                {absl::Seconds(1), "1"},
+                {absl::Seconds(1) + absl::Nanoseconds(1), "2"},
+                {absl::Minutes(60), "3600"}};
+  for (const auto& c : kCases) {
+    SCOPED_TRACE(c.after);
+    auto stream = service_->Start(Ask("Q"));
+    service_->OnDone({.request = scheduler_.WaitRequest().id,
+                      .status = absl::ResourceExhaustedError("shed"),
+                      .retry_after = c.after});
+    EXPECT_EQ(ReadToEnd(*stream).done.status.GetPayload(kRetryAfterUrl), c.told);
+  }
+}
+
+TEST_F(GenerationServiceTest, APriorityBeyondTheTenantsCeilingCountsAsTheCeiling) {
+  for (const auto& [asked, given] : {std::pair(-1, 0), std::pair(0, 0), std::pair(7, 7)}) {
+    GenerationRequest ask = Ask("Q");
+    ask.priority = asked;
+    auto stream = service_->Start(std::move(ask));
+    const Request request = scheduler_.WaitRequest();
+    EXPECT_EQ(request.priority, given);
+    Done(request, absl::OkStatus());
+  }
+}
+
+TEST_F(GenerationServiceTest, WhatAnAgentSaysOfItselfReachesTheScheduler) {
+  GenerationRequest ask = Ask("Q");
+  ask.offline = true;
+  ask.tool_hint = ToolHint{.name = "bash", .expected = absl::Seconds(2)};
+  auto stream = service_->Start(std::move(ask));
+  const Request request = scheduler_.WaitRequest();
+  EXPECT_TRUE(request.offline);
+  EXPECT_EQ(request.tool_hint, (ToolHint{.name = "bash", .expected = absl::Seconds(2)}));
+  Done(request, absl::OkStatus());
 }
 
 TEST_F(GenerationServiceTest, ALostDeviceEndsTheStream) {

@@ -99,6 +99,26 @@ TEST(GrpcRetentionTest, ASessionIsNamedByTheOptionsOrElseByTheMetadata) {
   EXPECT_FALSE(Taken(named).retain.has_value()) << "a name alone keeps nothing";
 }
 
+TEST(GrpcRetentionTest, WhatAnAgentSaysOfItselfIsTaken) {
+  const GenerationRequest plain = Taken([](auto&) {});
+  EXPECT_FALSE(plain.offline);
+  EXPECT_EQ(plain.priority, 0);
+  EXPECT_FALSE(plain.tool_hint.has_value());
+  const GenerationRequest request = Taken([](auto& o) {
+    o.set_offline(true);
+    o.set_priority(-4);
+    o.mutable_tool_hint()->set_name("bash");
+  });
+  EXPECT_TRUE(request.offline);
+  EXPECT_EQ(request.priority, -4);
+  EXPECT_EQ(request.tool_hint, ToolHint{.name = "bash"});
+  EXPECT_EQ(Taken([](auto& o) {
+              o.mutable_tool_hint()->set_name("bash");
+              o.mutable_tool_hint()->set_expected_ms(250);
+            }).tool_hint->expected,
+            absl::Milliseconds(250));
+}
+
 TEST(GrpcRetentionTest, RetainCarriesTimeAndPriority) {
   const GenerationRequest request = Taken([](auto& o) { Retain(o, 60000, -2); });
   ASSERT_TRUE(request.retain.has_value());

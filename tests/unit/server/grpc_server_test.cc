@@ -316,7 +316,12 @@ TEST_F(GrpcServerTest, NamesTheFieldThatIsOutOfRange) {
          r.mutable_stopping()->set_max_tokens(3);
          r.mutable_stopping()->set_min_tokens(4);
        }},
-      {"options.priority", [](auto& r) { r.mutable_options()->set_priority(1); }},
+      {"options.tool_hint.name", [](auto& r) { r.mutable_options()->mutable_tool_hint(); }},
+      {"options.tool_hint.expected_ms",
+       [](auto& r) {
+         r.mutable_options()->mutable_tool_hint()->set_name("bash");
+         r.mutable_options()->mutable_tool_hint()->set_expected_ms(-1);
+       }},
       {"options.cache_salt",
        [](auto& r) {
          r.mutable_options()->set_cache_salt(std::string(kCacheSaltBytesMax + 1, 'x'));

@@ -2,13 +2,16 @@
 
 #include <gtest/gtest.h>
 
+#include <map>
 #include <string>
+#include <string_view>
 
 #include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
 #include "config/limits.h"
 #include "server/openai_codec.h"
 #include "server/openai_response.h"
+#include "server/session_headers.h"
 
 namespace holdfast {
 namespace {
@@ -48,6 +51,39 @@ TEST(KvRetentionTest, ASessionIsNamedByTheBodyOrElseByTheHeader) {
   EXPECT_EQ(Decoded("", false, "h")->session, "h");
   EXPECT_EQ(Decoded(R"("session_id":"")", false, "h")->session, "h");
   EXPECT_FALSE(Decoded(R"("session_id":"a")")->retain.has_value());
+}
+
+TEST(SessionHeadersTest, OurHeaderWinsOverThoseOfKnownAgentsAndTheirsNeedToFit) {
+  std::map<std::string, std::string> headers;
+  const auto session = [&headers] {
+    return std::string(SessionOfHeaders([&headers](const char* name) -> std::string_view {
+      const auto found = headers.find(name);
+      return found == headers.end() ? std::string_view() : found->second;
+    }));
+  };
+  EXPECT_EQ(session(), "");
+  headers["x-openwebui-chat-id"] = "chat";
+  EXPECT_EQ(session(), "chat");
+  headers["x-litellm-session-id"] = "litellm";
+  EXPECT_EQ(session(), "litellm");
+  headers["x-session-affinity"] = "opencode";
+  EXPECT_EQ(session(), "opencode");
+  headers["session_id"] = "codex before";
+  EXPECT_EQ(session(), "codex before");
+  headers["session-id"] = "codex";
+  EXPECT_EQ(session(), "codex");
+  headers["x-claude-code-session-id"] = "claude";
+  EXPECT_EQ(session(), "claude");
+  // Whoever sends these does not mean us: no reason to refuse.
+  for (const std::string& no_session :
+       {std::string(kUserStringBytesMax + 1, 's'), std::string("\xff")}) {
+    headers["x-claude-code-session-id"] = no_session;
+    EXPECT_EQ(session(), "codex");
+  }
+  headers["x-session-id"] = "ours";
+  EXPECT_EQ(session(), "ours");
+  headers["x-session-id"] = "\xff";
+  EXPECT_EQ(session(), "\xff") << "to be refused by name";
 }
 
 TEST(KvRetentionTest, KvRetainComesAsAnObjectOrAListOfOne) {
