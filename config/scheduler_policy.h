@@ -23,7 +23,7 @@ inline constexpr std::array<std::string_view, 6> kSchedulerPolicyNames = {
     "fcfs_lru", "program_fcfs", "fixed_ttl", "infercept", "plas", "continuum"};
 
 // Within one rank of the policy.
-enum class WaitOrderKind : uint8_t {
+enum class WaitOrder : uint8_t {
   kRemainingWork,  // least left to compute first
   kHitRate,        // largest cached share of the prompt first (KVShare as published)
   kArrival,
@@ -34,7 +34,7 @@ inline constexpr std::array<std::string_view, 3> kWaitOrderNames = {"remaining_w
 inline constexpr std::string_view Name(SchedulerPolicy policy) {
   return kSchedulerPolicyNames[static_cast<size_t>(policy)];
 }
-inline constexpr std::string_view Name(WaitOrderKind order) {
+inline constexpr std::string_view Name(WaitOrder order) {
   return kWaitOrderNames[static_cast<size_t>(order)];
 }
 
@@ -45,9 +45,9 @@ inline constexpr std::optional<SchedulerPolicy> SchedulerPolicyOf(std::string_vi
   }
   return std::nullopt;
 }
-inline constexpr std::optional<WaitOrderKind> WaitOrderOf(std::string_view name) {
+inline constexpr std::optional<WaitOrder> WaitOrderOf(std::string_view name) {
   for (size_t i = 0; i < kWaitOrderNames.size(); ++i) {
-    if (kWaitOrderNames[i] == name) return static_cast<WaitOrderKind>(i);
+    if (kWaitOrderNames[i] == name) return static_cast<WaitOrder>(i);
   }
   return std::nullopt;
 }

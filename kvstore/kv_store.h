@@ -152,6 +152,7 @@ struct PinRequest {
   TenantIndex tenant{};
   std::string session;
   int32_t priority = 0;  // lower is more important
+  uint64_t program = 0;  // of equal priority, the greater goes first by force
   absl::Time deadline;
 };
 
@@ -254,6 +255,9 @@ class KvStore final {
   // Its partial block, for CopyPartial. nullopt: no such pin, or it has none.
   std::optional<PartialBlock> PinnedPartial(TenantIndex tenant, const std::string& session) const;
   bool ReleasePin(TenantIndex tenant, const std::string& session, PinEnd why, absl::Time now);
+  // Its pin, if it has one in this scope, stays until then at least. False: there is none.
+  bool ExtendPin(TenantIndex tenant, const std::string& session, const ReuseScope& scope,
+                 absl::Time deadline);
   int32_t ExpirePins(absl::Time now);  // returns how many
   // For a sequence that cannot grow otherwise; false: there is none, of this tenant or of any.
   bool ForceLeastPin(absl::Time now, std::optional<TenantIndex> tenant = std::nullopt);

@@ -16,6 +16,7 @@ bool KvStore::TryPin(const PinRequest& request, const ReuseScope& scope,
   Pin pin{.tenant = request.tenant,
           .session = request.session,
           .priority = request.priority,
+          .program = request.program,
           .created = now,
           .deadline = request.deadline,
           .scope = scope,
@@ -57,6 +58,14 @@ bool KvStore::ReleasePin(TenantIndex tenant, const std::string& session, PinEnd 
   const Pin* pin = pins_.Find(tenant, session);
   if (pin == nullptr) return false;
   EndPin(pins_.Remove(pin->id, why), now);
+  return true;
+}
+
+bool KvStore::ExtendPin(TenantIndex tenant, const std::string& session, const ReuseScope& scope,
+                        absl::Time deadline) {
+  const Pin* pin = pins_.Find(tenant, session);
+  if (pin == nullptr || pin->scope != scope) return false;
+  pins_.Extend(pin->id, deadline);
   return true;
 }
 

@@ -109,6 +109,16 @@ std::optional<PinId> PinTable::LeastImportant(std::optional<TenantIndex> tenant)
   return std::nullopt;
 }
 
+void PinTable::Extend(PinId id, absl::Time deadline) {
+  Pin& pin = pins_.at(id);
+  if (deadline <= pin.deadline) return;
+  by_deadline_.erase({pin.deadline, id});
+  by_rank_.erase(RankOf(pin));
+  pin.deadline = deadline;
+  by_deadline_.emplace(deadline, id);
+  by_rank_.insert(RankOf(pin));
+}
+
 Pin PinTable::Extract(PinId id, PinEnd why) {
   const auto found = pins_.find(id);
   CHECK(found != pins_.end());

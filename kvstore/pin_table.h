@@ -7,7 +7,8 @@
 // One pin for each (tenant, session): a new one replaces the old. Blocks shared by several pins (a
 // system prompt) count once, in the whole and for each tenant. A pin that does not fit displaces
 // those of its own tenant that matter no more than itself: of higher `priority` number first (lower
-// is more important, as on the wire), then of the earlier deadline; never another tenant's.
+// is more important, as on the wire), then of the later program, then of the earlier deadline;
+// never another tenant's.
 //
 // Thread: the scheduler's alone.    Bound: blocks_max blocks and as many pins. Calls are
 // O(blocks of the pins touched + log pins).
@@ -39,6 +40,7 @@ struct Pin {
   TenantIndex tenant{};
   std::string session;
   int32_t priority = 0;
+  uint64_t program = 0;
   absl::Time created, deadline;
   ReuseScope scope{};
   std::vector<BlockId> blocks;          // published ones, then one partial if it has tokens
@@ -72,6 +74,8 @@ class PinTable final {
   std::optional<PinId> LeastImportant(std::optional<TenantIndex> tenant = std::nullopt) const;
   Pin Remove(PinId id, PinEnd why);
 
+  void Extend(PinId id, absl::Time deadline);  // to then, if its deadline is earlier
+
   // By deadline.
   void ForEach(const std::function<void(const Pin&)>& visit) const;
 
@@ -90,8 +94,10 @@ class PinTable final {
     std::map<std::string, PinId> sessions;
   };
   // The first to go first.
-  using Rank = std::tuple<int64_t, absl::Time, PinId>;  // -priority, deadline, id
-  static Rank RankOf(const Pin& pin) { return {-int64_t{pin.priority}, pin.deadline, pin.id}; }
+  using Rank = std::tuple<int64_t, uint64_t, absl::Time, PinId>;
+  static Rank RankOf(const Pin& pin) {
+    return {-int64_t{pin.priority}, UINT64_MAX - pin.program, pin.deadline, pin.id};
+  }
 
   Tenant& Of(TenantIndex tenant);
   const Tenant& Of(TenantIndex tenant) const;

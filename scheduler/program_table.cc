@@ -17,16 +17,16 @@ constexpr int kForgottenAtOnceMax = 64;  // some 10 us
 
 std::unique_ptr<PinPolicy> MakePinPolicy(const ProgramOptions& options) {
   switch (options.policy) {
-    case ProgramPolicy::kFixedTtl:
+    case SchedulerPolicy::kFixedTtl:
       return std::make_unique<FixedTtl>(options.fixed_ttl);
-    case ProgramPolicy::kInferCept:
+    case SchedulerPolicy::kInfercept:
       return std::make_unique<InferCept>();
-    case ProgramPolicy::kContinuum:
+    case SchedulerPolicy::kContinuum:
       return std::make_unique<Continuum>(options.ttl_floor ? Continuum::Floor::kWhileCheap
                                                            : Continuum::Floor::kNone);
-    case ProgramPolicy::kFcfsLru:
-    case ProgramPolicy::kProgramFcfs:
-    case ProgramPolicy::kPlas:
+    case SchedulerPolicy::kFcfsLru:
+    case SchedulerPolicy::kProgramFcfs:
+    case SchedulerPolicy::kPlas:
       break;
   }
   return nullptr;
@@ -147,15 +147,15 @@ void ProgramTable::Forget(Program& program) {
 ProgramRank ProgramTable::RankOf(const Program& program, uint64_t request_arrival,
                                  absl::Duration waiting) const {
   switch (options_.policy) {
-    case ProgramPolicy::kFcfsLru:
+    case SchedulerPolicy::kFcfsLru:
       return {.arrival = request_arrival};
-    case ProgramPolicy::kPlas:
+    case SchedulerPolicy::kPlas:
       return {.level = PlasLevel(program.service, program.queued + NotNegative(waiting)),
               .arrival = program.first_arrival};
-    case ProgramPolicy::kProgramFcfs:
-    case ProgramPolicy::kFixedTtl:
-    case ProgramPolicy::kInferCept:
-    case ProgramPolicy::kContinuum:
+    case SchedulerPolicy::kProgramFcfs:
+    case SchedulerPolicy::kFixedTtl:
+    case SchedulerPolicy::kInfercept:
+    case SchedulerPolicy::kContinuum:
       break;
   }
   return {.arrival = program.first_arrival};

@@ -45,7 +45,7 @@
 namespace holdfast {
 
 struct ProgramOptions {
-  ProgramPolicy policy = ProgramPolicy::kContinuum;
+  SchedulerPolicy policy = SchedulerPolicy::kContinuum;
   absl::Duration ttl_max = absl::Seconds(30);
   absl::Duration fixed_ttl = absl::Seconds(2);
   bool ttl_floor = true;  // false: as in the paper; see policy/continuum.h
@@ -102,7 +102,7 @@ class ProgramTable final {
     absl::Duration service;    // for which it computed
     absl::Duration reload;     // to have its context again (policy/reload_cost.h); zero: not known
     double pinned_share = 0;   // of the device's blocks, pinned now
-    int64_t other_tokens = 0;  // contexts of the others that run; only kInferCept asks
+    int64_t other_tokens = 0;  // contexts of the others that run; only kInfercept asks
   };
   // A turn has ended well. How long its KV is to be kept; zero: not at all. After a final turn, or
   // one of a program that was final, `program` is gone unless more of it is in flight.
@@ -114,11 +114,11 @@ class ProgramTable final {
   // `waiting`: how long the request has waited now; kPlas alone asks for it.
   ProgramRank RankOf(const Program& program, uint64_t request_arrival,
                      absl::Duration waiting = absl::ZeroDuration()) const;
-  ProgramPolicy policy() const { return options_.policy; }
+  SchedulerPolicy policy() const { return options_.policy; }
   bool orders_by_program() const { return OrdersByProgram(options_.policy); }
   bool pins() const { return PinsPrograms(options_.policy); }
   // Whether RankOf the same program and request may change over time: by service or by waiting.
-  bool ranks_change() const { return options_.policy == ProgramPolicy::kPlas; }
+  bool ranks_change() const { return options_.policy == SchedulerPolicy::kPlas; }
 
   // Ends programs without a turn for idle_max, within a second or so, some at a time. For each
   // step.

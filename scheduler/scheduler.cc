@@ -106,6 +106,9 @@ Scheduler::Scheduler(const EngineInfo& engine, const SchedulerOptions& options,
       sink_(sink),
       store_(StoreOptions(engine, options)),
       tenants_(options.tenants),
+      programs_({.policy = options.policy}, tenants_.size()),
+      reload_(std::min(options.chunk_tokens_max, step_tokens_max_),
+              static_cast<int64_t>(engine.kv_layout.block_bytes()) / kBlockTokens),
       rates_(options.tenants),
       tenant_queues_(static_cast<size_t>(tenants_.size())),
       online_(MakeClass(options)),
@@ -196,6 +199,7 @@ bool Scheduler::SubmitAll(std::vector<Request>&& requests, absl::Time now) {
     if (!options_.prefix_cache) request.reuse_prefix = false;
     std::unique_ptr<ActiveRequest> active =
         MakeActiveRequest(std::move(request), next_arrival_++, now);
+    Arrive(*active);
     AddWaiting(*active->choices.front());
     tenants_.AddWaiting(tenant, 1);
     ++waiting_requests_;
@@ -299,6 +303,7 @@ void Scheduler::Commit(const StepResult& result, absl::Time now) {
   in_flight_.clear();
   for (ActiveRequest* request : ending_) EndRequest(*request, *request->ends_with_step);
   ending_.clear();
+  reload_.OnStep(step_work_, now - planned_at_);
   metrics_.step_rows.Observe(planned_rows_);
   metrics_.step_seconds.Observe(std::max(0.0, absl::ToDoubleSeconds(now - planned_at_)));
   PublishCounts();
@@ -471,23 +476,6 @@ void Scheduler::StopRunning(Sequence& sequence) {
   if (--request.running_choices == 0) tenants_.AddRunning(request.request.tenant, -1);
 }
 
-// After a good end, instead of giving its blocks back.
-void Scheduler::PinForSession(Sequence& sequence) {
-  ActiveRequest& active = *sequence.request;
-  const Request& request = active.request;
-  if (!request.retain || request.session_final || sequence.order.choice != 0) return;
-  if (!sequence.opened || active.ReuseOf(sequence) == PrefixReuse::kNone) return;
-  const bool pinned =
-      store_.TryPin({.tenant = request.tenant,
-                     .session = request.session,
-                     .priority = request.retain->priority,
-                     .deadline = now_ + request.retain->ttl},
-                    request.reuse_scope,
-                    std::span(sequence.tokens).first(static_cast<size_t>(sequence.computed_tokens)),
-                    now_, sequence.blocks, sequence.published);
-  if (pinned) active.pin = store_.pins().Find(request.tenant, request.session)->id;
-}
-
 // Unless the session has another one by now.
 void Scheduler::ReleasePin(const ActiveRequest& request, PinId id) {
   const TenantIndex tenant = request.request.tenant;
@@ -589,6 +577,13 @@ void Scheduler::EndRequest(ActiveRequest& request, absl::Status status) {
     store_.ReleasePin(request.request.tenant, request.request.session, PinEnd::kFinal, now_);
   } else if (request.pin && !status.ok()) {
     ReleasePin(request, *request.pin);
+  }
+  if (request.program != nullptr) {
+    if (status.ok()) {
+      EndTurn(request, 0);
+    } else {
+      programs_.OnTurnGone(*request.program, now_, ServiceOf(request));
+    }
   }
   const RequestId id = request.request.id;
   const bool pinned = status.ok() && request.pin.has_value();

@@ -78,6 +78,8 @@
 #include "scheduler/events.h"
 #include "scheduler/metrics.h"
 #include "scheduler/policy/fair_share.h"
+#include "scheduler/policy/reload_cost.h"
+#include "scheduler/program_table.h"
 #include "scheduler/queue_departures.h"
 #include "scheduler/rate_limit.h"
 #include "scheduler/request.h"
@@ -165,6 +167,7 @@ class Scheduler final {
   int32_t num_waiting() const { return num_waiting_; }
   BlockCounts block_counts() const { return store_.counts(); }
   const KvStore& store() const { return store_; }
+  const ProgramTable& programs() const { return programs_; }
   void DetachThread() { thread_.Detach(); }  // the next caller's thread owns it
 
   void CheckInvariants() const;  // stops the process; for tests and idle time
@@ -273,6 +276,9 @@ class Scheduler final {
   // Transitions.
   void Preempt(Sequence& sequence, TenantIndex for_tenant);
   void SendBack(Sequence& sequence);
+  absl::Duration ServiceOf(const ActiveRequest& active) const;
+  void Arrive(ActiveRequest& active);                                     // of a program's turn
+  absl::Duration EndTurn(ActiveRequest& active, int32_t context_tokens);  // how long to keep its KV
   void PinForSession(Sequence& sequence);
   void ReleasePin(const ActiveRequest& request, PinId id);
   void StopRunning(Sequence& sequence);  // gives back slot and blocks
@@ -289,6 +295,9 @@ class Scheduler final {
 
   KvStore store_;
   TenantLedger tenants_;
+  ProgramTable programs_;
+  ReloadCost reload_;
+  StepWork step_work_;  // of the step that runs
   TenantRates rates_;
   QueueDepartures queue_;
   std::vector<QueueDepartures> tenant_queues_;                               // by tenant

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "config/base/check.h"
+#include "scheduler/policy/wait_order.h"
 #include "scheduler/scheduler.h"
 
 namespace holdfast {
@@ -33,7 +34,12 @@ WaitRank Scheduler::RankOf(const Sequence& sequence) const {
   const Request& request = active.request;
   if (active.admitted) return {.fresh = false, .priority = request.priority};
   WaitRank rank{.priority = request.priority};
-  if (!request.session.empty()) {
+  absl::Time arrived = active.submitted;
+  if (active.program != nullptr && programs_.orders_by_program()) {
+    rank.level = programs_.RankOf(*active.program, active.arrival, now_ - active.submitted).level;
+    arrived = active.program->first_arrived;
+  }
+  if (!request.session.empty() && programs_.pins()) {
     const Pin* pin = store_.pins().Find(request.tenant, request.session);
     rank.unpinned = pin == nullptr || pin->scope != request.reuse_scope;
   }
@@ -41,7 +47,7 @@ WaitRank Scheduler::RankOf(const Sequence& sequence) const {
     const int32_t found = active.ReuseOf(sequence) == PrefixReuse::kMatchAndPublish
                               ? store_.FindableTokens(request.reuse_scope, sequence.tokens)
                               : 0;
-    rank.score = ScoreOf(options_.order, active.prompt_size, found, active.submitted, options_.age);
+    rank.score = ScoreOf(options_.order, active.prompt_size, found, arrived, options_.ageing_time);
   }
   return rank;
 }
@@ -234,11 +240,16 @@ bool Scheduler::TryStart(Sequence& sequence) {
   if (request.running_choices++ == 0) tenants_.AddRunning(tenant, 1);
   if (!request.admitted) {
     request.admitted = true;
+    request.admitted_at = now_;
+    if (request.program != nullptr) {
+      programs_.OnFirstRun(*request.program, now_ - request.submitted, !sequence.rank.unpinned);
+    }
     tenants_.AddWaiting(tenant, -1);
     --waiting_requests_;
     metrics_.Of(tenant).queue_seconds.Observe(
         std::max(0.0, absl::ToDoubleSeconds(now_ - request.submitted)));
   }
+  sequence.started = now_;
   if (grant->restoring_blocks > 0) {
     sequence.restoring = true;
     ++num_restoring_;

@@ -9,7 +9,6 @@
 #include "config/scheduler_policy.h"
 #include "config/tenant_config.h"
 #include "kvstore/kv_store_options.h"
-#include "scheduler/policy/wait_order.h"
 
 namespace holdfast {
 
@@ -18,24 +17,20 @@ struct SchedulerOptions {
   int32_t waiting_max = 512;       // requests in the queue when all places are taken; beyond: shed
   int32_t step_tokens_max = 512;   // token budget of a step; the engine's bound holds too
   int32_t chunk_tokens_max = 512;  // of one sequence's prefill in a step
-  // In a step that also draws tokens for others: of prefills that have more than this left.
-  int32_t long_prefill_tokens_max = 256;
-  int32_t offline_step_tokens_max = 64;  // prefill of offline sequences in a step
-  // In which order a tenant's requests are let in, and how often one may be overtaken.
+  int32_t long_prefill_tokens_max = 256;  // of a step, for long prompts while others decode
+  int32_t offline_step_tokens_max = 64;   // of a step, for prefill of offline requests
+  // Who goes first and what stays for an agent's next turn; in which order a tenant's requests of
+  // equal right are let in, and how many may overtake one. The daemon's own settings are other than
+  // these (config/daemon_config.h).
+  SchedulerPolicy policy = SchedulerPolicy::kFcfsLru;
   WaitOrder order = WaitOrder::kArrival;
-  absl::Duration age = absl::Seconds(10);  // of kRemainingWork
+  absl::Duration ageing_time = absl::Seconds(10);  // of kRemainingWork
   int32_t bypass_max = 32;
   // How long a sequence waits, while others pass, to hear what the remote tier has of its prompt.
   absl::Duration lookup_wait = absl::Seconds(1);
-  bool prefix_cache = true;  // false: no KV is ever found again
-  SchedulerPolicy policy = SchedulerPolicy::kContinuum;
-  WaitOrderKind order = WaitOrderKind::kRemainingWork;
-  int32_t bypass_max = 32;                         // requests that may overtake one
-  absl::Duration ageing_time = absl::Seconds(10);  // after which who waits counts as more important
-  int32_t offline_step_tokens_max = 64;   // of a step, for offline requests while others are there
-  int32_t long_prefill_tokens_max = 256;  // of a step, for long prompts while others decode
-  std::vector<TenantConfig> tenants;      // by TenantIndex; empty: the one tenant `default`
-  std::string model_name;                 // label of the metrics
+  bool prefix_cache = true;           // false: no KV is ever found again
+  std::vector<TenantConfig> tenants;  // by TenantIndex; empty: the one tenant `default`
+  std::string model_name;             // label of the metrics
   // Of the store what is not the engine's to say: tiers, eviction, shares (by TenantIndex; who is
   // missing has none), bounds of moves and pins. Its sizes come from the engine.
   KvStoreOptions kv;

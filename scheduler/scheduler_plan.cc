@@ -21,6 +21,7 @@ bool Scheduler::Plan(absl::Time now, StepPlan& plan) {
   plan.Clear();
   ++num_plans_;
   store_.ExpirePins(now);
+  programs_.ForgetIdle(now);
   ContinueRestored();
   MakeWay();
   const int32_t running_before = num_running();
@@ -43,6 +44,7 @@ bool Scheduler::Plan(absl::Time now, StepPlan& plan) {
   RunAhead(chunker, plan);
   store_.PlanMoves(now);
 
+  step_work_ = WorkOf(plan);
   planned_rows_ = step_tokens_max_ - chunker.left();
   planned_at_ = now;
   PublishCounts();
@@ -94,6 +96,8 @@ RestorePoll::State Scheduler::Poll(Sequence& sequence) {
   if (poll.state == RestorePoll::State::kReady) {
     sequence.restoring = false;
     --num_restoring_;
+    const auto bytes = static_cast<int64_t>(engine_.kv_layout.block_bytes()) * poll.cached_tokens;
+    reload_.OnRestored(bytes / kBlockTokens, now_ - sequence.started);
     TakeGrant(sequence, poll.cached_tokens, hits_before);
   }
   return poll.state;

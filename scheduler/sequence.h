@@ -30,6 +30,7 @@
 namespace holdfast {
 
 struct ActiveRequest;
+struct Program;
 
 // First come, first served, offline ones last: by the order in which requests came in, or the
 // programs whose turns they are, then by choice. Who is earlier is preempted later.
@@ -88,6 +89,7 @@ struct Sequence {
   int32_t planned_tokens = 0;   // and by the step that runs; >= computed_tokens
   std::vector<BlockId> blocks;
   PublishedPrefix published;
+  absl::Time started;                  // to run, this time
   bool restoring = false;              // until the store says that what it found has arrived
   const LayerGate* gate = nullptr;     // while restoring: behind which it may run ahead
   bool opened = false;                 // the engine knows that it has the slot
@@ -122,7 +124,10 @@ struct ActiveRequest {
   std::vector<std::unique_ptr<Sequence>> choices;
   int32_t choices_left = 0;
   int32_t running_choices = 0;
-  bool admitted = false;     // some choice has run
+  bool admitted = false;   // some choice has run
+  absl::Time admitted_at;  // then first
+  // Whose turn it is, until the table has been told how the turn ended; nullptr: nobody's.
+  Program* program = nullptr;
   bool prompt_done = false;  // the PromptEvent is out
   // Why it ends when the step that runs is through; what that step computes of it is dropped.
   std::optional<absl::Status> ends_with_step;

@@ -16,10 +16,9 @@
 #include <cstdint>
 
 #include "absl/time/time.h"
+#include "config/scheduler_policy.h"
 
 namespace holdfast {
-
-enum class WaitOrder : uint8_t { kArrival, kHitRate, kRemainingWork };
 
 // Lower goes first. `found_tokens` of `prompt_tokens` > 0 need no prefill; `arrived`: the request,
 // or the program whose turn it is.

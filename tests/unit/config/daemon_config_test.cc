@@ -130,7 +130,7 @@ tenants:
 TEST(DaemonConfigTest, EveryPolicyAndOrderThatMayBeChosenIsKnownByItsName) {
   const DaemonConfig::SchedulerSettings defaults;
   EXPECT_EQ(SchedulerPolicyOf(defaults.policy), SchedulerPolicy::kContinuum);
-  EXPECT_EQ(WaitOrderOf(defaults.order), WaitOrderKind::kRemainingWork);
+  EXPECT_EQ(WaitOrderOf(defaults.order), WaitOrder::kRemainingWork);
   for (const std::string_view name : kSchedulerPolicyNames) {
     ASSERT_TRUE(SchedulerPolicyOf(name).has_value()) << name;
     EXPECT_EQ(Name(*SchedulerPolicyOf(name)), name);

@@ -34,11 +34,11 @@ Pause After(const std::string& tool, double reload_seconds, double pinned_share 
 }
 
 TEST(ProgramPolicyTest, EachHasANameOfItsOwn) {
-  for (int i = 0; i <= static_cast<int>(ProgramPolicy::kContinuum); ++i) {
-    const auto policy = static_cast<ProgramPolicy>(i);
-    EXPECT_EQ(ProgramPolicyOfName(ProgramPolicyName(policy)), policy);
+  for (int i = 0; i <= static_cast<int>(SchedulerPolicy::kContinuum); ++i) {
+    const auto policy = static_cast<SchedulerPolicy>(i);
+    EXPECT_EQ(SchedulerPolicyOf(Name(policy)), policy);
   }
-  EXPECT_EQ(ProgramPolicyOfName("lifo"), std::nullopt);
+  EXPECT_EQ(SchedulerPolicyOf("lifo"), std::nullopt);
 }
 
 TEST(FixedTtlTest, PinsWhatIsQuickOnAverageOrNotKnown) {

@@ -55,7 +55,7 @@ TEST(ProgramTableTest, AProgramKeepsTheArrivalOfItsFirstTurn) {
 }
 
 TEST(ProgramTableTest, UnderFcfsLruTheRequestsArrivalCountsAndNothingIsPinned) {
-  ProgramTable table({.policy = ProgramPolicy::kFcfsLru}, 1);
+  ProgramTable table({.policy = SchedulerPolicy::kFcfsLru}, 1);
   Program& program = table.OnArrive(kA, "s", 1, At(0));
   EXPECT_EQ(table.OnTurnEnd(program, Ended("ls", 100), At(1)).ttl, absl::ZeroDuration());
   EXPECT_EQ(table.RankOf(table.OnArrive(kA, "s", 7, At(2)), 7).arrival, 7u);
@@ -64,7 +64,7 @@ TEST(ProgramTableTest, UnderFcfsLruTheRequestsArrivalCountsAndNothingIsPinned) {
 }
 
 TEST(ProgramTableTest, UnderPlasTheLessServedGoesFirstAndTheStarvedNotLast) {
-  ProgramTable table({.policy = ProgramPolicy::kPlas}, 1);
+  ProgramTable table({.policy = SchedulerPolicy::kPlas}, 1);
   Program& served = table.OnArrive(kA, "served", 1, At(0));
   ProgramTable::EndedTurn turn = Ended("ls");
   turn.service = absl::Seconds(10);
@@ -77,19 +77,19 @@ TEST(ProgramTableTest, UnderPlasTheLessServedGoesFirstAndTheStarvedNotLast) {
 }
 
 TEST(ProgramTableTest, EachPolicyPinsByItsOwnRuleUpToTheLongestTtl) {
-  const auto ttl_of = [](ProgramPolicy policy, double reload, bool floor = true) {
+  const auto ttl_of = [](SchedulerPolicy policy, double reload, bool floor = true) {
     ProgramTable table({.policy = policy, .ttl_floor = floor}, 1);
     Program& program = table.OnArrive(kA, "s", 1, At(0));
     return table.OnTurnEnd(program, Ended("ls", reload), At(1));
   };
-  EXPECT_EQ(ttl_of(ProgramPolicy::kProgramFcfs, 3).ttl, absl::ZeroDuration());
-  EXPECT_EQ(ttl_of(ProgramPolicy::kFixedTtl, 0).ttl, absl::Seconds(2));
-  EXPECT_EQ(ttl_of(ProgramPolicy::kInferCept, 3).ttl, absl::Seconds(3));
-  EXPECT_EQ(ttl_of(ProgramPolicy::kInferCept, 300).ttl, absl::Seconds(30));
-  EXPECT_EQ(ttl_of(ProgramPolicy::kInferCept, 0.009).ttl, absl::ZeroDuration());
-  EXPECT_EQ(ttl_of(ProgramPolicy::kContinuum, 3).ttl, Continuum::kFloor);
-  EXPECT_EQ(ttl_of(ProgramPolicy::kContinuum, 3, /*floor=*/false).source, TtlSource::kCold);
-  EXPECT_EQ(ttl_of(ProgramPolicy::kContinuum, 0.5, false).ttl, absl::ZeroDuration());
+  EXPECT_EQ(ttl_of(SchedulerPolicy::kProgramFcfs, 3).ttl, absl::ZeroDuration());
+  EXPECT_EQ(ttl_of(SchedulerPolicy::kFixedTtl, 0).ttl, absl::Seconds(2));
+  EXPECT_EQ(ttl_of(SchedulerPolicy::kInfercept, 3).ttl, absl::Seconds(3));
+  EXPECT_EQ(ttl_of(SchedulerPolicy::kInfercept, 300).ttl, absl::Seconds(30));
+  EXPECT_EQ(ttl_of(SchedulerPolicy::kInfercept, 0.009).ttl, absl::ZeroDuration());
+  EXPECT_EQ(ttl_of(SchedulerPolicy::kContinuum, 3).ttl, Continuum::kFloor);
+  EXPECT_EQ(ttl_of(SchedulerPolicy::kContinuum, 3, /*floor=*/false).source, TtlSource::kCold);
+  EXPECT_EQ(ttl_of(SchedulerPolicy::kContinuum, 0.5, false).ttl, absl::ZeroDuration());
 }
 
 TEST(ProgramTableTest, AToolTakesFromTheEndOfATurnToTheNext) {
