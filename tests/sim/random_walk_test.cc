@@ -74,6 +74,14 @@ Setup MakeSetup(std::mt19937& rng, Tiers tiers, const BlockKeyFunctions& keys) {
                      .tenants = {{.name = "free"},
                                  {.name = "bound", .running_max = between(1, 3), .waiting_max = 2},
                                  {.name = "long", .running_max = between(0, 2)}}};
+  // Every policy must leave every answer as it is.
+  SchedulerOptions& scheduler = setup.scheduler;
+  scheduler.policy = static_cast<SchedulerPolicy>(rng() % kSchedulerPolicyNames.size());
+  scheduler.order = static_cast<WaitOrder>(rng() % kWaitOrderNames.size());
+  scheduler.bypass_max = between(1, 6);
+  scheduler.long_prefill_tokens_max = between(1, 60);
+  scheduler.offline_step_tokens_max = between(1, 30);
+  for (TenantConfig& tenant : scheduler.tenants) tenant.weight = between(1, 8) / 4.0;
   KvStoreOptions& kv = setup.scheduler.kv;
   kv.keys = keys;
   if (tiers == Tiers::kNone) return setup;
@@ -181,6 +189,8 @@ class Walk {
     }
     if (rng_() % 4 == 0) request.sampling.top_logprobs = Between(0, 3);
     request.reuse_prefix = rng_() % 8 != 0;
+    request.offline = rng_() % 6 == 0;
+    if (rng_() % 4 == 0) request.priority = Between(-1, 1);
     request.sampling.seed = rng_();
     return request;
   }
@@ -193,6 +203,7 @@ class Walk {
       request.retain = {.ttl = absl::Milliseconds(Between(0, 2000)), .priority = Between(0, 2)};
     }
     request.session_final = rng_() % 8 == 0;
+    if (rng_() % 2 == 0) request.tool_hint = {.name = std::array{"ls", "web"}[rng_() % 2]};
     if (requests_.empty() || rng_() % 2 == 0) return;
     const Request& earlier = requests_[rng_() % requests_.size()];
     const RecordedRequest& said = bench_.sink[earlier.id];

@@ -43,6 +43,11 @@ Circumstances DrawCircumstances(uint32_t seed, const AgentTrace& trace) {
                    .chunk_tokens_max = between(1, 60),
                    .tenants = Tenants()};
   if (one_in(3)) how.scheduler.tenants[1].running_max = between(1, 3);
+  how.scheduler.policy = static_cast<SchedulerPolicy>(
+      between(0, static_cast<int32_t>(kSchedulerPolicyNames.size()) - 1));
+  how.scheduler.order =
+      static_cast<WaitOrder>(between(0, static_cast<int32_t>(kWaitOrderNames.size()) - 1));
+  how.scheduler.bypass_max = between(1, 6);
   KvStoreOptions& kv = how.scheduler.kv;
   kv.moves_max = between(1, 12);
   kv.low_water = between(0, 8) / 8.0;
