@@ -56,6 +56,9 @@ constexpr Flag kServeFlags[] = {
     {"--step-tokens-max", "scheduler.step_tokens_max", "N", "tokens computed in one step"},
     {"--chunk-tokens-max", "scheduler.chunk_tokens_max", "N", "of one prompt in one step"},
     {"--prefix-cache", "scheduler.prefix_cache", "true|false", "reuse KV of equal beginnings"},
+    {"--policy", "scheduler.policy", "NAME",
+     "fcfs_lru, program_fcfs, fixed_ttl, infercept, plas, continuum"},
+    {"--order", "scheduler.order", "NAME", "of equals: remaining_work, hit_rate, arrival"},
     {"--text-threads", "server.text_threads", "N", "threads that tokenise"},
     {"--drain-timeout", "server.drain_timeout", "TIME", "for running requests at the end, as 30s"},
     {"--request-timeout", "server.request_timeout", "TIME", "of one request, as 10m"},
@@ -95,7 +98,7 @@ constexpr Flag kBenchFlags[] = {
 constexpr std::string_view kSimulateSettings[] = {
     "--config",           "--kv-device-bytes", "--kv-host-bytes", "--kv-eviction",
     "--context-tokens",   "--running-max",     "--waiting-max",   "--step-tokens-max",
-    "--chunk-tokens-max", "--prefix-cache"};
+    "--chunk-tokens-max", "--prefix-cache",    "--policy",        "--order"};
 constexpr std::string_view kBenchSettings[] = {
     "--config",   "--model",           "--weights",        "--threads",     "--isa",
     "--kv-dtype", "--kv-device-bytes", "--context-tokens", "--running-max", "--step-tokens-max"};

@@ -137,6 +137,12 @@ SchedulerOptions SchedulerOptionsOf(const DaemonConfig& config, const Workload& 
                            .waiting_max = config.scheduler.waiting_max,
                            .step_tokens_max = config.scheduler.step_tokens_max,
                            .chunk_tokens_max = config.scheduler.chunk_tokens_max,
+                           .long_prefill_tokens_max = config.scheduler.long_prefill_tokens_max,
+                           .offline_step_tokens_max = config.scheduler.offline_step_tokens_max,
+                           .policy = *SchedulerPolicyOf(config.scheduler.policy),  // checked
+                           .order = *WaitOrderOf(config.scheduler.order),
+                           .ageing_time = config.scheduler.ageing_time,
+                           .bypass_max = config.scheduler.bypass_max,
                            .prefix_cache = config.scheduler.prefix_cache,
                            .tenants = TenantsOf(config, workload),
                            .model_name = "simulated"};

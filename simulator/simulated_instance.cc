@@ -207,9 +207,12 @@ Request SimulatedInstance::MakeRequest(int32_t index) {
   request.session = wanted.session;
   const bool is_last = static_cast<size_t>(program.turn) + 1 == wanted.turns.size();
   if (options_.retain && !is_last) request.retain = {.ttl = *options_.retain};
-  if (options_.retain && request.session.empty()) {
+  if (request.session.empty() && wanted.turns.size() > 1) {
     request.session = Concat("program ", program.index);
   }
+  request.session_final = is_last && !request.session.empty();
+  request.offline = wanted.offline;
+  if (turn.tool) request.tool_hint = {.name = workload_.tools[static_cast<size_t>(*turn.tool)]};
   return request;
 }
 

@@ -54,8 +54,8 @@ struct InstanceOptions {
   CostProfile profile;
   uint64_t seed = 1;
   Slo slo;
-  // Asked for by every turn but a program's last, under the program's session or, where it says
-  // none, one of its own. nullopt: nothing is retained.
+  // Asked for by every turn but a program's last. nullopt: what the policy keeps. Programs of
+  // several turns that name no session get one.
   std::optional<absl::Duration> retain;
 };
 
