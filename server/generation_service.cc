@@ -651,7 +651,7 @@ void SchedulerGenerationService::HandleToken(TimedToken token) {
 }
 
 void SchedulerGenerationService::HandleDone(RequestDone event) {
-  if (absl::IsResourceExhausted(event.status)) {
+  if (absl::IsResourceExhausted(event.status) && !event.status.GetPayload(kRetryAfterUrl)) {
     event.status =
         WithRetryAfter(std::move(event.status), event.retry_after.value_or(absl::Seconds(1)));
   }

@@ -169,6 +169,10 @@ void SimulatedInstance::NoteRows() {
     const int32_t end = part.first_position + part.num_tokens;
     program.record.recomputed_tokens +=
         std::max(0, std::min(end, program.computed_tokens) - part.first_position);
+    if (program.computed_tokens > 0) {  // others have published more of it meanwhile
+      program.record.found_late_tokens +=
+          std::max(0, part.first_position - program.computed_tokens);
+    }
     program.computed_tokens = std::max(program.computed_tokens, end);
     tally_.service.Add(Tally::PartyOf(program.record.tenant, program.record.offline), now_nanos_,
                        part.num_tokens);

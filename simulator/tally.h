@@ -44,6 +44,7 @@ struct TurnRecord {
   int32_t completion_tokens = 0;
   int32_t preemptions = 0;
   int64_t recomputed_tokens = 0;  // after those, of what had been computed
+  int64_t found_late_tokens = 0;  // after those, beyond what had been computed
 
   double tpot_nanos() const {
     if (completion_tokens < 2) return 0;
