@@ -123,9 +123,10 @@ Scheduler::Scheduler(const EngineInfo& engine, const SchedulerOptions& options,
 
 Scheduler::WaitingClass Scheduler::MakeClass(const SchedulerOptions& options) {
   const std::vector<double> weights = WeightsOf(options);
-  return {.queues = std::vector<WaitQueue>(weights.size(), WaitQueue(options.bypass_max)),
-          .share = FairShare(weights),
-          .passed = std::vector<bool>(weights.size())};
+  WaitingClass made{
+      .queues = {}, .share = FairShare(weights), .passed = std::vector<bool>(weights.size())};
+  for (size_t i = 0; i < weights.size(); ++i) made.queues.emplace_back(options.bypass_max);
+  return made;
 }
 
 AdmissionView Scheduler::View() const {
@@ -472,7 +473,6 @@ void Scheduler::StopRunning(Sequence& sequence) {
   sequence.remote = {};
   sequence.gate = nullptr;
   sequence.continued_pin.reset();
-  if (sequence.order.offline) --num_offline_running_;
   if (--request.running_choices == 0) tenants_.AddRunning(request.request.tenant, -1);
 }
 

@@ -54,6 +54,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <optional>
 #include <span>
@@ -183,7 +184,7 @@ class Scheduler final {
 
   // The waiting sequences of one class, online or offline, by tenant.
   struct WaitingClass {
-    std::vector<WaitQueue> queues;
+    std::deque<WaitQueue> queues;
     FairShare share;
     std::vector<bool> passed;  // tenants that have had their turn in this plan
   };
@@ -208,6 +209,7 @@ class Scheduler final {
   static WaitingClass MakeClass(const SchedulerOptions& options);
   bool InStep(const Sequence& sequence) const;
   AdmissionView View() const;
+  bool OfflineRuns() const { return !running_.empty() && running_.back()->order.offline; }
   std::optional<Refusal> TryTakeIn(TenantIndex tenant, int32_t num_requests, int64_t tokens,
                                    absl::Time now);
   void LookAtQueues(TenantIndex tenant, absl::Time now);
@@ -306,7 +308,6 @@ class Scheduler final {
   int32_t num_waiting_ = 0;
   std::optional<Blocked> blocked_;
   std::optional<TenantIndex> way_for_;  // who goes first in this plan: others gave way for it
-  int32_t num_offline_running_ = 0;
   Shares shares_;
   std::array<int32_t, kNumWaitReasons> num_noted_{};  // who waits why, by the last plan
   std::vector<Sequence*> decodes_, prefills_;         // of the plan being made

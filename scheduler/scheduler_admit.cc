@@ -160,8 +160,11 @@ bool Scheduler::AdmitFrom(WaitingClass& from, const Chunker& chunker,
     if (admission == Admission::kSkip) {
       NoteWait(sequence, WaitReason::kTenantPlaces);
       // Behind who has not run nobody has; before, choices of requests that run may follow.
-      if (sequence.rank.fresh) from.passed[IndexOf(*tenant)] = true;
-      queue.Skip();
+      if (sequence.rank.fresh) {
+        from.passed[IndexOf(*tenant)] = true;
+      } else {
+        queue.Skip();
+      }
       continue;
     }
     // To blocks that are kept for it alone it may go past who waits for others.
@@ -213,7 +216,7 @@ void Scheduler::NoteBlocked(const Sequence& sequence, Scarce what) {
   const Blocked blocked{.tenant = sequence.request->request.tenant,
                         .order = sequence.order,
                         .blocks = what == Scarce::kPlaces ? 0 : BlocksFor(sequence.num_tokens())};
-  if (num_offline_running_ > 0 || IsDue(blocked, what)) blocked_ = blocked;
+  if (OfflineRuns() || IsDue(blocked, what)) blocked_ = blocked;
 }
 
 bool Scheduler::TryStart(Sequence& sequence) {
@@ -236,7 +239,6 @@ bool Scheduler::TryStart(Sequence& sequence) {
   sequence.remote = {};
   running_.insert(std::upper_bound(running_.begin(), running_.end(), &sequence, RunsBefore),
                   &sequence);
-  if (sequence.order.offline) ++num_offline_running_;
   if (request.running_choices++ == 0) tenants_.AddRunning(tenant, 1);
   if (!request.admitted) {
     request.admitted = true;
@@ -348,8 +350,7 @@ bool Scheduler::ForcePinFor(const Blocked& blocked) {
 }
 
 Sequence* Scheduler::TakenBackFor(const Blocked& blocked, Scarce what) {
-  if (running_.empty()) return nullptr;
-  if (running_.back()->order.offline) return running_.back();
+  if (OfflineRuns()) return running_.back();
   if (!IsDue(blocked, what)) return nullptr;
   Sequence* victim = nullptr;
   double most = 0;
@@ -377,7 +378,7 @@ Sequence* Scheduler::LatestOf(TenantIndex tenant) const {
 
 Sequence& Scheduler::GrowthVictim(const Sequence& grower) const {
   Sequence& latest = *running_.back();
-  if (latest.order.offline || num_tenants() == 1) return latest;
+  if (OfflineRuns() || num_tenants() == 1) return latest;
   const TenantIndex own = grower.request->request.tenant;
   Sequence* victim = LatestOf(own);
   double most = HeldBlocks(own) / online_.share.weight(own);

@@ -137,7 +137,7 @@ void Scheduler::PlanDecodes(Chunker& chunker, StepPlan& plan) {
 // Of those that ran and those just let in.
 void Scheduler::PlanPrefills(Chunker& chunker, StepPlan& plan) {
   // Stable: by order within a tenant.
-  if (num_tenants() > 1 || num_offline_running_ > 0) {
+  if (num_tenants() > 1 || OfflineRuns()) {
     std::stable_sort(
         prefills_.begin(), prefills_.end(),
         [this](const Sequence* a, const Sequence* b) { return RowsRank(*a) < RowsRank(*b); });

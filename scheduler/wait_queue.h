@@ -29,6 +29,8 @@ namespace holdfast {
 class WaitQueue final {
  public:
   explicit WaitQueue(int32_t bypass_max);  // > 0
+  WaitQueue(const WaitQueue&) = delete;    // a walk points into the queue
+  WaitQueue& operator=(const WaitQueue&) = delete;
 
   // By sequence.rank, which may not change while it waits.
   void Add(Sequence& sequence);

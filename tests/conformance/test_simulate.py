@@ -87,7 +87,7 @@ def test_what_is_wrong_is_said(scenario):
         assert words in done.stderr, done.stderr
 
 
-@pytest.mark.skipif("HOLDFAST_MODEL" not in os.environ, reason="needs the default model")
+@pytest.mark.skipif("HOLDFAST_MODEL" not in os.environ, reason="needs the default model; ./dev test names it")
 def test_a_profile_that_was_measured_here_can_be_simulated_on(scenario, tmp_path):
     profile = tmp_path / "profile.json"
     measured = subprocess.run(
