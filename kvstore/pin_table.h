@@ -80,6 +80,9 @@ class PinTable final {
   void ForEach(const std::function<void(const Pin&)>& visit) const;
 
   int32_t num_pins() const { return static_cast<int32_t>(pins_.size()); }
+  int32_t num_pins(TenantIndex tenant) const {
+    return static_cast<int32_t>(Of(tenant).sessions.size());
+  }
   int32_t num_blocks() const { return num_blocks_; }
   int32_t num_blocks(TenantIndex tenant) const { return Of(tenant).num_blocks; }
   uint64_t num_ended(PinEnd why) const { return num_ended_[static_cast<size_t>(why)]; }

@@ -93,6 +93,12 @@ SchedulerMetrics::SchedulerMetrics(MetricsRegistry& registry, const SchedulerOpt
       .AddGauge("vllm:lora_requests_info", "LoRA adapters in use, as labels: none.",
                 {{"max_lora", "0"}, {"running_lora_adapters", ""}, {"waiting_lora_adapters", ""}})
       .Set(0);
+  for (size_t i = 0; i < kNumWaitReasons; ++i) {
+    waiting_by_reason_.push_back(
+        registry.AddGauge("holdfast_scheduler_waiting_by_reason",
+                          "Sequences in the queue by why the last plan left them there.",
+                          {{"reason", WaitReasonName(static_cast<WaitReason>(i))}}));
+  }
   SetQueues(0, 0);
 }
 
@@ -101,6 +107,10 @@ void SchedulerMetrics::SetQueues(int32_t running_sequences, int32_t waiting_sequ
   waiting_.Set(waiting_sequences);
   vllm_running_.Set(running_sequences);
   vllm_waiting_.Set(waiting_sequences);
+}
+
+void SchedulerMetrics::SetWaitReasons(const std::array<int32_t, kNumWaitReasons>& sequences) {
+  for (size_t i = 0; i < kNumWaitReasons; ++i) waiting_by_reason_[i].Set(sequences[i]);
 }
 
 }  // namespace holdfast

@@ -19,6 +19,7 @@
 #include "scheduler/admission.h"
 #include "scheduler/kv_metrics.h"
 #include "scheduler/scheduler_options.h"
+#include "scheduler/sequence.h"
 
 namespace holdfast {
 
@@ -55,11 +56,15 @@ class SchedulerMetrics final {
   // Also the aliases vllm:num_requests_running, vllm:num_requests_waiting (each sequence is a
   // request there).
   void SetQueues(int32_t running_sequences, int32_t waiting_sequences);
+  void SetWaitReasons(const std::array<int32_t, kNumWaitReasons>& sequences);  // by WaitReason
 
  private:
   std::vector<Tenant> tenants_;
   Gauge running_;  // holdfast_scheduler_running_sequences
   Gauge waiting_;  // holdfast_scheduler_waiting_sequences
+  // holdfast_scheduler_waiting_by_reason{reason=}; as of the last plan, then adding up to the
+  // former
+  std::vector<Gauge> waiting_by_reason_;
   Gauge vllm_running_;
   Gauge vllm_waiting_;
 };

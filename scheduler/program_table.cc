@@ -98,19 +98,27 @@ TtlDecision ProgramTable::OnTurnEnd(Program& program, const EndedTurn& turn, abs
   program.tool_runs = !program.final && program.turns_in_flight == 1;
 
   TtlDecision decision;
-  if (pin_policy_ != nullptr && !program.final) {
-    decision = pin_policy_->Decide({.tool = program.last_tool,
-                                    .context_tokens = turn.context_tokens,
-                                    .other_tokens = turn.other_tokens,
-                                    .reload = NotNegative(turn.reload),
-                                    .pinned_share = turn.pinned_share},
-                                   Of(program.tenant).estimator);
-    decision.ttl = std::min(decision.ttl, options_.ttl_max);
-    if (decision.ttl < absl::Seconds(TtlEstimator::kShortestSeconds)) {
-      decision.ttl = absl::ZeroDuration();
-    }
-  }
+  if (pin_policy_ != nullptr && !program.final) decision = Decide(program, turn);
   LeaveFlight(program);
+  return decision;
+}
+
+TtlDecision ProgramTable::Decide(const Program& program, const EndedTurn& turn) {
+  Tenant& tenant = Of(program.tenant);
+  TtlDecision decision = pin_policy_->Decide({.tool = program.last_tool,
+                                              .context_tokens = turn.context_tokens,
+                                              .other_tokens = turn.other_tokens,
+                                              .reload = NotNegative(turn.reload),
+                                              .pinned_share = turn.pinned_share},
+                                             tenant.estimator);
+  decision.ttl = std::min(decision.ttl, options_.ttl_max);
+  if (decision.ttl < absl::Seconds(TtlEstimator::kShortestSeconds)) {
+    decision.ttl = absl::ZeroDuration();
+  }
+  TtlCount& count = tenant.ttls[static_cast<size_t>(decision.source)];
+  ++count.decided;
+  if (decision.ttl > absl::ZeroDuration()) ++count.pinned;
+  count.pinned_time += decision.ttl;
   return decision;
 }
 

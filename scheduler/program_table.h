@@ -25,6 +25,7 @@
 // 4,096 durations of ttl_pin.h.
 #pragma once
 
+#include <array>
 #include <compare>
 #include <cstddef>
 #include <cstdint>
@@ -128,6 +129,9 @@ class ProgramTable final {
   size_t num_programs(TenantIndex tenant) const { return Of(tenant).programs.size(); }
   size_t num_idle(TenantIndex tenant) const { return Of(tenant).idle.size(); }
   const TtlEstimator& estimator(TenantIndex tenant) const { return Of(tenant).estimator; }
+  const std::array<TtlCount, kNumTtlSources>& ttls(TenantIndex tenant) const {  // by TtlSource
+    return Of(tenant).ttls;
+  }
 
   void CheckInvariants() const;  // stops the process; for tests
 
@@ -138,11 +142,13 @@ class ProgramTable final {
     absl::flat_hash_map<std::string, std::unique_ptr<Program>> programs;  // looked up only
     std::list<Program*> idle;  // none in flight, the longest idle first
     TtlEstimator estimator;
+    std::array<TtlCount, kNumTtlSources> ttls{};
   };
 
   Tenant& Of(TenantIndex tenant);
   const Tenant& Of(TenantIndex tenant) const;
   void Advance(absl::Time now);
+  TtlDecision Decide(const Program& program, const EndedTurn& turn);
   void LeaveFlight(Program& program);
   void Forget(Program& program);
 

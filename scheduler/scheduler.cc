@@ -611,6 +611,19 @@ void Scheduler::PublishCounts() {
   metrics_.kv.Update(store_);
 }
 
+void Scheduler::PublishWaitReasons() {
+  std::array<int32_t, kNumWaitReasons> sequences{};
+  for (const WaitingClass* waiting : {&online_, &offline_}) {
+    int32_t others = waiting->num_waiting;
+    for (size_t i = 0; i < kNumWaitReasons; ++i) {
+      sequences[i] += waiting->noted[i];
+      others -= waiting->noted[i];
+    }
+    sequences[static_cast<size_t>(waiting->others_wait)] += others;
+  }
+  metrics_.SetWaitReasons(sequences);
+}
+
 void Scheduler::CheckInvariants() const {
   store_.CheckInvariants();
   CHECK(std::is_sorted(running_.begin(), running_.end(), RunsBefore));
@@ -632,7 +645,7 @@ void Scheduler::CheckInvariants() const {
       num_waiting += waiting->queues[i].size();
     }
   }
-  CHECK(num_waiting == num_waiting_);
+  CHECK(num_waiting == num_waiting_ && num_waiting == online_.num_waiting + offline_.num_waiting);
   if (requests_.empty()) {
     CHECK(running_.empty() && num_waiting_ == 0 && waiting_requests_ == 0);
     CHECK(store_.counts().held == store_.pins().num_blocks() && num_restoring_ == 0);

@@ -82,6 +82,7 @@
 #include "scheduler/policy/reload_cost.h"
 #include "scheduler/program_table.h"
 #include "scheduler/queue_departures.h"
+#include "scheduler/queue_report.h"
 #include "scheduler/rate_limit.h"
 #include "scheduler/request.h"
 #include "scheduler/scheduler_options.h"
@@ -147,6 +148,9 @@ class Scheduler final {
   // O(tenants + pins). Lists and counts the pins of one tenant, or of all.
   CacheReport Report(std::optional<TenantIndex> pins_of = std::nullopt) const;
 
+  // O(tenants + running + waiting). Lists the sequences of one tenant, or of all.
+  QueueReport ReportQueue(absl::Time now, std::optional<TenantIndex> of = std::nullopt) const;
+
   // Ends the session's pin. False: it has none. A step may run.
   bool DropPin(TenantIndex tenant, const std::string& session);
   // Likewise all of one tenant, or of all; how many there were.
@@ -187,6 +191,10 @@ class Scheduler final {
     std::deque<WaitQueue> queues;
     FairShare share;
     std::vector<bool> passed;  // tenants that have had their turn in this plan
+    int32_t num_waiting = 0;
+    // Who waits why, by the last plan: those it came to, and all others.
+    std::array<int32_t, kNumWaitReasons> noted{};
+    WaitReason others_wait = WaitReason::kTurn;
   };
   enum class Scarce : uint8_t { kPlaces, kBlocks };
   // Of several tenants, as counted for this plan.
@@ -263,6 +271,16 @@ class Scheduler final {
   std::optional<PartialBlock> SiblingsPartial(const Sequence& sequence) const;
   void AddRows(Sequence& sequence, int32_t num_tokens, StepPlan& plan);
 
+  // Parts of ReportQueue (scheduler_report.cc).
+  WaitReason WhyWaits(const Sequence& sequence) const {
+    if (sequence.wait_reason_plan == num_plans_) return sequence.wait_reason;
+    return sequence.order.offline ? offline_.others_wait : online_.others_wait;
+  }
+  void ReportTenants(QueueReport& report) const;
+  void ListWaiting(const WaitingClass& from, absl::Time now, std::optional<TenantIndex> of,
+                   QueueReport& report) const;
+  static QueueReport::Entry EntryOf(const Sequence& sequence, absl::Time now);
+
   // Parts of Commit.
   void EndWithStep(ActiveRequest& request, absl::Status status);
   // Takes its entries out of the result.
@@ -287,6 +305,7 @@ class Scheduler final {
   void EndSequence(Sequence& sequence);
   void EndRequest(ActiveRequest& request, absl::Status status);
   void PublishCounts();
+  void PublishWaitReasons();  // as the plan just made has found them
 
   const EngineInfo engine_;
   const SchedulerOptions options_;
@@ -309,9 +328,8 @@ class Scheduler final {
   std::optional<Blocked> blocked_;
   std::optional<TenantIndex> way_for_;  // who goes first in this plan: others gave way for it
   Shares shares_;
-  std::array<int32_t, kNumWaitReasons> num_noted_{};  // who waits why, by the last plan
-  std::vector<Sequence*> decodes_, prefills_;         // of the plan being made
-  std::vector<Sequence*> running_;                    // by order
+  std::vector<Sequence*> decodes_, prefills_;  // of the plan being made
+  std::vector<Sequence*> running_;             // by order
   std::vector<SequenceSlot> free_slots_;
   std::vector<InFlight> in_flight_;     // in plan order
   std::vector<ActiveRequest*> ending_;  // with the step that runs

@@ -56,17 +56,21 @@ void Scheduler::AddWaiting(Sequence& sequence) {
   sequence.rank = RankOf(sequence);
   QueueOf(sequence).Add(sequence);
   ClassOf(sequence).share.OnWaiting(sequence.request->request.tenant);
+  ++ClassOf(sequence).num_waiting;
   ++num_waiting_;
 }
 
 void Scheduler::RemoveWaiting(Sequence& sequence, WaitQueue::Leave why) {
   QueueOf(sequence).Remove(sequence, why);
   ClassOf(sequence).share.OnNotWaiting(sequence.request->request.tenant);
+  --ClassOf(sequence).num_waiting;
   --num_waiting_;
 }
 
 void Scheduler::NoteWait(Sequence& sequence, WaitReason reason) {
-  if (sequence.wait_reason_plan != num_plans_) ++num_noted_[static_cast<size_t>(reason)];
+  auto& noted = ClassOf(sequence).noted;
+  if (sequence.wait_reason_plan == num_plans_) --noted[static_cast<size_t>(sequence.wait_reason)];
+  ++noted[static_cast<size_t>(reason)];
   sequence.wait_reason = reason;
   sequence.wait_reason_plan = num_plans_;
 }
@@ -110,14 +114,13 @@ bool Scheduler::RankAgain(WaitQueue& queue, Sequence& sequence) {
 }
 
 void Scheduler::AdmitWaiting(const Chunker& chunker) {
-  num_noted_.fill(0);
   const std::optional<TenantIndex> way_for = std::exchange(way_for_, std::nullopt);
   if (num_waiting_ == 0) return;
   CountShares();
-  if (AdmitFrom(online_, chunker, way_for)) AdmitFrom(offline_, chunker, std::nullopt);
-  int32_t noted = 0;
-  for (int32_t count : num_noted_) noted += count;
-  num_noted_[static_cast<size_t>(WaitReason::kTurn)] += num_waiting_ - noted;
+  const bool all_in = AdmitFrom(online_, chunker, way_for);
+  if (all_in) AdmitFrom(offline_, chunker, std::nullopt);
+  online_.others_wait = WaitReason::kTurn;
+  offline_.others_wait = all_in ? WaitReason::kTurn : WaitReason::kOnline;
 }
 
 // Whether the step has a row for it once those before it have theirs.

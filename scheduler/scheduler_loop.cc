@@ -143,6 +143,11 @@ bool SchedulerLoop::AskReport(std::function<void(CacheReport&&)> done,
   return mailbox_.Push(ReportMessage{.done = std::move(done), .pins_of = pins_of});
 }
 
+bool SchedulerLoop::AskQueue(std::function<void(QueueReport&&)> done,
+                             std::optional<TenantIndex> of) {
+  return mailbox_.Push(QueueMessage{.done = std::move(done), .of = of});
+}
+
 bool SchedulerLoop::DropPin(TenantIndex tenant, std::string session,
                             std::function<void(bool)> done) {
   return mailbox_.Push(
@@ -232,6 +237,7 @@ void SchedulerLoop::Handle(Message& message) {
           [&](MoveDone& done) { scheduler_->OnMoveDone(done, clock_.Now()); },
           [&](RemoteFound& found) { scheduler_->OnRemoteFound(std::move(found)); },
           [&](ReportMessage& report) { report.done(scheduler_->Report(report.pins_of)); },
+          [&](QueueMessage& queue) { queue.done(scheduler_->ReportQueue(clock_.Now(), queue.of)); },
           [&](DropPinMessage& drop) { drop.done(scheduler_->DropPin(drop.tenant, drop.session)); },
           [&](DropPinsMessage& drop) { drop.done(scheduler_->DropPins(drop.tenant)); },
       },

@@ -44,6 +44,7 @@
 #include "kvstore/tier_mover.h"
 #include "scheduler/cache_report.h"
 #include "scheduler/events.h"
+#include "scheduler/queue_report.h"
 #include "scheduler/request.h"
 #include "scheduler/scheduler.h"
 #include "scheduler/scheduler_options.h"
@@ -118,6 +119,9 @@ class SchedulerLoop final {
   // waits, or the loop has stopped; it will not be called.
   [[nodiscard]] bool AskReport(std::function<void(CacheReport&&)> done,
                                std::optional<TenantIndex> pins_of = std::nullopt);
+  // Likewise.
+  [[nodiscard]] bool AskQueue(std::function<void(QueueReport&&)> done,
+                              std::optional<TenantIndex> of = std::nullopt);
   // Likewise; tells whether the session had a pin, which is gone now.
   [[nodiscard]] bool DropPin(TenantIndex tenant, std::string session,
                              std::function<void(bool)> done);
@@ -153,6 +157,10 @@ class SchedulerLoop final {
     std::function<void(CacheReport&&)> done;
     std::optional<TenantIndex> pins_of;
   };
+  struct QueueMessage {
+    std::function<void(QueueReport&&)> done;
+    std::optional<TenantIndex> of;
+  };
   struct DropPinMessage {
     TenantIndex tenant{};
     std::string session;
@@ -164,7 +172,7 @@ class SchedulerLoop final {
   };
   using Message = std::variant<std::vector<Request>, CancelMessage, StopChoiceMessage,
                                StepDoneMessage, WakeMessage, MoveDone, RemoteFound, ReportMessage,
-                               DropPinMessage, DropPinsMessage>;
+                               QueueMessage, DropPinMessage, DropPinsMessage>;
   struct StepJob {  // the plan and result lie in the loop, the one or the other side uses them
     const StepPlan* plan = nullptr;
     StepResult* result = nullptr;

@@ -39,6 +39,10 @@ bool Scheduler::Plan(absl::Time now, StepPlan& plan) {
                    .long_prefill = options_.long_prefill_tokens_max,
                    .offline = options_.offline_step_tokens_max});
   PlanDecodes(chunker, plan);
+  for (WaitingClass* waiting : {&online_, &offline_}) {
+    waiting->noted.fill(0);
+    waiting->others_wait = WaitReason::kBlocks;
+  }
   if (!preempted) AdmitWaiting(chunker);
   PlanPrefills(chunker, plan);
   RunAhead(chunker, plan);
@@ -48,6 +52,7 @@ bool Scheduler::Plan(absl::Time now, StepPlan& plan) {
   planned_rows_ = step_tokens_max_ - chunker.left();
   planned_at_ = now;
   PublishCounts();
+  PublishWaitReasons();
   // Someone can always run, now or when what moves has arrived.
   CHECK(step_running() || idle() || store_.num_moves() > 0 || num_lookups() > 0);
   return step_running();

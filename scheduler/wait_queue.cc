@@ -84,7 +84,21 @@ void WaitQueue::Skip() {
 }
 
 void WaitQueue::ForEach(const std::function<void(const Sequence&)>& visit) const {
-  for (const auto& [key, sequence] : by_rank_) visit(*sequence);
+  auto next = by_rank_.begin();
+  for (; next != by_rank_.end() && !next->first.rank.fresh; ++next) visit(*next->second);
+  for (const auto& [order, sequence] : fresh_) {
+    if (!IsOverdue(order)) break;  // nor is who came later
+    visit(*sequence);
+  }
+  for (; next != by_rank_.end(); ++next) {
+    if (!IsOverdue(next->first.order)) visit(*next->second);
+  }
+}
+
+int32_t WaitQueue::NumOvertakers(const Sequence& sequence) const {
+  if (!sequence.rank.fresh) return 0;
+  return static_cast<int32_t>(
+      overtakers_.end() - std::upper_bound(overtakers_.begin(), overtakers_.end(), sequence.order));
 }
 
 void WaitQueue::CheckInvariants() const {

@@ -46,7 +46,10 @@ class WaitQueue final {
   void Skip();             // whom Next gives
 
   int32_t size() const { return static_cast<int32_t>(by_rank_.size()); }
-  void ForEach(const std::function<void(const Sequence&)>& visit) const;  // in order
+  // By how many that are later in `order` it was overtaken; 0 of one that has run.
+  int32_t NumOvertakers(const Sequence& sequence) const;
+  // As a walk without skips would.
+  void ForEach(const std::function<void(const Sequence&)>& visit) const;
 
   void CheckInvariants() const;
 

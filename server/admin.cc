@@ -24,7 +24,7 @@ std::vector<TenantConfig> WithDefault(std::vector<TenantConfig> tenants) {
 
 absl::Status Unavailable() {
   absl::Status status =
-      absl::UnavailableError("the KV cache is not there: the model is loading; try again soon");
+      absl::UnavailableError("the scheduler is not there: the model is loading; try again soon");
   status.SetPayload(kRetryAfterUrl, absl::Cord("1"));
   return status;
 }
@@ -49,6 +49,10 @@ KvAdminPort AdminPortTo(SchedulerLoop& loop) {
           [&loop](std::function<void(CacheReport &&)> done, std::optional<TenantIndex> pins_of) {
             return loop.AskReport(std::move(done), pins_of);
           },
+      .ask_queue =
+          [&loop](std::function<void(QueueReport &&)> done, std::optional<TenantIndex> of) {
+            return loop.AskQueue(std::move(done), of);
+          },
       .drop_pin =
           [&loop](TenantIndex tenant, std::string session, std::function<void(bool)> done) {
             return loop.DropPin(tenant, std::move(session), std::move(done));
@@ -56,7 +60,8 @@ KvAdminPort AdminPortTo(SchedulerLoop& loop) {
       .drop_pins =
           [&loop](std::optional<TenantIndex> tenant, std::function<void(int32_t)> done) {
             return loop.DropPins(tenant, std::move(done));
-          }};
+          },
+      .wire_ids = nullptr};
 }
 
 KvAdmin::KvAdmin(std::vector<TenantConfig> tenants)
@@ -148,6 +153,38 @@ KvView KvAdmin::MakeView(CacheReport&& report, bool whole, std::optional<TenantI
                          .created = from.created,
                          .expires_in = std::max(from.deadline - now, absl::ZeroDuration())});
   }
+  return view;
+}
+
+void KvAdmin::Queue(TenantIndex caller, const std::string& tenant,
+                    std::function<void(absl::StatusOr<QueueView>)> done) const {
+  const absl::StatusOr<std::optional<TenantIndex>> only = Resolve(caller, tenant);
+  if (!only.ok()) return done(only.status());
+  const std::optional<KvAdminPort> scheduler = port();
+  if (!scheduler) return done(Unavailable());
+  const bool whole = SeesAll(caller);
+  const auto answer = [this, whole, only = *only, port = *scheduler, done](QueueReport&& report) {
+    done(MakeQueueView(std::move(report), port, whole, only));
+  };
+  if (!scheduler->ask_queue(answer, *only)) done(Busy());
+}
+
+QueueView KvAdmin::MakeQueueView(QueueReport&& report, const KvAdminPort& port, bool whole,
+                                 std::optional<TenantIndex> only) const {
+  QueueView view{.report = std::move(report), .whole = whole};
+  CHECK(view.report.tenants.size() == tenants_.size());
+  for (size_t i = 0; i < tenants_.size(); ++i) {
+    const TenantIndex tenant{static_cast<int32_t>(i)};
+    view.tenants.push_back(tenants_[i].name);
+    if (!only || *only == tenant) view.shown.push_back(tenant);
+  }
+  const auto ids_of = [&port](const std::vector<QueueReport::Entry>& entries) {
+    std::vector<RequestId> requests;
+    for (const QueueReport::Entry& entry : entries) requests.push_back(entry.request);
+    return port.wire_ids ? port.wire_ids(requests) : std::vector<std::string>(requests.size());
+  };
+  view.waiting_ids = ids_of(view.report.waiting_entries);
+  view.running_ids = ids_of(view.report.running_entries);
   return view;
 }
 

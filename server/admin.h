@@ -1,5 +1,5 @@
-// What the KV cache holds and for whom, and the pins that may be dropped, for people rather than
-// for models. Both wires show it: GET /admin/v1/kv ..., holdfast.v1.Admin.
+// What the KV cache holds and for whom, the pins that may be dropped, and who waits for what, for
+// people rather than for models. Both wires show it: GET /admin/v1/kv ..., holdfast.v1.Admin.
 //
 //   HTTP, gRPC ──► KvAdmin ──(message)──► scheduler thread ──done──► answer
 //
@@ -8,7 +8,8 @@
 // whether or not there is such a tenant.
 //
 // Thread: any; `done` is called once, on the scheduler's thread or the caller's own, and must not
-// block. Bound: kPinsReportedMax pins an answer; the scheduler's mailbox.
+// block. Bound: kPinsReportedMax pins, kQueueEntriesMax sequences twice an answer; the scheduler's
+// mailbox.
 #pragma once
 
 #include <array>
@@ -26,6 +27,7 @@
 #include "absl/time/time.h"
 #include "config/ids.h"
 #include "config/tenant_config.h"
+#include "scheduler/queue_report.h"
 
 namespace holdfast {
 
@@ -70,13 +72,26 @@ struct KvView {
   int32_t num_pins = 0;   // with those that are not listed
 };
 
+// The scheduler's queue. Of a caller who sees only its own part: its own sequences, and of the
+// whole and its counter nothing, from which others' service could be told.
+struct QueueView {
+  QueueReport report;
+  bool whole = false;                                 // the caller may see the report's sums
+  std::vector<TenantIndex> shown;                     // of report.tenants
+  std::vector<std::string> tenants;                   // names, by TenantIndex
+  std::vector<std::string> waiting_ids, running_ids;  // as clients know the entries' requests
+};
+
 // How KvAdmin reaches the scheduler: what SchedulerLoop's members of these names promise.
 struct KvAdminPort {
   std::function<bool(std::function<void(CacheReport&&)>, std::optional<TenantIndex>)> ask_report;
+  std::function<bool(std::function<void(QueueReport&&)>, std::optional<TenantIndex>)> ask_queue;
   std::function<bool(TenantIndex, std::string, std::function<void(bool)>)> drop_pin;
   std::function<bool(std::optional<TenantIndex>, std::function<void(int32_t)>)> drop_pins;
+  // Of requests, as their clients know them; empty: over meanwhile. nullptr: none are known.
+  std::function<std::vector<std::string>(const std::vector<RequestId>&)> wire_ids;
 };
-KvAdminPort AdminPortTo(SchedulerLoop& loop);  // which must outlive the port
+KvAdminPort AdminPortTo(SchedulerLoop& loop);  // which must outlive the port; without wire_ids
 
 class KvAdmin final {
  public:
@@ -91,6 +106,9 @@ class KvAdmin final {
   // tenant. kUnavailable: loading or stopping. kResourceExhausted: too much waits.
   void View(TenantIndex caller, const std::string& tenant,
             std::function<void(absl::StatusOr<KvView>)> done) const ABSL_LOCKS_EXCLUDED(mutex_);
+  // Likewise.
+  void Queue(TenantIndex caller, const std::string& tenant,
+             std::function<void(absl::StatusOr<QueueView>)> done) const ABSL_LOCKS_EXCLUDED(mutex_);
   // `tenant` empty: the caller's own session of that name. kNotFound: it has no pin.
   void DropPin(TenantIndex caller, const std::string& tenant, const std::string& session,
                std::function<void(absl::Status)> done) const ABSL_LOCKS_EXCLUDED(mutex_);
@@ -105,6 +123,8 @@ class KvAdmin final {
   absl::StatusOr<std::optional<TenantIndex>> Resolve(TenantIndex caller,
                                                      const std::string& tenant) const;
   KvView MakeView(CacheReport&& report, bool whole, std::optional<TenantIndex> only) const;
+  QueueView MakeQueueView(QueueReport&& report, const KvAdminPort& port, bool whole,
+                          std::optional<TenantIndex> only) const;
   std::optional<KvAdminPort> port() const ABSL_LOCKS_EXCLUDED(mutex_);
 
   const bool keyless_;

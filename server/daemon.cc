@@ -250,7 +250,11 @@ class Daemon final {
         ServiceOptions(), *text_.tokenizer, text_.chat_template.get(), clock_, metrics_);
     RETURN_IF_ERROR(StartLoop());
     service_->Connect(PortTo(*loop_));
-    kv_admin_->Connect(AdminPortTo(*loop_));
+    KvAdminPort admin_port = AdminPortTo(*loop_);
+    admin_port.wire_ids = [this](const std::vector<RequestId>& requests) {
+      return service_->WireIds(requests);
+    };
+    kv_admin_->Connect(std::move(admin_port));
     front_->SwitchTo(*service_);
     return absl::OkStatus();
   }

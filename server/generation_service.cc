@@ -280,6 +280,18 @@ int32_t SchedulerGenerationService::running() const {
   return static_cast<int32_t>(live_.size());
 }
 
+std::vector<std::string> SchedulerGenerationService::WireIds(
+    const std::vector<RequestId>& requests) const {
+  std::vector<std::string> ids;
+  ids.reserve(requests.size());
+  absl::MutexLock lock(&mutex_);
+  for (const RequestId request : requests) {
+    const auto live = live_.find(request);
+    ids.push_back(live == live_.end() ? std::string() : live->second->key.second);
+  }
+  return ids;
+}
+
 template <typename Answer>
 void SchedulerGenerationService::PostText(TextCaller caller,
                                           absl::AnyInvocable<absl::StatusOr<Answer>()> work,

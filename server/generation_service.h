@@ -99,6 +99,9 @@ class SchedulerGenerationService final : public GenerationService,
   // Ends what still runs with `reason`; the scheduler gives the blocks back.
   void CancelAll(const absl::Status& reason) ABSL_LOCKS_EXCLUDED(mutex_);
   int32_t running() const ABSL_LOCKS_EXCLUDED(mutex_);
+  // As their clients know them; empty: over.
+  std::vector<std::string> WireIds(const std::vector<RequestId>& requests) const
+      ABSL_LOCKS_EXCLUDED(mutex_);
   // Joins the workers and ends what is left with kUnavailable. The scheduler's loop must be stopped
   // (so that its last events are still told) and not yet destroyed. Idempotent.
   void Shutdown();

@@ -26,6 +26,9 @@ class GrpcAdmin final : public v1::Admin::CallbackService {
   grpc::ServerUnaryReactor* DropPins(grpc::CallbackServerContext* context,
                                      const v1::DropPinsRequest* request,
                                      v1::DropPinsResponse* response) override;
+  grpc::ServerUnaryReactor* GetQueue(grpc::CallbackServerContext* context,
+                                     const v1::GetQueueRequest* request,
+                                     v1::Queue* response) override;
 
  private:
   const KvAdmin& admin_;

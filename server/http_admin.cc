@@ -8,13 +8,15 @@
 #include <utility>
 
 #include "config/limits.h"
+#include "scheduler/kv_metrics.h"
 #include "server/http_router.h"
 #include "server/json_body.h"
 
 namespace holdfast {
 namespace {
 
-using Answer = absl::StatusOr<Json>;
+// The document is made where it is sent, not on the scheduler's thread, which gives what is in it.
+using Answer = absl::StatusOr<std::function<Json()>>;
 
 Json TierJson(const KvView::Tier& tier) {
   return {{"blocks", tier.blocks}, {"bytes", tier.bytes}, {"hit_tokens", tier.hit_tokens}};
@@ -75,6 +77,119 @@ Json PinsJson(const KvView& view) {
   return json;
 }
 
+Json ReasonsJson(const QueueReport::Reasons& reasons) {
+  Json json = Json::object();
+  for (size_t i = 0; i < kNumWaitReasons; ++i) {
+    json[WaitReasonName(static_cast<WaitReason>(i))] = reasons[i];
+  }
+  return json;
+}
+
+Json WholeJson(const QueueReport& report) {
+  Json ended = Json::object();
+  for (size_t i = 0; i < kNumPinEnds; ++i) {
+    ended[PinEndName(static_cast<PinEnd>(i))] = report.pins_ended[i];
+  }
+  return {{"running", report.running},
+          {"running_max", report.running_max},
+          {"waiting", report.waiting},
+          {"waiting_requests", report.waiting_requests},
+          {"waiting_requests_max", report.waiting_requests_max},
+          {"waiting_by_reason", ReasonsJson(report.waiting_by_reason)},
+          {"blocks",
+           {{"free", report.device.free},
+            {"held", report.device.held},
+            {"evictable", report.device.evictable},
+            {"moving", report.device.moving}}},
+          {"pins", report.pins},
+          {"pinned_blocks", report.pinned_blocks},
+          {"pins_ended", std::move(ended)}};
+}
+
+Json ProgramsJson(const QueueReport::Tenant& tenant) {
+  Json ttls = Json::object();
+  for (size_t i = 0; i < kNumTtlSources; ++i) {
+    const TtlCount& count = tenant.ttls[i];
+    ttls[TtlSourceName(static_cast<TtlSource>(i))] = {
+        {"decided", count.decided},
+        {"pinned", count.pinned},
+        {"pinned_seconds", absl::ToDoubleSeconds(count.pinned_time)}};
+  }
+  return {{"known", tenant.programs},
+          {"paused", tenant.programs_paused},
+          {"memoryfulness", tenant.memoryfulness},
+          {"queue_delay_seconds", absl::ToDoubleSeconds(tenant.queue_delay)},
+          {"tools", tenant.tools},
+          {"tool_durations", tenant.tool_durations},
+          {"ttls", std::move(ttls)}};
+}
+
+Json QueueTenantJson(const QueueView& view, TenantIndex index) {
+  const auto i = static_cast<size_t>(Number(index));
+  const QueueReport::Tenant& tenant = view.report.tenants[i];
+  Json json = {{"tenant", view.tenants[i]}, {"weight", tenant.weight}};
+  if (view.whole) {
+    json["served"] = tenant.served;
+    json["served_offline"] = tenant.served_offline;
+  }
+  json["running"] = tenant.running;
+  json["running_requests"] = tenant.running_requests;
+  json["waiting"] = tenant.waiting;
+  json["waiting_requests"] = tenant.waiting_requests;
+  json["waiting_by_reason"] = ReasonsJson(tenant.waiting_by_reason);
+  json["blocks"] = tenant.blocks;
+  json["pins"] = tenant.pins;
+  json["pinned_blocks"] = tenant.pinned_blocks;
+  json["programs"] = ProgramsJson(tenant);
+  return json;
+}
+
+Json EntryJson(const QueueView& view, const QueueReport::Entry& entry, const std::string& id) {
+  return {{"id", id},
+          {"choice", entry.choice},
+          {"tenant", view.tenants[static_cast<size_t>(Number(entry.tenant))]},
+          {"session", entry.session},
+          {"priority", entry.priority},
+          {"offline", entry.offline},
+          {"prompt_tokens", entry.prompt_tokens},
+          {"completion_tokens", entry.completion_tokens},
+          {"age_ms", absl::ToInt64Milliseconds(entry.age)},
+          {"preempted", entry.num_preempted}};
+}
+
+Json QueueJson(const QueueView& view) {
+  const QueueReport& report = view.report;
+  Json json = Json::object();
+  json["object"] = "queue";
+  json["policy"] = std::string(Name(report.policy));
+  json["order"] = std::string(Name(report.order));
+  if (view.whole) json["whole"] = WholeJson(report);
+  json["tenants"] = Json::array();
+  for (const TenantIndex tenant : view.shown) {
+    json["tenants"].push_back(QueueTenantJson(view, tenant));
+  }
+  json["waiting"] = Json::array();
+  for (size_t i = 0; i < report.waiting_entries.size(); ++i) {
+    const QueueReport::Entry& entry = report.waiting_entries[i];
+    Json one = EntryJson(view, entry, view.waiting_ids[i]);
+    one["reason"] = WaitReasonName(entry.reason);
+    one["overtaken"] = entry.overtaken;
+    json["waiting"].push_back(std::move(one));
+  }
+  json["waiting_total"] = report.num_listed_waiting;
+  json["running"] = Json::array();
+  for (size_t i = 0; i < report.running_entries.size(); ++i) {
+    const QueueReport::Entry& entry = report.running_entries[i];
+    Json one = EntryJson(view, entry, view.running_ids[i]);
+    one["computed_tokens"] = entry.computed_tokens;
+    one["blocks"] = entry.blocks;
+    one["restoring"] = entry.restoring;
+    json["running"].push_back(std::move(one));
+  }
+  json["running_total"] = report.num_listed_running;
+  return json;
+}
+
 Json DroppedJson(int32_t dropped) {
   Json json = Json::object();
   json["dropped"] = dropped;
@@ -88,17 +203,24 @@ void Ask(const KvAdmin& admin, const HttpRequest& request, std::function<void(An
   switch (request.route->endpoint) {
     case HttpEndpoint::kAdminDropPin:
       return admin.DropPin(request.tenant, tenant, request.param, [done](absl::Status status) {
-        done(status.ok() ? Answer(DroppedJson(1)) : Answer(std::move(status)));
+        if (!status.ok()) return done(std::move(status));
+        done([] { return DroppedJson(1); });
       });
     case HttpEndpoint::kAdminDropPins:
       return admin.DropPins(request.tenant, tenant, [done](absl::StatusOr<int32_t> dropped) {
-        done(dropped.ok() ? Answer(DroppedJson(*dropped)) : Answer(dropped.status()));
+        if (!dropped.ok()) return done(dropped.status());
+        done([dropped = *dropped] { return DroppedJson(dropped); });
+      });
+    case HttpEndpoint::kAdminQueue:
+      return admin.Queue(request.tenant, tenant, [done](absl::StatusOr<QueueView> view) {
+        if (!view.ok()) return done(view.status());
+        done([view = *std::move(view)] { return QueueJson(view); });
       });
     default:
       const bool pins = request.route->endpoint == HttpEndpoint::kAdminPins;
       return admin.View(request.tenant, tenant, [done, pins](absl::StatusOr<KvView> view) {
         if (!view.ok()) return done(view.status());
-        done(pins ? PinsJson(*view) : KvJson(*view));
+        done([pins, view = *std::move(view)] { return pins ? PinsJson(view) : KvJson(view); });
       });
   }
 }
@@ -134,7 +256,7 @@ asio::awaitable<void> HttpAdmin::Handle(HttpExchange& exchange) {
   } else if (!shared->answer->ok()) {
     co_await exchange.Fail(ToOpenAiError(shared->answer->status()));
   } else {
-    co_await exchange.Reply(JsonReply(**shared->answer));
+    co_await exchange.Reply(JsonReply((**shared->answer)()));
   }
 }
 

@@ -1,4 +1,4 @@
-// /admin/v1 over HTTP: the KV cache by tenant and tier, and its pins (server/admin.h).
+// /admin/v1 over HTTP: the KV cache by tenant and tier, its pins, and the queue (server/admin.h).
 //
 // Thread: the I/O thread's alone.
 #pragma once

@@ -23,6 +23,8 @@ constexpr std::array kRoutes = {
     Route{HttpEndpoint::kAdminPins, "GET", "/admin/v1/pins", KeyNeed::kAlways, false},
     Route{HttpEndpoint::kAdminDropPins, "DELETE", "/admin/v1/pins", KeyNeed::kAlways, false},
     Route{HttpEndpoint::kAdminDropPin, "DELETE", "/admin/v1/pins/{id}", KeyNeed::kAlways, false},
+    Route{HttpEndpoint::kAdminQueue, "GET", "/admin/v1/queue", KeyNeed::kAlways, false},
+    Route{HttpEndpoint::kAdminQueue, "GET", "/admin/queue", KeyNeed::kAlways, false},
 };
 
 int HexDigit(char c) {

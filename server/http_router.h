@@ -25,7 +25,8 @@ enum class HttpEndpoint : uint8_t {
   kAdminKv,
   kAdminPins,
   kAdminDropPins,
-  kAdminDropPin
+  kAdminDropPin,
+  kAdminQueue
 };
 
 // kNeverOnLoopback: /metrics speaks of all tenants, so no tenant's key opens it. Whoever is on this

@@ -166,6 +166,7 @@ asio::awaitable<void> OpenAiApi::Handle(HttpExchange& exchange) {
     case HttpEndpoint::kAdminPins:
     case HttpEndpoint::kAdminDropPins:
     case HttpEndpoint::kAdminDropPin:
+    case HttpEndpoint::kAdminQueue:
       co_await admin_.Handle(exchange);
       break;
   }

@@ -50,11 +50,18 @@ enum class TtlSource : uint8_t {
   kBreakEven,  // infercept.h
   kDeclared,   // the caller said how long
 };
+inline constexpr size_t kNumTtlSources = 7;
 const char* TtlSourceName(TtlSource source);
 
 struct TtlDecision {
   absl::Duration ttl;  // zero: not worth a pin
   TtlSource source = TtlSource::kCold;
+};
+
+// Of the decisions of one source, how many were for a pin, and for how long together.
+struct TtlCount {
+  uint64_t decided = 0, pinned = 0;
+  absl::Duration pinned_time;
 };
 
 class TtlEstimator final {

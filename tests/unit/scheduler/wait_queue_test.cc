@@ -56,6 +56,25 @@ TEST(WaitQueueTest, WhoHasBeenOvertakenOftenEnoughIsNext) {
   EXPECT_EQ(Admitted(queue), expected);
 }
 
+TEST(WaitQueueTest, ItIsListedAsItWillBeLetInAndSaysWhoWasOvertakenHowOften) {
+  WaitQueue queue(2);
+  std::vector<Sequence> waiting;
+  waiting.push_back(Waiting(1, {.score = 9}));
+  for (uint64_t arrival = 2; arrival <= 5; ++arrival) waiting.push_back(Waiting(arrival));
+  waiting.push_back(Waiting(6, {.fresh = false}));
+  for (Sequence& sequence : waiting) queue.Add(sequence);
+  queue.Remove(waiting[1], WaitQueue::Leave::kAdmitted);
+  EXPECT_EQ(queue.NumOvertakers(waiting[0]), 1);
+  queue.Remove(waiting[2], WaitQueue::Leave::kAdmitted);
+  EXPECT_EQ(queue.NumOvertakers(waiting[0]), 2);
+  EXPECT_EQ(queue.NumOvertakers(waiting[3]), 0) << "those were before it";
+  EXPECT_EQ(queue.NumOvertakers(waiting[5]), 0);
+  std::vector<uint64_t> listed;
+  queue.ForEach([&](const Sequence& sequence) { listed.push_back(sequence.order.arrival); });
+  EXPECT_EQ(listed, (std::vector<uint64_t>{6, 1, 4, 5}));
+  EXPECT_EQ(Admitted(queue), listed);
+}
+
 TEST(WaitQueueTest, WhoIsSkippedLetsOthersPassUntilTheNextWalk) {
   WaitQueue queue(1);
   std::vector<Sequence> waiting;

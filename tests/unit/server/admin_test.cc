@@ -36,6 +36,17 @@ class FakeScheduler {
                   done(Report(of));
                   return true;
                 },
+            .ask_queue =
+                [this](std::function<void(QueueReport &&)> done, std::optional<TenantIndex> of) {
+                  if (full) return false;
+                  asked_of = of;
+                  QueueReport report{.running = 7};
+                  report.tenants.resize(num_tenants_);
+                  report.waiting_entries.push_back({.request = RequestId{5}, .tenant = kRed});
+                  report.running_entries.push_back({.request = RequestId{6}, .tenant = kRed});
+                  done(std::move(report));
+                  return true;
+                },
             .drop_pin =
                 [this](TenantIndex tenant, std::string session, std::function<void(bool)> done) {
                   if (full) return false;
@@ -48,11 +59,18 @@ class FakeScheduler {
                   done(static_cast<int32_t>(std::erase_if(
                       owners, [&](TenantIndex owner) { return !tenant || owner == *tenant; })));
                   return true;
+                },
+            .wire_ids =
+                [](const std::vector<RequestId>& requests) {
+                  std::vector<std::string> ids;
+                  for (RequestId id : requests) ids.push_back("cmpl-" + std::to_string(Number(id)));
+                  return ids;
                 }};
   }
 
   std::vector<TenantIndex> owners = {kBlue, kRed};
   bool full = false;
+  std::optional<TenantIndex> asked_of;  // when the queue was last asked for
 
  private:
   CacheReport Report(std::optional<TenantIndex> of) const {
@@ -87,6 +105,11 @@ struct Admin {
   absl::StatusOr<KvView> View(TenantIndex caller, const std::string& tenant = "") {
     absl::StatusOr<KvView> seen = absl::InternalError("not called");
     admin.View(caller, tenant, [&](absl::StatusOr<KvView> view) { seen = std::move(view); });
+    return seen;
+  }
+  absl::StatusOr<QueueView> Queue(TenantIndex caller, const std::string& tenant = "") {
+    absl::StatusOr<QueueView> seen = absl::InternalError("not called");
+    admin.Queue(caller, tenant, [&](absl::StatusOr<QueueView> view) { seen = std::move(view); });
     return seen;
   }
   absl::Status Drop(TenantIndex caller, const std::string& session,
@@ -180,6 +203,30 @@ TEST(KvAdminTest, AllPinsAreThoseThatTheCallerSees) {
   admin.scheduler.owners = {kBlue, kRed};
   EXPECT_EQ(*admin.DropAll(kBoss, "blue"), 1);
   EXPECT_EQ(*admin.DropAll(kBoss), 1);
+}
+
+TEST(KvAdminTest, OfTheQueueATenantSeesItsOwnPartAndAnAdminAllOrWhomItNames) {
+  Admin admin(Tenants());
+  const absl::StatusOr<QueueView> own = admin.Queue(kRed);
+  ASSERT_TRUE(own.ok()) << own.status();
+  EXPECT_FALSE(own->whole);
+  EXPECT_EQ(own->shown, std::vector{kRed});
+  EXPECT_EQ(admin.scheduler.asked_of, kRed);
+  EXPECT_EQ(own->waiting_ids, std::vector<std::string>{"cmpl-5"});
+  EXPECT_EQ(own->running_ids, std::vector<std::string>{"cmpl-6"});
+  EXPECT_TRUE(absl::IsPermissionDenied(admin.Queue(kRed, "blue").status()));
+  EXPECT_EQ(admin.Queue(kRed, "blue").status(), admin.Queue(kRed, "nobody").status());
+  const absl::StatusOr<QueueView> all = admin.Queue(kBoss);
+  ASSERT_TRUE(all.ok()) << all.status();
+  EXPECT_TRUE(all->whole);
+  EXPECT_EQ(all->report.running, 7);
+  EXPECT_EQ(all->shown, (std::vector{kBlue, kRed, kBoss}));
+  EXPECT_EQ(all->tenants, (std::vector<std::string>{"blue", "red", "boss"}));
+  EXPECT_EQ(admin.scheduler.asked_of, std::nullopt);
+  EXPECT_EQ(admin.Queue(kBoss, "blue")->shown, std::vector{kBlue});
+  EXPECT_TRUE(absl::IsNotFound(admin.Queue(kBoss, "nobody").status()));
+  admin.scheduler.full = true;
+  EXPECT_TRUE(absl::IsResourceExhausted(admin.Queue(kRed).status()));
 }
 
 TEST(KvAdminTest, BeforeThereIsASchedulerAndWhenItIsBusyItSaysSo) {

@@ -21,6 +21,15 @@ TEST(HttpRouterTest, OnePathMayHaveSeveralMethods) {
   EXPECT_EQ(AllowedMethods(*MatchRoute("POST", "/tokenize").route), "POST, OPTIONS");
 }
 
+TEST(HttpRouterTest, TheQueueHasTwoPaths) {
+  for (const char* path : {"/admin/queue", "/admin/v1/queue"}) {
+    const RouteMatch match = MatchRoute("GET", path);
+    ASSERT_NE(match.route, nullptr) << path;
+    EXPECT_EQ(match.route->endpoint, HttpEndpoint::kAdminQueue);
+    EXPECT_EQ(match.route->key, KeyNeed::kAlways);
+  }
+}
+
 TEST(HttpRouterTest, ASessionInAPathMayHoldAnything) {
   EXPECT_EQ(MatchRoute("DELETE", "/admin/v1/pins/a%2Fb/c%20d%3F").param, "a/b/c d?");
   EXPECT_EQ(MatchRoute("DELETE", "/admin/v1/pins/").route, nullptr);
