@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draws a report of `holdfast simulate` as one HTML page that needs nothing else.
+"""Draws a report of `holdfast simulate` or `holdfast replay` as one HTML page that needs nothing else.
 
     ./dev simulation-report REPORT.json [REPORT.json...] --out PAGE.html
 
@@ -137,7 +137,7 @@ def table(header, rows):
 
 
 def summary(reports):
-    header = ["", "turns done", "refused", "goodput", "good", "cached prompt", "recomputed of kept",
+    header = ["", "turns done", "not done", "goodput", "good", "cached prompt", "recomputed of kept",
               "preemptions", "busy"]
     rows = []
     for name, report in reports:
@@ -145,11 +145,12 @@ def summary(reports):
         kept = online["tokens"]["kept_of_turns_before"]
         rows.append([
             name, online["turns"]["done"],
-            online["turns"]["refused"] + online["turns"]["abandoned"],
+            sum(online["turns"][end] for end in ("refused", "failed", "abandoned")),
             f"{online['goodput_per_second']:.2f}/s", f"{100 * online['good_share']:.1f} %",
             f"{100 * online['cached_share']:.1f} %",
             f"{100 * online['tokens']['kept_and_recomputed'] / kept:.1f} %" if kept else "-",
-            online["preemptions"], f"{100 * report['busy_share']:.0f} %"])
+            *((online["preemptions"], f"{100 * report['busy_share']:.0f} %")
+              if report["simulated"] else ("", ""))])  # a client does not learn of them
     return table(header, rows)
 
 
@@ -179,7 +180,7 @@ def tenant_table(report, most=50):
 
 
 def facts(report):
-    workload, options, profile = report["workload"], report["options"], report["profile"]
+    workload, options = report["workload"], report["options"]
     lines = [
         f"Workload {workload['name']}: {workload['programs']} programs, {workload['turns']} turns of "
         f"{workload['tenants']} tenants (rows kept {workload['rows_kept']} of "
@@ -189,10 +190,19 @@ def facts(report):
                                 if not isinstance(value, dict) and value is not None) + ".",
         "SLO: " + (", ".join(f"{key} {value} s" for key, value in options["slo_seconds"].items()
                              if value is not None) or "none, so all turns done are good") + ".",
-        f"Steps take what was measured on {profile['binding']['device']}, "
-        f"{profile['binding']['threads']} threads (fit within "
-        f"{100 * profile['fit']['mean_error']:.1f} % in the mean).",
     ]
+    if report["simulated"]:
+        profile = report["profile"]
+        lines.append(f"Steps take what was measured on {profile['binding']['device']}, "
+                     f"{profile['binding']['threads']} threads (fit within "
+                     f"{100 * profile['fit']['mean_error']:.1f} % in the mean).")
+    else:
+        lines.append(
+            f"Fired at a live server for {seconds_text(report['seconds'])}"
+            f"{', cut short' if report['cut_short'] else ''}; turns were sent "
+            f"{seconds_text(report['send_delay_seconds']['p99'])} late at the 99th percentile. Errors: "
+            + (", ".join(f"{name} {count}" for name, count in report["errors"].items()) or "none")
+            + ".")
     return "<ul>" + "".join(f"<li>{html.escape(line)}</li>" for line in lines) + "</ul>"
 
 
@@ -208,22 +218,32 @@ svg { max-width: 100%; height: auto; }
 """
 
 
+def notes(reports):
+    if any(report["simulated"] for _, report in reports):
+        yield ("Simulated: the scheduler and the KV store as they are, on a clock that steps by "
+               "measured costs. No model ran.")
+    if not all(report["simulated"] for _, report in reports):
+        yield ("Replayed: programs fired at a live server by the schedule, times as a client saw "
+               "them. Of " + ", ".join(name for name, report in reports if not report["simulated"])
+               + ".")
+
+
 def page(reports):
     parts = [
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">"
         "<title>Holdfast simulation</title>"
         f"<style>{STYLE}</style></head><body><h1>Holdfast simulation</h1>",
-        "<p class=\"note\">Simulated: the scheduler and the KV store as they are, on a clock that "
-        "steps by measured costs. No model ran.</p>",
+        *(f"<p class=\"note\">{html.escape(note)}</p>" for note in notes(reports)),
         summary(reports),
         "<h2>Times</h2>", distribution_table(reports), plot_distributions(reports),
     ]
     for name, report in reports:
-        parts += [f"<h2>{html.escape(name)}: KV blocks and sequences over time</h2>",
-                  plot_blocks(report),
-                  f"<h2>{html.escape(name)}: service by tenant over time</h2>",
+        if report["simulated"]:
+            parts += [f"<h2>{html.escape(name)}: KV blocks and sequences over time</h2>",
+                      plot_blocks(report)]
+        parts += [f"<h2>{html.escape(name)}: service by tenant over time</h2>",
                   plot_fairness(report), tenant_table(report),
-                  f"<h2>{html.escape(name)}: what was simulated</h2>", facts(report)]
+                  f"<h2>{html.escape(name)}: what was run</h2>", facts(report)]
     return "\n".join(parts) + "</body></html>\n"
 
 
@@ -240,8 +260,8 @@ def main():
     reports = []
     for path in arguments.report:
         report = json.loads(path.read_text(encoding="utf-8"))
-        if report.get("simulated") is not True or report.get("format") != 1:
-            sys.exit(f"{path}: not a report of holdfast simulate")
+        if report.get("format") != 1 or "simulated" not in report:
+            sys.exit(f"{path}: not a report of holdfast simulate or replay")
         reports.append((path.stem, report))
     arguments.out.write_text(page(reports), encoding="utf-8")
 

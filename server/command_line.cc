@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <initializer_list>
 #include <iterator>
 #include <optional>
 #include <span>
@@ -66,18 +67,12 @@ constexpr Flag kServeFlags[] = {
     {"--log-format", "log.format", "text|json", "lines on standard error"},
 };
 
-constexpr Flag kSimulateFlags[] = {
+// What is run, and what of it is told: of simulate and replay.
+constexpr Flag kWorkloadFlags[] = {
     {"--workload", "", "FILE", "a trace, clients' statistics or a scenario; needed"},
     {"--out", "", "FILE", "the report (JSON); without: standard output"},
     {"--turns-out", "", "FILE", "and each turn as a line of CSV"},
-    {"--profile", "", "FILE", "what steps take, by bench profile; without: the default model's"},
-    {"--instances", "", "N", "of the fleet"},
-    {"--router", "", "NAME", "session-hash, round-robin, least-loaded"},
-    {"--threads", "", "N", "that simulate; the result is the same"},
     {"--seed", "", "N", "of tokens and of what the workload draws"},
-    {"--kv-blocks", "", "N", "of an instance's device; or --kv-device-bytes"},
-    {"--kv-host-blocks", "", "N", "or --kv-host-bytes"},
-    {"--kv-disk-blocks", "", "N", "needs a profile that knows the disk"},
     {"--retain", "", "TIME", "how long turns ask for their KV to be kept"},
     {"--slo-ttft", "", "TIME", "of good turns: to the first token"},
     {"--slo-tpot", "", "TIME", "between tokens, in the mean"},
@@ -88,6 +83,26 @@ constexpr Flag kSimulateFlags[] = {
     {"--until", "", "TIME", "and the end of it"},
     {"--programs-max", "", "N", "the first of the workload"},
     {"--tenants", "", "N", "deals programs to so many tenants"},
+};
+
+constexpr Flag kSimulateFlags[] = {
+    {"--profile", "", "FILE", "what steps take, by bench profile; without: the default model's"},
+    {"--instances", "", "N", "of the fleet"},
+    {"--router", "", "NAME", "session-hash, round-robin, least-loaded"},
+    {"--threads", "", "N", "that simulate; the result is the same"},
+    {"--kv-blocks", "", "N", "of an instance's device; or --kv-device-bytes"},
+    {"--kv-host-blocks", "", "N", "or --kv-host-bytes"},
+    {"--kv-disk-blocks", "", "N", "needs a profile that knows the disk"},
+};
+
+constexpr Flag kReplayFlags[] = {
+    {"--server", "", "ADDR:PORT", "its gRPC port; default 127.0.0.1:50051"},
+    {"--allow-remote", "", "", "the server may be another machine", FlagKind::kSwitch},
+    {"--tls-ca", "", "FILE", "PEM; speak TLS with a server that these vouch for"},
+    {"--keys", "", "FILE", "lines TENANT KEY; `*` for all others"},
+    {"--priority", "", "N", "of every request"},
+    {"--in-flight-max", "", "N", "requests at once, default 1024; more wait, and it counts"},
+    {"--timeout", "", "TIME", "cuts it short after this; default 1h"},
 };
 
 constexpr Flag kBenchFlags[] = {
@@ -103,8 +118,8 @@ constexpr std::string_view kBenchSettings[] = {
     "--config",   "--model",           "--weights",        "--threads",     "--isa",
     "--kv-dtype", "--kv-device-bytes", "--context-tokens", "--running-max", "--step-tokens-max"};
 
-constexpr std::string_view kVerbs[] = {"serve", "check-config", "keys", "simulate",
-                                       "bench", "version",      "help"};
+constexpr std::string_view kVerbs[] = {"serve",  "check-config", "keys",    "simulate",
+                                       "replay", "bench",        "version", "help"};
 
 absl::Status Usage(std::string what) {
   return absl::InvalidArgumentError(Concat(what, "; see holdfast help"));
@@ -118,9 +133,11 @@ absl::Status UnknownFlag(std::string_view name, std::span<const std::string_view
                        : Concat("unknown flag ", name));
 }
 
-// The flags of a verb: its own, and those that it shares with serve.
-std::vector<Flag> FlagsOf(std::span<const Flag> own, std::span<const std::string_view> shared) {
-  std::vector<Flag> flags(own.begin(), own.end());
+// The flags of a verb: some of its own, and those that it shares with serve.
+std::vector<Flag> FlagsOf(std::initializer_list<std::span<const Flag>> own,
+                          std::span<const std::string_view> shared) {
+  std::vector<Flag> flags;
+  for (const std::span<const Flag> part : own) flags.insert(flags.end(), part.begin(), part.end());
   for (const Flag& flag : kServeFlags) {
     if (std::find(std::begin(shared), std::end(shared), flag.name) != std::end(shared)) {
       flags.push_back(flag);
@@ -179,14 +196,16 @@ absl::StatusOr<CommandLine> ParseFlags(Verb verb, std::string_view verb_name,
   return line;
 }
 
-absl::StatusOr<CommandLine> ParseSimulate(std::span<const std::string> words) {
-  auto line =
-      ParseFlags(Verb::kSimulate, "simulate", FlagsOf(kSimulateFlags, kSimulateSettings), words);
-  if (!line.ok() || line->verb != Verb::kSimulate) return line;
+// Of simulate and replay.
+absl::StatusOr<CommandLine> ParseWorkloadVerb(Verb verb, std::string_view verb_name,
+                                              std::span<const Flag> flags,
+                                              std::span<const std::string> words) {
+  auto line = ParseFlags(verb, verb_name, flags, words);
+  if (!line.ok() || line->verb != verb) return line;
   const bool has_workload = std::any_of(
       line->arguments.begin(), line->arguments.end(),
       [](const CommandLine::Argument& argument) { return argument.flag == "--workload"; });
-  if (!has_workload) return Usage("simulate needs the workload: --workload FILE");
+  if (!has_workload) return Usage(Concat(verb_name, " needs the workload: --workload FILE"));
   return line;
 }
 
@@ -195,7 +214,7 @@ absl::StatusOr<CommandLine> ParseBench(std::span<const std::string> words) {
   if (words.empty() || words[0] != "profile") {
     return Usage("bench knows one thing to do: bench profile --out FILE");
   }
-  return ParseFlags(Verb::kBenchProfile, "bench profile", FlagsOf(kBenchFlags, kBenchSettings),
+  return ParseFlags(Verb::kBenchProfile, "bench profile", FlagsOf({kBenchFlags}, kBenchSettings),
                     words.subspan(1));
 }
 
@@ -248,7 +267,14 @@ absl::StatusOr<CommandLine> ParseCommandLine(std::span<const std::string> argume
   if (verb == "serve") return ParseFlags(Verb::kServe, verb, kServeFlags, rest);
   if (verb == "check-config") return ParseCheckConfig(rest);
   if (verb == "keys") return ParseKeys(rest);
-  if (verb == "simulate") return ParseSimulate(rest);
+  if (verb == "simulate") {
+    return ParseWorkloadVerb(Verb::kSimulate, verb,
+                             FlagsOf({kWorkloadFlags, kSimulateFlags}, kSimulateSettings), rest);
+  }
+  if (verb == "replay") {
+    return ParseWorkloadVerb(Verb::kReplay, verb, FlagsOf({kWorkloadFlags, kReplayFlags}, {}),
+                             rest);
+  }
   if (verb == "bench") return ParseBench(rest);
   if (verb == "version" || verb == "--version") return CommandLine{.verb = Verb::kVersion};
   if (verb == "help" || IsHelp(verb)) return CommandLine{.verb = Verb::kHelp};
@@ -281,13 +307,19 @@ std::string HelpText() {
       "  keys new --tenant NAME     make a key; shown once, only its hash is for the file\n"
       "  simulate --workload FILE [FLAGS]  the scheduler and KV store of a fleet on a simulated\n"
       "                             clock; a report as JSON\n"
+      "  replay --workload FILE [FLAGS]  the same programs fired at a running daemon, by the\n"
+      "                             schedule; a report of the same form\n"
       "  bench profile [FLAGS]      measure what steps take here, for simulate --profile\n"
       "  version\n"
       "  help\n"
       "flags of serve (--flag VALUE or --flag=VALUE):\n";
   AppendFlags(kServeFlags, text);
   text += Concat("flags of simulate, besides ", ConcatList(kSimulateSettings, " "), ":\n");
+  AppendFlags(kWorkloadFlags, text);
   AppendFlags(kSimulateFlags, text);
+  text += "flags of replay:\n";
+  AppendFlags(kWorkloadFlags, text);
+  AppendFlags(kReplayFlags, text);
   text += Concat("flags of bench profile, besides ", ConcatList(kBenchSettings, " "), ":\n");
   AppendFlags(kBenchFlags, text);
   return text;

@@ -1,6 +1,6 @@
 // `holdfast VERB ...` as data. Flags of `serve` are settings of the configuration file by shorter
 // names; the file comes first, then the flags, of equal ones the last. `simulate` and `bench
-// profile` take some of them, and arguments of their own.
+// profile` take some of them, and arguments of their own; `replay` only those.
 #pragma once
 
 #include <cstdint>
@@ -21,6 +21,7 @@ enum class Verb : uint8_t {
   kPrintSchema,
   kNewKey,
   kSimulate,
+  kReplay,
   kBenchProfile,
   kVersion,
   kHelp
@@ -39,7 +40,7 @@ struct CommandLine {
   Verb verb = Verb::kHelp;
   std::string config_path;  // serve, check-config, simulate, bench; empty: none
   std::vector<Override> overrides;
-  std::vector<Argument> arguments;  // simulate, bench: what is no setting, in their order
+  std::vector<Argument> arguments;  // simulate, replay, bench: what is no setting, in their order
   std::string port_file;            // serve; empty: none
   std::string tenant;               // keys new
 };

@@ -12,6 +12,7 @@
 #include "server/bench_profile.h"
 #include "server/command_line.h"
 #include "server/daemon.h"
+#include "server/replay.h"
 #include "server/simulate.h"
 #include "server/start_check.h"
 #include "server/stop_signals.h"
@@ -93,6 +94,12 @@ int Simulate(const CommandLine& line) {
   return simulated.ok() ? 0 : Fail(kExitError, simulated);
 }
 
+int Replay(const CommandLine& line) {
+  BlockSignals();
+  const absl::Status replayed = RunReplay(line);
+  return replayed.ok() ? 0 : Fail(kExitError, replayed);
+}
+
 int BenchProfile(const CommandLine& line) {
   auto config = SettingsOf(line);
   if (!config.ok()) return Fail(kExitUsage, config.status());
@@ -145,6 +152,8 @@ int Run(const std::vector<std::string>& arguments) {
       return Serve(*line);
     case Verb::kSimulate:
       return Simulate(*line);
+    case Verb::kReplay:
+      return Replay(*line);
     case Verb::kBenchProfile:
       return BenchProfile(*line);
     case Verb::kCheckConfig:

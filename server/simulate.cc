@@ -2,9 +2,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <charconv>
-#include <cmath>
-#include <cstdio>
 #include <fstream>
 #include <limits>
 #include <memory>
@@ -15,13 +12,14 @@
 #include <thread>
 #include <utility>
 
-#include "absl/strings/numbers.h"
 #include "absl/synchronization/notification.h"
 #include "config/base/concat.h"
 #include "config/base/status_macros.h"
 #include "kvstore/eviction/cost_aware.h"
 #include "kvstore/kv_store.h"
 #include "server/progress_bar.h"
+#include "server/turns_file.h"
+#include "server/workload_arguments.h"
 #include "simulator/simulation_report.h"
 #include "workload/workload_file.h"
 
@@ -29,68 +27,6 @@ namespace holdfast {
 namespace {
 
 constexpr int64_t kKvBytesDefault = int64_t{4} << 30;
-
-// Reads `line.arguments` by name into what they mean, and keeps the first fault.
-class Arguments {
- public:
-  explicit Arguments(const CommandLine& line) : line_(line) {}
-
-  const std::string* Find(std::string_view flag) const {
-    const std::string* found = nullptr;  // of equal flags the last
-    for (const CommandLine::Argument& argument : line_.arguments) {
-      if (argument.flag == flag) found = &argument.value;
-    }
-    return found;
-  }
-  std::string Text(std::string_view flag) const {
-    const std::string* value = Find(flag);
-    return value == nullptr ? "" : *value;
-  }
-  template <typename Int>
-  void Count(std::string_view flag, int64_t least, Int& out) {
-    const std::string* value = Find(flag);
-    if (value == nullptr) return;
-    int64_t number = 0;
-    constexpr auto most = static_cast<int64_t>(
-        std::min<uint64_t>(std::numeric_limits<Int>::max(), std::numeric_limits<int64_t>::max()));
-    if (!absl::SimpleAtoi(*value, &number) || number < least || number > most) {
-      return Fault(flag, Concat("wanted a whole number of at least ", least), *value);
-    }
-    out = static_cast<Int>(number);
-  }
-  void Number(std::string_view flag, double& out) {
-    const std::string* value = Find(flag);
-    if (value == nullptr) return;
-    double number = 0;
-    if (!absl::SimpleAtod(*value, &number) || !std::isfinite(number) || number <= 0) {
-      return Fault(flag, "wanted a number above 0", *value);
-    }
-    out = number;
-  }
-  std::optional<absl::Duration> Time(std::string_view flag) {
-    const std::string* value = Find(flag);
-    if (value == nullptr) return std::nullopt;
-    absl::Duration time;
-    if (!absl::ParseDuration(*value, &time) || time < absl::ZeroDuration() ||
-        time == absl::InfiniteDuration()) {
-      Fault(flag, "wanted a time, as 500ms or 2s", *value);
-      return std::nullopt;
-    }
-    return time;
-  }
-  std::optional<int64_t> Nanos(std::string_view flag) {
-    const std::optional<absl::Duration> time = Time(flag);
-    return time ? std::optional(absl::ToInt64Nanoseconds(*time)) : std::nullopt;
-  }
-  void Fault(std::string_view flag, std::string_view wanted, std::string_view found) {
-    status_.Update(absl::InvalidArgumentError(Concat(flag, ": ", wanted, ", found `", found, "`")));
-  }
-  const absl::Status& status() const { return status_; }
-
- private:
-  const CommandLine& line_;
-  absl::Status status_;
-};
 
 absl::StatusOr<std::string> ReadFile(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
@@ -100,14 +36,7 @@ absl::StatusOr<std::string> ReadFile(const std::string& path) {
   return std::move(text).str();
 }
 
-absl::Status WriteFile(const std::string& path, std::string_view text) {
-  std::ofstream file(path, std::ios::binary);
-  file << text;
-  file.close();
-  return file ? absl::OkStatus() : absl::UnavailableError(Concat(path, ": cannot be written"));
-}
-
-absl::StatusOr<CostProfile> ProfileOf(const Arguments& arguments) {
+absl::StatusOr<CostProfile> ProfileOf(const VerbArguments& arguments) {
   const std::string path = arguments.Text("--profile");
   if (path.empty()) return DefaultCostProfile();
   ASSIGN_OR_RETURN(const std::string json, ReadFile(path));
@@ -180,46 +109,11 @@ class TurnsShown {
   std::thread thread_;
 };
 
-std::string TurnLine(const TurnRecord& turn) {
-  static constexpr const char* kEnds[] = {"done", "refused", "abandoned"};
-  const auto seconds = [](int64_t nanos) { return static_cast<double>(nanos) / 1e9; };
-  std::ostringstream line;
-  line.precision(12);
-  line << turn.program << ',' << turn.turn << ',' << turn.tenant << ','
-       << (turn.offline ? "offline" : "online") << ',' << kEnds[static_cast<size_t>(turn.end)]
-       << ',' << seconds(turn.arrival_nanos) << ',' << seconds(turn.scheduled_nanos) << ','
-       << seconds(turn.first_token_nanos) << ',' << seconds(turn.end_nanos) << ','
-       << turn.prompt_tokens << ',' << turn.cached_tokens << ',' << turn.completion_tokens << ','
-       << turn.preemptions << '\n';
-  return std::move(line).str();
-}
-
-constexpr char kTurnColumns[] =
-    "program,turn,tenant,class,end,arrival_s,scheduled_s,first_token_s,end_s,prompt_tokens,"
-    "cached_tokens,completion_tokens,preemptions\n";
-
 }  // namespace
-
-absl::StatusOr<WorkloadOptions> WorkloadOptionsOf(const CommandLine& line) {
-  Arguments arguments(line);
-  WorkloadOptions options;
-  arguments.Count("--seed", 0, options.seed);
-  arguments.Number("--rate-scale", options.rate_scale);
-  arguments.Number("--think-scale", options.think_scale);
-  arguments.Count("--programs-max", 1, options.programs_max);
-  options.from = arguments.Time("--from").value_or(options.from);
-  options.until = arguments.Time("--until").value_or(options.until);
-  if (arguments.Find("--tenants") != nullptr) {
-    options.num_tenants = 1;
-    arguments.Count("--tenants", 1, *options.num_tenants);
-  }
-  if (!arguments.status().ok()) return arguments.status();
-  return options;
-}
 
 absl::StatusOr<FleetOptions> FleetOptionsOf(const CommandLine& line, const DaemonConfig& config,
                                             const Workload& workload) {
-  Arguments arguments(line);
+  VerbArguments arguments(line);
   FleetOptions fleet;
   InstanceOptions& instance = fleet.instance;
   ASSIGN_OR_RETURN(instance.profile, ProfileOf(arguments));
@@ -259,29 +153,22 @@ absl::StatusOr<FleetOptions> FleetOptionsOf(const CommandLine& line, const Daemo
     }
   }
   instance.retain = arguments.Time("--retain");
-  instance.slo = {.ttft_nanos = arguments.Nanos("--slo-ttft"),
-                  .tpot_nanos = arguments.Nanos("--slo-tpot"),
-                  .e2e_nanos = arguments.Nanos("--slo-e2e")};
+  instance.slo = SloOf(arguments);
   if (!arguments.status().ok()) return arguments.status();
   instance.scheduler = SchedulerOptionsOf(config, workload, instance.profile, engine);
   return fleet;
 }
 
 absl::Status RunSimulate(const CommandLine& line, const DaemonConfig& config) {
-  const Arguments arguments(line);
+  const VerbArguments arguments(line);
   ASSIGN_OR_RETURN(const WorkloadOptions workload_options, WorkloadOptionsOf(line));
   ASSIGN_OR_RETURN(const Workload workload,
                    ReadWorkload(arguments.Text("--workload"), workload_options));
   ASSIGN_OR_RETURN(const FleetOptions options, FleetOptionsOf(line, config, workload));
 
-  const std::string turns_path = arguments.Text("--turns-out");
-  std::ofstream turns;
+  TurnsFile turns(arguments.Text("--turns-out"));
   SimulatedInstance::TurnListener listener;
-  if (!turns_path.empty()) {
-    turns.open(turns_path, std::ios::binary);
-    turns << kTurnColumns;
-    listener = [&turns](const TurnRecord& turn) { turns << TurnLine(turn); };
-  }
+  if (turns.wanted()) listener = [&turns](const TurnRecord& turn) { turns.Add(turn); };
   std::atomic<int64_t> ended{0};
   absl::StatusOr<Tally> tally = absl::InternalError("not run");
   {
@@ -289,14 +176,8 @@ absl::Status RunSimulate(const CommandLine& line, const DaemonConfig& config) {
     tally = RunFleet(workload, options, &ended, std::move(listener));
   }
   if (!tally.ok()) return tally.status();
-  if (!turns_path.empty()) {
-    turns.close();
-    if (!turns) return absl::UnavailableError(Concat(turns_path, ": cannot be written"));
-  }
-  const std::string report = FormatSimulationReport(workload, options, *tally);
-  if (const std::string out = arguments.Text("--out"); !out.empty()) return WriteFile(out, report);
-  std::fwrite(report.data(), 1, report.size(), stdout);
-  return absl::OkStatus();
+  RETURN_IF_ERROR(turns.Close());
+  return WriteReport(arguments.Text("--out"), FormatSimulationReport(workload, options, *tally));
 }
 
 }  // namespace holdfast

@@ -41,11 +41,13 @@ Json ToJson(const TenantTally& tenant, double seconds) {
   const auto per_second = [&](int64_t count) {
     return seconds > 0 ? static_cast<double>(count) / seconds : 0.0;
   };
-  const int64_t turns = tenant.turns_done + tenant.turns_refused + tenant.turns_abandoned;
+  const int64_t turns =
+      tenant.turns_done + tenant.turns_refused + tenant.turns_failed + tenant.turns_abandoned;
   return {{"programs", {{"done", tenant.programs_done}, {"cut", tenant.programs_cut}}},
           {"turns",
            {{"done", tenant.turns_done},
             {"refused", tenant.turns_refused},
+            {"failed", tenant.turns_failed},
             {"abandoned", tenant.turns_abandoned},
             {"good", tenant.turns_good}}},
           {"goodput_per_second", per_second(tenant.turns_good)},
@@ -139,6 +141,12 @@ Json OptionalSeconds(const std::optional<int64_t>& nanos) {
   return nanos ? Json(Seconds(static_cast<double>(*nanos))) : Json();
 }
 
+Json ToJson(const Slo& slo) {
+  return {{"ttft", OptionalSeconds(slo.ttft_nanos)},
+          {"tpot", OptionalSeconds(slo.tpot_nanos)},
+          {"e2e", OptionalSeconds(slo.e2e_nanos)}};
+}
+
 Json OptionsToJson(const FleetOptions& options) {
   const InstanceOptions& instance = options.instance;
   const SchedulerOptions& scheduler = instance.scheduler;
@@ -156,10 +164,33 @@ Json OptionsToJson(const FleetOptions& options) {
       {"chunk_tokens_max", scheduler.chunk_tokens_max},
       {"prefix_cache", scheduler.prefix_cache},
       {"retain_seconds", instance.retain ? Json(absl::ToDoubleSeconds(*instance.retain)) : Json()},
-      {"slo_seconds",
-       {{"ttft", OptionalSeconds(instance.slo.ttft_nanos)},
-        {"tpot", OptionalSeconds(instance.slo.tpot_nanos)},
-        {"e2e", OptionalSeconds(instance.slo.e2e_nanos)}}}};
+      {"slo_seconds", ToJson(instance.slo)}};
+}
+
+// Online, offline and each tenant.
+void AddParties(const Workload& workload, const Tally& tally, Json& json) {
+  const double seconds = Seconds(static_cast<double>(tally.end_nanos));
+  TenantTally online, offline;
+  for (size_t i = 0; i < tally.tenants.size(); ++i) {
+    (i % 2 == 0 ? online : offline).Merge(tally.tenants[i]);
+  }
+  json["online"] = ToJson(online, seconds);
+  if (offline != TenantTally()) json["offline"] = ToJson(offline, seconds);
+  Json tenants = Json::array();
+  for (size_t i = 0; i < workload.tenants.size(); ++i) {
+    Json tenant = {{"tenant", workload.tenants[i]},
+                   {"online", ToJson(tally.tenants[2 * i], seconds)}};
+    if (tally.tenants[2 * i + 1] != TenantTally()) {
+      tenant["offline"] = ToJson(tally.tenants[2 * i + 1], seconds);
+    }
+    tenants.push_back(std::move(tenant));
+  }
+  json["tenants"] = std::move(tenants);
+}
+
+// Names come from traces: what is not UTF-8 is replaced rather than fatal.
+std::string Dump(const Json& json) {
+  return json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
 }  // namespace
@@ -181,20 +212,6 @@ std::optional<double> JainIndex(const std::vector<int64_t>& service) {
 std::string FormatSimulationReport(const Workload& workload, const FleetOptions& options,
                                    const Tally& tally) {
   const double seconds = Seconds(static_cast<double>(tally.end_nanos));
-  TenantTally online, offline;
-  for (size_t i = 0; i < tally.tenants.size(); ++i) {
-    (i % 2 == 0 ? online : offline).Merge(tally.tenants[i]);
-  }
-  const bool has_offline = offline != TenantTally();
-  Json tenants = Json::array();
-  for (size_t i = 0; i < workload.tenants.size(); ++i) {
-    Json tenant = {{"tenant", workload.tenants[i]},
-                   {"online", ToJson(tally.tenants[2 * i], seconds)}};
-    if (tally.tenants[2 * i + 1] != TenantTally()) {
-      tenant["offline"] = ToJson(tally.tenants[2 * i + 1], seconds);
-    }
-    tenants.push_back(std::move(tenant));
-  }
   Json json = {
       {"format", 1},
       {"simulated", true},
@@ -209,15 +226,34 @@ std::string FormatSimulationReport(const Workload& workload, const FleetOptions&
                          (seconds * static_cast<double>(std::max<int64_t>(tally.instances, 1)))
                    : 0.0},
       {"moves",
-       {{"offloads", tally.offloads}, {"restores", tally.restores}, {"demotes", tally.demotes}}},
-      {"online", ToJson(online, seconds)}};
-  if (has_offline) json["offline"] = ToJson(offline, seconds);
-  json["tenants"] = std::move(tenants);
+       {{"offloads", tally.offloads}, {"restores", tally.restores}, {"demotes", tally.demotes}}}};
+  AddParties(workload, tally, json);
   json["blocks"] = tally.blocks;
   json["states_over_time"] = StatesToJson(tally.states);
   json["service_over_time"] = ServiceToJson(workload, tally.service);
-  // Names come from traces: what is not UTF-8 is replaced rather than fatal.
-  return json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
+  return Dump(json);
+}
+
+std::string FormatReplayReport(const Workload& workload, const ReplayFacts& facts,
+                               const Tally& tally) {
+  Json json = {
+      {"format", 1},
+      {"simulated", false},
+      {"workload", WorkloadToJson(workload)},
+      {"options",
+       {{"server", facts.server},
+        {"model", facts.model},
+        {"seed", facts.seed},
+        {"in_flight_max", facts.in_flight_max},
+        {"retain_seconds", facts.retain ? Json(absl::ToDoubleSeconds(*facts.retain)) : Json()},
+        {"slo_seconds", ToJson(facts.slo)}}},
+      {"seconds", Seconds(static_cast<double>(tally.end_nanos))},
+      {"cut_short", facts.cut_short},
+      {"errors", facts.errors},
+      {"send_delay_seconds", ToJson(facts.send_delay)}};
+  AddParties(workload, tally, json);
+  json["service_over_time"] = ServiceToJson(workload, tally.service);
+  return Dump(json);
 }
 
 }  // namespace holdfast

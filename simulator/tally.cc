@@ -25,6 +25,7 @@ void TenantTally::Merge(const TenantTally& other) {
   programs_cut += other.programs_cut;
   turns_done += other.turns_done;
   turns_refused += other.turns_refused;
+  turns_failed += other.turns_failed;
   turns_abandoned += other.turns_abandoned;
   turns_good += other.turns_good;
   prompt_tokens += other.prompt_tokens;
@@ -50,6 +51,10 @@ void Tally::AddTurn(const TurnRecord& record, const Slo& slo) {
     ++tenant.turns_refused;
     return;
   }
+  if (record.end == TurnEnd::kFailed) {
+    ++tenant.turns_failed;
+    return;
+  }
   if (record.end == TurnEnd::kAbandoned) {
     ++tenant.turns_abandoned;
     return;
@@ -63,7 +68,7 @@ void Tally::AddTurn(const TurnRecord& record, const Slo& slo) {
   tenant.kept_recomputed_tokens += std::max(record.kept_tokens - record.cached_tokens, 0);
   tenant.preemptions += record.preemptions;
   tenant.preempted_recomputed_tokens += record.recomputed_tokens;
-  tenant.queue.Add(record.scheduled_nanos - record.arrival_nanos);
+  if (record.scheduled_nanos) tenant.queue.Add(*record.scheduled_nanos - record.arrival_nanos);
   tenant.ttft.Add(record.first_token_nanos - record.arrival_nanos);
   tenant.e2e.Add(record.end_nanos - record.arrival_nanos);
   if (record.completion_tokens > 1) tenant.tpot.Add(std::llround(record.tpot_nanos()));

@@ -1,5 +1,5 @@
-// What a simulation counts, in a form that adds up: the tally of a fleet is the sum of its
-// instances' in any order.
+// What a simulation or a replay counts, in a form that adds up: the tally of a fleet is the sum of
+// its instances' in any order.
 //
 // Bound: tenants times six distributions and one record over time; nothing grows with turns.
 #pragma once
@@ -24,7 +24,8 @@ struct Slo {
 enum class TurnEnd : uint8_t {
   kDone,
   kRefused,    // the scheduler did not take it: shed, or too long for the engine
-  kAbandoned,  // never sent: an earlier turn of its program was refused
+  kFailed,     // taken, and not answered to its end: of a replay only
+  kAbandoned,  // never sent: an earlier turn of its program did not end well, or no time was left
 };
 
 // One turn, when it is over. Times since the simulation began.
@@ -34,8 +35,9 @@ struct TurnRecord {
   int32_t tenant = 0;
   bool offline = false;
   TurnEnd end = TurnEnd::kDone;
-  int64_t arrival_nanos = 0;
-  int64_t scheduled_nanos = 0;  // its first rows were planned
+  int64_t arrival_nanos = 0;  // when it was due, however much later a busy client sent it
+  // Its first rows were planned. nullopt: a client does not learn of it, nor of preemptions.
+  std::optional<int64_t> scheduled_nanos;
   int64_t first_token_nanos = 0;
   int64_t end_nanos = 0;
   int32_t prompt_tokens = 0;
@@ -53,8 +55,8 @@ struct TurnRecord {
 };
 
 struct TenantTally {
-  int64_t programs_done = 0, programs_cut = 0;  // cut: a turn was refused
-  int64_t turns_done = 0, turns_refused = 0, turns_abandoned = 0, turns_good = 0;
+  int64_t programs_done = 0, programs_cut = 0;  // cut: a turn did not end well
+  int64_t turns_done = 0, turns_refused = 0, turns_failed = 0, turns_abandoned = 0, turns_good = 0;
   int64_t prompt_tokens = 0, cached_tokens = 0, completion_tokens = 0;
   // Of what a turn kept of the one before, the part that was no longer there.
   int64_t kept_tokens = 0, kept_recomputed_tokens = 0;

@@ -62,7 +62,8 @@ FOREIGN = {
 
 # The places that see every room: they choose the parts and wire them up.
 SEES_ALL = ("server/main.cc", "server/daemon.", "server/model_text.", "server/kv_tiers.",
-            "server/simulate.", "server/bench_profile.")
+            "server/simulate.", "server/replay", "server/turns_file.",
+            "server/workload_arguments.", "server/bench_profile.")
 
 INCLUDE = re.compile(r'^\s*#\s*include\s+(?:"([^"]+)"|<([^>]+)>)', re.MULTILINE)
 SOURCE_SUFFIXES = {".cc", ".h", ".inl", ".cu", ".cuh"}

@@ -83,6 +83,10 @@ TEST(CommandLineTest, EveryFlagOfTheHelpTextIsTaken) {
   for (const std::string& name : FlagsInHelp("simulate")) {
     EXPECT_TRUE(Parse({"simulate", "--workload=w", name + "=x"}).ok()) << name;
   }
+  EXPECT_GT(FlagsInHelp("replay").size(), 15u);
+  for (const std::string& name : FlagsInHelp("replay")) {
+    EXPECT_TRUE(Parse({"replay", "--workload=w", name + "=x"}).ok()) << name;
+  }
   EXPECT_FALSE(FlagsInHelp("bench profile").empty());
   for (const std::string& name : FlagsInHelp("bench profile")) {
     EXPECT_TRUE(Parse({"bench", "profile", name + "=x"}).ok()) << name;

@@ -68,6 +68,31 @@ TEST(SimulationReportTest, ManyTenantsAreListedOneByOneUpToABoundAndTheOthersAsO
   EXPECT_EQ(sum, report["rows"].get<int64_t>());
 }
 
+TEST(SimulationReportTest, AReplaysSaysWhatAClientSawAndNothingElse) {
+  const Workload workload = WorkloadOf({OneTurn(absl::ZeroDuration(), 1, 32, 3)});
+  Tally tally(1);
+  tally.AddTurn({.first_token_nanos = 20'000'000, .end_nanos = 50'000'000, .completion_tokens = 3},
+                {});
+  tally.AddTurn({.end = TurnEnd::kFailed}, {});
+  tally.end_nanos = 100'000'000;
+  ReplayFacts facts{.server = "127.0.0.1:7", .model = "tiny", .in_flight_max = 9};
+  facts.errors["UNAVAILABLE"] = 1;
+  facts.send_delay.Add(1'000'000);
+  const Json report = Json::parse(FormatReplayReport(workload, facts, tally));
+  EXPECT_EQ(report["simulated"], false);
+  EXPECT_DOUBLE_EQ(report["seconds"].get<double>(), 0.1);
+  EXPECT_EQ(report["options"]["server"], "127.0.0.1:7");
+  EXPECT_EQ(report["errors"]["UNAVAILABLE"], 1);
+  EXPECT_EQ(report["send_delay_seconds"]["count"], 1);
+  EXPECT_EQ(report["online"]["turns"]["done"], 1);
+  EXPECT_EQ(report["online"]["turns"]["failed"], 1);
+  EXPECT_DOUBLE_EQ(report["online"]["good_share"].get<double>(), 0.5);
+  EXPECT_DOUBLE_EQ(report["online"]["seconds"]["ttft"]["mean"].get<double>(), 0.02);
+  EXPECT_EQ(report["online"]["seconds"]["queue"]["count"], 0);  // which no client sees
+  EXPECT_FALSE(report.contains("profile"));
+  EXPECT_FALSE(report.contains("states_over_time"));
+}
+
 TEST(JainIndexTest, IsOneForEqualsAndFallsToOneOverTheirNumber) {
   EXPECT_DOUBLE_EQ(*JainIndex({5, 5, 5}), 1.0);
   EXPECT_DOUBLE_EQ(*JainIndex({5, 0, 5}), 1.0);  // who had nothing is not counted
