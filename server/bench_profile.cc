@@ -134,6 +134,7 @@ absl::Status RunBenchProfile(const DaemonConfig& config, const std::string& out)
   ASSIGN_OR_RETURN(const StepFit fit, FitStepCost(steps));
   PrintResiduals(steps, fit);
   ASSIGN_OR_RETURN(const absl::Duration between, MeasureBetweenSteps(info));
+  ASSIGN_OR_RETURN(const absl::Duration after_pause, MeasureAfterPause(*engine));
   ASSIGN_OR_RETURN(const TierCost host, MeasureHost(*engine));
   const absl::string_view digest(reinterpret_cast<const char*>(info.model_digest.data()),
                                  info.model_digest.size());
@@ -146,6 +147,7 @@ absl::Status RunBenchProfile(const DaemonConfig& config, const std::string& out)
                          .context_tokens = info.context_tokens,
                          .step = fit.cost,
                          .between_steps_seconds = absl::ToDoubleSeconds(between),
+                         .after_pause_seconds = absl::ToDoubleSeconds(after_pause),
                          .host = host,
                          .fit = fit.quality});
   if (out.empty()) {

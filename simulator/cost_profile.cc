@@ -16,43 +16,91 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr size_t kNumTerms = 6;
-using Terms = std::array<double, kNumTerms>;
+constexpr double kBetweenKnots = 1.25;
+constexpr size_t kNumRatesFitted = 5;
+constexpr int32_t kBatchKnotsMax = 256;
 
-Terms TermsOf(const StepShape& shape) {
-  return {1.0,
-          static_cast<double>(shape.decode_rows),
-          static_cast<double>(shape.prefill_rows),
-          static_cast<double>(shape.prompt_ends),
-          static_cast<double>(shape.decode_places),
-          static_cast<double>(shape.prefill_places)};
-}
+using Vector = std::vector<double>;
 
-StepCost CostOf(const Terms& terms) {
-  return {.step = terms[0],
-          .decode_row = terms[1],
-          .prefill_row = terms[2],
-          .prompt_end = terms[3],
-          .decode_place = terms[4],
-          .prefill_place = terms[5]};
-}
-
-// Least squares by the normal equations: gram x = moment, over the terms of `chosen` alone; the
-// others are 0. nullopt: they do not determine each other.
-struct NormalEquations {
-  std::array<Terms, kNumTerms> gram{};
-  Terms moment{};
-};
-std::optional<Terms> Solve(const NormalEquations& equations, uint32_t chosen) {
-  std::vector<size_t> terms;
-  for (size_t i = 0; i < kNumTerms; ++i) {
-    if ((chosen >> i & 1) != 0) terms.push_back(i);
+// The weight of each knot of batch() for a step of so many rows: seconds are their scalar product
+// with the knots' seconds. At most two are not 0.
+Vector KnotWeights(const std::vector<int32_t>& knots, int32_t rows) {
+  Vector weights(knots.size());
+  if (knots.empty()) return weights;
+  if (rows <= knots.front() || knots.size() == 1) {
+    weights.front() = 1;
+    return weights;
   }
-  const size_t n = terms.size();
-  std::vector<std::vector<double>> rows(n, std::vector<double>(n + 1));
+  const auto above = std::lower_bound(knots.begin() + 1, knots.end() - 1, rows) - knots.begin();
+  const auto i = static_cast<size_t>(above);
+  const double share = static_cast<double>(rows - knots[i - 1]) / (knots[i] - knots[i - 1]);
+  weights[i - 1] = 1 - share;  // below zero beyond the last: the line goes on
+  weights[i] = share;
+  return weights;
+}
+
+// As KnotWeights, without its memory: the simulator asks at every step.
+double BatchSeconds(const std::vector<RowsCost>& batch, int32_t rows) {
+  if (batch.empty()) return 0;
+  if (rows <= batch.front().rows || batch.size() == 1) return batch.front().seconds;
+  const auto above = std::lower_bound(batch.begin() + 1, batch.end() - 1, rows,
+                                      [](const RowsCost& a, int32_t b) { return a.rows < b; });
+  const RowsCost& high = *above;
+  const RowsCost& low = *(above - 1);
+  const double share = static_cast<double>(rows - low.rows) / (high.rows - low.rows);
+  return std::max(low.seconds + share * (high.seconds - low.seconds), 0.0);
+}
+
+std::vector<int32_t> KnotsOf(std::span<const MeasuredStep> steps) {
+  std::vector<int32_t> rows;
+  for (const MeasuredStep& step : steps) {
+    rows.push_back(step.shape.decode_rows + step.shape.prefill_rows);
+  }
+  std::sort(rows.begin(), rows.end());
+  std::vector<int32_t> knots;
+  for (const int32_t count : rows) {
+    if (knots.empty() || (count > knots.back() && count >= kBetweenKnots * knots.back())) {
+      knots.push_back(count);
+    }
+  }
+  return knots;
+}
+
+Vector TermsOf(const StepShape& shape, const std::vector<int32_t>& knots) {
+  Vector terms = KnotWeights(knots, shape.decode_rows + shape.prefill_rows);
+  terms.insert(terms.end(),
+               {static_cast<double>(shape.decode_rows), static_cast<double>(shape.prompt_ends),
+                static_cast<double>(shape.decode_places), static_cast<double>(shape.prefill_places),
+                static_cast<double>(shape.longest_decode)});
+  return terms;
+}
+
+StepCost CostOf(const Vector& terms, const std::vector<int32_t>& knots) {
+  const double* rates = terms.data() + knots.size();
+  StepCost cost{.decode_row = rates[0],
+                .prompt_end = rates[1],
+                .decode_place = rates[2],
+                .prefill_place = rates[3],
+                .longest_place = rates[4]};
+  for (size_t i = 0; i < knots.size(); ++i) {
+    cost.batch.push_back({.rows = knots[i], .seconds = terms[i]});
+  }
+  return cost;
+}
+
+// Least squares by the normal equations: gram x = moment.
+struct NormalEquations {
+  std::vector<Vector> gram;
+  Vector moment;
+};
+
+// Over `chosen` alone; the others are 0. nullopt: they do not determine each other.
+std::optional<Vector> Solve(const NormalEquations& equations, const std::vector<size_t>& chosen) {
+  const size_t n = chosen.size();
+  std::vector<Vector> rows(n, Vector(n + 1));
   for (size_t i = 0; i < n; ++i) {
-    for (size_t j = 0; j < n; ++j) rows[i][j] = equations.gram[terms[i]][terms[j]];
-    rows[i][n] = equations.moment[terms[i]];
+    for (size_t j = 0; j < n; ++j) rows[i][j] = equations.gram[chosen[i]][chosen[j]];
+    rows[i][n] = equations.moment[chosen[i]];
   }
   for (size_t column = 0; column < n; ++column) {  // Gauss, the largest pivot first
     size_t pivot = column;
@@ -60,16 +108,76 @@ std::optional<Terms> Solve(const NormalEquations& equations, uint32_t chosen) {
       if (std::abs(rows[i][column]) > std::abs(rows[pivot][column])) pivot = i;
     }
     std::swap(rows[column], rows[pivot]);
-    if (std::abs(rows[column][column]) < 1e-12) return std::nullopt;
+    if (std::abs(rows[column][column]) < 1e-10) return std::nullopt;
     for (size_t i = 0; i < n; ++i) {
       if (i == column) continue;
       const double factor = rows[i][column] / rows[column][column];
       for (size_t j = column; j <= n; ++j) rows[i][j] -= factor * rows[column][j];
     }
   }
-  Terms solution{};
-  for (size_t i = 0; i < n; ++i) solution[terms[i]] = rows[i][n] / rows[i][i];
+  Vector solution(equations.moment.size());
+  for (size_t i = 0; i < n; ++i) solution[chosen[i]] = rows[i][n] / rows[i][i];
   return solution;
+}
+
+// How much a term that is held at 0 would take off the sum of squares, were it let go.
+double PullOf(const NormalEquations& equations, const Vector& x, size_t term) {
+  double pull = equations.moment[term];
+  for (size_t i = 0; i < x.size(); ++i) pull -= equations.gram[term][i] * x[i];
+  return pull;
+}
+
+// From `x` towards `wanted` as far as nothing falls below zero; what reaches zero leaves `chosen`.
+void StepTowards(const Vector& wanted, std::vector<size_t>& chosen, Vector& x) {
+  double share = 1;
+  for (const size_t i : chosen) {
+    if (wanted[i] < 0) share = std::min(share, x[i] / (x[i] - wanted[i]));
+  }
+  for (const size_t i : chosen) x[i] += share * (wanted[i] - x[i]);
+  std::erase_if(chosen, [&](size_t i) {
+    if (wanted[i] > 0 || x[i] > 1e-12) return false;
+    x[i] = 0;
+    return true;
+  });
+}
+
+// The least squares without a number below zero. Source: Lawson and Hanson, "Solving Least Squares
+// Problems", 1974, chapter 23.
+Vector SolveNonNegative(const NormalEquations& equations) {
+  const size_t n = equations.moment.size();
+  Vector x(n);
+  std::vector<size_t> chosen;
+  std::vector<bool> barred(n);  // is a sum of those that are chosen
+  for (size_t round = 0; round < 10 * n; ++round) {
+    std::optional<size_t> next;
+    double most = 1e-9;
+    for (size_t i = 0; i < n; ++i) {
+      if (barred[i] || std::find(chosen.begin(), chosen.end(), i) != chosen.end()) continue;
+      if (const double pull = PullOf(equations, x, i); pull > most) {
+        most = pull;
+        next = i;
+      }
+    }
+    if (!next) break;
+    chosen.push_back(*next);
+    while (!chosen.empty()) {
+      const std::optional<Vector> wanted = Solve(equations, chosen);
+      if (!wanted) {
+        barred[*next] = true;
+        x[*next] = 0;
+        std::erase(chosen, *next);
+        break;
+      }
+      const bool holds =
+          std::all_of(chosen.begin(), chosen.end(), [&](size_t i) { return (*wanted)[i] >= 0; });
+      if (holds) {
+        x = *wanted;
+        break;
+      }
+      StepTowards(*wanted, chosen, x);
+    }
+  }
+  return x;
 }
 
 FitQuality QualityOf(std::span<const MeasuredStep> steps, const StepCost& cost) {
@@ -152,6 +260,26 @@ absl::Status ReadTier(const Json* json, const char* path, TierCost& tier) {
   return reader.status();
 }
 
+// [[rows, seconds], ...], by rising rows.
+void ReadBatch(FieldReader& of_step, std::vector<RowsCost>& batch) {
+  const Json* list = of_step.Find("batch");
+  if (list == nullptr) return;
+  const auto is_pair = [](const Json& pair) {
+    return pair.is_array() && pair.size() == 2 && pair[0].is_number_unsigned() && pair[0] > 0 &&
+           pair[0] <= std::numeric_limits<int32_t>::max() && pair[1].is_number() &&
+           std::isfinite(pair[1].get<double>()) && pair[1] >= 0;
+  };
+  bool holds = list->is_array() && list->size() <= kBatchKnotsMax;
+  for (size_t i = 0; holds && i < list->size(); ++i) {
+    const Json& pair = (*list)[i];
+    holds = is_pair(pair) && (batch.empty() || pair[0] > batch.back().rows);
+    if (holds) {
+      batch.push_back({.rows = pair[0].get<int32_t>(), .seconds = pair[1].get<double>()});
+    }
+  }
+  if (!holds) of_step.Fault("batch", "wanted pairs of rising rows and seconds");
+}
+
 absl::Status ReadBinding(const Json& json, ProfileBinding& binding) {
   FieldReader reader(json, "binding.");
   if (!reader.status().ok()) return reader.status();
@@ -185,6 +313,7 @@ StepShape ShapeOf(const StepPlan& plan) {
     if (rows == 1 && part.samples) {
       ++shape.decode_rows;
       shape.decode_places += places;
+      shape.longest_decode = std::max(shape.longest_decode, places);
       continue;
     }
     shape.prefill_rows += part.num_tokens;
@@ -195,59 +324,53 @@ StepShape ShapeOf(const StepPlan& plan) {
 }
 
 double StepCost::SecondsOf(const StepShape& shape) const {
-  return step + decode_row * shape.decode_rows + prefill_row * shape.prefill_rows +
-         prompt_end * shape.prompt_ends + decode_place * static_cast<double>(shape.decode_places) +
-         prefill_place * static_cast<double>(shape.prefill_places);
+  double seconds = step + decode_row * shape.decode_rows + prefill_row * shape.prefill_rows +
+                   prompt_end * shape.prompt_ends +
+                   decode_place * static_cast<double>(shape.decode_places) +
+                   prefill_place * static_cast<double>(shape.prefill_places) +
+                   longest_place * static_cast<double>(shape.longest_decode);
+  return seconds + BatchSeconds(batch, shape.decode_rows + shape.prefill_rows);
 }
 
 absl::StatusOr<StepFit> FitStepCost(std::span<const MeasuredStep> steps) {
   if (steps.empty()) return absl::InvalidArgumentError("no steps were measured");
+  const std::vector<int32_t> knots = KnotsOf(steps);
+  const size_t num_terms = knots.size() + kNumRatesFitted;
   // Each term in units of its greatest value, so that the equations are well scaled.
-  Terms scale{};
+  Vector scale(num_terms);
   for (const MeasuredStep& step : steps) {
     if (!(step.seconds > 0)) return absl::InvalidArgumentError("a measured step took no time");
-    const Terms terms = TermsOf(step.shape);
-    for (size_t i = 0; i < kNumTerms; ++i) {
+    const Vector terms = TermsOf(step.shape, knots);
+    for (size_t i = 0; i < num_terms; ++i) {
       scale[i] = std::max(scale[i], terms[i] / step.seconds);
     }
   }
-  NormalEquations equations;
+  NormalEquations equations{.gram = std::vector<Vector>(num_terms, Vector(num_terms)),
+                            .moment = Vector(num_terms)};
   for (const MeasuredStep& step : steps) {
-    Terms terms = TermsOf(step.shape);
-    for (size_t i = 0; i < kNumTerms; ++i) {
+    Vector terms = TermsOf(step.shape, knots);
+    for (size_t i = 0; i < num_terms; ++i) {
       terms[i] = scale[i] > 0 ? terms[i] / (step.seconds * scale[i]) : 0;
     }
-    for (size_t i = 0; i < kNumTerms; ++i) {
-      for (size_t j = 0; j < kNumTerms; ++j) equations.gram[i][j] += terms[i] * terms[j];
+    for (size_t i = 0; i < num_terms; ++i) {
+      for (size_t j = 0; j < num_terms; ++j) equations.gram[i][j] += terms[i] * terms[j];
       equations.moment[i] += terms[i];
     }
   }
-  // The best solution without a negative coefficient is the free solution of some of the terms
-  // (those that it does not hold at zero): with six terms, try all 64.
-  double best_gain = -1;
-  Terms best{};
-  for (uint32_t chosen = 1; chosen < 1u << kNumTerms; ++chosen) {
-    const std::optional<Terms> solution = Solve(equations, chosen);
-    if (!solution) continue;
-    if (std::any_of(solution->begin(), solution->end(), [](double x) { return x < 0; })) continue;
-    double gain = 0;  // what it takes off the sum of squares
-    for (size_t i = 0; i < kNumTerms; ++i) gain += (*solution)[i] * equations.moment[i];
-    if (gain > best_gain) {
-      best_gain = gain;
-      best = *solution;
-    }
-  }
-  for (size_t i = 0; i < kNumTerms; ++i) {
+  Vector best = SolveNonNegative(equations);
+  for (size_t i = 0; i < num_terms; ++i) {
     if (scale[i] > 0) best[i] /= scale[i];
   }
-  StepFit fit{.cost = CostOf(best)};
+  StepFit fit{.cost = CostOf(best, knots)};
   fit.quality = QualityOf(steps, fit.cost);
   return fit;
 }
 
 std::string FormatCostProfile(const CostProfile& profile) {
   const KvLayout& layout = profile.binding.kv_layout;
-  const Json json = {{"format", 1},
+  Json batch = Json::array();
+  for (const RowsCost& cost : profile.step.batch) batch.push_back({cost.rows, cost.seconds});
+  const Json json = {{"format", 2},
                      {"binding",
                       {{"model_digest", profile.binding.model_digest},
                        {"kv_layout",
@@ -265,8 +388,11 @@ std::string FormatCostProfile(const CostProfile& profile) {
                        {"prefill_row", profile.step.prefill_row},
                        {"prompt_end", profile.step.prompt_end},
                        {"decode_place", profile.step.decode_place},
-                       {"prefill_place", profile.step.prefill_place}}},
+                       {"prefill_place", profile.step.prefill_place},
+                       {"longest_place", profile.step.longest_place},
+                       {"batch", std::move(batch)}}},
                      {"between_steps_seconds", profile.between_steps_seconds},
+                     {"after_pause_seconds", profile.after_pause_seconds},
                      {"tiers", {{"host", ToJson(profile.host)}, {"disk", ToJson(profile.disk)}}},
                      {"fit",
                       {{"steps", profile.fit.steps},
@@ -284,10 +410,11 @@ absl::StatusOr<CostProfile> ParseCostProfile(std::string_view json) {
   CostProfile profile;
   int32_t format = 0;
   reader.Count("format", format);
-  if (reader.status().ok() && format != 1) reader.Fault("format", "is not 1");
+  if (reader.status().ok() && format != 2) reader.Fault("format", "is not 2");
   reader.Count("vocab_size", profile.vocab_size);
   reader.Count("context_tokens", profile.context_tokens);
   reader.Number("between_steps_seconds", profile.between_steps_seconds);
+  reader.Number("after_pause_seconds", profile.after_pause_seconds);
   const Json* binding = reader.Find("binding");
   const Json* step = reader.Find("step_seconds");
   const Json* tiers = reader.Find("tiers");
@@ -303,6 +430,8 @@ absl::StatusOr<CostProfile> ParseCostProfile(std::string_view json) {
   of_step.Number("prompt_end", profile.step.prompt_end);
   of_step.Number("decode_place", profile.step.decode_place);
   of_step.Number("prefill_place", profile.step.prefill_place);
+  of_step.Number("longest_place", profile.step.longest_place);
+  ReadBatch(of_step, profile.step.batch);
   RETURN_IF_ERROR(of_step.status());
 
   FieldReader of_tiers(*tiers, "tiers.");
@@ -328,7 +457,7 @@ absl::Status CheckBinding(const CostProfile& profile, const ProfileBinding& want
   const auto refuse = [](const char* what, const auto& of, const auto& here) {
     return absl::FailedPreconditionError(Concat("the cost profile was taken of ", what, " ", of,
                                                 ", and here is ", here,
-                                                "; make one with holdfast bench-profile"));
+                                                "; make one with holdfast bench profile"));
   };
   if (binding.model_digest != wanted.model_digest) {
     return refuse("model", binding.model_digest, wanted.model_digest);

@@ -1,12 +1,18 @@
 // What a step takes on one device, as a sum over what is in it, so that the simulator need not
 // compute it:
 //
-//   seconds = step + decode_row * d + prefill_row * p + prompt_end * e + decode_place * c
-//                  + prefill_place * q
+//   seconds = batch(d + p) + step + decode_row * d + prefill_row * p + prompt_end * e
+//                  + decode_place * c + longest_place * l + prefill_place * q
 //
 //   d  rows that compute one sequence's next token    c  places that their attention reads
 //   p  rows of prefill chunks                         q  likewise of prefill rows, each row its own
 //   e  chunks that reach the prompt's end: their last row's logits are wanted, as each decode's are
+//   l  of c, those of the longest sequence: it is not split evenly over the threads
+//
+// batch() is what the matrices take by the number of rows, which no line describes: up to about
+// four rows the weights' way from memory is all, then rows count, and tiles of the kernels show. It
+// is given at some counts of rows, and lies on lines between them. A fit has it in the place of
+// step and prefill_row; what is written by hand has those.
 //
 // Computing KV again follows from this; bringing it back from a lower tier takes its bytes at the
 // tier's rate. A profile is fitted to measured steps (step_measurement.h) and holds for one model,
@@ -16,11 +22,11 @@
 // shorter than short ones.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -35,15 +41,24 @@ struct StepShape {
   int32_t prompt_ends = 0;
   int64_t decode_places = 0;
   int64_t prefill_places = 0;
+  int64_t longest_decode = 0;  // places
   bool operator==(const StepShape&) const = default;
 };
 
 // O(sequences of the plan). A part of one row that draws a token is a decode, whatever it is of.
 StepShape ShapeOf(const StepPlan& plan);
 
+struct RowsCost {
+  int32_t rows = 0;
+  double seconds = 0;
+  bool operator==(const RowsCost&) const = default;
+};
+
 struct StepCost {  // seconds, >= 0
   double step = 0, decode_row = 0, prefill_row = 0, prompt_end = 0, decode_place = 0,
-         prefill_place = 0;
+         prefill_place = 0, longest_place = 0;
+  std::vector<RowsCost>
+      batch{};  // by rows, rising; below the first as it, above the last on a line
   double SecondsOf(const StepShape& shape) const;
   bool operator==(const StepCost&) const = default;
 };
@@ -72,12 +87,17 @@ struct FitQuality {
   bool operator==(const FitQuality&) const = default;
 };
 
+inline constexpr int64_t kPauseNanos = 50'000'000;
+
 struct CostProfile {
   ProfileBinding binding;
   // Sizes of the engine that was measured; a simulation may take others.
   int32_t vocab_size = 0, context_tokens = 0;
   StepCost step;
   double between_steps_seconds = 0;  // deciding, and passing plan and result on
+  // What the first step after a pause of kPauseNanos or more takes besides: weights and KV have
+  // left the caches, threads and processor sleep.
+  double after_pause_seconds = 0;
   TierCost host, disk;
   FitQuality fit;
 };
@@ -88,7 +108,8 @@ struct MeasuredStep {
 };
 
 // The coefficients, none below zero, with the least sum of squared relative errors: a step of 5 ms
-// counts as much as one of 500. kInvalidArgument: no steps, or one that took no time.
+// counts as much as one of 500. batch() is given at the counts of rows that were measured, each a
+// quarter above the one before at least. kInvalidArgument: no steps, or one that took no time.
 struct StepFit {
   StepCost cost;
   FitQuality quality;

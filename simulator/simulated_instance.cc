@@ -133,8 +133,10 @@ void SimulatedInstance::PlanStep() {
   }
   NoteOpens();
   NoteRows();
-  const double seconds =
-      options_.profile.step.SecondsOf(ShapeOf(plan_)) + options_.profile.between_steps_seconds;
+  const bool was_idle = now_nanos_ - last_end_nanos_ >= kPauseNanos;
+  const double seconds = options_.profile.step.SecondsOf(ShapeOf(plan_)) +
+                         options_.profile.between_steps_seconds +
+                         (was_idle ? options_.profile.after_pause_seconds : 0.0);
   const int64_t nanos = std::max<int64_t>(std::llround(1e9 * seconds), 1);
   step_end_nanos_ = now_nanos_ + nanos;
   ++tally_.steps;
@@ -144,6 +146,7 @@ void SimulatedInstance::PlanStep() {
 
 void SimulatedInstance::FinishStep() {
   step_end_nanos_ = kNever;
+  last_end_nanos_ = now_nanos_;
   CHECK(engine_.Execute(plan_, result_).ok());
   scheduler_->Commit(result_, Now());
 }

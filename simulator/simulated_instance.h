@@ -152,7 +152,8 @@ class SimulatedInstance final : private TokenSink {
 
   int64_t now_nanos_ = 0;
   int64_t step_end_nanos_ = kNever;
-  int64_t poll_nanos_ = kNever;  // nobody tells when a pin is over
+  int64_t last_end_nanos_ = -kPauseNanos;  // of the step before; at first nothing has run
+  int64_t poll_nanos_ = kNever;            // nobody tells when a pin is over
   StepPlan plan_;
   StepResult result_;
   std::vector<MoveJob> jobs_;

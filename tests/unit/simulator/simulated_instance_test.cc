@@ -67,6 +67,20 @@ TEST(SimulatedInstanceTest, TheTimeBetweenStepsPassesToo) {
   EXPECT_EQ(outcome.turns[0].end_nanos, 14'200 * kMicros);
 }
 
+TEST(SimulatedInstanceTest, TheFirstStepAfterAPauseTakesMore) {
+  InstanceOptions options = SmallInstance();
+  options.profile.after_pause_seconds = 5e-3;
+  // At once after the first one's end, and a pause later.
+  const Workload workload = WorkloadOf({OneTurn(absl::ZeroDuration(), 1, 32, 1),
+                                        OneTurn(absl::Milliseconds(19), 2, 32, 1),
+                                        OneTurn(absl::Milliseconds(119), 3, 32, 1)});
+  const Outcome outcome = RunAll(workload, options);
+  ASSERT_EQ(outcome.turns.size(), 3u);
+  EXPECT_EQ(outcome.turns[0].end_nanos, 18'200 * kMicros);
+  EXPECT_EQ(outcome.turns[1].end_nanos, (19'000 + 13'200) * kMicros);
+  EXPECT_EQ(outcome.turns[2].end_nanos, (119'000 + 18'200) * kMicros);
+}
+
 TEST(SimulatedInstanceTest, ATurnFindsTheKvOfTheOneBefore) {
   WorkloadProgram program = OneTurn(absl::ZeroDuration(), 1, 60, 5);
   program.turns.push_back(NextTurn(program, absl::Seconds(2), 2, 10, 1));
