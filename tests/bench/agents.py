@@ -1,0 +1,191 @@
+"""What keeping agents' KV is worth on the real engine: the same programs fired at two daemons with the
+default model that differ in their policy alone (continuum.md's run C5).
+
+    ./dev bench agents [--seeds 1,2,3] [--policies fcfs_lru,continuum] [--keep DIR]
+
+Twelve programs of 3 to 8 turns: a first prompt of 400 to 700 tokens, then 60 to 120 more and 24 generated
+tokens a turn; tools take 0.3 s in the middle (lognormal), one in twenty 8 s; room for the KV of about four
+programs. Prints mean and p95 job time and the prompt tokens that had been computed for the turn before
+and were computed again, and exits 1 if continuum's mean job time is above 0.85 of fcfs_lru's or its
+recomputed tokens above 0.4 of them.
+
+Before what is measured both arms serve the same warm-up: --warm-up-turns short turns with the same tools, of
+programs that are over then. A daemon that has just started knows neither what prefills cost here nor
+how long tools take, and the first minutes of its life are not what is measured.
+
+With --keep the runs stay in DIR, and those that lie there already are counted in. --simulate PROFILE
+runs all on the simulator instead: for choosing rates, not for results.
+"""
+
+import argparse
+import csv
+import json
+import os
+import pathlib
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests/conformance"))
+from daemon import BINARY, Daemon  # noqa: E402
+
+JOB_BOUND, RECOMPUTED_BOUND = 0.85, 0.40
+PROGRAMS, COMPLETION = 12, 24
+BLOCK_BYTES, BLOCK_TOKENS = 368640, 16
+PROGRAM_TOKENS = 1000  # of a program in the middle of its life, about
+CONTEXT_TOKENS = 2048
+BETWEEN = 3.0  # seconds between warm-up and what is measured
+
+
+def tool_seconds(rng, sigma=0.8):
+    return 8.0 if rng.random() < 0.05 else 0.3 * rng.lognormvariate(0, sigma)
+
+
+def warm_up(rng, turns):
+    """Programs of five turns each, a few at a time; when the last one starts."""
+    programs, at = [], 0.0
+    for number in range(-(-turns // 5)):
+        first = 64 if number % 4 else 768  # what long prefills cost is to be known too
+        program = [{"prompt": first, "completion": 2, "tool": "tool"}]
+        for _ in range(4):
+            program.append({"after": round(min(tool_seconds(rng), 8.0), 4), "prompt": 16,
+                            "completion": 2, "tool": "tool"})
+        programs.append({"at": round(at, 4), "session": f"warm-up {number}", "turns": program})
+        at += 0.35
+    return programs, at
+
+
+def agents(rng, begin, rate):
+    programs, at = [], begin
+    for number in range(PROGRAMS):
+        at += rng.expovariate(rate)
+        turns = [{"prompt": rng.randint(400, 700), "completion": COMPLETION, "tool": "tool"}]
+        for _ in range(rng.randint(3, 8) - 1):
+            turns.append({"after": round(tool_seconds(rng), 4), "prompt": rng.randint(60, 120),
+                          "completion": COMPLETION, "tool": "tool"})
+        del turns[-1]["tool"]
+        programs.append({"at": round(at, 4), "session": f"agent {number}", "turns": turns})
+    return programs
+
+
+def workload(seed, args):
+    rng = random.Random(seed)
+    first, end = warm_up(rng, args.warm_up_turns)
+    programs = first + agents(rng, end + (9 + BETWEEN if first else 0), args.rate)
+    text = "name: agents\nprograms:\n" + "".join(f"  - {json.dumps(p)}\n" for p in programs)
+    return text, len(first)
+
+
+def settings(policy, args):
+    blocks = int(args.kv_programs * PROGRAM_TOKENS / BLOCK_TOKENS)
+    return ["--policy", policy, "--kv-device-bytes", str(blocks * BLOCK_BYTES),
+            "--context-tokens", str(CONTEXT_TOKENS)]
+
+
+def holdfast(*arguments):
+    done = subprocess.run([str(BINARY), *map(str, arguments)], capture_output=True, text=True)
+    if done.returncode != 0:
+        raise SystemExit(f"holdfast {arguments[0]} failed:\n{done.stderr}")
+
+
+def run(path, policy, csv_path, args):
+    report = csv_path.with_suffix(".json")
+    outputs = ["--workload", path, "--turns-out", csv_path, "--out", report]
+    if args.simulate:
+        holdfast("simulate", "--profile", args.simulate, *settings(policy, args), *outputs)
+        return
+    with Daemon("--threads", str(args.threads), *settings(policy, args), model=args.model) as daemon:
+        holdfast("replay", "--server", f"127.0.0.1:{daemon.grpc}", *outputs)
+        (csv_path.with_suffix(".metrics")).write_text(daemon.get("/metrics")[1])
+
+
+def read(csv_path, warm_programs):
+    """Job times and token counts of the measured programs."""
+    programs = {}
+    with open(csv_path) as file:
+        for row in csv.DictReader(file):
+            if row["end"] != "done":
+                raise SystemExit(f"{csv_path}: not every turn was answered: {row}")
+            if int(row["program"]) >= warm_programs:
+                programs.setdefault(int(row["program"]), []).append(row)
+    jobs, kept, recomputed = [], 0, 0
+    begin, end = float("inf"), 0.0
+    for turns in programs.values():
+        turns.sort(key=lambda turn: int(turn["turn"]))
+        jobs.append(float(turns[-1]["end_s"]) - float(turns[0]["arrival_s"]))
+        begin = min(begin, float(turns[0]["arrival_s"]))
+        end = max(end, float(turns[-1]["end_s"]))
+        for before, turn in zip(turns, turns[1:]):
+            carried = int(before["prompt_tokens"]) + int(before["completion_tokens"])
+            kept += carried
+            recomputed += max(carried - int(turn["cached_tokens"]), 0)
+    return {"jobs": jobs, "kept": kept, "recomputed": recomputed, "seconds": end - begin}
+
+
+def p95(values):
+    return sorted(values)[max(0, -(-95 * len(values) // 100) - 1)]
+
+
+def table(runs, policies):
+    lines = ["| policy | mean job time (lowest to highest run) | p95 | recomputed prefix tokens a run |",
+             "|---|---|---|---|"]
+    for policy in policies:
+        means = [statistics.mean(r["jobs"]) for r in runs[policy]]
+        jobs = [job for r in runs[policy] for job in r["jobs"]]
+        lines.append(
+            f"| `{policy}` | {statistics.mean(means):.2f} s ({min(means):.2f}–{max(means):.2f}) | "
+            f"{p95(jobs):.2f} s | {statistics.mean(r['recomputed'] for r in runs[policy]):.0f} of "
+            f"{statistics.mean(r['kept'] for r in runs[policy]):.0f} |")
+    return "\n".join(lines)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", default="1,2,3")
+    parser.add_argument("--policies", default="fcfs_lru,continuum")
+    parser.add_argument("--rate", type=float, default=0.2, help="programs per second")
+    parser.add_argument("--kv-programs", type=float, default=4)
+    parser.add_argument("--warm-up-turns", type=int, default=120)
+    parser.add_argument("--threads", type=int, default=0, help="compute threads; 0: one a core")
+    parser.add_argument("--model", default=os.environ.get("HOLDFAST_MODEL"))
+    parser.add_argument("--keep", type=pathlib.Path)
+    parser.add_argument("--simulate", metavar="PROFILE")
+    args = parser.parse_args()
+    policies = args.policies.split(",")
+    with tempfile.TemporaryDirectory(prefix="holdfast-agents-") as scratch:
+        folder = args.keep or pathlib.Path(scratch)
+        folder.mkdir(parents=True, exist_ok=True)
+        for i, seed in enumerate(filter(None, args.seeds.split(","))):
+            path = folder / f"seed{seed}.yaml"
+            text, warm = workload(int(seed), args)
+            path.write_text(text)
+            # Alternated, so that neither always has the warmer machine.
+            for policy in policies if i % 2 == 0 else policies[::-1]:
+                run(path, policy, folder / f"{policy}.seed{seed}.warm{warm}.csv", args)
+        runs = {policy: [] for policy in policies}
+        for policy in policies:
+            for path in sorted(folder.glob(f"{policy}.seed*.csv")):
+                runs[policy].append(read(path, int(path.stem.rsplit("warm", 1)[1])))
+    print(f"{len(runs[policies[0]])} runs each, seeds with {PROGRAMS} programs; measured part "
+          f"{statistics.mean(r['seconds'] for r in runs[policies[0]]):.0f} s with {policies[0]}; "
+          f"load average {os.getloadavg()[0]:.1f}")
+    print(table(runs, policies))
+    if "fcfs_lru" not in policies or "continuum" not in policies:
+        return 0
+
+    def ratio(of):
+        return (statistics.mean(of(r) for r in runs["continuum"]) /
+                max(statistics.mean(of(r) for r in runs["fcfs_lru"]), 1e-9))
+
+    jobs = ratio(lambda r: statistics.mean(r["jobs"]))
+    recomputed = ratio(lambda r: r["recomputed"])
+    print(f"continuum to fcfs_lru: mean job time {jobs:.2f} (bound {JOB_BOUND}), recomputed prefix "
+          f"tokens {recomputed:.2f} (bound {RECOMPUTED_BOUND})")
+    return 0 if jobs <= JOB_BOUND and recomputed <= RECOMPUTED_BOUND else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
