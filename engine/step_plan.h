@@ -72,6 +72,9 @@ struct PlanSequence {
   // many alternatives. `next_token` is the one after the last row, if the prompt has it.
   std::optional<int32_t> prompt_top_logprobs;
   std::optional<TokenId> next_token;
+  // Planned while the step before ran: its one row's token is what that step draws, the sample with
+  // this index of its result. Until FillDraws has put it there, 0 stands in StepPlan::tokens.
+  std::optional<int32_t> draw;
   // Blocks before its first row are still coming back, layer by layer: a layer of them is read only
   // when this gate has opened for it. Only where EngineInfo::waits_for_layers. The rest of the step
   // waits too. Outlives the step.
@@ -136,5 +139,15 @@ struct StepResult {
     gate_failed.clear();
   }
 };
+
+// Puts the tokens that the step before has drawn where `plan` waits for them. Before Execute; it
+// must have had no gates. Where there was no finite number to draw from, 0 is as good as any.
+inline void FillDraws(const StepResult& before, StepPlan& plan) {
+  for (const PlanSequence& part : plan.sequences) {
+    if (!part.draw) continue;
+    const SampledToken& drawn = before.samples[static_cast<size_t>(*part.draw)];
+    plan.tokens[static_cast<size_t>(part.tokens_begin)] = drawn.undefined ? 0 : drawn.token;
+  }
+}
 
 }  // namespace holdfast

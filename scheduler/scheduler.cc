@@ -1,6 +1,7 @@
 #include "scheduler/scheduler.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -115,7 +116,10 @@ Scheduler::Scheduler(const EngineInfo& engine, const SchedulerOptions& options,
       offline_(MakeClass(options)) {
   shares_.places.resize(static_cast<size_t>(num_tenants()));
   running_.reserve(static_cast<size_t>(running_max_));
-  in_flight_.reserve(static_cast<size_t>(running_max_));
+  for (Step* step : {&steps_[0], &steps_[1], &committed_}) {
+    step->parts.reserve(static_cast<size_t>(running_max_));
+  }
+  drawn_.resize(static_cast<size_t>(num_tenants()));
   for (int32_t slot = running_max_ - 1; slot >= 0; --slot) {
     free_slots_.push_back(SequenceSlot{slot});
   }
@@ -246,11 +250,6 @@ int32_t Scheduler::RequestsAtOnceMax(TenantIndex tenant) const {
   return holdfast::RequestsAtOnceMax(running_max_, options_.waiting_max, tenants_[tenant]);
 }
 
-bool Scheduler::InStep(const Sequence& sequence) const {
-  return std::any_of(in_flight_.begin(), in_flight_.end(),
-                     [&](const InFlight& part) { return part.sequence == &sequence; });
-}
-
 void Scheduler::Cancel(RequestId id) {
   thread_.CheckThread();
   const auto found = requests_.find(id);
@@ -259,7 +258,7 @@ void Scheduler::Cancel(RequestId id) {
   if (request.ends_with_step) return;
   const bool in_step =
       std::any_of(request.choices.begin(), request.choices.end(),
-                  [&](const std::unique_ptr<Sequence>& choice) { return InStep(*choice); });
+                  [](const std::unique_ptr<Sequence>& choice) { return choice->num_steps > 0; });
   if (in_step) {
     EndWithStep(request, absl::CancelledError("the request was cancelled"));
   } else {
@@ -276,7 +275,7 @@ void Scheduler::StopChoice(RequestId id, int32_t choice) {
   Sequence& sequence = *request.choices[static_cast<size_t>(choice)];
   // Without a token there is nothing to have had enough of; and others may wait for its prompt.
   if (sequence.state == SequenceState::kEnded || sequence.num_completion == 0) return;
-  if (InStep(sequence)) {
+  if (sequence.num_steps > 0) {
     sequence.ends_with_step = true;
   } else {
     EndSequence(sequence);
@@ -287,12 +286,20 @@ void Scheduler::Commit(const StepResult& result, absl::Time now) {
   thread_.CheckThread();
   now_ = now;
   CHECK(step_running());
+  std::swap(committed_, steps_[0]);
+  std::swap(steps_[0], steps_[1]);
+  --num_steps_;
+  ReleaseMoves();
   size_t next_sample = 0, next_prompt_logprob = 0;
   auto next_failed = result.gate_failed.begin();
-  for (const InFlight& part : in_flight_) {
-    if (next_failed != result.gate_failed.end() && &part == &in_flight_[*next_failed]) {
+  for (const InFlight& part : committed_.parts) {
+    if (part.sequence != nullptr) {
+      --part.sequence->num_steps;
+      part.sequence->undelivered -= part.samples ? 1 : 0;
+    }
+    if (next_failed != result.gate_failed.end() && &part == &committed_.parts[*next_failed]) {
       ++next_failed;
-      CHECK(part.ahead);
+      CHECK(part.ahead && part.sequence != nullptr);
       TakeBack(*part.sequence);
     } else {
       CommitSequence(part, result, next_sample, next_prompt_logprob);
@@ -301,13 +308,24 @@ void Scheduler::Commit(const StepResult& result, absl::Time now) {
   CHECK(next_failed == result.gate_failed.end());
   CHECK(next_sample == result.samples.size());
   CHECK(next_prompt_logprob == result.prompt_logprobs.size());
-  in_flight_.clear();
   for (ActiveRequest* request : ending_) EndRequest(*request, *request->ends_with_step);
   ending_.clear();
-  reload_.OnStep(step_work_, now - planned_at_);
-  metrics_.step_rows.Observe(planned_rows_);
-  metrics_.step_seconds.Observe(std::max(0.0, absl::ToDoubleSeconds(now - planned_at_)));
+  CountCompletions();
+  const absl::Duration took = now - committed_.begun;
+  reload_.OnStep(committed_.work, took);
+  forecast_.OnStep(committed_.work, took);
+  metrics_.step_rows.Observe(committed_.num_rows);
+  metrics_.step_seconds.Observe(std::max(0.0, absl::ToDoubleSeconds(took)));
+  steps_[0].begun = std::max(steps_[0].begun, now);  // if there is one
   PublishCounts();
+}
+
+// Not one by one: with many tenants' sequences each would touch another line of memory.
+void Scheduler::CountCompletions() {
+  for (size_t i = 0; i < drawn_.size(); ++i) {
+    const int32_t drawn = std::exchange(drawn_[i], 0);
+    if (drawn > 0) metrics_.Of(TenantIndex{static_cast<int32_t>(i)}).completion_tokens.Add(drawn);
+  }
 }
 
 void Scheduler::EndWithStep(ActiveRequest& request, absl::Status status) {
@@ -318,14 +336,15 @@ void Scheduler::EndWithStep(ActiveRequest& request, absl::Status status) {
 
 void Scheduler::CommitSequence(const InFlight& part, const StepResult& result, size_t& next_sample,
                                size_t& next_prompt_logprob) {
-  Sequence& sequence = *part.sequence;
-  if (part.scores_prompt) TakePromptLogprobs(part, result, next_prompt_logprob);
+  TakePromptLogprobs(part, result, next_prompt_logprob);
   const SampledToken* sampled = nullptr;
   if (part.samples) {
     CHECK(next_sample < result.samples.size());
     sampled = &result.samples[next_sample++];
-    CHECK(sampled->slot == sequence.slot);
   }
+  if (part.sequence == nullptr) return;
+  Sequence& sequence = *part.sequence;
+  CHECK(sampled == nullptr || sampled->slot == sequence.slot);
   if (part.ahead && !CatchUp(sequence)) {
     TakeBack(sequence);
   } else {
@@ -370,7 +389,7 @@ void Scheduler::CommitRows(const InFlight& part, const StepResult& result,
     ReleasePin(request, *pin);
   }
   sequence.computed_tokens += part.num_tokens;
-  CHECK(sequence.computed_tokens == sequence.planned_tokens);
+  CHECK(sequence.computed_tokens <= sequence.planned_tokens);
   store_.Publish(request.request.reuse_scope, sequence.tokens, sequence.computed_tokens,
                  request.ReuseOf(sequence), now_, sequence.blocks, sequence.published);
   if (!request.prompt_done && sequence.computed_tokens >= request.prompt_size) {
@@ -384,13 +403,13 @@ void Scheduler::CommitRows(const InFlight& part, const StepResult& result,
 }
 
 void Scheduler::TakePromptLogprobs(const InFlight& part, const StepResult& result, size_t& next) {
+  CHECK(next + static_cast<size_t>(part.num_scored) <= result.prompt_logprobs.size());
+  const std::span<const SampledToken> all =
+      std::span(result.prompt_logprobs).subspan(next, static_cast<size_t>(part.num_scored));
+  next += all.size();
+  if (part.sequence == nullptr) return;
   ActiveRequest& request = *part.sequence->request;
-  // Each row but the prompt's last has a next prompt token.
-  const bool has_last = part.sequence->planned_tokens < part.sequence->num_tokens();
-  const int32_t count = part.num_tokens - (has_last ? 0 : 1);
-  for (int32_t i = 0; i < count; ++i) {
-    CHECK(next < result.prompt_logprobs.size());
-    const SampledToken& scored = result.prompt_logprobs[next++];
+  for (const SampledToken& scored : all) {
     CHECK(scored.slot == part.sequence->slot);
     if (scored.undefined) EndWithStep(request, UndefinedError());
     if (request.ends_with_step) continue;
@@ -434,7 +453,7 @@ void Scheduler::DeliverToken(Sequence& sequence, const SampledToken& sampled,
     event.logprob = sampled.logprob;
     event.top.assign(top.begin(), top.end());
   }
-  metrics_.Of(request.request.tenant).completion_tokens.Add();
+  ++drawn_[static_cast<size_t>(Number(request.request.tenant))];
   sink_.OnToken(std::move(event));
   if (end) EndSequence(sequence);
 }
@@ -465,6 +484,7 @@ void Scheduler::StopRunning(Sequence& sequence) {
   const auto at = std::lower_bound(running_.begin(), running_.end(), &sequence, RunsBefore);
   CHECK(at != running_.end() && *at == &sequence);
   running_.erase(at);
+  LeaveSteps(sequence);
   free_slots_.push_back(sequence.slot);
   store_.Release(now_, sequence.blocks, sequence.published);
   sequence.computed_tokens = sequence.planned_tokens = 0;
@@ -474,6 +494,20 @@ void Scheduler::StopRunning(Sequence& sequence) {
   sequence.gate = nullptr;
   sequence.continued_pin.reset();
   if (--request.running_choices == 0) tenants_.AddRunning(request.request.tenant, -1);
+}
+
+void Scheduler::LeaveSteps(Sequence& sequence) {
+  for (size_t i = 0; i < num_steps_ && sequence.num_steps > 0; ++i) {
+    for (InFlight& part : steps_[i].parts) {
+      if (part.sequence != &sequence) continue;
+      part.sequence = nullptr;
+      --sequence.num_steps;
+      break;
+    }
+  }
+  CHECK(sequence.num_steps == 0);
+  sequence.undelivered = 0;
+  sequence.ends_with_step = false;
 }
 
 // Unless the session has another one by now.
@@ -595,13 +629,14 @@ void Scheduler::FailAll(const absl::Status& status) {
   thread_.CheckThread();
   CHECK(!status.ok());
   if (step_running()) metrics_.steps_failed.Add();
-  in_flight_.clear();
   ending_.clear();
   std::vector<ActiveRequest*> all;
   for (const auto& [id, request] : requests_) all.push_back(request.get());
   std::sort(all.begin(), all.end(),
             [](const ActiveRequest* a, const ActiveRequest* b) { return a->arrival < b->arrival; });
   for (ActiveRequest* request : all) EndRequest(*request, status);
+  num_steps_ = 0;
+  ReleaseMoves();
   store_.ForgetDevice(now_);
   PublishCounts();
 }
@@ -633,7 +668,8 @@ void Scheduler::CheckInvariants() const {
   for (const Sequence* sequence : running_) {
     CHECK(sequence->state == SequenceState::kRunning);
     CHECK(BlocksFor(sequence->planned_tokens) <= static_cast<int32_t>(sequence->blocks.size()));
-    CHECK(!sequence->restoring || !sequence->opened || InStep(*sequence));
+    CHECK(!sequence->restoring || !sequence->opened || sequence->num_steps > 0);
+    CHECK(sequence->num_steps >= 0 && sequence->undelivered <= sequence->num_steps);
     CHECK(sequence->restoring || sequence->gate == nullptr);
   }
   int32_t num_waiting = 0;

@@ -32,6 +32,12 @@
 // pass. The other choices of a request (n > 1), and a session's next turn, continue a block that
 // is not full yet by a copy of what they share of it.
 //
+// A step may be planned while the one before it runs. Who is then being drawn a token gets the row
+// for it, and the token's place is filled when it is known (FillDraws); who ends with that token
+// has computed one row in vain. What such a plan takes from anybody, the step that runs may still
+// read: later steps come after it, and nothing is restored into it before that step is through.
+// Where a step has run ahead of a restore, none is planned beside it.
+//
 // A step: decodes first (one row each, growing by a block where needed, preempting when there is
 // none), then chunks of running prefills, the least served tenant's first, then admissions while
 // places, blocks and rows last. Nobody is admitted past someone who waits for blocks, except to
@@ -87,6 +93,7 @@
 #include "scheduler/request.h"
 #include "scheduler/scheduler_options.h"
 #include "scheduler/sequence.h"
+#include "scheduler/step_forecast.h"
 #include "scheduler/tenant_ledger.h"
 #include "scheduler/wait_queue.h"
 
@@ -122,13 +129,20 @@ class Scheduler final {
   absl::Duration RetryAfter() const { return queue_.TimeUntilLeft(1); }
 
   // Fills `plan` (cleared first) with the next step. False: there is nothing to compute, or only
-  // after moves that are under way. No step may be planned while one runs. The plan's blocks are
-  // lent until Commit or FailAll. Call it after each OnMoveDone too: it also decides what to move.
+  // after moves or the step that is under way. The plan's blocks are lent until its Commit or
+  // FailAll. Call it after each OnMoveDone too: it also decides what to move. Only if may_plan():
+  // no step runs, or one beside which another can be planned.
   [[nodiscard]] bool Plan(absl::Time now, StepPlan& plan);
+  bool may_plan() const;
+  // When the one step that runs is expected to end; the infinite future: it cannot be told.
+  absl::Time StepEndsAt() const;
 
   // Appends the moves that Plan has started, for the mover, who answers each exactly once, at any
   // time, also after FailAll; a step may run.
   void TakeMoves(std::vector<MoveJob>& jobs);
+  // Likewise also those that were to wait for a step that runs, which has failed: before FailAll,
+  // so that the mover has all that it is to forget.
+  void TakeAllMoves(std::vector<MoveJob>& jobs);
   void OnMoveDone(const MoveDone& done, absl::Time now);
 
   // Likewise the questions to the remote tier, at most kLookupsMax at a time. While some are open,
@@ -156,16 +170,16 @@ class Scheduler final {
   // Likewise all of one tenant, or of all; how many there were.
   int32_t DropPins(std::optional<TenantIndex> tenant);
 
-  // What the engine answered to the last plan. Before it OnMoveDone of what ended before the step
-  // did, or a sequence that has run ahead is computed again.
+  // What the engine answered to the earliest plan that is not committed. Before it OnMoveDone of
+  // what ended before the step did, or a sequence that has run ahead is computed again.
   void Commit(const StepResult& result, absl::Time now);
 
   // The device is in doubt, or we stop: every request ends with `status` and all KV is forgotten.
-  // No step runs any more.
+  // No step counts as running any more: those that do are not committed, and end before the next.
   void FailAll(const absl::Status& status);
 
   bool idle() const { return requests_.empty(); }
-  bool step_running() const { return !in_flight_.empty(); }
+  bool step_running() const { return num_steps_ > 0; }
   int32_t num_requests() const { return static_cast<int32_t>(requests_.size()); }
   int32_t num_running() const { return static_cast<int32_t>(running_.size()); }
   int32_t num_tenants() const { return tenants_.size(); }
@@ -179,12 +193,20 @@ class Scheduler final {
 
  private:
   struct InFlight {
-    Sequence* sequence = nullptr;
+    Sequence* sequence = nullptr;  // nullptr: it has gone, and what comes of this is dropped
     int32_t num_tokens = 0;
     bool samples = false;
-    bool scores_prompt = false;  // prompt logprobs come back
-    bool ahead = false;          // of what it restores
+    int32_t num_scored = 0;  // prompt logprobs that come back
+    bool ahead = false;      // of what it restores
   };
+  struct Step {                             // that runs, or is planned
+    std::vector<InFlight> parts;            // in plan order
+    int32_t num_samples = 0, num_rows = 0;  // of those
+    bool ahead = false;                     // one of those is
+    StepWork work;
+    absl::Time begun;  // planned, or the one before it committed
+  };
+  static constexpr size_t kStepsMax = 2;  // at once
 
   // The waiting sequences of one class, online or offline, by tenant.
   struct WaitingClass {
@@ -215,7 +237,6 @@ class Scheduler final {
 
   absl::Status Check(const Request& request) const;
   static WaitingClass MakeClass(const SchedulerOptions& options);
-  bool InStep(const Sequence& sequence) const;
   AdmissionView View() const;
   bool OfflineRuns() const { return !running_.empty() && running_.back()->order.offline; }
   std::optional<Refusal> TryTakeIn(TenantIndex tenant, int32_t num_requests, int64_t tokens,
@@ -227,7 +248,11 @@ class Scheduler final {
   PrefixRequest PrefixOf(const Sequence& sequence) const;
   void ContinueRestored();
   RestorePoll::State Poll(Sequence& restoring);
+  bool WantsRows(const Sequence& sequence) const;
   void GrowForDecode(Sequence& sequence);
+  Step& planned() { return steps_[num_steps_]; }  // while it is being planned
+  void SortMoves();                               // what this plan has started
+  void ReleaseMoves();                            // that waited for a step
   void PlanDecodes(Chunker& chunker, StepPlan& plan);
   void PlanPrefills(Chunker& chunker, StepPlan& plan);
   std::pair<bool, double> RowsRank(const Sequence& sequence) const;  // whose prefill goes first
@@ -283,6 +308,7 @@ class Scheduler final {
 
   // Parts of Commit.
   void EndWithStep(ActiveRequest& request, absl::Status status);
+  void LeaveSteps(Sequence& sequence);  // those that run drop what they compute of it
   // Takes its entries out of the result.
   void CommitSequence(const InFlight& part, const StepResult& result, size_t& next_sample,
                       size_t& next_prompt_logprob);
@@ -290,6 +316,7 @@ class Scheduler final {
   bool CatchUp(Sequence& sequence);   // false: not all that it has run ahead of is there
   void TakeBack(Sequence& sequence);  // what it has run ahead
   void TakePromptLogprobs(const InFlight& part, const StepResult& result, size_t& next);
+  void CountCompletions();
   void FinishPrompt(ActiveRequest& request);
   void DeliverToken(Sequence& sequence, const SampledToken& sampled, const StepResult& result);
 
@@ -318,7 +345,7 @@ class Scheduler final {
   TenantLedger tenants_;
   ProgramTable programs_;
   ReloadCost reload_;
-  StepWork step_work_;  // of the step that runs
+  StepForecast forecast_;
   TenantRates rates_;
   QueueDepartures queue_;
   std::vector<QueueDepartures> tenant_queues_;                               // by tenant
@@ -331,8 +358,13 @@ class Scheduler final {
   std::vector<Sequence*> decodes_, prefills_;  // of the plan being made
   std::vector<Sequence*> running_;             // by order
   std::vector<SequenceSlot> free_slots_;
-  std::vector<InFlight> in_flight_;     // in plan order
-  std::vector<ActiveRequest*> ending_;  // with the step that runs
+  std::array<Step, kStepsMax> steps_;   // that run, the earliest first
+  size_t num_steps_ = 0;                // of them; the next is the one being planned
+  Step committed_;                      // being; it keeps its memory
+  std::vector<ActiveRequest*> ending_;  // with the next Commit
+  std::vector<int32_t> drawn_;          // completion tokens of this Commit, by tenant
+  std::vector<MoveJob> new_moves_, ready_moves_;
+  std::vector<MoveJob> held_moves_;  // restores into what a step that runs may read
   uint64_t next_arrival_ = 0;
   int32_t waiting_requests_ = 0;  // that have not run yet
   int32_t num_restoring_ = 0;     // of those that run
@@ -345,9 +377,7 @@ class Scheduler final {
   uint64_t next_lookup_ = 1;
   uint64_t num_plans_ = 0;
   int32_t num_prefill_waiters_ = 0;  // found waiting for another's prefill by the last Plan
-  int32_t planned_rows_ = 0;
-  absl::Time planned_at_;
-  absl::Time now_;  // as last told by Plan or Commit: when blocks were last used
+  absl::Time now_;                   // as last told by Plan or Commit: when blocks were last used
   ThreadChecker thread_;
 };
 

@@ -12,6 +12,9 @@ namespace {
 // How late pins may end while nothing else happens.
 constexpr absl::Duration kPinPoll = absl::Seconds(1);
 
+// How long before the end of a step the next is planned: for a thread to wake, and to plan it.
+constexpr absl::Duration kPlanAhead = absl::Microseconds(300);
+
 const Clock& ClockOrSteady(const Clock* clock) {
   static const SteadyClock steady_clock;
   return clock == nullptr ? steady_clock : *clock;
@@ -203,11 +206,11 @@ SchedulerSnapshot SchedulerLoop::snapshot() const {
 }
 
 void SchedulerLoop::RunScheduler() noexcept {
-  while (!stopping_.load() || step_running_) {
+  while (!stopping_.load() || steps_ended_ < steps_started_) {
     messages_.clear();
     mailbox_.WaitTakeAll(messages_, WaitMax());
     for (Message& message : messages_) Handle(message);
-    StartStepIfIdle();
+    StartSteps();
     PublishSnapshot();
     NoteIfDrained();
   }
@@ -245,10 +248,11 @@ void SchedulerLoop::Handle(Message& message) {
 }
 
 void SchedulerLoop::HandleStepDone(const absl::Status& status) {
-  CHECK(step_running_);
-  step_running_ = false;
+  CHECK(steps_ended_ < steps_started_);
+  const uint64_t step = steps_ended_++;
+  if (step < steps_doomed_until_) return;
   if (status.ok()) {
-    scheduler_->Commit(result_, clock_.Now());
+    scheduler_->Commit(results_[step % results_.size()], clock_.Now());
     steps_.fetch_add(1, std::memory_order_relaxed);
     consecutive_failures_.store(0);
     return;
@@ -256,21 +260,45 @@ void SchedulerLoop::HandleStepDone(const absl::Status& status) {
   last_failure_nanos_.store(absl::ToUnixNanos(clock_.Now()));
   consecutive_failures_.fetch_add(1);
   if (on_engine_error_) on_engine_error_(status);
+  steps_doomed_until_ = steps_started_;
+  scheduler_->TakeAllMoves(moves_);
+  HandOut();
   if (mover_) mover_->ForgetDevice();
   scheduler_->FailAll(
       absl::UnavailableError("the engine failed while it computed the request; retry later"));
 }
 
-void SchedulerLoop::StartStepIfIdle() {
-  if (step_running_ || stopping_.load()) return;
-  step_running_ = scheduler_->Plan(clock_.Now(), plan_);
-  if (step_running_) CHECK(jobs_.Push(StepJob{.plan = &plan_, .result = &result_}));
+void SchedulerLoop::StartSteps() {
+  if (stopping_.load()) return;
+  const bool ahead = steps_ended_ < steps_started_;
+  if (ahead && (!MayPlanAhead() || clock_.Now() < PlanAheadAt())) return;
+  if (ahead) planned_beside_ = steps_ended_;
+  const size_t index = steps_started_ % plans_.size();
+  if (scheduler_->Plan(clock_.Now(), plans_[index])) {
+    StepJob job{.plan = &plans_[index], .result = &results_[index]};
+    if (ahead) job.before = &results_[1 - index];
+    ++steps_started_;
+    CHECK(jobs_.Push(std::move(job)));
+  }
   if (mover_ || remote_mover_) HandOutMoves();
 }
 
+bool SchedulerLoop::MayPlanAhead() const {
+  return steps_doomed_until_ < steps_started_ && planned_beside_ != steps_ended_ &&
+         scheduler_->may_plan();
+}
+
+absl::Time SchedulerLoop::PlanAheadAt() const { return scheduler_->StepEndsAt() - kPlanAhead; }
+
 void SchedulerLoop::HandOutMoves() {
-  moves_.clear();
   scheduler_->TakeMoves(moves_);
+  HandOut();
+  lookups_.clear();
+  scheduler_->TakeLookups(lookups_);
+  for (RemoteLookup& lookup : lookups_) CHECK(remote_mover_->TryLookUp(std::move(lookup)));
+}
+
+void SchedulerLoop::HandOut() {
   // Sized for all, and stopped by this thread alone.
   for (MoveJob& job : moves_) {
     if (job.tier == TierKind::kRemote) {
@@ -279,9 +307,7 @@ void SchedulerLoop::HandOutMoves() {
       CHECK(mover_->TrySubmit(std::move(job)));
     }
   }
-  lookups_.clear();
-  scheduler_->TakeLookups(lookups_);
-  for (RemoteLookup& lookup : lookups_) CHECK(remote_mover_->TryLookUp(std::move(lookup)));
+  moves_.clear();
 }
 
 // Nobody tells when a pin is over, or a look-up has taken too long.
@@ -289,14 +315,21 @@ absl::Duration SchedulerLoop::WaitMax() const {
   absl::Duration wait = absl::InfiniteDuration();
   if (scheduler_->store().pins().num_pins() > 0) wait = kPinPoll;
   if (scheduler_->num_lookups() > 0) wait = std::min(wait, lookup_wait_);
+  if (steps_ended_ < steps_started_ && MayPlanAhead()) {
+    wait = std::min(wait, std::max(PlanAheadAt() - clock_.Now(), absl::ZeroDuration()));
+  }
   return wait;
 }
 
 void SchedulerLoop::RunEngine() noexcept {
   std::vector<StepJob> jobs;
+  absl::Status status;  // of the last step
   while (jobs_.WaitTakeAll(jobs)) {
     for (const StepJob& job : jobs) {
-      mailbox_.PushUrgent(StepDoneMessage{.status = engine_.Execute(*job.plan, *job.result)});
+      const bool starts = job.before == nullptr || status.ok();
+      if (starts && job.before != nullptr) FillDraws(*job.before, *job.plan);
+      if (starts) status = engine_.Execute(*job.plan, *job.result);
+      mailbox_.PushUrgent(StepDoneMessage{.status = status});
     }
     jobs.clear();
   }

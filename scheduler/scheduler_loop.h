@@ -8,12 +8,15 @@
 //                                                                 <-- MoveJob, RemoteLookup
 //
 // The scheduler thread sleeps in its mailbox whenever there is nothing to plan or a step runs, and
-// reads new messages while the engine computes. All events reach the sink from this one thread.
+// reads new messages while the engine computes. Shortly before a step is expected to end it plans
+// the next, so that the engine goes from one to the other (step_forecast.h says when that can be
+// told). All events reach the sink from this one thread.
 //
 // Bound: running_max + waiting_max requests in all; one more is an answer (kShed), not a wait. What
 // moves between tiers is bounded by the store (kv_store.h), and so are the mover's answers.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <functional>
@@ -174,8 +177,10 @@ class SchedulerLoop final {
                                StepDoneMessage, WakeMessage, MoveDone, RemoteFound, ReportMessage,
                                QueueMessage, DropPinMessage, DropPinsMessage>;
   struct StepJob {  // the plan and result lie in the loop, the one or the other side uses them
-    const StepPlan* plan = nullptr;
+    StepPlan* plan = nullptr;
     StepResult* result = nullptr;
+    // Planned while the step with this result ran: takes draws from it, and fails with it.
+    const StepResult* before = nullptr;
   };
 
   // Counts requests out before the receiver hears of it, so that whoever reacts to a RequestDone
@@ -205,8 +210,11 @@ class SchedulerLoop final {
   void RunEngine() noexcept;
   void Handle(Message& message);
   void HandleStepDone(const absl::Status& status);
-  void StartStepIfIdle();
+  void StartSteps();
+  bool MayPlanAhead() const;  // beside the step that runs
+  absl::Time PlanAheadAt() const;
   void HandOutMoves();
+  void HandOut();  // what moves_ has
   void PublishSnapshot();
   void NoteIfDrained() ABSL_LOCKS_EXCLUDED(drained_mutex_);
 
@@ -237,13 +245,15 @@ class SchedulerLoop final {
   CountingSink sink_;
   std::unique_ptr<Scheduler> scheduler_;
   std::vector<Message> messages_;
-  bool step_running_ = false;
+  uint64_t steps_started_ = 0, steps_ended_ = 0;
+  uint64_t steps_doomed_until_ = 0;  // that they end is all that is to come of those before it
+  std::optional<uint64_t> planned_beside_;  // the step that has been planned beside, or tried to
   std::vector<MoveJob> moves_;
   std::vector<RemoteLookup> lookups_;
 
-  // One side's at a time: the engine thread's from job to StepDoneMessage.
-  StepPlan plan_;
-  StepResult result_;
+  // One side's at a time: the engine thread's from job to StepDoneMessage. By the step's number.
+  std::array<StepPlan, 2> plans_;
+  std::array<StepResult, 2> results_;
 
   Scheduler::Adoption adoption_;               // constant once the threads run
   std::unique_ptr<TierMover> mover_;           // nullptr: there are no tiers of this machine

@@ -1,5 +1,6 @@
 // How a step is planned: who has got back what it found, who grows, who is let in.
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "config/base/check.h"
@@ -14,11 +15,32 @@ constexpr int32_t kPrefillQuestionsMax = 16;
 
 }  // namespace
 
+bool Scheduler::may_plan() const {
+  return num_steps_ == 0 || (num_steps_ < kStepsMax && !steps_[0].ahead);
+}
+
+absl::Time Scheduler::StepEndsAt() const {
+  if (num_steps_ != 1) return absl::InfiniteFuture();
+  const std::optional<absl::Duration> lasts = forecast_.Of(steps_[0].work);
+  return lasts ? steps_[0].begun + *lasts : absl::InfiniteFuture();
+}
+
+// What a step that runs has planned already, or will end with, gets none.
+bool Scheduler::WantsRows(const Sequence& sequence) const {
+  if (sequence.restoring || sequence.unplanned_tokens() == 0) return false;
+  if (sequence.num_steps == 0) return true;
+  if (sequence.ends_with_step || sequence.request->ends_with_step) return false;
+  return sequence.undelivered == 0 || !EndsByLength(sequence, engine_.context_tokens);
+}
+
 bool Scheduler::Plan(absl::Time now, StepPlan& plan) {
   thread_.CheckThread();
   now_ = now;
-  CHECK(!step_running());
+  CHECK(may_plan());
   plan.Clear();
+  planned().parts.clear();
+  planned().num_samples = 0;
+  planned().ahead = false;
   ++num_plans_;
   store_.ExpirePins(now);
   programs_.ForgetIdle(now);
@@ -27,7 +49,7 @@ bool Scheduler::Plan(absl::Time now, StepPlan& plan) {
   const int32_t running_before = num_running();
   decodes_.clear();
   for (Sequence* sequence : running_) {
-    if (!sequence->restoring && sequence->unplanned_tokens() == 1) decodes_.push_back(sequence);
+    if (WantsRows(*sequence) && sequence->unplanned_tokens() == 1) decodes_.push_back(sequence);
   }
   // All growth before the first row: whoever is preempted by it has none yet.
   for (Sequence* sequence : decodes_) {
@@ -48,19 +70,44 @@ bool Scheduler::Plan(absl::Time now, StepPlan& plan) {
   RunAhead(chunker, plan);
   store_.PlanMoves(now);
 
-  step_work_ = WorkOf(plan);
-  planned_rows_ = step_tokens_max_ - chunker.left();
-  planned_at_ = now;
+  SortMoves();
+
+  planned().work = WorkOf(plan);
+  planned().num_rows = step_tokens_max_ - chunker.left();
+  planned().begun = now;
+  const bool has_rows = !planned().parts.empty();
+  if (has_rows) ++num_steps_;
   PublishCounts();
   PublishWaitReasons();
   // Someone can always run, now or when what moves has arrived.
   CHECK(step_running() || idle() || store_.num_moves() > 0 || num_lookups() > 0);
-  return step_running();
+  return has_rows;
+}
+
+void Scheduler::SortMoves() {
+  new_moves_.clear();
+  store_.TakeMoves(new_moves_);
+  for (MoveJob& job : new_moves_) {
+    const bool waits = step_running() && job.kind == MoveKind::kRestore;
+    (waits ? held_moves_ : ready_moves_).push_back(std::move(job));
+  }
+}
+
+void Scheduler::ReleaseMoves() {
+  std::move(held_moves_.begin(), held_moves_.end(), std::back_inserter(ready_moves_));
+  held_moves_.clear();
+}
+
+void Scheduler::TakeAllMoves(std::vector<MoveJob>& jobs) {
+  ReleaseMoves();
+  TakeMoves(jobs);
 }
 
 void Scheduler::TakeMoves(std::vector<MoveJob>& jobs) {
   thread_.CheckThread();
-  store_.TakeMoves(jobs);
+  store_.TakeMoves(ready_moves_);
+  std::move(ready_moves_.begin(), ready_moves_.end(), std::back_inserter(jobs));
+  ready_moves_.clear();
 }
 
 void Scheduler::OnMoveDone(const MoveDone& done, absl::Time now) {
@@ -112,7 +159,7 @@ RestorePoll::State Scheduler::Poll(Sequence& sequence) {
 void Scheduler::GrowForDecode(Sequence& sequence) {
   const TenantIndex tenant = sequence.request->request.tenant;
   const int32_t missing =
-      BlocksFor(sequence.num_tokens()) - static_cast<int32_t>(sequence.blocks.size());
+      BlocksFor(sequence.length()) - static_cast<int32_t>(sequence.blocks.size());
   if (missing <= 0) return;
   while (!store_.TryAcquire(missing, tenant, now_, sequence.blocks)) {
     if (store_.ForceLeastPin(now_)) continue;
@@ -128,10 +175,10 @@ void Scheduler::GrowForDecode(Sequence& sequence) {
 void Scheduler::PlanDecodes(Chunker& chunker, StepPlan& plan) {
   prefills_.clear();
   for (Sequence* sequence : running_) {
-    if (sequence->restoring) continue;
+    if (!WantsRows(*sequence)) continue;
     if (sequence->unplanned_tokens() > 1) {
       prefills_.push_back(sequence);
-    } else if (BlocksFor(sequence->num_tokens()) <= static_cast<int32_t>(sequence->blocks.size())) {
+    } else if (BlocksFor(sequence->length()) <= static_cast<int32_t>(sequence->blocks.size())) {
       Open(*sequence, plan);
       chunker.TakeDecode();
       AddRows(*sequence, 1, plan);
@@ -222,12 +269,13 @@ void Scheduler::OnRemoteFound(RemoteFound&& found) {
 }
 
 void Scheduler::RunAhead(Chunker& chunker, StepPlan& plan) {
-  if (num_restoring_ == 0) return;
+  // Beside another step there might be need to take back what it has lent.
+  if (num_restoring_ == 0 || step_running()) return;
   for (Sequence* sequence : running_) {
     const LayerGate* gate = sequence->gate;
     if (gate == nullptr) continue;
     if (chunker.left() == 0) break;
-    if (gate->num_open() < (step_running() ? gate->num_half() : 1)) continue;
+    if (gate->num_open() < (planned().parts.empty() ? 1 : gate->num_half())) continue;
     const int32_t found_tokens = sequence->published.num_blocks * kBlockTokens;
     const bool offline = sequence->order.offline;
     if (!chunker.HasRoom(sequence->num_tokens() - found_tokens, offline)) continue;
@@ -235,7 +283,7 @@ void Scheduler::RunAhead(Chunker& chunker, StepPlan& plan) {
     Open(*sequence, plan);
     AddRows(*sequence, chunker.Take(sequence->unplanned_tokens(), offline), plan);
     plan.sequences.back().gate = gate;
-    in_flight_.back().ahead = true;
+    planned().parts.back().ahead = planned().ahead = true;
     metrics_.run_ahead.Add();
   }
 }
@@ -334,23 +382,36 @@ void Scheduler::AddRows(Sequence& sequence, int32_t num_tokens, StepPlan& plan) 
   part.num_tokens = num_tokens;
   part.blocks_begin = static_cast<int32_t>(plan.blocks.size());
   part.num_blocks = num_blocks;
-  part.samples = end == sequence.num_tokens() && request.draws();
-  const bool scores_prompt = request.WantsPromptLogprobs(sequence);
-  if (scores_prompt) {
+  part.samples = end == sequence.length() && request.draws();
+  int32_t num_scored = 0;
+  if (request.WantsPromptLogprobs(sequence)) {
     part.prompt_top_logprobs = request.request.prompt_top_logprobs;
     if (end < sequence.num_tokens()) part.next_token = sequence.tokens[static_cast<size_t>(end)];
+    // Each row but the prompt's last has a next prompt token.
+    num_scored = num_tokens - (part.next_token ? 0 : 1);
   }
-  plan.tokens.insert(plan.tokens.end(), sequence.tokens.begin() + first,
-                     sequence.tokens.begin() + end);
+  if (first == sequence.num_tokens()) {
+    CHECK(num_tokens == 1 && sequence.undelivered == 1);
+    part.draw = sequence.draw_index;
+    plan.tokens.push_back(0);
+  } else {
+    plan.tokens.insert(plan.tokens.end(), sequence.tokens.begin() + first,
+                       sequence.tokens.begin() + end);
+  }
   plan.blocks.insert(plan.blocks.end(), sequence.blocks.begin(),
                      sequence.blocks.begin() + num_blocks);
   sequence.planned_tokens = end;
   const bool decodes = num_tokens == 1 && part.samples;
   Charge(sequence, end, decodes ? ServiceCost().decode : ServiceCost().prefill);
-  in_flight_.push_back({.sequence = &sequence,
-                        .num_tokens = num_tokens,
-                        .samples = part.samples,
-                        .scores_prompt = scores_prompt});
+  ++sequence.num_steps;
+  if (part.samples) {
+    ++sequence.undelivered;
+    sequence.draw_index = planned().num_samples++;
+  }
+  planned().parts.push_back({.sequence = &sequence,
+                             .num_tokens = num_tokens,
+                             .samples = part.samples,
+                             .num_scored = num_scored});
 }
 
 }  // namespace holdfast

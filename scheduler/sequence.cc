@@ -71,6 +71,11 @@ void FillOpen(const Sequence& sequence, SequenceOpen& open) {
   open.completion.assign(prompt_end, sequence.tokens.end());
 }
 
+bool EndsByLength(const Sequence& sequence, int32_t context_tokens) {
+  return sequence.num_completion + sequence.undelivered >= sequence.request->request.max_tokens ||
+         sequence.length() >= context_tokens;
+}
+
 std::optional<SequenceEnd> EndAfterLastToken(const Sequence& sequence, int32_t context_tokens) {
   CHECK(sequence.num_completion > 0);
   const Request& request = sequence.request->request;

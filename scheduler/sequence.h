@@ -86,7 +86,10 @@ struct Sequence {
   // While running. What the host plans and what the device has done are two names.
   SequenceSlot slot{};
   int32_t computed_tokens = 0;  // KV written by committed steps, or found
-  int32_t planned_tokens = 0;   // and by the step that runs; >= computed_tokens
+  int32_t planned_tokens = 0;   // and by the steps that run; >= computed_tokens
+  int32_t num_steps = 0;        // that run and have rows of it
+  int32_t undelivered = 0;      // tokens that those draw
+  int32_t draw_index = 0;       // of the last of those, in its step's result
   std::vector<BlockId> blocks;
   PublishedPrefix published;
   absl::Time started;                  // to run, this time
@@ -101,7 +104,7 @@ struct Sequence {
   RemotePrefix remote;      // the answer
 
   uint64_t ask_again_plan = 0;   // waits for another's prefill: not to be asked before this Plan
-  bool ends_with_step = false;   // its token of the step that runs is dropped: it was stopped
+  bool ends_with_step = false;   // its next token of a step that runs is dropped: it was stopped
   int32_t preempted_tokens = 0;  // were computed when it was last preempted; 0 once it runs again
   int32_t num_preempted = 0;     // how often
   int32_t num_taken_back = 0;    // of those, for another tenant
@@ -109,8 +112,10 @@ struct Sequence {
 
   int32_t num_tokens() const { return static_cast<int32_t>(tokens.size()); }
   int32_t num_prompt() const { return num_tokens() - num_completion; }
+  // With those that are being drawn.
+  int32_t length() const { return num_tokens() + undelivered; }
   // Tokens whose KV no step has been planned for.
-  int32_t unplanned_tokens() const { return num_tokens() - planned_tokens; }
+  int32_t unplanned_tokens() const { return length() - planned_tokens; }
 };
 
 inline bool RunsBefore(const Sequence* a, const Sequence* b) { return a->order < b->order; }
@@ -129,7 +134,7 @@ struct ActiveRequest {
   // Whose turn it is, until the table has been told how the turn ended; nullptr: nobody's.
   Program* program = nullptr;
   bool prompt_done = false;  // the PromptEvent is out
-  // Why it ends when the step that runs is through; what that step computes of it is dropped.
+  // Why it ends when a step that runs is through; what steps compute of it is dropped.
   std::optional<absl::Status> ends_with_step;
   // When the first choice first began to compute: what it found, in all and by tier.
   std::optional<int32_t> cached_tokens;
@@ -152,6 +157,9 @@ std::unique_ptr<ActiveRequest> MakeActiveRequest(Request&& request, uint64_t arr
 
 // What the engine must know when `sequence` takes its slot, for the first time or again.
 void FillOpen(const Sequence& sequence, SequenceOpen& open);
+
+// It takes no token after those that are being drawn, whatever they are.
+bool EndsByLength(const Sequence& sequence, int32_t context_tokens);
 
 // Why `sequence` is over after its last token, if it is.
 std::optional<SequenceEnd> EndAfterLastToken(const Sequence& sequence, int32_t context_tokens);

@@ -131,6 +131,9 @@ class Walk {
         while (rng_() % 8 == 0) CancelAny();
         while (rng_() % 8 == 0) StopAnyChoice();
         while (rng_() % 6 == 0) Arrive();
+        if (rng_() % 2 == 0 && bench_.PlanAhead()) ++num_ahead_;
+        while (rng_() % 8 == 0) CancelAny();
+        while (rng_() % 8 == 0) StopAnyChoice();
         while (rng_() % 3 == 0 && bench_.FinishMove()) {
         }
         if (with_sessions_ && rng_() % 16 == 0) bench_.scheduler->DropPin(TenantIndex{0}, "b");
@@ -146,6 +149,7 @@ class Walk {
     for (const Request& request : requests_) CheckRequest(request);
   }
   int64_t num_compared() const { return num_compared_; }
+  int64_t num_ahead() const { return num_ahead_; }
   int64_t num_copies() const { return bench_.engine.num_copies(); }
   const KvStore& store() const { return bench_.scheduler->store(); }
   const SimMover& mover() const { return mover_; }
@@ -276,17 +280,20 @@ class Walk {
   std::vector<Request> requests_;
   std::set<std::pair<RequestId, int32_t>> stopped_;  // or asked to: they may have ended before
   int64_t num_compared_ = 0;
+  int64_t num_ahead_ = 0;  // steps planned while another ran
 };
 
 TEST(RandomWalkTest, EachRequestSaysWhatItSaysAlone) {
-  int64_t num_compared = 0;
+  int64_t num_compared = 0, num_ahead = 0;
   for (uint32_t seed = 0; seed < 250; ++seed) {
     const SeedNote note("the walk", seed);
     Walk walk(seed);
     walk.Run();
     if (HasFailure()) return;
     num_compared += walk.num_compared();
+    num_ahead += walk.num_ahead();
   }
+  EXPECT_GT(num_ahead, 2500);
   EXPECT_GT(num_compared, 2500);  // the walks are not all cancels and refusals
 }
 

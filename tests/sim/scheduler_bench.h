@@ -34,12 +34,12 @@ class SchedulerBench final {
   // For options with tiers; outlives the bench. Moves end when FinishMove is called.
   void UseMover(SimMover& with) { mover = &with; }
 
-  bool Plan() {
-    const bool planned = scheduler->Plan(now, plan);
-    scheduler->TakeMoves(jobs);
-    if (mover != nullptr) mover->Take(jobs);
-    CHECK(jobs.empty());
-    return planned;
+  // The next step, unless it has been planned beside the last.
+  bool Plan() { return scheduler->step_running() || PlanInto(plan); }
+  // And the one after it, if that can be.
+  bool PlanAhead() {
+    if (has_next || !scheduler->step_running() || !scheduler->may_plan()) return false;
+    return has_next = PlanInto(next_plan);
   }
   // False: nothing moves.
   bool FinishMove() {
@@ -58,6 +58,11 @@ class SchedulerBench final {
   void Finish() {
     now += absl::Milliseconds(10);
     const absl::Status status = engine.Execute(plan, result);
+    const bool runs_on = std::exchange(has_next, false) && status.ok();
+    if (runs_on) {
+      FillDraws(result, next_plan);
+      std::swap(plan, next_plan);
+    }
     if (status.ok()) {
       scheduler->Commit(result, now);
     } else {
@@ -70,12 +75,21 @@ class SchedulerBench final {
     CHECK(scheduler->idle());
   }
 
+  bool PlanInto(StepPlan& into) {
+    const bool planned = scheduler->Plan(now, into);
+    scheduler->TakeMoves(jobs);
+    if (mover != nullptr) mover->Take(jobs);
+    CHECK(jobs.empty());
+    return planned;
+  }
+
   MetricsRegistry registry;
   FakeEngine engine;
   RecordingSink sink;
   SchedulerMetrics metrics;
   std::unique_ptr<Scheduler> scheduler;
-  StepPlan plan;
+  StepPlan plan, next_plan;
+  bool has_next = false;
   StepResult result;
   SimMover* mover = nullptr;
   std::vector<MoveJob> jobs;

@@ -115,7 +115,7 @@ TEST(ServingTraceTest, EveryClientHearsWhatItWouldWithoutACache) {
        {totals.cancelled, totals.cancelled_amid_moves, totals.stopped, totals.steps_failed,
         totals.clock_jumps, totals.kills, totals.adopted, totals.preemptions, totals.pins_continued,
         totals.copies, totals.found_out, totals.restores_cut, totals.dropped_without_copy,
-        totals.blocks_duplicate}) {
+        totals.blocks_duplicate, totals.planned_ahead}) {
     EXPECT_GT(count, kOften);
   }
   EXPECT_GT(totals.done_ok, totals.requests / 3);

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <fstream>
 #include <string>
+#include <utility>
 
 #include "gtest/gtest.h"
 #include "kvstore/eviction/cost_aware.h"
@@ -147,6 +148,7 @@ void ServingWorld::Start() {
   }
   num_heard_ = 0;
   step_ends_.reset();
+  next_planned_ = false;
 }
 
 std::vector<RecoveredBlock> ServingWorld::OpenDisk() {
@@ -290,9 +292,11 @@ bool ServingWorld::HandleNext() {
   if (rng_() % 4 == 0 && (!events_.empty() || mover_->next())) return true;
   if (!step_ends_) {
     StartStep();
-    HearDone();
-    Check();
+  } else if (rng_() % 2 == 0) {
+    PlanAhead();
   }
+  HearDone();
+  Check();
   return true;
 }
 
@@ -331,7 +335,17 @@ void ServingWorld::Cancel(RequestId request) {
 void ServingWorld::StartStep() {
   const bool planned = bench_->scheduler->Plan(Clock(), bench_->plan);
   HandOutMoves();
-  if (!planned) return;
+  if (planned) RunStep();
+}
+
+void ServingWorld::PlanAhead() {
+  if (next_planned_ || !bench_->scheduler->may_plan()) return;
+  next_planned_ = bench_->scheduler->Plan(Clock(), bench_->next_plan);
+  HandOutMoves();
+  totals_.planned_ahead += next_planned_ ? 1 : 0;
+}
+
+void ServingWorld::RunStep() {
   const auto rows = static_cast<double>(bench_->plan.tokens.size());
   step_ends_ = time_ + absl::Milliseconds(2) + absl::Microseconds(100) * rows;
   // Moves that end meanwhile come before the step's reads and writes, or after them.
@@ -346,12 +360,19 @@ void ServingWorld::EndStep() {
   if (!step_executed_) step_status_ = bench_->engine.Execute(bench_->plan, bench_->result);
   EXPECT_EQ(bench_->engine.num_foreign_reads(), 0)
       << "a sequence has read KV of another scope, or what nobody had computed";
+  const bool runs_on = std::exchange(next_planned_, false);
   if (step_status_.ok()) {
+    if (runs_on) {
+      FillDraws(bench_->result, bench_->next_plan);
+      std::swap(bench_->plan, bench_->next_plan);
+    }
     bench_->scheduler->Commit(bench_->result, Clock());
+    if (runs_on) RunStep();
     return;
   }
   ++totals_.steps_failed;
-  HandOutMoves();
+  bench_->scheduler->TakeAllMoves(jobs_);
+  mover_->Take(jobs_, time_);
   mover_->ForgetDevice();
   bench_->scheduler->FailAll(absl::UnavailableError(step_status_.message()));
 }

@@ -61,6 +61,7 @@ Circumstances WithoutCache(const AgentTrace& trace);
 struct WorldTotals {
   uint64_t events = 0, requests = 0, done_ok = 0, cancelled = 0, cancelled_amid_moves = 0;
   uint64_t stopped = 0, steps_failed = 0, clock_jumps = 0, kills = 0, adopted = 0;
+  uint64_t planned_ahead = 0;
   uint64_t preemptions = 0, pins_continued = 0, copies = 0, damaged = 0, found_out = 0;
   std::array<uint64_t, 3> hit_tokens{};
   std::array<uint64_t, 3> moves_done{}, moves_failed{};
@@ -123,6 +124,8 @@ class ServingWorld final {
   void FinishMove();
   void Interfere();
   void StartStep();
+  void PlanAhead();
+  void RunStep();
   void HandOutMoves();
 
   void HearDone();
@@ -160,6 +163,7 @@ class ServingWorld final {
   std::optional<absl::Time> step_ends_;
   absl::Status step_status_;
   bool step_executed_ = false;
+  bool next_planned_ = false;  // while the step runs
 
   WorldTotals totals_;
 };
