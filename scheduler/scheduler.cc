@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "config/base/check.h"
+#include "scheduler/prefetch.h"
 
 namespace holdfast {
 namespace {
@@ -292,7 +293,9 @@ void Scheduler::Commit(const StepResult& result, absl::Time now) {
   ReleaseMoves();
   size_t next_sample = 0, next_prompt_logprob = 0;
   auto next_failed = result.gate_failed.begin();
-  for (const InFlight& part : committed_.parts) {
+  for (size_t i = 0; i < committed_.parts.size(); ++i) {
+    const InFlight& part = committed_.parts[i];
+    PrefetchCommit(i);
     if (part.sequence != nullptr) {
       --part.sequence->num_steps;
       part.sequence->undelivered -= part.samples ? 1 : 0;
@@ -318,6 +321,15 @@ void Scheduler::Commit(const StepResult& result, absl::Time now) {
   metrics_.step_seconds.Observe(std::max(0.0, absl::ToDoubleSeconds(took)));
   steps_[0].begun = std::max(steps_[0].begun, now);  // if there is one
   PublishCounts();
+}
+
+void Scheduler::PrefetchCommit(size_t index) const {
+  if (index + 2 * kPrefetchRounds >= committed_.parts.size()) return;
+  const Sequence* const far = committed_.parts[index + 2 * kPrefetchRounds].sequence;
+  const Sequence* const near = committed_.parts[index + kPrefetchRounds].sequence;
+  if (far != nullptr) Prefetch(far, kSequenceStepBytes);
+  if (near == nullptr) return;
+  Prefetch(near->tokens.data() + near->tokens.size(), 1);
 }
 
 // Not one by one: with many tenants' sequences each would touch another line of memory.

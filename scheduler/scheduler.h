@@ -249,6 +249,7 @@ class Scheduler final {
   void ContinueRestored();
   RestorePoll::State Poll(Sequence& restoring);
   bool WantsRows(const Sequence& sequence) const;
+  static bool HasBlocks(const Sequence& sequence);  // for the rows that it wants as a decode
   void GrowForDecode(Sequence& sequence);
   Step& planned() { return steps_[num_steps_]; }  // while it is being planned
   void SortMoves();                               // what this plan has started
@@ -317,6 +318,7 @@ class Scheduler final {
   void TakeBack(Sequence& sequence);  // what it has run ahead
   void TakePromptLogprobs(const InFlight& part, const StepResult& result, size_t& next);
   void CountCompletions();
+  void PrefetchCommit(size_t index) const;  // what some parts after this one will need
   void FinishPrompt(ActiveRequest& request);
   void DeliverToken(Sequence& sequence, const SampledToken& sampled, const StepResult& result);
 
@@ -355,7 +357,7 @@ class Scheduler final {
   std::optional<Blocked> blocked_;
   std::optional<TenantIndex> way_for_;  // who goes first in this plan: others gave way for it
   Shares shares_;
-  std::vector<Sequence*> decodes_, prefills_;  // of the plan being made
+  std::vector<Sequence*> growing_, prefills_;  // of the plan being made
   std::vector<Sequence*> running_;             // by order
   std::vector<SequenceSlot> free_slots_;
   std::array<Step, kStepsMax> steps_;   // that run, the earliest first

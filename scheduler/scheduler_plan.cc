@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "config/base/check.h"
+#include "scheduler/prefetch.h"
 #include "scheduler/scheduler.h"
 
 namespace holdfast {
@@ -33,6 +34,10 @@ bool Scheduler::WantsRows(const Sequence& sequence) const {
   return sequence.undelivered == 0 || !EndsByLength(sequence, engine_.context_tokens);
 }
 
+bool Scheduler::HasBlocks(const Sequence& sequence) {
+  return BlocksFor(sequence.length()) <= static_cast<int32_t>(sequence.blocks.size());
+}
+
 bool Scheduler::Plan(absl::Time now, StepPlan& plan) {
   thread_.CheckThread();
   now_ = now;
@@ -47,12 +52,17 @@ bool Scheduler::Plan(absl::Time now, StepPlan& plan) {
   ContinueRestored();
   MakeWay();
   const int32_t running_before = num_running();
-  decodes_.clear();
-  for (Sequence* sequence : running_) {
-    if (WantsRows(*sequence) && sequence->unplanned_tokens() == 1) decodes_.push_back(sequence);
+  growing_.clear();
+  for (size_t i = 0; i < running_.size(); ++i) {
+    Sequence* const sequence = running_[i];
+    if (i + kPrefetchRounds < running_.size()) {
+      Prefetch(running_[i + kPrefetchRounds], kSequenceStepBytes);
+    }
+    const bool decodes = WantsRows(*sequence) && sequence->unplanned_tokens() == 1;
+    if (decodes && !HasBlocks(*sequence)) growing_.push_back(sequence);
   }
   // All growth before the first row: whoever is preempted by it has none yet.
-  for (Sequence* sequence : decodes_) {
+  for (Sequence* sequence : growing_) {
     if (sequence->state == SequenceState::kRunning) GrowForDecode(*sequence);
   }
   const bool preempted = num_running() < running_before;
@@ -174,11 +184,17 @@ void Scheduler::GrowForDecode(Sequence& sequence) {
 
 void Scheduler::PlanDecodes(Chunker& chunker, StepPlan& plan) {
   prefills_.clear();
-  for (Sequence* sequence : running_) {
+  for (size_t i = 0; i < running_.size(); ++i) {
+    Sequence* const sequence = running_[i];
+    if (i + 2 * kPrefetchRounds < running_.size()) {
+      Prefetch(running_[i + 2 * kPrefetchRounds], kSequenceStepBytes);
+      const Sequence& later = *running_[i + kPrefetchRounds];
+      Prefetch(later.blocks.data(), later.blocks.size() * sizeof(BlockId));
+    }
     if (!WantsRows(*sequence)) continue;
     if (sequence->unplanned_tokens() > 1) {
       prefills_.push_back(sequence);
-    } else if (BlocksFor(sequence->length()) <= static_cast<int32_t>(sequence->blocks.size())) {
+    } else if (HasBlocks(*sequence)) {
       Open(*sequence, plan);
       chunker.TakeDecode();
       AddRows(*sequence, 1, plan);

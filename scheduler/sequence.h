@@ -14,6 +14,7 @@
 
 #include <array>
 #include <compare>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -71,14 +72,11 @@ enum class LookupState : uint8_t { kNotAsked, kAsked, kOver };
 
 enum class SequenceState : uint8_t { kHeldBack, kWaiting, kRunning, kEnded };
 
+// What each step touches comes first, and lies together.
 struct Sequence {
   ActiveRequest* request = nullptr;
   SequenceOrder order;
   SequenceState state = SequenceState::kHeldBack;
-  WaitRank rank;                               // constant while it waits
-  WaitReason wait_reason = WaitReason::kTurn;  // as found by plan `wait_reason_plan`
-  uint64_t wait_reason_plan = 0;
-
   // Prompt, then completion; the last `num_completion` of them. Empty while held back.
   std::vector<TokenId> tokens;
   int32_t num_completion = 0;
@@ -90,25 +88,29 @@ struct Sequence {
   int32_t num_steps = 0;        // that run and have rows of it
   int32_t undelivered = 0;      // tokens that those draw
   int32_t draw_index = 0;       // of the last of those, in its step's result
+  int32_t charged_tokens = 0;   // of `tokens`, whose cost its tenant has been charged
+  bool ends_with_step = false;  // its next token of a step that runs is dropped: it was stopped
   std::vector<BlockId> blocks;
   PublishedPrefix published;
-  absl::Time started;                  // to run, this time
   bool restoring = false;              // until the store says that what it found has arrived
   const LayerGate* gate = nullptr;     // while restoring: behind which it may run ahead
   bool opened = false;                 // the engine knows that it has the slot
   TierTokens hit_tokens{};             // found when it started, by tier
+  absl::Time started;                  // to run, this time
   std::optional<PinId> continued_pin;  // goes with the Commit of its first step
 
+  // While waiting.
+  WaitRank rank;                               // constant while it waits
+  WaitReason wait_reason = WaitReason::kTurn;  // as found by plan `wait_reason_plan`
+  uint64_t wait_reason_plan = 0;
   LookupState lookup = LookupState::kNotAsked;
   absl::Time lookup_until;  // then it waits no longer for the answer
   RemotePrefix remote;      // the answer
 
   uint64_t ask_again_plan = 0;   // waits for another's prefill: not to be asked before this Plan
-  bool ends_with_step = false;   // its next token of a step that runs is dropped: it was stopped
   int32_t preempted_tokens = 0;  // were computed when it was last preempted; 0 once it runs again
   int32_t num_preempted = 0;     // how often
   int32_t num_taken_back = 0;    // of those, for another tenant
-  int32_t charged_tokens = 0;    // of `tokens`, whose cost its tenant has been charged
 
   int32_t num_tokens() const { return static_cast<int32_t>(tokens.size()); }
   int32_t num_prompt() const { return num_tokens() - num_completion; }
@@ -117,6 +119,8 @@ struct Sequence {
   // Tokens whose KV no step has been planned for.
   int32_t unplanned_tokens() const { return length() - planned_tokens; }
 };
+
+inline constexpr size_t kSequenceStepBytes = 320;  // at its beginning, see above
 
 inline bool RunsBefore(const Sequence* a, const Sequence* b) { return a->order < b->order; }
 
