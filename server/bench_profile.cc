@@ -20,7 +20,9 @@
 #include "engine/cpu_engine.h"
 #include "engine/weights.h"
 #include "kvstore/host_tier.h"
+#include "server/model_text.h"
 #include "server/progress_bar.h"
+#include "server/serving_measurement.h"
 #include "simulator/cost_profile.h"
 #include "simulator/step_measurement.h"
 
@@ -136,6 +138,8 @@ absl::Status RunBenchProfile(const DaemonConfig& config, const std::string& out)
   ASSIGN_OR_RETURN(const absl::Duration between, MeasureBetweenSteps(info));
   ASSIGN_OR_RETURN(const absl::Duration after_pause, MeasureAfterPause(*engine));
   ASSIGN_OR_RETURN(const TierCost host, MeasureHost(*engine));
+  ASSIGN_OR_RETURN(const std::unique_ptr<Tokenizer> tokenizer, MakeTokenizer(model.vocabulary));
+  ASSIGN_OR_RETURN(const absl::Duration token, MeasureTokenServing(info, *tokenizer));
   const absl::string_view digest(reinterpret_cast<const char*>(info.model_digest.data()),
                                  info.model_digest.size());
   const std::string json =
@@ -147,6 +151,7 @@ absl::Status RunBenchProfile(const DaemonConfig& config, const std::string& out)
                          .context_tokens = info.context_tokens,
                          .step = fit.cost,
                          .between_steps_seconds = absl::ToDoubleSeconds(between),
+                         .token_seconds = absl::ToDoubleSeconds(token) / options.threads,
                          .after_pause_seconds = absl::ToDoubleSeconds(after_pause),
                          .host = host,
                          .fit = fit.quality});

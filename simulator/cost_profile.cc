@@ -392,6 +392,7 @@ std::string FormatCostProfile(const CostProfile& profile) {
                        {"longest_place", profile.step.longest_place},
                        {"batch", std::move(batch)}}},
                      {"between_steps_seconds", profile.between_steps_seconds},
+                     {"token_seconds", profile.token_seconds},
                      {"after_pause_seconds", profile.after_pause_seconds},
                      {"tiers", {{"host", ToJson(profile.host)}, {"disk", ToJson(profile.disk)}}},
                      {"fit",
@@ -414,6 +415,7 @@ absl::StatusOr<CostProfile> ParseCostProfile(std::string_view json) {
   reader.Count("vocab_size", profile.vocab_size);
   reader.Count("context_tokens", profile.context_tokens);
   reader.Number("between_steps_seconds", profile.between_steps_seconds);
+  reader.Number("token_seconds", profile.token_seconds);
   reader.Number("after_pause_seconds", profile.after_pause_seconds);
   const Json* binding = reader.Find("binding");
   const Json* step = reader.Find("step_seconds");

@@ -95,6 +95,9 @@ struct CostProfile {
   int32_t vocab_size = 0, context_tokens = 0;
   StepCost step;
   double between_steps_seconds = 0;  // deciding, and passing plan and result on
+  // Serving a token, the client on the same machine included: its processor time over the engine's
+  // threads, which stand still for it where they have all cores.
+  double token_seconds = 0;
   // What the first step after a pause of kPauseNanos or more takes besides: weights and KV have
   // left the caches, threads and processor sleep.
   double after_pause_seconds = 0;

@@ -133,10 +133,11 @@ void SimulatedInstance::PlanStep() {
   }
   NoteOpens();
   NoteRows();
-  const bool was_idle = now_nanos_ - last_end_nanos_ >= kPauseNanos;
-  const double seconds = options_.profile.step.SecondsOf(ShapeOf(plan_)) +
-                         options_.profile.between_steps_seconds +
-                         (was_idle ? options_.profile.after_pause_seconds : 0.0);
+  const CostProfile& profile = options_.profile;
+  const StepShape shape = ShapeOf(plan_);
+  double seconds = profile.step.SecondsOf(shape) + profile.between_steps_seconds +
+                   profile.token_seconds * (shape.decode_rows + shape.prompt_ends);
+  if (now_nanos_ - last_end_nanos_ >= kPauseNanos) seconds += profile.after_pause_seconds;
   const int64_t nanos = std::max<int64_t>(std::llround(1e9 * seconds), 1);
   step_end_nanos_ = now_nanos_ + nanos;
   ++tally_.steps;

@@ -49,7 +49,7 @@ std::vector<WantedStep> GridOf(const MeasurementOptions& options) {
     for (const int32_t rows : options.decode_rows) grid.push_back(Decodes(rows, context));
     for (const int32_t rows : options.prefill_rows) {
       grid.push_back({{.context = context, .rows = rows}});
-      grid.push_back({{.context = context, .rows = rows, .samples = false}});
+      if (context == 0) grid.push_back({{.rows = rows, .samples = false}});
     }
     if (context > 0 && context <= 1024) AddMixed(context, grid);
   }

@@ -67,6 +67,16 @@ TEST(SimulatedInstanceTest, TheTimeBetweenStepsPassesToo) {
   EXPECT_EQ(outcome.turns[0].end_nanos, 14'200 * kMicros);
 }
 
+TEST(SimulatedInstanceTest, EachTokenTakesTheTimeOfServingIt) {
+  InstanceOptions options = SmallInstance();
+  options.profile.token_seconds = 1e-3;
+  const Workload workload = WorkloadOf(
+      {OneTurn(absl::ZeroDuration(), 1, 32, 2), OneTurn(absl::ZeroDuration(), 2, 16, 2)});
+  const Outcome outcome = RunAll(workload, options);
+  // Two ends of prompts, then two decodes.
+  EXPECT_EQ(outcome.tally.end_nanos, (10'000 + 4'800 + 2'000 + 10'000 + 2'000 + 2'000) * kMicros);
+}
+
 TEST(SimulatedInstanceTest, TheFirstStepAfterAPauseTakesMore) {
   InstanceOptions options = SmallInstance();
   options.profile.after_pause_seconds = 5e-3;
