@@ -130,6 +130,7 @@ OwnerTag OwnerTagOf(const std::string& tenant_name) {
 absl::StatusOr<KvTiers> OpenKvTiers(const DaemonConfig& config, const EngineInfo& engine,
                                     const ModelConfig& model, const Clock& clock) {
   KvTiers tiers;
+  tiers.options.pinned_max = kPinnedShareMax;
   const size_t block_bytes = engine.kv_layout.block_bytes();
   if (const int64_t host_bytes = config.kv.host_bytes.value_or(0); host_bytes > 0) {
     auto host = HostTier::Create(host_bytes, block_bytes, engine.kv_layout.num_layers);

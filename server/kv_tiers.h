@@ -18,6 +18,10 @@
 
 namespace holdfast {
 
+// Share of the device that all pins may keep. With half of it agents took a tenth longer where few
+// fit: paused programs' KV went, and their next turns computed it again (docs/agents.md).
+inline constexpr double kPinnedShareMax = 0.8;
+
 struct KvTiers {
   std::unique_ptr<HostTier> host;  // nullptr: there is none
   std::unique_ptr<DiskTier> disk;

@@ -17,6 +17,7 @@
 #include "config/base/status_macros.h"
 #include "kvstore/eviction/cost_aware.h"
 #include "kvstore/kv_store.h"
+#include "server/kv_tiers.h"
 #include "server/progress_bar.h"
 #include "server/turns_file.h"
 #include "server/workload_arguments.h"
@@ -77,6 +78,7 @@ SchedulerOptions SchedulerOptionsOf(const DaemonConfig& config, const Workload& 
                            .model_name = "simulated"};
   // As the daemon: one longest sequence finds room without anything being dropped uncopied.
   const double longest = BlocksFor(engine.context_tokens);
+  options.kv.pinned_max = kPinnedShareMax;
   options.kv.low_water = std::max(options.kv.low_water, longest / engine.num_blocks);
   if (config.kv.eviction == "cost_aware") {
     const RecomputeCost cost{.token = profile.step.prefill_row,
