@@ -96,7 +96,10 @@ def test_a_profile_that_was_measured_here_can_be_simulated_on(scenario, tmp_path
          "4", "--step-tokens-max", "64"], capture_output=True, text=True, timeout=600)
     assert measured.returncode == 0, measured.stderr
     assert "error of the fit" in measured.stderr
-    costs = json.loads(profile.read_text())["step_seconds"]
-    assert costs["prefill_row"] > 0 and all(cost >= 0 for cost in costs.values())
+    costs = json.loads(profile.read_text())
+    assert 0 < costs["token_seconds"] < 0.1 and costs["between_steps_seconds"] > 0
+    batch = costs["step_seconds"]["batch"]
+    assert len(batch) > 5 and all(seconds > 0 for _, seconds in batch)
+    assert batch[-1][1] > batch[0][1]  # more rows take longer
     done = simulate("--workload", scenario, "--profile", profile, "--context-tokens", 4096)
     assert done.returncode == 0, done.stderr
