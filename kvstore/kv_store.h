@@ -154,6 +154,7 @@ struct PinRequest {
   int32_t priority = 0;  // lower is more important
   uint64_t program = 0;  // of equal priority, the greater goes first by force
   absl::Time deadline;
+  PinState state = PinState::kAsked;
 };
 
 struct MoveCounters {
@@ -255,9 +256,14 @@ class KvStore final {
   // Its partial block, for CopyPartial. nullopt: no such pin, or it has none.
   std::optional<PartialBlock> PinnedPartial(TenantIndex tenant, const std::string& session) const;
   bool ReleasePin(TenantIndex tenant, const std::string& session, PinEnd why, absl::Time now);
-  // Its pin, if it has one in this scope, stays until then at least. False: there is none.
+  // Its next turn has come: its pin, if it has one in this scope, stays until then at least. False:
+  // there is none.
   bool ExtendPin(TenantIndex tenant, const std::string& session, const ReuseScope& scope,
                  absl::Time deadline);
+  // How long its pin is worth keeping is known by now; none, or one that the client asked for, or
+  // whose turn has come, is left as it is.
+  void DecidePin(TenantIndex tenant, const std::string& session, absl::Time deadline,
+                 absl::Time now);
   int32_t ExpirePins(absl::Time now);  // returns how many
   // For a sequence that cannot grow otherwise; false: there is none, of this tenant or of any.
   bool ForceLeastPin(absl::Time now, std::optional<TenantIndex> tenant = std::nullopt);

@@ -17,6 +17,7 @@ bool KvStore::TryPin(const PinRequest& request, const ReuseScope& scope,
           .session = request.session,
           .priority = request.priority,
           .program = request.program,
+          .state = request.state,
           .created = now,
           .deadline = request.deadline,
           .scope = scope,
@@ -66,7 +67,21 @@ bool KvStore::ExtendPin(TenantIndex tenant, const std::string& session, const Re
   const Pin* pin = pins_.Find(tenant, session);
   if (pin == nullptr || pin->scope != scope) return false;
   pins_.Extend(pin->id, deadline);
+  pins_.SetState(pin->id, PinState::kWanted);
   return true;
+}
+
+void KvStore::DecidePin(TenantIndex tenant, const std::string& session, absl::Time deadline,
+                        absl::Time now) {
+  const Pin* pin = pins_.Find(tenant, session);
+  if (pin == nullptr) return;
+  if (pin->state != PinState::kPaused && pin->state != PinState::kProvisional) return;
+  if (deadline <= now) {
+    EndPin(pins_.Remove(pin->id, PinEnd::kDeclined), now);
+    return;
+  }
+  pins_.SetDeadline(pin->id, deadline);
+  pins_.SetState(pin->id, PinState::kPaused);
 }
 
 int32_t KvStore::ExpirePins(absl::Time now) {

@@ -66,7 +66,8 @@ std::optional<PinId> PinTable::TryAdd(Pin&& pin, std::vector<Pin>& ended) {
   }
   const auto pins_left = [&] { return num_pins() - static_cast<int32_t>(going.size()); };
   const auto full = [&] { return !Fits(tenant) || pins_left() + 1 > blocks_max_; };
-  for (auto next = by_rank_.begin(); full() && next != by_rank_.end(); ++next) {
+  const bool displaces = pin.state != PinState::kProvisional;
+  for (auto next = by_rank_.begin(); displaces && full() && next != by_rank_.end(); ++next) {
     const Pin& candidate = pins_.at(std::get<PinId>(*next));
     const bool matters_more = std::pair(-int64_t{candidate.priority}, candidate.deadline) >
                               std::pair(-int64_t{pin.priority}, pin.deadline);
@@ -85,6 +86,7 @@ std::optional<PinId> PinTable::TryAdd(Pin&& pin, std::vector<Pin>& ended) {
   tenant.sessions.emplace(pin.session, pin.id);
   by_deadline_.emplace(pin.deadline, pin.id);
   by_rank_.insert(RankOf(pin));
+  ++num_in_state_[static_cast<size_t>(pin.state)];
   const PinId id = pin.id;
   pins_.emplace(id, std::move(pin));
   return id;
@@ -110,13 +112,23 @@ std::optional<PinId> PinTable::LeastImportant(std::optional<TenantIndex> tenant)
 }
 
 void PinTable::Extend(PinId id, absl::Time deadline) {
+  if (deadline > pins_.at(id).deadline) SetDeadline(id, deadline);
+}
+
+void PinTable::SetDeadline(PinId id, absl::Time deadline) {
   Pin& pin = pins_.at(id);
-  if (deadline <= pin.deadline) return;
   by_deadline_.erase({pin.deadline, id});
   by_rank_.erase(RankOf(pin));
   pin.deadline = deadline;
   by_deadline_.emplace(deadline, id);
   by_rank_.insert(RankOf(pin));
+}
+
+void PinTable::SetState(PinId id, PinState state) {
+  Pin& pin = pins_.at(id);
+  --num_in_state_[static_cast<size_t>(pin.state)];
+  pin.state = state;
+  ++num_in_state_[static_cast<size_t>(pin.state)];
 }
 
 Pin PinTable::Extract(PinId id, PinEnd why) {
@@ -128,6 +140,7 @@ Pin PinTable::Extract(PinId id, PinEnd why) {
   by_rank_.erase(RankOf(pin));
   Of(pin.tenant).sessions.erase(pin.session);
   ++num_ended_[static_cast<size_t>(why)];
+  --num_in_state_[static_cast<size_t>(pin.state)];
   return pin;
 }
 
@@ -145,7 +158,9 @@ void PinTable::ForEach(const std::function<void(const Pin&)>& visit) const {
 void PinTable::CheckInvariants() const {
   std::set<BlockId> blocks;
   std::vector<std::set<BlockId>> tenant_blocks(tenants_.size());
+  std::array<int32_t, kNumPinStates> in_state{};
   for (const auto& [id, pin] : pins_) {
+    ++in_state[static_cast<size_t>(pin.state)];
     CHECK(pin.id == id && Find(pin.tenant, pin.session) == &pin);
     blocks.insert(pin.blocks.begin(), pin.blocks.end());
     tenant_blocks[static_cast<size_t>(Number(pin.tenant))].insert(pin.blocks.begin(),
@@ -156,6 +171,7 @@ void PinTable::CheckInvariants() const {
     CHECK(tenants_[i].num_blocks == static_cast<int32_t>(tenant_blocks[i].size()));
     CHECK(tenants_[i].num_blocks <= tenants_[i].blocks_max);
   }
+  CHECK(in_state == num_in_state_);
   CHECK(by_deadline_.size() == pins_.size() && by_rank_.size() == pins_.size());
   // Each that was ever made is there, or has ended for one reason.
   CHECK(next_id_ - 1 == std::accumulate(num_ended_.begin(), num_ended_.end(), pins_.size()));

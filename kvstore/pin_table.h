@@ -2,13 +2,13 @@
 // The table keeps who was promised what and counts it against the bounds; the references behind a
 // pin are the store's (kv_store.h).
 //
-//   TryAdd ──► pinned ──► final | expired | forced | replaced | displaced
+//   TryAdd ──► pinned ──► final | expired | forced | replaced | displaced | declined
 //
 // One pin for each (tenant, session): a new one replaces the old. Blocks shared by several pins (a
 // system prompt) count once, in the whole and for each tenant. A pin that does not fit displaces
 // those of its own tenant that matter no more than itself: of higher `priority` number first (lower
 // is more important, as on the wire), then of the later program, then of the earlier deadline;
-// never another tenant's.
+// never another tenant's. A provisional one displaces none.
 //
 // Thread: the scheduler's alone.    Bound: blocks_max blocks and as many pins. Calls are
 // O(blocks of the pins touched + log pins).
@@ -35,12 +35,22 @@
 
 namespace holdfast {
 
+// What a pin waits for.
+enum class PinState : uint8_t {
+  kAsked,        // its session's next turn, for as long as its client wanted
+  kPaused,       // likewise, for as long as is worth it
+  kProvisional,  // to hear how long that is
+  kWanted,       // the next turn has come, and has not computed yet
+};
+inline constexpr size_t kNumPinStates = 4;
+
 struct Pin {
   PinId id{};  // given by the table
   TenantIndex tenant{};
   std::string session;
   int32_t priority = 0;
   uint64_t program = 0;
+  PinState state = PinState::kAsked;
   absl::Time created, deadline;
   ReuseScope scope{};
   std::vector<BlockId> blocks;          // published ones, then one partial if it has tokens
@@ -54,8 +64,9 @@ enum class PinEnd : uint8_t {
   kForced,     // room was needed, or an operator wanted it
   kReplaced,   // by a later pin of the same session
   kDisplaced,  // by another pin of the same tenant
+  kDeclined,   // it was found not worth its room
 };
-inline constexpr size_t kNumPinEnds = 5;
+inline constexpr size_t kNumPinEnds = 6;
 
 class PinTable final {
  public:
@@ -75,6 +86,8 @@ class PinTable final {
   Pin Remove(PinId id, PinEnd why);
 
   void Extend(PinId id, absl::Time deadline);  // to then, if its deadline is earlier
+  void SetDeadline(PinId id, absl::Time deadline);
+  void SetState(PinId id, PinState state);
 
   // By deadline.
   void ForEach(const std::function<void(const Pin&)>& visit) const;
@@ -83,8 +96,10 @@ class PinTable final {
   int32_t num_pins(TenantIndex tenant) const {
     return static_cast<int32_t>(Of(tenant).sessions.size());
   }
+  int32_t num_pins(PinState state) const { return num_in_state_[static_cast<size_t>(state)]; }
   int32_t num_blocks() const { return num_blocks_; }
   int32_t num_blocks(TenantIndex tenant) const { return Of(tenant).num_blocks; }
+  uint64_t num_made() const { return next_id_ - 1; }
   uint64_t num_ended(PinEnd why) const { return num_ended_[static_cast<size_t>(why)]; }
 
   void CheckInvariants() const;
@@ -117,6 +132,7 @@ class PinTable final {
   std::map<PinId, Pin> pins_;
   std::set<std::pair<absl::Time, PinId>> by_deadline_;
   std::set<Rank> by_rank_;
+  std::array<int32_t, kNumPinStates> num_in_state_{};
   std::array<uint64_t, kNumPinEnds> num_ended_{};
 };
 

@@ -88,6 +88,8 @@ const char* PinEndName(PinEnd end) {
       return "replaced";
     case PinEnd::kDisplaced:
       return "displaced";
+    case PinEnd::kDeclined:
+      return "declined";
   }
   return "?";
 }
@@ -119,10 +121,10 @@ KvMetrics::KvMetrics(MetricsRegistry& registry, const std::string& model_name, i
           registry.AddGauge("holdfast_kvstore_pinned_blocks", "Blocks kept by one pin or more.")),
       moves_under_way_(registry.AddGauge("holdfast_kvstore_moves_under_way",
                                          "Blocks on their way between tiers.")),
-      pin_ends_{PinEndCounter(registry, PinEnd::kFinal), PinEndCounter(registry, PinEnd::kExpired),
-                PinEndCounter(registry, PinEnd::kForced),
-                PinEndCounter(registry, PinEnd::kReplaced),
-                PinEndCounter(registry, PinEnd::kDisplaced)},
+      pin_ends_{
+          PinEndCounter(registry, PinEnd::kFinal),     PinEndCounter(registry, PinEnd::kExpired),
+          PinEndCounter(registry, PinEnd::kForced),    PinEndCounter(registry, PinEnd::kReplaced),
+          PinEndCounter(registry, PinEnd::kDisplaced), PinEndCounter(registry, PinEnd::kDeclined)},
       evicted_{EvictedCounter(registry, TierKind::kDevice),
                EvictedCounter(registry, TierKind::kHost),
                EvictedCounter(registry, TierKind::kDisk)},

@@ -39,6 +39,7 @@ SchedulerMetrics::SchedulerMetrics(MetricsRegistry& registry, const SchedulerOpt
       step_rows(registry.AddHistogram("holdfast_scheduler_step_rows",
                                       "Tokens computed in one step.", RowBuckets())),
       kv(registry, options.model_name, num_blocks),
+      programs(registry, TenantNames(options)),
       running_(registry.AddGauge("holdfast_scheduler_running_sequences",
                                  "Sequences in the running set.")),
       waiting_(registry.AddGauge("holdfast_scheduler_waiting_sequences",

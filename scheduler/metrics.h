@@ -18,6 +18,7 @@
 #include "kvstore/kv_store.h"
 #include "scheduler/admission.h"
 #include "scheduler/kv_metrics.h"
+#include "scheduler/program_metrics.h"
 #include "scheduler/scheduler_options.h"
 #include "scheduler/sequence.h"
 
@@ -51,7 +52,8 @@ class SchedulerMetrics final {
   Histogram step_seconds;     // holdfast_scheduler_step_seconds; planned to committed
   Histogram step_rows;        // holdfast_scheduler_step_rows
 
-  KvMetrics kv;  // the store's
+  KvMetrics kv;             // the store's
+  ProgramMetrics programs;  // of agents, and their pins
 
   // Also the aliases vllm:num_requests_running, vllm:num_requests_waiting (each sequence is a
   // request there).

@@ -38,8 +38,9 @@ absl::Duration NotNegative(absl::Duration duration) {
 
 }  // namespace
 
-ProgramTable::ProgramTable(const ProgramOptions& options, int32_t num_tenants)
-    : options_(options), pin_policy_(MakePinPolicy(options)) {
+ProgramTable::ProgramTable(const ProgramOptions& options, int32_t num_tenants,
+                           ProgramMetrics* metrics)
+    : options_(options), pin_policy_(MakePinPolicy(options)), metrics_(metrics) {
   CHECK(num_tenants > 0);
   for (int32_t i = 0; i < num_tenants; ++i) tenants_.emplace_back(options.ttl_max);
 }
@@ -73,8 +74,12 @@ Program& ProgramTable::OnArrive(TenantIndex tenant_index, const std::string& ses
     tenant.idle.erase(known->idle);
   }
   Program& program = *known;
-  if (std::exchange(program.tool_runs, false)) {
-    tenant.estimator.OnToolDone(program.last_tool, now_ - program.last_finish);
+  const bool is_named = !program.naming.has_value();
+  StopNaming(program);
+  if (std::exchange(program.tool_runs, false) && is_named) {
+    const absl::Duration took = now_ - program.last_finish;
+    tenant.estimator.OnToolDone(program.last_tool, took);
+    if (metrics_ != nullptr) metrics_->OnToolDone(!program.last_tool.empty(), took);
   }
   ++program.turns_in_flight;
   return program;
@@ -84,7 +89,10 @@ void ProgramTable::OnFirstRun(Program& program, absl::Duration queued, bool had_
   CHECK(program.turns_in_flight > 0);
   program.queued += NotNegative(queued);
   // The first turn of a program has nothing to return to: its wait is no cost of a miss.
-  if (program.turns_ended > 0) Of(program.tenant).estimator.OnFollowUp(queued, had_live_pin);
+  if (program.turns_ended == 0) return;
+  TtlEstimator& estimator = Of(program.tenant).estimator;
+  estimator.OnFollowUp(queued, had_live_pin);
+  if (metrics_ != nullptr) metrics_->OnEstimate(program.tenant, estimator);
 }
 
 TtlDecision ProgramTable::OnTurnEnd(Program& program, const EndedTurn& turn, absl::Time now) {
@@ -97,29 +105,68 @@ TtlDecision ProgramTable::OnTurnEnd(Program& program, const EndedTurn& turn, abs
   program.final |= turn.final;
   program.tool_runs = !program.final && program.turns_in_flight == 1;
 
+  StopNaming(program);
   TtlDecision decision;
-  if (pin_policy_ != nullptr && !program.final) decision = Decide(program, turn);
+  if (!program.final) {
+    Pause pause{.tool = program.last_tool,
+                .context_tokens = turn.context_tokens,
+                .other_tokens = turn.other_tokens,
+                .reload = NotNegative(turn.reload),
+                .pinned_share = turn.pinned_share};
+    decision = Decide(program, pause);
+    if (turn.named_later) {
+      program.naming = turn.named_later;
+      program.pause = std::move(pause);
+      program.unnamed = decision;
+      CHECK(naming_.emplace(*turn.named_later, &program).second);
+    } else {
+      CountTtl(program, decision);
+    }
+  }
   LeaveFlight(program);
   return decision;
 }
 
-TtlDecision ProgramTable::Decide(const Program& program, const EndedTurn& turn) {
-  Tenant& tenant = Of(program.tenant);
-  TtlDecision decision = pin_policy_->Decide({.tool = program.last_tool,
-                                              .context_tokens = turn.context_tokens,
-                                              .other_tokens = turn.other_tokens,
-                                              .reload = NotNegative(turn.reload),
-                                              .pinned_share = turn.pinned_share},
-                                             tenant.estimator);
+TtlDecision ProgramTable::Decide(const Program& program, const Pause& pause) const {
+  TtlDecision decision;
+  if (pin_policy_ == nullptr) return decision;
+  decision = pin_policy_->Decide(pause, Of(program.tenant).estimator);
   decision.ttl = std::min(decision.ttl, options_.ttl_max);
   if (decision.ttl < absl::Seconds(TtlEstimator::kShortestSeconds)) {
     decision.ttl = absl::ZeroDuration();
   }
-  TtlCount& count = tenant.ttls[static_cast<size_t>(decision.source)];
+  return decision;
+}
+
+void ProgramTable::CountTtl(const Program& program, const TtlDecision& decision) {
+  if (pin_policy_ == nullptr) return;
+  TtlCount& count = Of(program.tenant).ttls[static_cast<size_t>(decision.source)];
   ++count.decided;
   if (decision.ttl > absl::ZeroDuration()) ++count.pinned;
   count.pinned_time += decision.ttl;
-  return decision;
+  if (metrics_ != nullptr) metrics_->OnTtl(decision);
+}
+
+std::optional<ProgramTable::Named> ProgramTable::NameTool(RequestId turn, std::string_view tool) {
+  const auto found = naming_.find(turn);
+  if (found == naming_.end()) return std::nullopt;
+  Program& program = *found->second;
+  program.last_tool.assign(tool.substr(0, kToolNameBytesMax));
+  if (!program.last_tool.empty()) {
+    program.pause.tool = program.last_tool;
+    program.unnamed = Decide(program, program.pause);
+  }
+  StopNaming(program);
+  return Named{.tenant = program.tenant,
+               .session = program.id,
+               .ended = program.last_finish,
+               .ttl = program.unnamed.ttl};
+}
+
+void ProgramTable::StopNaming(Program& program) {
+  if (!program.naming) return;
+  naming_.erase(*std::exchange(program.naming, std::nullopt));
+  CountTtl(program, program.unnamed);
 }
 
 void ProgramTable::OnTurnGone(Program& program, absl::Time now, absl::Duration service) {
@@ -144,8 +191,15 @@ void ProgramTable::LeaveFlight(Program& program) {
 
 void ProgramTable::Forget(Program& program) {
   CHECK(program.turns_in_flight == 0);
+  StopNaming(program);
   Tenant& tenant = Of(program.tenant);
-  if (program.turns_ended > 0) tenant.estimator.OnProgramEnd(program.turns_ended);
+  if (program.turns_ended > 0) {
+    tenant.estimator.OnProgramEnd(program.turns_ended);
+    if (metrics_ != nullptr) {
+      metrics_->OnProgramEnd(program.last_finish - program.first_arrived);
+      metrics_->OnEstimate(program.tenant, tenant.estimator);
+    }
+  }
   tenant.idle.erase(program.idle);
   const auto found = tenant.programs.find(program.id);
   CHECK(found != tenant.programs.end());
@@ -189,9 +243,14 @@ const Program* ProgramTable::Find(TenantIndex tenant, const std::string& session
 }
 
 void ProgramTable::CheckInvariants() const {
+  size_t num_naming = 0;
   for (const Tenant& tenant : tenants_) {
     size_t num_idle = 0;
     for (const auto& [session, program] : tenant.programs) {
+      if (program->naming) {
+        ++num_naming;
+        CHECK(naming_.at(*program->naming) == program.get());
+      }
       CHECK(program->id == session && program->turns_in_flight >= 0);
       CHECK(&Of(program->tenant) == &tenant);
       if (program->turns_in_flight > 0) {
@@ -207,6 +266,7 @@ void ProgramTable::CheckInvariants() const {
         tenant.idle.begin(), tenant.idle.end(),
         [](const Program* a, const Program* b) { return a->idle_since < b->idle_since; }));
   }
+  CHECK(num_naming == naming_.size());
 }
 
 }  // namespace holdfast

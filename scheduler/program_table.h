@@ -13,6 +13,9 @@
 // that retries, or parallel calls. How long a tool takes is the time from a turn's end to the next
 // turn, and is learnt only where those two follow each other and nothing else is in flight.
 //
+// Which tool a turn calls may be known only after its end, when its text has been read (NameTool);
+// a name that comes after the next turn, or twice, says nothing.
+//
 // What is learnt is learnt per tenant: nobody's latency tells what another's agents do. A forgotten
 // program has ended, with as many turns as have ended of it.
 //
@@ -42,6 +45,7 @@
 #include "scheduler/policy/pin_policy.h"
 #include "scheduler/policy/program_policy.h"
 #include "scheduler/policy/ttl_pin.h"
+#include "scheduler/program_metrics.h"
 
 namespace holdfast {
 
@@ -76,6 +80,9 @@ struct Program {
 
  private:
   friend class ProgramTable;
+  std::optional<RequestId> naming;     // whose tool is still to be named: its last turn
+  Pause pause;                         // of that turn
+  TtlDecision unnamed;                 // and what would be if it calls none
   std::list<Program*>::iterator idle;  // while none of it is in flight
   absl::Time idle_since;
 };
@@ -85,7 +92,9 @@ class ProgramTable final {
   static constexpr size_t kProgramsMax = 4096;      // of a tenant, beside those in flight
   static constexpr size_t kToolNameBytesMax = 256;  // of longer names the beginning counts
 
-  ProgramTable(const ProgramOptions& options, int32_t num_tenants);  // > 0
+  // num_tenants > 0. `metrics` outlives the table; nullptr: nobody wants to know.
+  ProgramTable(const ProgramOptions& options, int32_t num_tenants,
+               ProgramMetrics* metrics = nullptr);
 
   // A turn came in; `session` is not empty (a request without one has no program). The program
   // stays where it is until none of its turns is in flight. `arrival` counts up.
@@ -104,10 +113,21 @@ class ProgramTable final {
     absl::Duration reload;     // to have its context again (policy/reload_cost.h); zero: not known
     double pinned_share = 0;   // of the device's blocks, pinned now
     int64_t other_tokens = 0;  // contexts of the others that run; only kInfercept asks
+    // `tool` is still to be named, by this id.
+    std::optional<RequestId> named_later;
   };
   // A turn has ended well. How long its KV is to be kept; zero: not at all. After a final turn, or
   // one of a program that was final, `program` is gone unless more of it is in flight.
   TtlDecision OnTurnEnd(Program& program, const EndedTurn& turn, absl::Time now);
+  // The turn that ended with this id calls `tool`; empty: none. What that says of how long its KV
+  // is to be kept, from `ended` on; nullopt: it is not waited for any more.
+  struct Named {
+    TenantIndex tenant{};
+    std::string session;
+    absl::Time ended;
+    absl::Duration ttl;
+  };
+  std::optional<Named> NameTool(RequestId turn, std::string_view tool);
   // A turn was cancelled, failed or shed: its KV is not kept, and the time until the next turn says
   // nothing of a tool. `program` is gone if no turn of it has ended and none is in flight.
   void OnTurnGone(Program& program, absl::Time now, absl::Duration service = absl::ZeroDuration());
@@ -148,13 +168,17 @@ class ProgramTable final {
   Tenant& Of(TenantIndex tenant);
   const Tenant& Of(TenantIndex tenant) const;
   void Advance(absl::Time now);
-  TtlDecision Decide(const Program& program, const EndedTurn& turn);
+  TtlDecision Decide(const Program& program, const Pause& pause) const;
+  void CountTtl(const Program& program, const TtlDecision& decision);
+  void StopNaming(Program& program);  // it called none that will be known
   void LeaveFlight(Program& program);
   void Forget(Program& program);
 
   const ProgramOptions options_;
   const std::unique_ptr<PinPolicy> pin_policy_;  // nullptr: nothing is pinned
-  std::deque<Tenant> tenants_;                   // stay where they are
+  ProgramMetrics* const metrics_;
+  absl::flat_hash_map<RequestId, Program*> naming_;
+  std::deque<Tenant> tenants_;  // stay where they are
   absl::Time now_ = absl::InfinitePast();
   absl::Time next_sweep_ = absl::InfinitePast();
 };

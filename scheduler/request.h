@@ -49,6 +49,9 @@ struct Request {
   std::optional<Retain> retain;
   bool session_final = false;  // nothing of the session is kept beyond this request
   std::optional<ToolHint> tool_hint;
+  // Without a hint: Scheduler::NameTool will tell what tool its first choice's answer calls, at
+  // about the time when that choice ends.
+  bool names_tool = false;
 };
 
 }  // namespace holdfast

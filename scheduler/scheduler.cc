@@ -108,7 +108,7 @@ Scheduler::Scheduler(const EngineInfo& engine, const SchedulerOptions& options,
       sink_(sink),
       store_(StoreOptions(engine, options)),
       tenants_(options.tenants),
-      programs_({.policy = options.policy}, tenants_.size()),
+      programs_({.policy = options.policy}, tenants_.size(), &metrics.programs),
       reload_(std::min(options.chunk_tokens_max, step_tokens_max_),
               static_cast<int64_t>(engine.kv_layout.block_bytes()) / kBlockTokens),
       rates_(options.tenants),
@@ -398,6 +398,7 @@ void Scheduler::CommitRows(const InFlight& part, const StepResult& result,
   }
 
   if (const std::optional<PinId> pin = std::exchange(sequence.continued_pin, std::nullopt)) {
+    NoteContinued(request, *pin);
     ReleasePin(request, *pin);
   }
   sequence.computed_tokens += part.num_tokens;
@@ -656,6 +657,7 @@ void Scheduler::FailAll(const absl::Status& status) {
 void Scheduler::PublishCounts() {
   metrics_.SetQueues(num_running(), num_waiting());
   metrics_.kv.Update(store_);
+  metrics_.programs.UpdatePins(store_.pins(), engine_.kv_layout.block_bytes());
 }
 
 void Scheduler::PublishWaitReasons() {

@@ -65,6 +65,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
@@ -122,6 +123,11 @@ class Scheduler final {
   // step that computes it, whose token is dropped. Its request goes on with the other choices and
   // is done (ok) after the last. Unknown, over, or without a token yet: nothing happens.
   void StopChoice(RequestId id, int32_t choice);
+
+  // What tool the answer of the request's first choice calls, empty: none; see Request::names_tool.
+  // May come before the turn's end or after it; then how long its KV stays is decided again. Late,
+  // twice, or for someone gone: nothing happens. A step may run.
+  void NameTool(RequestId id, std::string_view tool, absl::Time now);
 
   // See admission.h.
   int32_t RequestsAtOnceMax(TenantIndex tenant) const;
@@ -328,7 +334,9 @@ class Scheduler final {
   absl::Duration ServiceOf(const ActiveRequest& active) const;
   void Arrive(ActiveRequest& active);                                     // of a program's turn
   absl::Duration EndTurn(ActiveRequest& active, int32_t context_tokens);  // how long to keep its KV
+  static bool IsNamedLater(const ActiveRequest& active);
   void PinForSession(Sequence& sequence);
+  void NoteContinued(const ActiveRequest& request, PinId id);
   void ReleasePin(const ActiveRequest& request, PinId id);
   void StopRunning(Sequence& sequence);  // gives back slot and blocks
   void EndSequence(Sequence& sequence);

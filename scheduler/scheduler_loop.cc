@@ -141,6 +141,10 @@ void SchedulerLoop::StopChoice(RequestId request, int32_t choice) {
   mailbox_.PushUrgent(StopChoiceMessage{.request = request, .choice = choice});
 }
 
+void SchedulerLoop::NameTool(RequestId request, std::string tool) {
+  mailbox_.PushUrgent(NameToolMessage{.request = request, .tool = std::move(tool)});
+}
+
 bool SchedulerLoop::AskReport(std::function<void(CacheReport&&)> done,
                               std::optional<TenantIndex> pins_of) {
   return mailbox_.Push(ReportMessage{.done = std::move(done), .pins_of = pins_of});
@@ -235,6 +239,9 @@ void SchedulerLoop::Handle(Message& message) {
           },
           [&](CancelMessage& cancel) { scheduler_->Cancel(cancel.request); },
           [&](StopChoiceMessage& stop) { scheduler_->StopChoice(stop.request, stop.choice); },
+          [&](NameToolMessage& named) {
+            scheduler_->NameTool(named.request, named.tool, clock_.Now());
+          },
           [&](StepDoneMessage& done) { HandleStepDone(done.status); },
           [](WakeMessage&) {},
           [&](MoveDone& done) { scheduler_->OnMoveDone(done, clock_.Now()); },

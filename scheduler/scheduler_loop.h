@@ -118,6 +118,10 @@ class SchedulerLoop final {
   // Scheduler::StopChoice.
   void StopChoice(RequestId request, int32_t choice);
 
+  // Likewise: what tool the answer of its first choice calls, once for a request. See
+  // Scheduler::NameTool.
+  void NameTool(RequestId request, std::string tool);
+
   // Any thread. `done` is called once on the scheduler's thread and must not block. False: too much
   // waits, or the loop has stopped; it will not be called.
   [[nodiscard]] bool AskReport(std::function<void(CacheReport&&)> done,
@@ -152,6 +156,10 @@ class SchedulerLoop final {
     RequestId request{};
     int32_t choice = 0;
   };
+  struct NameToolMessage {
+    RequestId request{};
+    std::string tool;
+  };
   struct StepDoneMessage {
     absl::Status status;
   };
@@ -174,8 +182,8 @@ class SchedulerLoop final {
     std::function<void(int32_t)> done;
   };
   using Message = std::variant<std::vector<Request>, CancelMessage, StopChoiceMessage,
-                               StepDoneMessage, WakeMessage, MoveDone, RemoteFound, ReportMessage,
-                               QueueMessage, DropPinMessage, DropPinsMessage>;
+                               NameToolMessage, StepDoneMessage, WakeMessage, MoveDone, RemoteFound,
+                               ReportMessage, QueueMessage, DropPinMessage, DropPinsMessage>;
   struct StepJob {  // the plan and result lie in the loop, the one or the other side uses them
     StepPlan* plan = nullptr;
     StepResult* result = nullptr;

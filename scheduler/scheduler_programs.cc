@@ -11,6 +11,10 @@ namespace {
 // stands in the queue; Continuum's authors keep it without a bound.
 constexpr absl::Duration kPinGrace = absl::Seconds(2);
 
+// How long the KV of a turn that is not known to be worth it stays to hear what its answer calls.
+// Some milliseconds do, unless the text workers have no core.
+constexpr absl::Duration kNameWait = absl::Seconds(1);
+
 }  // namespace
 
 absl::Duration Scheduler::ServiceOf(const ActiveRequest& active) const {
@@ -41,18 +45,40 @@ absl::Duration Scheduler::EndTurn(ActiveRequest& active, int32_t context_tokens)
     if (sequence->request != &active) other_tokens += sequence->computed_tokens;
   }
   const bool has_lower_tier = options_.kv.host != nullptr || options_.kv.disk != nullptr;
+  const std::string_view tool = request.tool_hint ? std::string_view(request.tool_hint->name)
+                                : active.tool     ? std::string_view(*active.tool)
+                                                  : std::string_view();
   const TtlDecision decision = programs_.OnTurnEnd(
       *active.program,
-      {.tool = request.tool_hint ? std::string_view(request.tool_hint->name) : std::string_view(),
+      {.tool = tool,
        .final = request.session_final,
        .context_tokens = context_tokens,
        .service = ServiceOf(active),
        .reload = reload_.Of(context_tokens, has_lower_tier ? context_tokens : 0),
        .pinned_share = static_cast<double>(store_.pins().num_blocks()) / store_.capacity(),
-       .other_tokens = other_tokens},
+       .other_tokens = other_tokens,
+       .named_later = IsNamedLater(active) ? std::optional(request.id) : std::nullopt},
       now_);
   active.program = nullptr;
   return decision.ttl;
+}
+
+bool Scheduler::IsNamedLater(const ActiveRequest& active) {
+  return active.request.names_tool && !active.request.tool_hint && !active.tool;
+}
+
+void Scheduler::NameTool(RequestId id, std::string_view tool, absl::Time now) {
+  thread_.CheckThread();
+  const auto found = requests_.find(id);
+  if (found != requests_.end() && found->second->program != nullptr) {
+    ActiveRequest& active = *found->second;
+    if (IsNamedLater(active)) active.tool = std::string(tool);
+    return;
+  }
+  const std::optional<ProgramTable::Named> named = programs_.NameTool(id, tool);
+  if (!named) return;
+  now_ = std::max(now_, now);
+  store_.DecidePin(named->tenant, named->session, named->ended + named->ttl, now_);
 }
 
 // After a good end, instead of giving its blocks back.
@@ -60,24 +86,43 @@ void Scheduler::PinForSession(Sequence& sequence) {
   ActiveRequest& active = *sequence.request;
   const Request& request = active.request;
   if (request.session.empty() || sequence.order.choice != 0) return;
-  const uint64_t program = programs_.orders_by_program() && active.program != nullptr
-                               ? active.program->first_arrival
-                               : 0;
+  PinRequest pin{.tenant = request.tenant, .session = request.session, .state = PinState::kPaused};
   absl::Duration ttl;
-  if (active.program != nullptr) ttl = EndTurn(active, sequence.computed_tokens);
-  if (request.retain) ttl = request.retain->ttl;
+  if (active.program != nullptr) {
+    if (programs_.orders_by_program()) pin.program = active.program->first_arrival;
+    const bool named_later = programs_.pins() && IsNamedLater(active);
+    ttl = EndTurn(active, sequence.computed_tokens);
+    if (named_later) {
+      if (ttl <= absl::ZeroDuration()) pin.state = PinState::kProvisional;
+      ttl = std::max(ttl, kNameWait);
+    }
+  }
+  if (request.retain) {
+    ttl = request.retain->ttl;
+    pin.state = PinState::kAsked;
+    pin.priority = request.retain->priority;
+  }
   if (request.session_final || ttl <= absl::ZeroDuration()) return;
   if (!sequence.opened || active.ReuseOf(sequence) == PrefixReuse::kNone) return;
-  const bool pinned =
-      store_.TryPin({.tenant = request.tenant,
-                     .session = request.session,
-                     .priority = request.retain ? request.retain->priority : 0,
-                     .program = program,
-                     .deadline = now_ + ttl},
-                    request.reuse_scope,
-                    std::span(sequence.tokens).first(static_cast<size_t>(sequence.computed_tokens)),
-                    now_, sequence.blocks, sequence.published);
-  if (pinned) active.pin = store_.pins().Find(request.tenant, request.session)->id;
+  pin.deadline = now_ + ttl;
+  const std::span<const TokenId> computed =
+      std::span(sequence.tokens).first(static_cast<size_t>(sequence.computed_tokens));
+  if (store_.TryPin(pin, request.reuse_scope, computed, now_, sequence.blocks,
+                    sequence.published)) {
+    active.pin = store_.pins().Find(request.tenant, request.session)->id;
+  }
+}
+
+// How much of what was kept for it the turn has found.
+void Scheduler::NoteContinued(const ActiveRequest& request, PinId id) {
+  const Pin* pin = store_.pins().Find(request.request.tenant, request.request.session);
+  if (pin == nullptr || pin->id != id) return;
+  const auto num_blocks =
+      static_cast<int32_t>(pin->blocks.size()) - (pin->partial_tokens.empty() ? 0 : 1);
+  const int32_t kept = num_blocks * kBlockTokens + static_cast<int32_t>(pin->partial_tokens.size());
+  // At least the last token of a prompt is computed.
+  metrics_.programs.OnPinContinued(request.cached_tokens.value_or(0),
+                                   std::min(kept, request.prompt_size - 1));
 }
 
 }  // namespace holdfast

@@ -18,6 +18,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -137,7 +138,8 @@ struct ActiveRequest {
   absl::Time admitted_at;  // then first
   // Whose turn it is, until the table has been told how the turn ended; nullptr: nobody's.
   Program* program = nullptr;
-  bool prompt_done = false;  // the PromptEvent is out
+  std::optional<std::string> tool;  // that its answer calls, where that was told before its end
+  bool prompt_done = false;         // the PromptEvent is out
   // Why it ends when a step that runs is through; what steps compute of it is dropped.
   std::optional<absl::Status> ends_with_step;
   // When the first choice first began to compute: what it found, in all and by tier.

@@ -49,6 +49,13 @@ void ChoiceText::AddText(TokenEvent& event, ChoiceDelta& delta) {
     waiting_.push_back({.token = Describe(event)});
   }
   if (ended_) detokenizer_.Finish(text);
+  if (tools_) {
+    // The marks of some formats are control tokens, which the text may not show.
+    if (!hidden && hides_special_ && tokenizer_.IsSpecial(event.token)) {
+      tools_->Append(tokenizer_.TokenBytes(event.token));
+    }
+    tools_->Append(text);
+  }
   if (!text.empty() || ended_) Place(text.size());
 
   std::optional<StopMatch> match;

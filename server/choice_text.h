@@ -15,12 +15,14 @@
 
 #include <cstdint>
 #include <deque>
+#include <optional>
 #include <string>
 
 #include "scheduler/events.h"
 #include "server/detokenizer.h"
 #include "server/generation.h"
 #include "server/stop_matcher.h"
+#include "server/tool_names.h"
 #include "text/text.h"
 
 namespace holdfast {
@@ -30,6 +32,9 @@ class ChoiceText final {
   // `tokenizer` must outlive this; `request` is only looked at.
   ChoiceText(int32_t choice, const GenerationRequest& request, const Tokenizer& tokenizer);
 
+  // From the first token on, notes which tools the text calls.
+  void ReadTools(ToolCallFormat format) { tools_.emplace(format); }
+
   // What the token lets be shown; the delta may be empty (see IsEmpty). After the end: empty.
   ChoiceDelta Add(TokenEvent event);
   // Ends without a token: nothing was to be produced.
@@ -37,6 +42,9 @@ class ChoiceText final {
 
   bool ended() const { return ended_; }
   int32_t completion_tokens() const { return completion_tokens_; }
+  // Once it has ended, and once, where tools are read: see ToolNames::Finish.
+  std::string FinishTools() { return tools_->Finish(); }
+  bool reads_tools() const { return tools_.has_value(); }
 
  private:
   struct Waiting {
@@ -55,6 +63,7 @@ class ChoiceText final {
   const int32_t min_tokens_;
   Detokenizer detokenizer_;
   StopMatcher matcher_;
+  std::optional<ToolNames> tools_;
   std::deque<Waiting> waiting_;
   size_t num_placed_ = 0;    // of `waiting_`, from the front
   int64_t text_bytes_ = 0;   // that the detokenizer has given

@@ -326,13 +326,16 @@ class Daemon final {
 
   GenerationServiceOptions ServiceOptions() const {
     const KvLayout& layout = engine_->info().kv_layout;
-    GenerationServiceOptions options{.model = front_->model_info(),
-                                     .eos_tokens = model_.config.eos_tokens,
-                                     .model_digest = engine_->info().model_digest,
-                                     .tenants = config_.tenants,
-                                     .prefix_cache = config_.scheduler.prefix_cache,
-                                     .text_threads = config_.server.text_threads,
-                                     .request_timeout = config_.server.request_timeout};
+    GenerationServiceOptions options{
+        .model = front_->model_info(),
+        .eos_tokens = model_.config.eos_tokens,
+        .model_digest = engine_->info().model_digest,
+        .tenants = config_.tenants,
+        .prefix_cache = config_.scheduler.prefix_cache,
+        .tool_calls =
+            ToolCallFormatOf(chat_.tool_use_source.empty() ? chat_.source : chat_.tool_use_source),
+        .text_threads = config_.server.text_threads,
+        .request_timeout = config_.server.request_timeout};
     options.kv_layout = Concat(KvDtypeName(layout.dtype), "/", layout.num_layers, "x",
                                layout.num_kv_heads, "x", layout.head_dim, "/", kBlockTokens);
     return options;

@@ -73,6 +73,12 @@ absl::Status Stopping() {
                         absl::Seconds(5));
 }
 
+// Whether its answer is read for the tools that it calls. Where the caller has said which, or takes
+// tokens alone, it is not.
+bool NamesTool(const GenerationRequest& request) {
+  return request.want_text && !request.tool_hint.has_value() && *request.max_tokens > 0;
+}
+
 absl::Status CheckVocabulary(const std::vector<TokenId>& tokens, int32_t vocab_size) {
   for (const TokenId token : tokens) {
     if (token < 0 || token >= vocab_size) {
@@ -91,6 +97,7 @@ SchedulerPort PortTo(SchedulerLoop& loop) {
       .submit_all = [&loop](std::vector<Request>&& all) { return loop.SubmitAll(std::move(all)); },
       .cancel = [&loop](RequestId id) { loop.Cancel(id); },
       .stop_choice = [&loop](RequestId id, int32_t choice) { loop.StopChoice(id, choice); },
+      .name_tool = [&loop](RequestId id, std::string tool) { loop.NameTool(id, std::move(tool)); },
       .requests_at_once_max =
           [&loop](TenantIndex tenant) { return loop.RequestsAtOnceMax(tenant); },
       .retry_after = [&loop] { return loop.snapshot().retry_after; }};
@@ -563,6 +570,7 @@ void SchedulerGenerationService::Begin(Pending& pending, std::vector<TokenId> pr
                                                std::move(pending.writer), tokenizer_,
                                                metrics_.Of(pending.live->key.first));
   GenerationTask& begun = *task;
+  if (NamesTool(begun.request())) begun.ReadTools(options_.tool_calls);
   stream_states_[StreamWorkerOf(id)]->tasks.emplace(
       id, StreamEntry{.task = std::move(task), .live = pending.live});
 
@@ -623,7 +631,8 @@ Request SchedulerGenerationService::ToSchedulerRequest(const GenerationTask& tas
                   .session = from.session,
                   .retain = from.retain,
                   .session_final = from.session_final,
-                  .tool_hint = from.tool_hint};
+                  .tool_hint = from.tool_hint,
+                  .names_tool = NamesTool(from)};
   if (request.retain && request.session.empty()) request.session = from.wire_id;
   request.reuse_scope = MakeReuseScope(
       {.owner = tenant.sharing_group.has_value() ? ReuseScopeParts::Owner::kSharingGroup
@@ -652,13 +661,17 @@ void SchedulerGenerationService::HandleToken(TimedToken token) {
   GenerationTask& task = *entry->task;
   const int32_t choice = token.event.choice;
   const bool met_stop_string = task.OnToken(std::move(token.event), token.at);
-  // A choice ended by a stop string still runs in the scheduler, which knows no text. If there is
-  // none such, RequestDone is on the way and is waited for: blocks are back before the client
-  // hears. So it is where the sequence must end well for its KV to be kept.
+  // First the name, then the end: so the scheduler has it when it decides what to keep.
+  if (std::optional<std::string> tool = task.TakeTool()) {
+    scheduler_.name_tool(task.id(), *std::move(tool));
+  }
+  // A choice ended by a stop string still runs in the scheduler, which knows no text. It must end
+  // well there for its KV to be kept for a next turn; the client need not wait for that, unless it
+  // wants to be told. If there is none such, RequestDone is on the way and is waited for: blocks
+  // are back before the client hears.
+  if (met_stop_string) scheduler_.stop_choice(task.id(), choice);
   if (task.all_choices_ended() && task.has_running_sequence() && !task.request().retain) {
-    EndEarly(*entry, absl::OkStatus());
-  } else if (met_stop_string) {
-    scheduler_.stop_choice(task.id(), choice);
+    EndStream(*entry, absl::OkStatus());
   }
 }
 

@@ -51,6 +51,7 @@
 #include "server/generation_metrics.h"
 #include "server/prompt_workers.h"
 #include "server/text_workers.h"
+#include "server/tool_names.h"
 #include "text/text.h"
 
 namespace holdfast {
@@ -62,8 +63,9 @@ struct GenerationServiceOptions {
   std::string kv_layout;                   // names dtype and shape of a KV block
   std::vector<TenantConfig> tenants;       // by TenantIndex; empty: the one tenant `default`
   bool prefix_cache = true;
-  int32_t text_threads = 2;                            // of each pool
-  absl::Duration request_timeout = absl::Minutes(10);  // arrival to end: kDeadlineExceeded
+  ToolCallFormat tool_calls = ToolCallFormat::kUnknown;  // of the model's answers
+  int32_t text_threads = 2;                              // of each pool
+  absl::Duration request_timeout = absl::Minutes(10);    // arrival to end: kDeadlineExceeded
 };
 
 enum class Admit : uint8_t;  // scheduler/scheduler_loop.h
@@ -75,6 +77,7 @@ struct SchedulerPort {
   std::function<Admit(std::vector<Request>&&)> submit_all;
   std::function<void(RequestId)> cancel;
   std::function<void(RequestId, int32_t)> stop_choice;
+  std::function<void(RequestId, std::string)> name_tool;
   std::function<int32_t(TenantIndex)> requests_at_once_max;
   std::function<absl::Duration()> retry_after;  // of its snapshot
 };

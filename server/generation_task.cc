@@ -58,6 +58,13 @@ bool GenerationTask::OnToken(TokenEvent event, absl::Time at) {
   return choice.ended() && !last;
 }
 
+std::optional<std::string> GenerationTask::TakeTool() {
+  ChoiceText& first = choices_.front();
+  if (tool_taken_ || !first.reads_tools() || !first.ended()) return std::nullopt;
+  tool_taken_ = true;
+  return first.FinishTools();
+}
+
 void GenerationTask::AnswerWithoutTokens() { OnPrompt({.request = id_}); }
 
 void GenerationTask::End(absl::Status status) {

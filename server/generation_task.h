@@ -10,6 +10,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -33,6 +34,10 @@ class GenerationTask final {
   void OnPrompt(PromptEvent event);
   // True: the token completed a stop string, so that its choice has ended and its sequence not.
   bool OnToken(TokenEvent event, absl::Time at);
+  // Before the first token: which tools the first choice calls is wanted.
+  void ReadTools(ToolCallFormat format) { choices_.front().ReadTools(format); }
+  // Then, once after that choice has ended: their name (tool_names.h), empty: none is called.
+  std::optional<std::string> TakeTool();
   // The KV stays for the session's next turn. Before End.
   void OnPinned() { pinned_ = true; }
   // Nothing is to be computed: answers with the prompt alone.
@@ -66,6 +71,7 @@ class GenerationTask final {
   std::vector<ChoiceText> choices_;
   std::vector<absl::Time> last_token_at_;  // by choice; InfinitePast before the first
   bool first_token_seen_ = false;
+  bool tool_taken_ = false;
   int32_t num_ended_sequences_ = 0;
   int32_t cached_tokens_ = 0;
   bool pinned_ = false;

@@ -116,5 +116,29 @@ TEST(PinTableTest, ThereAreNoMorePinsThanBlocksThatMayBePinned) {
   EXPECT_EQ(Sessions(ended), (std::vector<std::string>{"0", "1", "2"}));
 }
 
+TEST(PinTableTest, AProvisionalPinDisplacesNoneAndStatesAreCounted) {
+  PinTable pins(4, {4, 4});
+  std::vector<Pin> ended;
+  Pin kept = PinOf(0, "kept", {0, 1, 2}, 10);
+  kept.state = PinState::kPaused;
+  ASSERT_TRUE(pins.TryAdd(std::move(kept), ended));
+  Pin provisional = PinOf(0, "later", {3, 4}, 20);
+  provisional.state = PinState::kProvisional;
+  EXPECT_FALSE(pins.TryAdd(std::move(provisional), ended));
+  EXPECT_TRUE(ended.empty());
+  EXPECT_EQ(pins.num_pins(PinState::kPaused), 1);
+  const PinId id = pins.Find(TenantIndex{0}, "kept")->id;
+  pins.SetState(id, PinState::kWanted);
+  pins.SetDeadline(id, At(5));
+  EXPECT_EQ(pins.num_pins(PinState::kPaused), 0);
+  EXPECT_EQ(pins.num_pins(PinState::kWanted), 1);
+  EXPECT_EQ(pins.Expired(At(5)), id);
+  pins.CheckInvariants();
+  pins.Remove(id, PinEnd::kDeclined);
+  EXPECT_EQ(pins.num_pins(PinState::kWanted), 0);
+  EXPECT_EQ(pins.num_ended(PinEnd::kDeclined), 1u);
+  pins.CheckInvariants();
+}
+
 }  // namespace
 }  // namespace holdfast

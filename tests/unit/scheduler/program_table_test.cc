@@ -54,6 +54,51 @@ TEST(ProgramTableTest, AProgramKeepsTheArrivalOfItsFirstTurn) {
   EXPECT_EQ(table.OnArrive(kB, "s", 10, At(2)).first_arrival, 10u);
 }
 
+TEST(ProgramTableTest, AToolNamedAfterTheTurnCountsForItsDuration) {
+  ProgramTable table({}, 1);
+  Program& program = table.OnArrive(kA, "s", 1, At(0));
+  ProgramTable::EndedTurn turn = Ended("");
+  turn.named_later = RequestId{7};
+  const TtlDecision unnamed = table.OnTurnEnd(program, turn, At(1));
+  const std::optional<ProgramTable::Named> named = table.NameTool(RequestId{7}, "ls");
+  ASSERT_TRUE(named.has_value());
+  EXPECT_EQ(named->session, "s");
+  EXPECT_EQ(named->ended, At(1));
+  EXPECT_EQ(named->ttl, unnamed.ttl) << "nothing is known of either yet";
+  EXPECT_FALSE(table.NameTool(RequestId{7}, "cat").has_value()) << "twice";
+  table.OnArrive(kA, "s", 2, At(3));
+  EXPECT_EQ(NumDurations(table, "ls"), 1u);
+  EXPECT_EQ(NumDurations(table, ""), 0u);
+  uint64_t decided = 0;
+  for (const TtlCount& count : table.ttls(kA)) decided += count.decided;
+  EXPECT_EQ(decided, 1u) << "one turn, one decision";
+  table.CheckInvariants();
+}
+
+TEST(ProgramTableTest, ATurnThatComesBeforeTheNameTeachesNoTool) {
+  ProgramTable table({}, 1);
+  Program& program = table.OnArrive(kA, "s", 1, At(0));
+  ProgramTable::EndedTurn turn = Ended("");
+  turn.named_later = RequestId{7};
+  table.OnTurnEnd(program, turn, At(1));
+  table.OnArrive(kA, "s", 2, At(1));
+  EXPECT_EQ(NumDurations(table, ""), 0u);
+  EXPECT_FALSE(table.NameTool(RequestId{7}, "ls").has_value());
+  table.CheckInvariants();
+}
+
+TEST(ProgramTableTest, ANameForAForgottenProgramIsForNobody) {
+  ProgramTable table({}, 1);
+  Program& program = table.OnArrive(kA, "s", 1, At(0));
+  ProgramTable::EndedTurn turn = Ended("");
+  turn.named_later = RequestId{7};
+  table.OnTurnEnd(program, turn, At(1));
+  table.ForgetIdle(At(3600));
+  ASSERT_EQ(table.Find(kA, "s"), nullptr);
+  EXPECT_FALSE(table.NameTool(RequestId{7}, "ls").has_value());
+  table.CheckInvariants();
+}
+
 TEST(ProgramTableTest, UnderFcfsLruTheRequestsArrivalCountsAndNothingIsPinned) {
   ProgramTable table({.policy = SchedulerPolicy::kFcfsLru}, 1);
   Program& program = table.OnArrive(kA, "s", 1, At(0));

@@ -2,6 +2,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/sim/metric_values.h"
 #include "tests/sim/scheduler_bench.h"
 
 namespace holdfast {
@@ -46,6 +47,79 @@ TEST(SchedulerMetricsTest, TheNamesAndCountsAreThere) {
   EXPECT_THAT(text, ContainsRegex("vllm:cache_config_info\\{[^}]*block_size=\"16\""));
   EXPECT_THAT(text, ContainsRegex("vllm:lora_requests_info\\{[^}]*max_lora=\"0\"[^}]*\\} 0\n"));
   EXPECT_THAT(text, ContainsRegex("vllm:cache_config_info\\{[^}]*num_gpu_blocks=\"64\""));
+}
+
+TEST(SchedulerMetricsTest, EveryReasonAndEveryMetricOfProgramsIsThereFromTheStart) {
+  SchedulerOptions options;
+  options.tenants = {{.name = "red"}};
+  SchedulerBench bench({}, options);
+  const std::string text = bench.registry.Serialize();
+  for (size_t i = 0; i < kNumWaitReasons; ++i) {
+    const std::string reason = WaitReasonName(static_cast<WaitReason>(i));
+    EXPECT_THAT(
+        text, HasSubstr("holdfast_scheduler_waiting_by_reason{reason=\"" + reason + "\"} 0\n"));
+  }
+  for (const char* state : {"asked", "paused", "provisional", "wanted"}) {
+    EXPECT_THAT(text, HasSubstr(std::string("holdfast_scheduler_pins{state=\"") + state + "\"} 0\n"));
+  }
+  for (const char* result : {"hit", "mismatch", "expired", "forced", "displaced", "replaced",
+                             "declined", "final"}) {
+    EXPECT_THAT(text, HasSubstr(std::string("holdfast_scheduler_pin_results_total{result=\"") +
+                                result + "\"} 0\n"));
+  }
+  for (const char* source :
+       {"cold", "tenant", "tool", "floor", "fixed", "break_even", "declared"}) {
+    EXPECT_THAT(text, HasSubstr(std::string("holdfast_scheduler_ttl_seconds_count{source=\"") +
+                                source + "\"} 0\n"));
+  }
+  EXPECT_THAT(text, HasSubstr("holdfast_scheduler_tool_seconds_count{tool=\"named\"} 0\n"));
+  EXPECT_THAT(text, HasSubstr("holdfast_scheduler_tool_seconds_count{tool=\"unnamed\"} 0\n"));
+  EXPECT_THAT(text, HasSubstr("holdfast_scheduler_program_seconds_count 0\n"));
+  EXPECT_THAT(text, HasSubstr("holdfast_scheduler_pin_mismatch_tokens_total 0\n"));
+  EXPECT_THAT(text, HasSubstr("holdfast_scheduler_pinned_bytes{tenant=\"red\"} 0\n"));
+  EXPECT_THAT(text, HasSubstr("holdfast_scheduler_memoryfulness{tenant=\"red\"} 1\n"));
+  EXPECT_THAT(text, HasSubstr("holdfast_scheduler_follow_up_queue_seconds{tenant=\"red\"} 0\n"));
+}
+
+TEST(SchedulerMetricsTest, WhatBecameOfPinsIsCounted) {
+  SchedulerBench bench({}, {.policy = SchedulerPolicy::kFixedTtl, .kv = {.pinned_max = 0.9}});
+  const auto value = [&](const std::string& series) {
+    return MetricValues(bench.registry).Sum(series.substr(0, series.find('{')),
+                                            {series.substr(series.find('{') + 1)});
+  };
+  const auto run = [&](uint64_t id, std::vector<TokenId> prompt, bool final = false) {
+    Request turn = MakeRequest(id, std::move(prompt), 4);
+    turn.session = "agent";
+    turn.tool_hint = {.name = "ls"};
+    turn.session_final = final;
+    CHECK(bench.Submit(turn));
+    if (bench.Step()) {
+      bench.RunToEnd();
+    }
+  };
+  const std::vector<TokenId> first = MakePrompt(50);
+  run(1, first);
+  EXPECT_EQ(value("holdfast_scheduler_pins{state=\"paused\""), 1);
+  EXPECT_EQ(value("holdfast_scheduler_pinned_bytes{tenant=\"default\""),
+            4.0 * static_cast<double>(bench.engine.info().kv_layout.block_bytes()));
+  std::vector<TokenId> second = first;
+  const std::vector<TokenId>& said = bench.sink[RequestId{1}].choices.at(0).tokens;
+  second.insert(second.end(), said.begin(), said.end());
+  second.push_back(3);
+  bench.now += absl::Seconds(1);
+  run(2, second);
+  EXPECT_EQ(value("holdfast_scheduler_pin_results_total{result=\"hit\""), 1);
+  EXPECT_EQ(value("holdfast_scheduler_tool_seconds_count{tool=\"named\""), 1);
+  EXPECT_EQ(value("holdfast_scheduler_ttl_seconds_count{source=\"fixed\""), 2);
+  run(3, std::vector<TokenId>(second.begin(), second.begin() + 40));
+  EXPECT_EQ(value("holdfast_scheduler_pin_results_total{result=\"mismatch\""), 1);
+  EXPECT_EQ(value("holdfast_scheduler_pin_mismatch_tokens_total{"), 7) << "of 39, 32 in blocks";
+  bench.now += absl::Seconds(3);
+  EXPECT_FALSE(bench.Plan());
+  EXPECT_EQ(value("holdfast_scheduler_pin_results_total{result=\"expired\""), 1);
+  run(4, first, true);
+  EXPECT_EQ(value("holdfast_scheduler_program_seconds_count{"), 1);
+  EXPECT_EQ(value("holdfast_scheduler_pinned_bytes{tenant=\"default\""), 0);
 }
 
 TEST(SchedulerMetricsTest, GaugesFollowTheSteps) {

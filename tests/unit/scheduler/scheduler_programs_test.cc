@@ -162,6 +162,165 @@ TEST(SchedulerProgramsTest, EveryPolicyAndOrderGivesTheSameAnswers) {
   }
 }
 
+// --- The tool named by the answer's text, which is read while the scheduler goes on.
+
+// Under kFixedTtl a quick tool is worth two seconds and a slow one nothing.
+class NamedToolTest : public testing::Test {
+ protected:
+  NamedToolTest() : bench_(kEngine, {.policy = SchedulerPolicy::kFixedTtl, .kv = {.pinned_max = 0.9}}) {
+    Learn("slow", absl::Seconds(5));
+    Learn("quick", absl::Milliseconds(20));
+    Learn("", absl::Seconds(60));  // people
+  }
+
+  void Learn(const std::string& tool, absl::Duration time) {
+    Request turn = Turn(next_++, "teacher of " + tool, MakePrompt(30, 7));
+    turn.tool_hint.reset();
+    if (!tool.empty()) turn.tool_hint = {.name = tool};
+    Run(turn);
+    bench_.now += time;
+    turn = Turn(next_++, turn.session, MakePrompt(30, 7));
+    turn.session_final = true;
+    Run(turn);
+  }
+  Request Unhinted() {
+    Request turn = Turn(next_++, "agent", MakePrompt(100, 1));
+    turn.tool_hint.reset();
+    turn.names_tool = true;
+    return turn;
+  }
+  void Run(const Request& turn) {
+    ASSERT_TRUE(bench_.Submit(turn));
+    bench_.RunToEnd();
+  }
+  // In how long its pin ends; zero: it has none.
+  absl::Duration PinLeft() {
+    const Pin* pin = bench_.scheduler->store().pins().Find(TenantIndex{}, "agent");
+    return pin == nullptr ? absl::ZeroDuration() : pin->deadline - bench_.now;
+  }
+  void Name(RequestId turn, const char* tool) { bench_.scheduler->NameTool(turn, tool, bench_.now); }
+  std::string LastTool() {
+    return bench_.scheduler->programs().Find(TenantIndex{}, "agent")->last_tool;
+  }
+
+  SchedulerBench bench_;
+  uint64_t next_ = 1;
+};
+
+TEST_F(NamedToolTest, AfterTheTurnTheNameDecidesHowLongItsKvStays) {
+  const Request turn = Unhinted();
+  Run(turn);
+  EXPECT_EQ(PinLeft(), absl::Seconds(1)) << "to hear the name";
+  EXPECT_EQ(bench_.scheduler->store().pins().num_pins(PinState::kProvisional), 1);
+  const absl::Time ended = bench_.now;
+  bench_.now += absl::Milliseconds(300);
+  Name(turn.id, "quick");
+  EXPECT_EQ(bench_.now + PinLeft(), ended + absl::Seconds(2));
+  EXPECT_EQ(bench_.scheduler->store().pins().num_pins(PinState::kPaused), 1);
+  EXPECT_EQ(LastTool(), "quick");
+  bench_.scheduler->CheckInvariants();
+}
+
+TEST_F(NamedToolTest, AToolNotWorthItLetsTheKvGoAtOnce) {
+  for (const char* tool : {"slow", ""}) {
+    const Request turn = Unhinted();
+    Run(turn);
+    ASSERT_GT(PinLeft(), absl::ZeroDuration());
+    Name(turn.id, tool);
+    EXPECT_EQ(PinLeft(), absl::ZeroDuration());
+    EXPECT_EQ(LastTool(), tool);
+  }
+  EXPECT_EQ(bench_.scheduler->store().pins().num_ended(PinEnd::kDeclined), 2u);
+}
+
+TEST_F(NamedToolTest, ANameThatNeverComesHoldsTheKvForASecond) {
+  Run(Unhinted());
+  bench_.now += absl::Seconds(1);
+  EXPECT_FALSE(bench_.Plan());
+  EXPECT_EQ(PinLeft(), absl::ZeroDuration());
+  EXPECT_EQ(bench_.scheduler->store().pins().num_ended(PinEnd::kExpired), 1u);
+}
+
+TEST_F(NamedToolTest, ANameThatComesBeforeTheEndCountsAtTheEnd) {
+  for (const char* tool : {"quick", "slow"}) {
+    const Request turn = Unhinted();
+    ASSERT_TRUE(bench_.Submit(turn));
+    ASSERT_TRUE(bench_.Step());
+    Name(turn.id, tool);
+    bench_.RunToEnd();
+    EXPECT_EQ(PinLeft() > absl::ZeroDuration(), tool == std::string("quick"));
+    EXPECT_EQ(LastTool(), tool);
+    bench_.scheduler->DropPins(std::nullopt);
+  }
+}
+
+TEST_F(NamedToolTest, LateTwiceOrForSomeoneGoneItSaysNothing) {
+  const Request first = Unhinted();
+  Run(first);
+  Name(first.id, "quick");
+  Name(first.id, "slow");
+  EXPECT_EQ(LastTool(), "quick") << "twice";
+  EXPECT_GT(PinLeft(), absl::ZeroDuration());
+  Name(RequestId{999}, "slow");
+  EXPECT_GT(PinLeft(), absl::ZeroDuration()) << "of nobody";
+
+  const Request second = Unhinted();
+  Run(second);
+  const Request third = Unhinted();
+  ASSERT_TRUE(bench_.Submit(third));
+  Name(second.id, "slow");
+  EXPECT_EQ(LastTool(), "") << "the next turn has come";
+  bench_.scheduler->Cancel(third.id);
+  Name(third.id, "slow");
+  EXPECT_GT(PinLeft(), absl::ZeroDuration()) << "it was cancelled";
+
+  Request last = Unhinted();
+  last.session_final = true;
+  Run(last);
+  Name(last.id, "quick");
+  EXPECT_EQ(PinLeft(), absl::ZeroDuration()) << "its program has ended";
+  bench_.scheduler->CheckInvariants();
+}
+
+TEST_F(NamedToolTest, WhatTheClientAskedForIsKeptAsAsked) {
+  Request turn = Unhinted();
+  turn.retain = {.ttl = absl::Seconds(100)};
+  Run(turn);
+  Name(turn.id, "slow");
+  EXPECT_EQ(PinLeft(), absl::Seconds(100));
+  EXPECT_EQ(LastTool(), "slow");
+}
+
+TEST_F(NamedToolTest, AProvisionalPinPushesNoOtherOut) {
+  SchedulerBench bench(kEngine, {.policy = SchedulerPolicy::kFixedTtl, .kv = {.pinned_max = 0.2}});
+  Request kept = MakeRequest(1, MakePrompt(110, 1), 8);  // all that may be pinned
+  kept.session = "kept";
+  kept.retain = {.ttl = absl::Milliseconds(500)};
+  Request person = MakeRequest(2, MakePrompt(20, 2), 2);
+  person.session = "person";
+  Request again = person;
+  again.id = RequestId{3};
+  again.names_tool = true;
+  for (const Request& request : {person, kept, again}) {
+    ASSERT_TRUE(bench.Submit(request));
+    bench.RunToEnd();
+    if (request.id == person.id) bench.now += absl::Seconds(60);
+  }
+  const PinTable& pins = bench.scheduler->store().pins();
+  EXPECT_NE(pins.Find(TenantIndex{}, "kept"), nullptr);
+  EXPECT_EQ(pins.num_ended(PinEnd::kDisplaced), 0u);
+}
+
+TEST_F(NamedToolTest, APolicyThatPinsNothingWaitsForNoName) {
+  SchedulerBench bench(kEngine, {.policy = SchedulerPolicy::kProgramFcfs});
+  Request turn = Unhinted();
+  ASSERT_TRUE(bench.Submit(turn));
+  bench.RunToEnd();
+  EXPECT_EQ(bench.scheduler->store().pins().num_pins(), 0);
+  bench.scheduler->NameTool(turn.id, "ls", bench.now);
+  EXPECT_EQ(bench.scheduler->programs().Find(TenantIndex{}, "agent")->last_tool, "ls");
+}
+
 // Continuum's C9: the template drops what the model thought aloud.
 TEST(SchedulerProgramsTest, OfAHistoryThatWasRewrittenTheCommonPartIsReused) {
   SchedulerBench bench(kEngine, {.policy = SchedulerPolicy::kFixedTtl, .kv = {.pinned_max = 0.9}});

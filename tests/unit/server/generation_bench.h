@@ -56,6 +56,11 @@ class HandScheduler final {
                   absl::MutexLock lock(&mutex_);
                   stopped_.emplace_back(id, choice);
                 },
+            .name_tool =
+                [this](RequestId id, std::string tool) {
+                  absl::MutexLock lock(&mutex_);
+                  named_.emplace_back(id, std::move(tool));
+                },
             .requests_at_once_max = [this](TenantIndex) { return at_once_max.load(); },
             .retry_after = [this] { return absl::Milliseconds(retry_after_ms.load()); }};
   }
@@ -74,12 +79,24 @@ class HandScheduler final {
     };
     mutex_.Await(absl::Condition(&there));
   }
+  std::pair<RequestId, std::string> WaitNamed() {
+    absl::MutexLock lock(&mutex_);
+    auto there = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return !named_.empty(); };
+    mutex_.Await(absl::Condition(&there));
+    std::pair<RequestId, std::string> named = std::move(named_.front());
+    named_.pop_front();
+    return named;
+  }
   void WaitStopped(RequestId id, int32_t choice) {
     absl::MutexLock lock(&mutex_);
     auto there = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
       return std::find(stopped_.begin(), stopped_.end(), std::pair(id, choice)) != stopped_.end();
     };
     mutex_.Await(absl::Condition(&there));
+  }
+  size_t num_named() {  // and not waited for
+    absl::MutexLock lock(&mutex_);
+    return named_.size();
   }
   size_t num_cancelled() {
     absl::MutexLock lock(&mutex_);
@@ -109,6 +126,7 @@ class HandScheduler final {
   std::deque<Request> requests_ ABSL_GUARDED_BY(mutex_);
   std::vector<RequestId> cancelled_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::pair<RequestId, int32_t>> stopped_ ABSL_GUARDED_BY(mutex_);
+  std::deque<std::pair<RequestId, std::string>> named_ ABSL_GUARDED_BY(mutex_);
 };
 
 // Renders a conversation as its JSON text; refuses where asked to.

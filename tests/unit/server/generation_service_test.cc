@@ -140,10 +140,44 @@ TEST_F(GenerationServiceTest, AStopStringEndsTheAnswerAndStopsTheSequence) {
   EXPECT_EQ(read.choices[0].finish, FinishReason::kStop);
   EXPECT_EQ(read.choices[0].stop_string, "\nQ:");
   EXPECT_EQ(read.done.completion_tokens, 6);
-  scheduler_.WaitCancel(request.id);
+  scheduler_.WaitStopped(request.id, 0);
   EXPECT_EQ(service_->running(), 1) << "its blocks are not back yet";
-  Done(request, absl::CancelledError(""));
+  EXPECT_EQ(scheduler_.num_cancelled(), 0u) << "a turn that ends well may leave its KV";
+  Done(request, absl::OkStatus());
   EXPECT_TRUE(service_->WaitIdle(absl::InfiniteFuture()));
+}
+
+TEST_F(GenerationServiceTest, TheToolThatAnAnswerCallsIsNamedOnceAtItsEnd) {
+  GenerationRequest ask = Ask("Q");
+  ask.num_choices = 2;
+  auto stream = service_->Start(std::move(ask));
+  const Request request = scheduler_.WaitRequest();
+  EXPECT_TRUE(request.names_tool);
+  Say(request, "<tool_call>{\"name\": \"read\", \"arguments\": {}}</tool_call>", 0,
+      SequenceEnd::kLength);
+  EXPECT_EQ(scheduler_.WaitNamed(), std::pair(request.id, std::string("read")));
+  Say(request, "<tool_call>{\"name\": \"write\"}</tool_call>", 1, SequenceEnd::kLength);
+  Done(request, absl::OkStatus());
+  const ReadStream read = ReadToEnd(*stream);
+  EXPECT_EQ(read.choices.at(0).text,
+            "<tool_call>{\"name\": \"read\", \"arguments\": {}}</tool_call>");
+  EXPECT_EQ(scheduler_.num_named(), 0u) << "the first choice's alone";
+}
+
+TEST_F(GenerationServiceTest, AnAnswerThatCallsNoToolSaysSoAndAHintOrTokensAloneSayNothing) {
+  auto stream = service_->Start(Ask("Q"));
+  const Request plain = scheduler_.WaitRequest();
+  Say(plain, "no", 0, SequenceEnd::kLength);
+  EXPECT_EQ(scheduler_.WaitNamed(), std::pair(plain.id, std::string()));
+  Done(plain, absl::OkStatus());
+  GenerationRequest ask = Ask("Q");
+  ask.tool_hint = {.name = "ls"};
+  auto hinted = service_->Start(std::move(ask));
+  EXPECT_FALSE(scheduler_.WaitRequest().names_tool);
+  GenerationRequest tokens = Ask("Q");
+  tokens.want_text = false;
+  auto plain_tokens = service_->Start(std::move(tokens));
+  EXPECT_FALSE(scheduler_.WaitRequest().names_tool);
 }
 
 TEST_F(GenerationServiceTest, OneChoiceMayStopWhileAnotherGoesOn) {
