@@ -85,6 +85,26 @@ Program& ProgramTable::OnArrive(TenantIndex tenant_index, const std::string& ses
   return program;
 }
 
+void ProgramTable::AddFirstTurn(TenantIndex tenant_index, const std::string& session,
+                                const FirstTurn& turn) {
+  Tenant& tenant = Of(tenant_index);
+  std::unique_ptr<Program>& known = tenant.programs[session];
+  if (known != nullptr) return;  // its client names sessions after all
+  known = std::make_unique<Program>();
+  Program& program = *known;
+  program.tenant = tenant_index;
+  program.id = session;
+  program.first_arrival = turn.arrival;
+  program.first_arrived = turn.arrived;
+  program.turns_ended = 1;
+  program.last_finish = turn.finished;
+  program.last_tool = turn.tool;
+  program.tool_runs = true;
+  program.service = NotNegative(turn.service);
+  program.idle = tenant.idle.insert(tenant.idle.end(), &program);
+  program.idle_since = now_;
+}
+
 void ProgramTable::OnFirstRun(Program& program, absl::Duration queued, bool had_live_pin) {
   CHECK(program.turns_in_flight > 0);
   program.queued += NotNegative(queued);

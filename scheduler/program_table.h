@@ -46,6 +46,7 @@
 #include "scheduler/policy/program_policy.h"
 #include "scheduler/policy/ttl_pin.h"
 #include "scheduler/program_metrics.h"
+#include "scheduler/turn_ends.h"
 
 namespace holdfast {
 
@@ -100,6 +101,10 @@ class ProgramTable final {
   // stays where it is until none of its turns is in flight. `arrival` counts up.
   Program& OnArrive(TenantIndex tenant, const std::string& session, uint64_t arrival,
                     absl::Time now);
+
+  // Before OnArrive of the second turn of a program that is known only by it. `session` is not
+  // known.
+  void AddFirstTurn(TenantIndex tenant, const std::string& session, const FirstTurn& turn);
 
   // A turn runs for the first time, not again after a preemption. had_live_pin: its program had one
   // when the turn arrived. Waits for a remote tier are not part of `queued`.

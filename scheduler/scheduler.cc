@@ -109,6 +109,7 @@ Scheduler::Scheduler(const EngineInfo& engine, const SchedulerOptions& options,
       store_(StoreOptions(engine, options)),
       tenants_(options.tenants),
       programs_({.policy = options.policy}, tenants_.size(), &metrics.programs),
+      turn_ends_(options.kv.keys, tenants_.size()),
       reload_(std::min(options.chunk_tokens_max, step_tokens_max_),
               static_cast<int64_t>(engine.kv_layout.block_bytes()) / kBlockTokens),
       rates_(options.tenants),
@@ -695,6 +696,7 @@ void Scheduler::CheckInvariants() const {
       num_waiting += waiting->queues[i].size();
     }
   }
+  turn_ends_.CheckInvariants();
   CHECK(num_waiting == num_waiting_ && num_waiting == online_.num_waiting + offline_.num_waiting);
   if (requests_.empty()) {
     CHECK(running_.empty() && num_waiting_ == 0 && waiting_requests_ == 0);

@@ -96,6 +96,7 @@
 #include "scheduler/sequence.h"
 #include "scheduler/step_forecast.h"
 #include "scheduler/tenant_ledger.h"
+#include "scheduler/turn_ends.h"
 #include "scheduler/wait_queue.h"
 
 namespace holdfast {
@@ -332,7 +333,9 @@ class Scheduler final {
   void Preempt(Sequence& sequence, TenantIndex for_tenant);
   void SendBack(Sequence& sequence);
   absl::Duration ServiceOf(const ActiveRequest& active) const;
-  void Arrive(ActiveRequest& active);                                     // of a program's turn
+  void Arrive(ActiveRequest& active);       // of a program's turn
+  void FindProgram(ActiveRequest& active);  // sets the session that its prompt goes on from
+  void RememberEnd(const Sequence& sequence);
   absl::Duration EndTurn(ActiveRequest& active, int32_t context_tokens);  // how long to keep its KV
   static bool IsNamedLater(const ActiveRequest& active);
   void PinForSession(Sequence& sequence);
@@ -354,6 +357,8 @@ class Scheduler final {
   KvStore store_;
   TenantLedger tenants_;
   ProgramTable programs_;
+  TurnEnds turn_ends_;
+  uint64_t num_found_programs_ = 0;
   ReloadCost reload_;
   StepForecast forecast_;
   TenantRates rates_;

@@ -1,6 +1,8 @@
 // Turns of agent programs: what the table of programs is told, and what stays for the next turn.
 #include <algorithm>
+#include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "config/base/check.h"
 #include "scheduler/scheduler.h"
 
@@ -22,8 +24,44 @@ absl::Duration Scheduler::ServiceOf(const ActiveRequest& active) const {
                          : absl::ZeroDuration();
 }
 
+// Of a turn that names no session: the program that its prompt goes on from, if there is one.
+void Scheduler::FindProgram(ActiveRequest& active) {
+  Request& request = active.request;
+  if (!programs_.orders_by_program() || !request.reuse_prefix || !active.draws()) return;
+  std::optional<TurnEnds::End> end =
+      turn_ends_.Take(request.tenant, request.reuse_scope, active.choices.front()->tokens,
+                      active.submitted, active.prompt_key.emplace());
+  if (!end) return;
+  if (end->first) {
+    // A client that names a session so is the program's own tenant, and gets what it asks for.
+    end->session = absl::StrCat("prefix-", ++num_found_programs_);
+    programs_.AddFirstTurn(request.tenant, end->session, *end->first);
+  }
+  request.session = std::move(end->session);
+}
+
+// For a next turn that will name no session either.
+void Scheduler::RememberEnd(const Sequence& sequence) {
+  const ActiveRequest& active = *sequence.request;
+  const Request& request = active.request;
+  if (!active.prompt_key) return;
+  TurnEnds::End end{.session = request.session};
+  if (request.session.empty()) {
+    end.first =
+        FirstTurn{.arrival = active.arrival,
+                  .arrived = active.submitted,
+                  .finished = now_,
+                  .service = ServiceOf(active),
+                  .tool = request.tool_hint ? request.tool_hint->name : active.tool.value_or("")};
+  }
+  turn_ends_.Add(request.tenant, request.reuse_scope,
+                 std::span(sequence.tokens).first(static_cast<size_t>(sequence.computed_tokens)),
+                 active.prompt_size, *active.prompt_key, request.id, std::move(end), now_);
+}
+
 void Scheduler::Arrive(ActiveRequest& active) {
   const Request& request = active.request;
+  if (request.session.empty()) FindProgram(active);
   if (request.session.empty()) return;
   Program& program =
       programs_.OnArrive(request.tenant, request.session, active.arrival, active.submitted);
@@ -70,11 +108,12 @@ bool Scheduler::IsNamedLater(const ActiveRequest& active) {
 void Scheduler::NameTool(RequestId id, std::string_view tool, absl::Time now) {
   thread_.CheckThread();
   const auto found = requests_.find(id);
-  if (found != requests_.end() && found->second->program != nullptr) {
+  if (found != requests_.end() && found->second->choices.front()->state != SequenceState::kEnded) {
     ActiveRequest& active = *found->second;
     if (IsNamedLater(active)) active.tool = std::string(tool);
     return;
   }
+  turn_ends_.NameTool(id, tool);
   const std::optional<ProgramTable::Named> named = programs_.NameTool(id, tool);
   if (!named) return;
   now_ = std::max(now_, now);
@@ -85,7 +124,9 @@ void Scheduler::NameTool(RequestId id, std::string_view tool, absl::Time now) {
 void Scheduler::PinForSession(Sequence& sequence) {
   ActiveRequest& active = *sequence.request;
   const Request& request = active.request;
-  if (request.session.empty() || sequence.order.choice != 0) return;
+  if (sequence.order.choice != 0) return;
+  RememberEnd(sequence);
+  if (request.session.empty()) return;
   PinRequest pin{.tenant = request.tenant, .session = request.session, .state = PinState::kPaused};
   absl::Duration ttl;
   if (active.program != nullptr) {

@@ -28,6 +28,7 @@
 #include "kvstore/kv_store.h"
 #include "scheduler/events.h"
 #include "scheduler/request.h"
+#include "scheduler/turn_ends.h"
 
 namespace holdfast {
 
@@ -139,7 +140,9 @@ struct ActiveRequest {
   // Whose turn it is, until the table has been told how the turn ended; nullptr: nobody's.
   Program* program = nullptr;
   std::optional<std::string> tool;  // that its answer calls, where that was told before its end
-  bool prompt_done = false;         // the PromptEvent is out
+  // Of one that named no session, which its prompt may have found: so that the next turn finds it.
+  std::optional<TurnEnds::PromptKey> prompt_key;
+  bool prompt_done = false;  // the PromptEvent is out
   // Why it ends when a step that runs is through; what steps compute of it is dropped.
   std::optional<absl::Status> ends_with_step;
   // When the first choice first began to compute: what it found, in all and by tier.

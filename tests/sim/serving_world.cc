@@ -309,6 +309,7 @@ void ServingWorld::Submit(size_t agent_index) {
   request.tenant = agent.tenant;
   request.reuse_scope = agent.scope;
   request.session = agent.session;
+  request.names_tool = rng_() % 2 == 0;
   request.prompt = Joined(client.history, turn.said);
   if (static_cast<int32_t>(request.prompt.size()) + request.max_tokens > trace_.context_tokens) {
     client.over = true;  // it has said all that fits
@@ -397,6 +398,10 @@ void ServingWorld::Interfere() {
     bench_->scheduler->StopChoice(any, static_cast<int32_t>(rng_() % 5) - 1);
   }
   if (Happens(100)) Cancel(any);
+  if (Happens(8)) {  // some of them before the turn's end, some after the next has come
+    const RequestId recent{next_request_ - std::min<uint64_t>(next_request_, rng_() % 8)};
+    bench_->scheduler->NameTool(recent, rng_() % 3 == 0 ? "" : "tool", Clock());
+  }
   const TenantIndex tenant{static_cast<int32_t>(rng_() % kTraceTenants)};
   if (Happens(80)) bench_->scheduler->DropPin(tenant, "a");
   if (Happens(300)) bench_->scheduler->DropPins(std::nullopt);

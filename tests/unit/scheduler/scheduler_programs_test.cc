@@ -167,7 +167,8 @@ TEST(SchedulerProgramsTest, EveryPolicyAndOrderGivesTheSameAnswers) {
 // Under kFixedTtl a quick tool is worth two seconds and a slow one nothing.
 class NamedToolTest : public testing::Test {
  protected:
-  NamedToolTest() : bench_(kEngine, {.policy = SchedulerPolicy::kFixedTtl, .kv = {.pinned_max = 0.9}}) {
+  NamedToolTest()
+      : bench_(kEngine, {.policy = SchedulerPolicy::kFixedTtl, .kv = {.pinned_max = 0.9}}) {
     Learn("slow", absl::Seconds(5));
     Learn("quick", absl::Milliseconds(20));
     Learn("", absl::Seconds(60));  // people
@@ -198,7 +199,9 @@ class NamedToolTest : public testing::Test {
     const Pin* pin = bench_.scheduler->store().pins().Find(TenantIndex{}, "agent");
     return pin == nullptr ? absl::ZeroDuration() : pin->deadline - bench_.now;
   }
-  void Name(RequestId turn, const char* tool) { bench_.scheduler->NameTool(turn, tool, bench_.now); }
+  void Name(RequestId turn, const char* tool) {
+    bench_.scheduler->NameTool(turn, tool, bench_.now);
+  }
   std::string LastTool() {
     return bench_.scheduler->programs().Find(TenantIndex{}, "agent")->last_tool;
   }
@@ -319,6 +322,97 @@ TEST_F(NamedToolTest, APolicyThatPinsNothingWaitsForNoName) {
   EXPECT_EQ(bench.scheduler->store().pins().num_pins(), 0);
   bench.scheduler->NameTool(turn.id, "ls", bench.now);
   EXPECT_EQ(bench.scheduler->programs().Find(TenantIndex{}, "agent")->last_tool, "ls");
+}
+
+// --- Programs that name no session.
+
+Request Nameless(uint64_t id, std::vector<TokenId> prompt) {
+  return MakeRequest(id, std::move(prompt), 20);
+}
+
+TEST(FoundProgramTest, ASecondTurnProvesAProgramAndItsKvStaysByThePolicy) {
+  SchedulerBench bench(kEngine, {.policy = SchedulerPolicy::kFixedTtl, .kv = {.pinned_max = 0.9}});
+  const PinTable& pins = bench.scheduler->store().pins();
+  Request turn = Nameless(1, MakePrompt(60, 1));
+  const absl::Time began = bench.now;
+  ASSERT_TRUE(bench.Submit(turn));
+  bench.RunToEnd();
+  EXPECT_EQ(pins.num_pins(), 0) << "one turn is no program";
+  EXPECT_EQ(bench.scheduler->programs().num_programs(TenantIndex{}), 0u);
+  for (uint64_t id = 2; id <= 4; ++id) {
+    bench.now += absl::Milliseconds(500);
+    turn = Nameless(id, NextPrompt(bench, turn));
+    ASSERT_TRUE(bench.Submit(turn));
+    bench.RunToEnd();
+    ASSERT_EQ(pins.num_pins(), 1);
+    EXPECT_EQ(bench.scheduler->programs().num_programs(TenantIndex{}), 1u);
+    const Program* program = bench.scheduler->programs().Find(TenantIndex{}, "prefix-1");
+    ASSERT_NE(program, nullptr);
+    EXPECT_EQ(program->turns_ended, static_cast<int64_t>(id));
+    EXPECT_EQ(program->first_arrival, 0u);
+    EXPECT_EQ(program->first_arrived, began);
+    bench.scheduler->CheckInvariants();
+  }
+  EXPECT_EQ(bench.scheduler->programs().estimator(TenantIndex{}).DurationsOf("")->size(), 3u);
+}
+
+TEST(FoundProgramTest, AgentsThatShareTheirPromptsBeginningAreNotMerged) {
+  SchedulerBench bench(kEngine, {.policy = SchedulerPolicy::kFixedTtl, .kv = {.pinned_max = 0.9}});
+  std::vector<Request> turns;
+  for (uint64_t agent = 0; agent < 3; ++agent) {
+    std::vector<TokenId> prompt = MakePrompt(64, 1);
+    for (TokenId i = 0; i < 10; ++i) prompt.push_back(static_cast<TokenId>(agent) * 50 + i);
+    turns.push_back(Nameless(agent + 1, prompt));
+  }
+  for (uint64_t round = 1; round <= 3; ++round) {
+    for (Request& turn : turns) {
+      ASSERT_TRUE(bench.Submit(turn));
+      bench.RunToEnd();
+      turn = Nameless(Number(turn.id) + 10, NextPrompt(bench, turn));
+    }
+    EXPECT_EQ(bench.scheduler->programs().num_programs(TenantIndex{}), round == 1 ? 0u : 3u);
+  }
+  for (const char* name : {"prefix-1", "prefix-2", "prefix-3"}) {
+    EXPECT_EQ(bench.scheduler->programs().Find(TenantIndex{}, name)->turns_ended, 3) << name;
+  }
+}
+
+TEST(FoundProgramTest, NoAnswerChangesByIt) {
+  std::vector<std::vector<TokenId>> expected;
+  for (const SchedulerPolicy policy : {SchedulerPolicy::kFcfsLru, SchedulerPolicy::kFixedTtl,
+                                       SchedulerPolicy::kContinuum, SchedulerPolicy::kPlas}) {
+    SchedulerBench bench(kEngine, {.policy = policy, .kv = {.pinned_max = 0.5}});
+    std::vector<std::vector<TokenId>> said;
+    Request turn = Nameless(1, MakePrompt(60, 1));
+    for (uint64_t id = 2; id <= 6; ++id) {
+      Request fork = turn;
+      fork.id = RequestId{id + 100};
+      ASSERT_TRUE(bench.Submit(turn));
+      ASSERT_TRUE(bench.Submit(fork));
+      bench.RunToEnd();
+      said.push_back(bench.sink[turn.id].choices.at(0).tokens);
+      EXPECT_EQ(bench.sink[fork.id].choices.at(0).tokens, said.back());
+      turn = Nameless(id, NextPrompt(bench, turn));
+    }
+    if (expected.empty()) expected = said;
+    EXPECT_EQ(said, expected);
+    EXPECT_EQ(bench.scheduler->programs().num_programs(TenantIndex{}) > 0,
+              policy != SchedulerPolicy::kFcfsLru);
+    bench.scheduler->CheckInvariants();
+  }
+}
+
+TEST(FoundProgramTest, ATurnThatNamesASessionIsThatSessions) {
+  SchedulerBench bench(kEngine, {.policy = SchedulerPolicy::kFixedTtl, .kv = {.pinned_max = 0.9}});
+  const Request first = Nameless(1, MakePrompt(60, 1));
+  ASSERT_TRUE(bench.Submit(first));
+  bench.RunToEnd();
+  Request second = Nameless(2, NextPrompt(bench, first));
+  second.session = "own";
+  ASSERT_TRUE(bench.Submit(second));
+  bench.RunToEnd();
+  EXPECT_EQ(bench.scheduler->programs().Find(TenantIndex{}, "own")->turns_ended, 1);
+  EXPECT_EQ(bench.scheduler->programs().num_programs(TenantIndex{}), 1u);
 }
 
 // Continuum's C9: the template drops what the model thought aloud.
