@@ -56,14 +56,15 @@ TEST(SchedulerMetricsTest, EveryReasonAndEveryMetricOfProgramsIsThereFromTheStar
   const std::string text = bench.registry.Serialize();
   for (size_t i = 0; i < kNumWaitReasons; ++i) {
     const std::string reason = WaitReasonName(static_cast<WaitReason>(i));
-    EXPECT_THAT(
-        text, HasSubstr("holdfast_scheduler_waiting_by_reason{reason=\"" + reason + "\"} 0\n"));
+    EXPECT_THAT(text,
+                HasSubstr("holdfast_scheduler_waiting_by_reason{reason=\"" + reason + "\"} 0\n"));
   }
   for (const char* state : {"asked", "paused", "provisional", "wanted"}) {
-    EXPECT_THAT(text, HasSubstr(std::string("holdfast_scheduler_pins{state=\"") + state + "\"} 0\n"));
+    EXPECT_THAT(text,
+                HasSubstr(std::string("holdfast_scheduler_pins{state=\"") + state + "\"} 0\n"));
   }
-  for (const char* result : {"hit", "mismatch", "expired", "forced", "displaced", "replaced",
-                             "declined", "final"}) {
+  for (const char* result :
+       {"hit", "mismatch", "expired", "forced", "displaced", "replaced", "declined", "final"}) {
     EXPECT_THAT(text, HasSubstr(std::string("holdfast_scheduler_pin_results_total{result=\"") +
                                 result + "\"} 0\n"));
   }
@@ -84,8 +85,8 @@ TEST(SchedulerMetricsTest, EveryReasonAndEveryMetricOfProgramsIsThereFromTheStar
 TEST(SchedulerMetricsTest, WhatBecameOfPinsIsCounted) {
   SchedulerBench bench({}, {.policy = SchedulerPolicy::kFixedTtl, .kv = {.pinned_max = 0.9}});
   const auto value = [&](const std::string& series) {
-    return MetricValues(bench.registry).Sum(series.substr(0, series.find('{')),
-                                            {series.substr(series.find('{') + 1)});
+    return MetricValues(bench.registry)
+        .Sum(series.substr(0, series.find('{')), {series.substr(series.find('{') + 1)});
   };
   const auto run = [&](uint64_t id, std::vector<TokenId> prompt, bool final = false) {
     Request turn = MakeRequest(id, std::move(prompt), 4);
