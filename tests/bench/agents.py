@@ -171,7 +171,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", default="1,2,3")
     parser.add_argument("--policies", default="fcfs_lru,continuum")
-    parser.add_argument("--rate", type=float, default=0.2, help="programs per second")
+    parser.add_argument("--rate", type=float, default=0.7, help="programs per second")
     parser.add_argument("--kv-programs", type=float, default=4)
     parser.add_argument("--warm-up-turns", type=int, default=120)
     parser.add_argument("--threads", type=int, default=0, help="compute threads; 0: one a core")
