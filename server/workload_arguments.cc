@@ -54,6 +54,18 @@ absl::StatusOr<WorkloadOptions> WorkloadOptionsOf(const CommandLine& line) {
   arguments.Count("--seed", 0, options.seed);
   arguments.Number("--rate-scale", options.rate_scale);
   arguments.Number("--think-scale", options.think_scale);
+  arguments.Number("--length-scale", options.length_scale);
+  if (arguments.Find("--arrival-rate") != nullptr) {
+    options.arrivals.emplace();
+    arguments.Number("--arrival-rate", options.arrivals->rate);
+    arguments.Number("--arrival-cv", options.arrivals->cv);
+  } else if (const std::string* cv = arguments.Find("--arrival-cv")) {
+    arguments.Fault("--arrival-cv", "wanted --arrival-rate beside it", *cv);
+  }
+  if (arguments.Find("--fit-context") != nullptr) {
+    options.context_tokens = 2;
+    arguments.Count("--fit-context", 2, *options.context_tokens);
+  }
   arguments.Count("--programs-max", 1, options.programs_max);
   options.from = arguments.Time("--from").value_or(options.from);
   options.until = arguments.Time("--until").value_or(options.until);

@@ -77,6 +77,10 @@ TEST(SimulateTest, ArgumentsSayHowTheWorkloadIsRead) {
                                                  {"--until", "10m"},
                                                  {"--programs-max", "100"},
                                                  {"--tenants", "4"},
+                                                 {"--length-scale", "0.5"},
+                                                 {"--fit-context", "4096"},
+                                                 {"--arrival-rate", "2"},
+                                                 {"--arrival-cv", "3"},
                                                  {"--seed", "3"}}));
   ASSERT_TRUE(options.ok()) << options.status();
   EXPECT_EQ(options->rate_scale, 2.5);
@@ -84,6 +88,11 @@ TEST(SimulateTest, ArgumentsSayHowTheWorkloadIsRead) {
   EXPECT_EQ(options->programs_max, 100);
   EXPECT_EQ(options->num_tenants, 4);
   EXPECT_EQ(options->seed, 3u);
+  EXPECT_EQ(options->length_scale, 0.5);
+  EXPECT_EQ(options->context_tokens, 4096);
+  EXPECT_EQ(options->arrivals, (ArrivalProcess{.rate = 2, .cv = 3}));
+  EXPECT_EQ(std::string(WorkloadOptionsOf(LineOf({{"--arrival-cv", "3"}})).status().message()),
+            "--arrival-cv: wanted --arrival-rate beside it, found `3`");
   EXPECT_EQ(std::string(WorkloadOptionsOf(LineOf({{"--rate-scale", "0"}})).status().message()),
             "--rate-scale: wanted a number above 0, found `0`");
 }
