@@ -22,8 +22,8 @@ std::unique_ptr<PinPolicy> MakePinPolicy(const ProgramOptions& options) {
     case SchedulerPolicy::kInfercept:
       return std::make_unique<InferCept>();
     case SchedulerPolicy::kContinuum:
-      return std::make_unique<Continuum>(options.ttl_floor ? Continuum::Floor::kWhileCheap
-                                                           : Continuum::Floor::kNone);
+      return std::make_unique<Continuum>(options.published_ttl ? Continuum::Rule::kAsPublished
+                                                               : Continuum::Rule::kOurs);
     case SchedulerPolicy::kFcfsLru:
     case SchedulerPolicy::kProgramFcfs:
     case SchedulerPolicy::kPlas:

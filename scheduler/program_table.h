@@ -54,7 +54,7 @@ struct ProgramOptions {
   SchedulerPolicy policy = SchedulerPolicy::kContinuum;
   absl::Duration ttl_max = absl::Seconds(30);
   absl::Duration fixed_ttl = absl::Seconds(2);
-  bool ttl_floor = true;  // false: as in the paper; see policy/continuum.h
+  bool published_ttl = false;  // of kContinuum: as in the paper; see policy/continuum.h
   absl::Duration idle_max = absl::Minutes(10);
 };
 
@@ -117,7 +117,7 @@ class ProgramTable final {
     absl::Duration service;    // for which it computed
     absl::Duration reload;     // to have its context again (policy/reload_cost.h); zero: not known
     double pinned_share = 0;   // of the device's blocks, pinned now
-    int64_t other_tokens = 0;  // contexts of the others that run; only kInfercept asks
+    int64_t other_tokens = 0;  // contexts of the others that run
     // `tool` is still to be named, by this id.
     std::optional<RequestId> named_later;
   };

@@ -1,42 +1,57 @@
 #include "scheduler/policy/continuum.h"
 
-#include <cmath>
+#include <algorithm>
 
 namespace holdfast {
 namespace {
 
-struct Calls {
-  double over_share = 0;    // over within the floor
-  double held_seconds = 0;  // mean time for which a pin of the floor's length holds
-};
-
-Calls CallsOf(const std::string& tool, const TtlEstimator& known) {
-  const double floor = absl::ToDoubleSeconds(Continuum::kFloor);
-  const DurationSample* durations = known.DurationsOf(tool);
-  if (durations == nullptr || durations->size() < Continuum::kFloorDurationsMin) {
-    durations = &known.all_durations();
-  }
-  if (durations->size() < Continuum::kFloorDurationsMin) {
-    const double over = 1 - std::exp(-floor);
-    return {.over_share = over, .held_seconds = over};
-  }
-  return {.over_share = durations->ShareWithin(floor), .held_seconds = durations->MeanUpTo(floor)};
-}
-
-bool FloorIsCheap(const Pause& pause, const TtlEstimator& known) {
-  if (pause.pinned_share >= Continuum::kFloorShareMax) return false;
-  const Calls calls = CallsOf(pause.tool, known);
-  const double benefit = known.Benefit(pause.reload);
-  return benefit > 0 && calls.over_share >= Continuum::kFloorCallsMin &&
-         calls.over_share * benefit * Continuum::kFloorMissWeight >= calls.held_seconds;
+// B, in seconds.
+double BenefitOf(const Pause& pause, const TtlEstimator& known) {
+  const double queueing = absl::ToDoubleSeconds(known.queue_delay()) * known.memoryfulness();
+  const double delayed = pause.context_tokens <= 0
+                             ? 1
+                             : 1 + static_cast<double>(pause.other_tokens) / pause.context_tokens;
+  return std::max(queueing, 0.0) + absl::ToDoubleSeconds(pause.reload) * delayed;
 }
 
 }  // namespace
 
+double BestHold(std::span<const double> durations, double benefit, double longest) {
+  double best = 0, best_reward = 0, sum = 0;
+  const auto count = static_cast<double>(durations.size());
+  for (size_t i = 0; i < durations.size() && durations[i] <= longest; ++i) {
+    sum += durations[i];
+    // Of equal durations the last has their whole share.
+    if (i + 1 < durations.size() && durations[i + 1] == durations[i]) continue;
+    const auto over = static_cast<double>(i + 1);
+    const double held = sum + (count - over) * durations[i];
+    const double reward = (over * benefit - held) / count;
+    if (reward > best_reward) {
+      best = durations[i];
+      best_reward = reward;
+    }
+  }
+  return best;
+}
+
 TtlDecision Continuum::Decide(const Pause& pause, const TtlEstimator& known) const {
-  const TtlDecision worth = known.Decide(pause.tool, pause.reload);
-  if (floor_ == Floor::kNone || worth.ttl >= kFloor || !FloorIsCheap(pause, known)) return worth;
-  return {.ttl = kFloor, .source = TtlSource::kFloor};
+  if (rule_ == Rule::kAsPublished) return known.Decide(pause.tool, pause.reload);
+  const double benefit = BenefitOf(pause, known);
+  const double longest = absl::ToDoubleSeconds(known.longest());
+  TtlDecision decision;
+  const DurationSample* durations = known.DurationsOf(pause.tool);
+  double seconds = 0;
+  if (durations != nullptr && durations->size() >= kDurationsMin) {
+    decision.source = TtlSource::kTool;
+    seconds = BestHold(durations->sorted(), benefit, longest);
+  } else if (known.all_durations().size() >= kDurationsMin) {
+    decision.source = TtlSource::kTenant;
+    seconds = BestHold(known.all_durations().sorted(), benefit, longest);
+  } else {
+    seconds = std::min(benefit, longest);
+  }
+  if (seconds >= TtlEstimator::kShortestSeconds) decision.ttl = absl::Seconds(seconds);
+  return decision;
 }
 
 }  // namespace holdfast

@@ -2,8 +2,11 @@
 // soon. Service counts in levels, each twice as long as the one before, so that programs of about
 // the same service do not overtake each other with every turn.
 //
-//   service, s   < 1   < 2   < 4   ...   < 64   more
-//   level          0     1     2            6      7
+//   service, s   < 1   < 2   < 4   ...   < 16,384   more
+//   level          0     1     2                14     15
+//
+// The levels reach beyond what agents take in all, else long ones would share the last and the
+// policy would order them by arrival alone.
 //
 // Who has waited long for what it was given is put to level 0, or the long ones would starve.
 //
@@ -17,7 +20,7 @@
 
 namespace holdfast {
 
-inline constexpr int32_t kPlasLevels = 8;
+inline constexpr int32_t kPlasLevels = 16;
 inline constexpr absl::Duration kPlasFirstQuantum = absl::Seconds(1);
 inline constexpr double kPlasStarvedRatio = 8;  // waited / service
 

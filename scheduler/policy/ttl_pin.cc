@@ -33,8 +33,6 @@ const char* TtlSourceName(TtlSource source) {
       return "tenant";
     case TtlSource::kTool:
       return "tool";
-    case TtlSource::kFloor:
-      return "floor";
     case TtlSource::kFixed:
       return "fixed";
     case TtlSource::kBreakEven:

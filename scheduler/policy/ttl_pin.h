@@ -42,10 +42,9 @@ double BestTtl(std::span<const double> durations, double benefit, double longest
 
 // What decided, as a metric label.
 enum class TtlSource : uint8_t {
-  kCold,       // tau* by assumed durations
-  kTenant,     // by those of the tenant's tools
-  kTool,       // by the tool's own
-  kFloor,      // tau* is shorter than what holding cheaply allows (continuum.h)
+  kCold,       // too few durations are known
+  kTenant,     // those of the tenant's tools
+  kTool,       // the tool's own
   kFixed,      // fixed_ttl.h
   kBreakEven,  // infercept.h
   kDeclared,   // the caller said how long
@@ -91,6 +90,8 @@ class TtlEstimator final {
   // nullptr: nothing is known of it.
   const DurationSample* DurationsOf(const std::string& tool) const;
   const DurationSample& all_durations() const { return all_durations_; }  // of the named tools
+
+  absl::Duration longest() const { return absl::Seconds(longest_seconds_); }  // ttl
 
   double memoryfulness() const { return memoryfulness_.value(); }
   absl::Duration queue_delay() const;  // T

@@ -122,8 +122,8 @@ TEST(ProgramTableTest, UnderPlasTheLessServedGoesFirstAndTheStarvedNotLast) {
 }
 
 TEST(ProgramTableTest, EachPolicyPinsByItsOwnRuleUpToTheLongestTtl) {
-  const auto ttl_of = [](SchedulerPolicy policy, double reload, bool floor = true) {
-    ProgramTable table({.policy = policy, .ttl_floor = floor}, 1);
+  const auto ttl_of = [](SchedulerPolicy policy, double reload, bool published = false) {
+    ProgramTable table({.policy = policy, .published_ttl = published}, 1);
     Program& program = table.OnArrive(kA, "s", 1, At(0));
     return table.OnTurnEnd(program, Ended("ls", reload), At(1));
   };
@@ -132,9 +132,9 @@ TEST(ProgramTableTest, EachPolicyPinsByItsOwnRuleUpToTheLongestTtl) {
   EXPECT_EQ(ttl_of(SchedulerPolicy::kInfercept, 3).ttl, absl::Seconds(3));
   EXPECT_EQ(ttl_of(SchedulerPolicy::kInfercept, 300).ttl, absl::Seconds(30));
   EXPECT_EQ(ttl_of(SchedulerPolicy::kInfercept, 0.009).ttl, absl::ZeroDuration());
-  EXPECT_EQ(ttl_of(SchedulerPolicy::kContinuum, 3).ttl, Continuum::kFloor);
-  EXPECT_EQ(ttl_of(SchedulerPolicy::kContinuum, 3, /*floor=*/false).source, TtlSource::kCold);
-  EXPECT_EQ(ttl_of(SchedulerPolicy::kContinuum, 0.5, false).ttl, absl::ZeroDuration());
+  EXPECT_EQ(ttl_of(SchedulerPolicy::kContinuum, 3).ttl, absl::Seconds(3));
+  EXPECT_EQ(ttl_of(SchedulerPolicy::kContinuum, 3, /*published=*/true).source, TtlSource::kCold);
+  EXPECT_EQ(ttl_of(SchedulerPolicy::kContinuum, 0.5, true).ttl, absl::ZeroDuration());
 }
 
 TEST(ProgramTableTest, AToolTakesFromTheEndOfATurnToTheNext) {
