@@ -50,6 +50,10 @@ TtlDecision Continuum::Decide(const Pause& pause, const TtlEstimator& known) con
   } else {
     seconds = std::min(benefit, longest);
   }
+  if (seconds > 0 && decision.source != TtlSource::kCold) {
+    seconds = std::max(kMargin * seconds, std::min(benefit, kLeastHoldSeconds));
+    seconds = std::min(seconds, longest);
+  }
   if (seconds >= TtlEstimator::kShortestSeconds) decision.ttl = absl::Seconds(seconds);
   return decision;
 }

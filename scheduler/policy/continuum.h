@@ -1,7 +1,8 @@
 // The product's rule: keeps a context for the time at which the expected worth of a hit is farthest
 // above what holding the memory is expected to cost.
 //
-//   ttl = argmax over tau of  P(tau) B - E[min(call, tau)]     B = max(T eta, 0) + reload * w
+//   hold = argmax over tau of  P(tau) B - E[min(call, tau)]     B = max(T eta, 0) + reload * w
+//   ttl  = 0 if hold is 0, else  max(1.5 hold, min(B, 2 s))
 //
 //   P, E   by the durations of the tool's calls; of all the tenant's while fewer than
 //          kDurationsMin of the tool's are known; while fewer of those are, ttl = B: then holding
@@ -16,16 +17,17 @@
 // - A reload takes the engine from everyone who runs, not from its program alone. Memory-seconds
 //   held are paid by one context, those of a reload by all that hold memory meanwhile: hence w, as
 //   InferCept weighs a discard. Alone on the machine w is 1.
+// - A call may take a little longer than all that were seen, and a pin that ends just before it is
+//   all cost. What is kept at all is therefore kept for half as long again, and for 2 s unless a
+//   miss costs less than that.
 // - T eta below zero is no reason to let go. Where the long-lived live on (eta < 0), queues of
 //   minutes would forbid every pin, however dear the reload.
 //
-// Measured on a simulated clock (docs/policies.md): beside fcfs_lru, program_fcfs and fixed_ttl it
-// is nowhere more than 3 % worse in mean job time than the best of the three, on any of the traces
-// and toys, at any load of those tables; the published rule is, by up to 21 % where calls take
-// 0.25 to 0.35 s in the median. It cannot lose much to a blunt pin: where most calls are over
-// within two seconds, keeping for the longest call worth it keeps what the blunt one keeps; where
-// they are not, the blunt one holds memory in vain. Nor to no pin: what costs more than it brings
-// in the mean of the calls that were seen is not kept at all.
+// Measured on a simulated clock beside fcfs_lru, program_fcfs and fixed_ttl: docs/policies.md has
+// by how much it is better or worse than the best of them, for each trace and load. It cannot lose
+// much to a blunt pin: where a call is mostly over within two seconds, it is kept as long as the
+// blunt one keeps it; where not, the blunt one holds memory in vain. Nor to no pin: what costs more
+// than it brings, in the mean of the calls that were seen, is not kept at all.
 //
 // Source: Continuum (arXiv 2511.02230, v6), TTL model; w from InferCept (arXiv 2402.01869).
 #pragma once
@@ -46,6 +48,8 @@ double BestHold(std::span<const double> durations, double benefit, double longes
 class Continuum final : public PinPolicy {
  public:
   static constexpr size_t kDurationsMin = 10;
+  static constexpr double kMargin = 1.5;
+  static constexpr double kLeastHoldSeconds = 2;
 
   enum class Rule : bool { kAsPublished, kOurs };
   explicit Continuum(Rule rule) : rule_(rule) {}
