@@ -49,7 +49,7 @@ enum class TtlSource : uint8_t {
   kBreakEven,  // infercept.h
   kDeclared,   // the caller said how long
 };
-inline constexpr size_t kNumTtlSources = 7;
+inline constexpr size_t kNumTtlSources = 6;
 const char* TtlSourceName(TtlSource source);
 
 struct TtlDecision {
