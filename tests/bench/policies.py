@@ -61,7 +61,8 @@ def scaled(scale, *more):
 
 
 CASES = [
-    Case("agent-iso-bench, 1/64", "agent-iso-bench/steps.jsonl.gz", 272,
+    Case("agent-iso-bench, 1/64", "agent-iso-bench/steps.jsonl.gz", 512, scaled(1 / 64)),
+    Case("agent-iso-bench, 1/64, small pool", "agent-iso-bench/steps.jsonl.gz", 272,
          ("--context-tokens", "4352", "--fit-context", "4352", "--length-scale", str(1 / 64))),
     Case("agent-iso-bench slow host, 1/16", "agent-iso-bench/steps_slow_host.jsonl.gz", 1024,
          scaled(1 / 16)),
