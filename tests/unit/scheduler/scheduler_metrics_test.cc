@@ -68,8 +68,7 @@ TEST(SchedulerMetricsTest, EveryReasonAndEveryMetricOfProgramsIsThereFromTheStar
     EXPECT_THAT(text, HasSubstr(std::string("holdfast_scheduler_pin_results_total{result=\"") +
                                 result + "\"} 0\n"));
   }
-  for (const char* source :
-       {"cold", "tenant", "tool", "floor", "fixed", "break_even", "declared"}) {
+  for (const char* source : {"cold", "tenant", "tool", "fixed", "break_even", "declared"}) {
     EXPECT_THAT(text, HasSubstr(std::string("holdfast_scheduler_ttl_seconds_count{source=\"") +
                                 source + "\"} 0\n"));
   }
