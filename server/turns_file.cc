@@ -10,7 +10,7 @@
 namespace holdfast {
 namespace {
 
-constexpr const char* kEnds[] = {"done", "refused", "failed", "abandoned"};
+constexpr const char* kEnds[] = {"done", "refused", "failed", "cancelled", "abandoned"};
 
 absl::Status CannotBeWritten(const std::string& path) {
   return absl::UnavailableError(Concat(path, ": cannot be written"));
@@ -22,7 +22,7 @@ double Seconds(int64_t nanos) { return static_cast<double>(nanos) / 1e9; }
 
 std::string TurnColumns() {
   return "program,turn,tenant,class,end,arrival_s,scheduled_s,first_token_s,end_s,prompt_tokens,"
-         "cached_tokens,completion_tokens,preemptions\n";
+         "cached_tokens,completion_tokens,preemptions,recomputed_tokens,opened,retry_after_s\n";
 }
 
 std::string TurnLine(const TurnRecord& turn) {
@@ -34,7 +34,13 @@ std::string TurnLine(const TurnRecord& turn) {
   if (turn.scheduled_nanos) line << Seconds(*turn.scheduled_nanos);
   line << ',' << Seconds(turn.first_token_nanos) << ',' << Seconds(turn.end_nanos) << ','
        << turn.prompt_tokens << ',' << turn.cached_tokens << ',' << turn.completion_tokens << ',';
-  if (turn.scheduled_nanos) line << turn.preemptions;
+  if (turn.scheduled_nanos) {
+    line << turn.preemptions << ',' << turn.recomputed_tokens << ',' << turn.opened;
+  } else {
+    line << ",,";
+  }
+  line << ',';
+  if (turn.retry_after_nanos) line << Seconds(*turn.retry_after_nanos);
   line << '\n';
   return std::move(line).str();
 }

@@ -86,6 +86,7 @@ int64_t SimulatedInstance::NextEventNanos() const {
     next = std::min(next, absl::ToInt64Nanoseconds(workload_.programs[index].start));
   }
   if (!returns_.empty()) next = std::min(next, returns_.top().nanos);
+  if (!departures_.empty()) next = std::min(next, departures_.top().nanos);
   return next;
 }
 
@@ -117,6 +118,10 @@ void SimulatedInstance::HandleEvents() {
     const int32_t program = returns_.top().program;
     returns_.pop();
     Send(program);
+  }
+  while (!departures_.empty() && departures_.top().nanos <= now_nanos_) {
+    scheduler_->Cancel(departures_.top().turn);  // one that is over changes nothing
+    departures_.pop();
   }
   if (step_end_nanos_ == kNever) PlanStep();
 }
@@ -162,6 +167,7 @@ void SimulatedInstance::NoteOpens() {
     } else {
       program.opened = true;
       program.record.scheduled_nanos = now_nanos_;
+      program.record.opened = num_opened_++;
     }
   }
 }
@@ -220,6 +226,10 @@ Request SimulatedInstance::MakeRequest(int32_t index) {
   }
   request.session_final = is_last && !request.session.empty();
   request.offline = wanted.offline;
+  if (turn.patience) {
+    departures_.push(
+        {.nanos = now_nanos_ + absl::ToInt64Nanoseconds(*turn.patience), .turn = request.id});
+  }
   if (turn.tool) request.tool_hint = {.name = workload_.tools[static_cast<size_t>(*turn.tool)]};
   return request;
 }
@@ -241,7 +251,12 @@ void SimulatedInstance::OnToken(TokenEvent event) {
 }
 
 void SimulatedInstance::OnDone(RequestDone event) {
-  EndTurn(ProgramOf(event.request), event.status.ok() ? TurnEnd::kDone : TurnEnd::kRefused);
+  if (event.retry_after) {
+    Of(event.request).record.retry_after_nanos = absl::ToInt64Nanoseconds(*event.retry_after);
+  }
+  EndTurn(ProgramOf(event.request), event.status.ok()                 ? TurnEnd::kDone
+                                    : absl::IsCancelled(event.status) ? TurnEnd::kCancelled
+                                                                      : TurnEnd::kRefused);
 }
 
 void SimulatedInstance::EndTurn(int32_t index, TurnEnd end) {

@@ -3,13 +3,14 @@
 //
 //   program starts ──┐
 //   tool returns ────┼──► next event ──► scheduler: Commit, OnMoveDone, Submit, then Plan if idle
+//   client leaves ───┤
 //   moves end ───────┤        ▲                              │
 //   step ends ───────┘        └──── step and moves take what the profile says
 //
 // Of what happens at one time, the step's end comes first, then moves, then arrivals, as the
 // daemon's loop hears all its messages before it plans. Turns of a program follow each other: a
-// turn arrives `after` the end of the one before it, and a program of which a turn is refused is
-// over.
+// turn arrives `after` the end of the one before it, and a program of which a turn is refused or
+// cancelled is over.
 //
 // What is left out: text work, the network, and retries of refused turns.
 //
@@ -105,6 +106,12 @@ class SimulatedInstance final : private TokenSink {
     }
   };
 
+  struct Departure {
+    int64_t nanos = 0;
+    RequestId turn{};
+    auto operator<=>(const Departure&) const = default;
+  };
+
   SimulatedInstance(const Workload& workload, const InstanceOptions& options, TokenRuns tokens,
                     TurnListener listener);
   absl::Status Start();
@@ -148,7 +155,9 @@ class SimulatedInstance final : private TokenSink {
 
   std::vector<Program> programs_;
   size_t next_start_ = 0;  // of programs_, which start in this order
-  std::priority_queue<Arrival, std::vector<Arrival>, std::greater<>> returns_;  // of tools
+  std::priority_queue<Arrival, std::vector<Arrival>, std::greater<>> returns_;         // of tools
+  std::priority_queue<Departure, std::vector<Departure>, std::greater<>> departures_;  // of clients
+  int64_t num_opened_ = 0;
 
   int64_t now_nanos_ = 0;
   int64_t step_end_nanos_ = kNever;

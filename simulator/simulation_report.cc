@@ -41,13 +41,14 @@ Json ToJson(const TenantTally& tenant, double seconds) {
   const auto per_second = [&](int64_t count) {
     return seconds > 0 ? static_cast<double>(count) / seconds : 0.0;
   };
-  const int64_t turns =
-      tenant.turns_done + tenant.turns_refused + tenant.turns_failed + tenant.turns_abandoned;
+  const int64_t turns = tenant.turns_done + tenant.turns_refused + tenant.turns_failed +
+                        tenant.turns_cancelled + tenant.turns_abandoned;
   return {{"programs", {{"done", tenant.programs_done}, {"cut", tenant.programs_cut}}},
           {"turns",
            {{"done", tenant.turns_done},
             {"refused", tenant.turns_refused},
             {"failed", tenant.turns_failed},
+            {"cancelled", tenant.turns_cancelled},
             {"abandoned", tenant.turns_abandoned},
             {"good", tenant.turns_good}}},
           {"goodput_per_second", per_second(tenant.turns_good)},

@@ -26,6 +26,7 @@ void TenantTally::Merge(const TenantTally& other) {
   turns_done += other.turns_done;
   turns_refused += other.turns_refused;
   turns_failed += other.turns_failed;
+  turns_cancelled += other.turns_cancelled;
   turns_abandoned += other.turns_abandoned;
   turns_good += other.turns_good;
   prompt_tokens += other.prompt_tokens;
@@ -53,6 +54,10 @@ void Tally::AddTurn(const TurnRecord& record, const Slo& slo) {
   }
   if (record.end == TurnEnd::kFailed) {
     ++tenant.turns_failed;
+    return;
+  }
+  if (record.end == TurnEnd::kCancelled) {
+    ++tenant.turns_cancelled;
     return;
   }
   if (record.end == TurnEnd::kAbandoned) {

@@ -25,6 +25,7 @@ enum class TurnEnd : uint8_t {
   kDone,
   kRefused,    // the scheduler did not take it: shed, or too long for the engine
   kFailed,     // taken, and not answered to its end: of a replay only
+  kCancelled,  // its client had no more patience: of a simulation only
   kAbandoned,  // never sent: an earlier turn of its program did not end well, or no time was left
 };
 
@@ -47,6 +48,8 @@ struct TurnRecord {
   int32_t preemptions = 0;
   int64_t recomputed_tokens = 0;  // after those, of what had been computed
   int64_t found_late_tokens = 0;  // after those, beyond what had been computed
+  int64_t opened = 0;             // how many turns of the instance had had rows before it had
+  std::optional<int64_t> retry_after_nanos;  // of one refused: when it was told to come again
 
   double tpot_nanos() const {
     if (completion_tokens < 2) return 0;
@@ -56,7 +59,8 @@ struct TurnRecord {
 
 struct TenantTally {
   int64_t programs_done = 0, programs_cut = 0;  // cut: a turn did not end well
-  int64_t turns_done = 0, turns_refused = 0, turns_failed = 0, turns_abandoned = 0, turns_good = 0;
+  int64_t turns_done = 0, turns_refused = 0, turns_failed = 0, turns_cancelled = 0;
+  int64_t turns_abandoned = 0, turns_good = 0;
   int64_t prompt_tokens = 0, cached_tokens = 0, completion_tokens = 0;
   // Of what a turn kept of the one before, the part that was no longer there.
   int64_t kept_tokens = 0, kept_recomputed_tokens = 0;

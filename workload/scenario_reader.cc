@@ -35,6 +35,7 @@ struct TurnSpec {
   std::vector<Part> prompt;
   int32_t completion_tokens = 1;
   std::string tool;
+  std::optional<absl::Duration> patience;
   int64_t repeat = 1;
 };
 
@@ -304,7 +305,10 @@ class ScenarioReader final {
 
   void ReadTurn(const Place& place, std::vector<TurnSpec>& turns) {
     std::map<std::string, Place> fields;
-    if (!Fields(place, {"after", "keep", "prompt", "completion", "tool", "repeat"}, fields)) return;
+    if (!Fields(place, {"after", "keep", "prompt", "completion", "tool", "patience", "repeat"},
+                fields)) {
+      return;
+    }
     TurnSpec turn;
     for (const auto& [key, field] : fields) {
       if (key == "after") turn.after = ReadTime(field);
@@ -312,6 +316,7 @@ class ScenarioReader final {
       if (key == "prompt") ReadPrompt(field, turn);
       if (key == "completion") turn.completion_tokens = ReadTokens(field);
       if (key == "tool") turn.tool = ReadName(field);
+      if (key == "patience") turn.patience = ReadTime(field);
       if (key == "repeat") turn.repeat = ReadCount(field, 1, kScenarioTurnsMax);
     }
     const bool is_first = turns.empty();
@@ -419,7 +424,7 @@ class ScenarioReader final {
   }
 
   WorkloadTurn TurnFor(const TurnSpec& spec, int64_t before, bool is_first) {
-    WorkloadTurn turn{.completion_tokens = spec.completion_tokens};
+    WorkloadTurn turn{.completion_tokens = spec.completion_tokens, .patience = spec.patience};
     if (!is_first) {
       turn.after = spec.after.value_or(absl::ZeroDuration());
       turn.kept_tokens = spec.keep == TurnSpec::Keep::kTokens

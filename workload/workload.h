@@ -41,6 +41,8 @@ struct WorkloadTurn {
   std::vector<TokenRun> runs;
   int32_t completion_tokens = 1;  // > 0; the end token does not come before
   std::optional<int32_t> tool;    // index into Workload::tools that its answer calls
+  // How long after its arrival its client leaves, if it is not over by then.
+  std::optional<absl::Duration> patience;
 };
 
 struct WorkloadProgram {

@@ -29,12 +29,16 @@ void WriteWorkloadLines(const Workload& workload,
       }
       const std::string tool =
           turn.tool ? Quoted(workload.tools[static_cast<size_t>(*turn.tool)]) : "null";
+      const std::string patience =
+          turn.patience ? Concat(",\"patience_us\":", absl::ToInt64Microseconds(*turn.patience))
+                        : "";
       sink(Concat("{\"program\":", index, ",\"turn\":", place,
                   ",\"start_us\":", absl::ToInt64Microseconds(program.start),
                   ",\"after_us\":", absl::ToInt64Microseconds(turn.after), ",\"tenant\":", tenant,
                   ",\"session\":", session, ",\"offline\":", program.offline ? "true" : "false",
                   ",\"kept_tokens\":", turn.kept_tokens, ",\"runs\":[", runs,
-                  "],\"completion_tokens\":", turn.completion_tokens, ",\"tool\":", tool, "}\n"));
+                  "],\"completion_tokens\":", turn.completion_tokens, ",\"tool\":", tool, patience,
+                  "}\n"));
     }
   }
 }

@@ -139,6 +139,22 @@ TEST(SimulatedInstanceTest, ProgramsWhoseTurnIsTooLongAreOver) {
   EXPECT_EQ(tenant.programs_done, 0);
 }
 
+TEST(SimulatedInstanceTest, ATurnIsCancelledWhenItsClientsPatienceIsOver) {
+  WorkloadProgram leaves = OneTurn(absl::ZeroDuration(), 1, 32, 100);
+  leaves.turns[0].patience = absl::Milliseconds(40);
+  leaves.turns.push_back(NextTurn(leaves, absl::Seconds(1), 2, 10, 1));
+  WorkloadProgram stays = OneTurn(absl::Milliseconds(1), 3, 16, 2);
+  stays.turns[0].patience = absl::Minutes(1);
+  const Outcome outcome = RunAll(WorkloadOf({leaves, stays}), SmallInstance());
+  const TenantTally& tenant = outcome.tally.tenants[0];
+  EXPECT_EQ(tenant.turns_cancelled, 1);
+  EXPECT_EQ(tenant.turns_abandoned, 1);
+  EXPECT_EQ(tenant.turns_done, 1);
+  EXPECT_EQ(outcome.turns[1].end, TurnEnd::kCancelled);
+  EXPECT_GE(outcome.turns[1].end_nanos, 40'000 * kMicros);
+  EXPECT_LT(outcome.turns[1].end_nanos, 60'000 * kMicros);  // with the step that ran
+}
+
 TEST(SimulatedInstanceTest, WhatIsNotTakenIsRefusedAndTheOthersGoOn) {
   InstanceOptions options = SmallInstance();
   options.scheduler.running_max = 1;

@@ -46,6 +46,13 @@ expect:
   - whatever
 )";
 
+TEST(ScenarioReaderTest, ReadsHowLongAClientWaits) {
+  const Workload workload = ScenarioOf(
+      "programs:\n  - turns:\n      - {prompt: 10, patience: 1.5}\n      - {prompt: 1}\n");
+  EXPECT_EQ(workload.programs[0].turns[0].patience, absl::Milliseconds(1500));
+  EXPECT_EQ(workload.programs[0].turns[1].patience, std::nullopt);
+}
+
 TEST(ScenarioReaderTest, ReadsProgramsTurnsRepeatsAndArrivals) {
   const Workload workload = ScenarioOf(kWhole);
   ExpectSound(workload);
