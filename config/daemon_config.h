@@ -79,8 +79,10 @@ struct DaemonConfig {
     std::string order = "remaining_work";            // likewise
     int32_t bypass_max = 32;                         // requests that may overtake one
     absl::Duration ageing_time = absl::Seconds(10);  // then who waits counts as more important
-    int32_t offline_step_tokens_max = 64;   // of a step, for offline requests beside others
+    absl::Duration queue_wait_max = absl::ZeroDuration();  // expected; beyond: 429; 0: any
+    int32_t offline_step_tokens_max = 64;                  // of a step, for offline requests
     int32_t long_prefill_tokens_max = 256;  // of a step, for long prompts beside decodes
+    absl::Duration step_time_max = absl::Milliseconds(100);  // while tenants share the machine
   } scheduler;
 
   struct ServerSettings {

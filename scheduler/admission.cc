@@ -13,6 +13,13 @@ int32_t BeyondQueue(const AdmissionView& view, int32_t num_requests) {
   return view.waiting_requests + num_requests - FreePlaces(view) - view.waiting_max;
 }
 
+// Each that leaves makes room for two.
+int32_t BeyondShare(const AdmissionView& view, const TenantLoad& tenant, int32_t num_requests) {
+  const int32_t more = num_requests - FreePlaces(view);
+  const int32_t room_left = view.waiting_max - (view.waiting_requests + more);
+  return (tenant.waiting + more - room_left) / 2;
+}
+
 int32_t BeyondTenantQueue(const AdmissionView& view, const TenantLoad& tenant,
                           int32_t num_requests) {
   int32_t places = FreePlaces(view);
@@ -32,6 +39,10 @@ const char* ShedReasonName(ShedReason reason) {
       return "queue";
     case ShedReason::kTenantQueue:
       return "tenant_queue";
+    case ShedReason::kQueueShare:
+      return "queue_share";
+    case ShedReason::kQueueWait:
+      return "queue_wait";
     case ShedReason::kRequestRate:
       return "request_rate";
     case ShedReason::kTokenRate:
@@ -46,6 +57,10 @@ const char* ShedMessage(ShedReason reason) {
       return "the tenant's requests per second are used up; retry later";
     case ShedReason::kTokenRate:
       return "the tenant's tokens per minute are used up; retry later";
+    case ShedReason::kQueueShare:
+      return "too many of the tenant's requests are waiting; retry later";
+    case ShedReason::kQueueWait:
+      return "the request would wait too long; retry later";
     default:
       return "too many requests are waiting; retry later";
   }
@@ -54,23 +69,33 @@ const char* ShedMessage(ShedReason reason) {
 std::optional<ShedReason> ShouldShed(const AdmissionView& view, const TenantLoad& tenant,
                                      int32_t num_requests) {
   if (BeyondQueue(view, num_requests) > 0) return ShedReason::kQueue;
-  if (tenant.waiting_max == 0 || BeyondTenantQueue(view, tenant, num_requests) <= 0) {
-    return std::nullopt;
+  if (tenant.waiting_max > 0 && BeyondTenantQueue(view, tenant, num_requests) > 0) {
+    return ShedReason::kTenantQueue;
   }
-  return ShedReason::kTenantQueue;
+  if (view.several_tenants && BeyondShare(view, tenant, num_requests) > 0) {
+    return ShedReason::kQueueShare;
+  }
+  return std::nullopt;
 }
 
 int32_t RequestsBeyond(ShedReason reason, const AdmissionView& view, const TenantLoad& tenant,
                        int32_t num_requests) {
-  return std::max(1, reason == ShedReason::kQueue ? BeyondQueue(view, num_requests)
-                                                  : BeyondTenantQueue(view, tenant, num_requests));
+  switch (reason) {
+    case ShedReason::kQueue:
+      return std::max(1, BeyondQueue(view, num_requests));
+    case ShedReason::kQueueShare:
+      return std::max(1, BeyondShare(view, tenant, num_requests));
+    default:
+      return std::max(1, BeyondTenantQueue(view, tenant, num_requests));
+  }
 }
 
-int32_t RequestsAtOnceMax(int32_t running_max, int32_t waiting_max, const TenantLoad& tenant) {
-  const int32_t all = running_max + waiting_max;
+int32_t RequestsAtOnceMax(const AdmissionView& view, const TenantLoad& tenant) {
+  const int32_t all =
+      view.running_max + (view.several_tenants ? (view.waiting_max + 1) / 2 : view.waiting_max);
   if (tenant.waiting_max == 0) return all;
   const int32_t tenant_places =
-      tenant.running_max == 0 ? running_max : std::min(running_max, tenant.running_max);
+      tenant.running_max == 0 ? view.running_max : std::min(view.running_max, tenant.running_max);
   return std::min(all, tenant_places + tenant.waiting_max);
 }
 

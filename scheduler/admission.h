@@ -17,6 +17,7 @@ struct AdmissionView {
   int32_t running_max = 0;       // sequences
   int32_t waiting_requests = 0;  // that have not run yet
   int32_t waiting_max = 0;       // requests
+  bool several_tenants = false;
 };
 
 // Which bound had no room, as a metric label.
@@ -24,10 +25,12 @@ enum class ShedReason : uint8_t {
   kCapacity,     // as many are in as may run and wait together; refused before the scheduler saw it
   kQueue,        // waiting_max
   kTenantQueue,  // the tenant's own waiting_max
+  kQueueShare,   // what of waiting_max a tenant may fill while others may come
+  kQueueWait,    // it would wait longer than queue_wait_max
   kRequestRate,  // its requests_per_second (rate_limit.h)
   kTokenRate,    // its tokens_per_minute
 };
-inline constexpr size_t kNumShedReasons = 5;
+inline constexpr size_t kNumShedReasons = 7;
 const char* ShedReasonName(ShedReason reason);
 const char* ShedMessage(ShedReason reason);  // for the client
 
@@ -39,7 +42,11 @@ struct Refusal {
 
 // Whether to refuse `num_requests` of one tenant, all of them, at once so that others are served. A
 // queue that the next step will empty is not full: places that are free count as room, in the whole
-// and for the tenant.
+// and for the tenant. Of several tenants each may have as many waiting as it leaves room for
+// others: so a flood of one, or of several, never fills the queue before who sends little.
+//
+// Source of the last: dynamic thresholds (Choudhury and Hahne, IEEE/ACM Transactions on Networking
+// 6, 1998), with a factor of 1.
 std::optional<ShedReason> ShouldShed(const AdmissionView& view, const TenantLoad& tenant,
                                      int32_t num_requests = 1);
 
@@ -50,7 +57,7 @@ int32_t RequestsBeyond(ShedReason reason, const AdmissionView& view, const Tenan
 
 // The most requests that one call can ever have admitted together: what ShouldShed takes when
 // nobody else is there. More is a fault of the call, not of the moment.
-int32_t RequestsAtOnceMax(int32_t running_max, int32_t waiting_max, const TenantLoad& tenant);
+int32_t RequestsAtOnceMax(const AdmissionView& view, const TenantLoad& tenant);
 
 enum class Admission : uint8_t {
   kRun,   // if there are blocks

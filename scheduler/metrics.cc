@@ -80,7 +80,8 @@ SchedulerMetrics::SchedulerMetrics(MetricsRegistry& registry, const SchedulerOpt
                                                 LatencyBuckets(), labels),
          .hit_tokens = {hits("device"), hits("host"), hits("disk"), hits("remote")},
          .shed = {shed(ShedReason::kCapacity), shed(ShedReason::kQueue),
-                  shed(ShedReason::kTenantQueue), shed(ShedReason::kRequestRate),
+                  shed(ShedReason::kTenantQueue), shed(ShedReason::kQueueShare),
+                  shed(ShedReason::kQueueWait), shed(ShedReason::kRequestRate),
                   shed(ShedReason::kTokenRate)}});
   }
   registry

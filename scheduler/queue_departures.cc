@@ -31,8 +31,12 @@ void QueueDepartures::Look(int32_t waiting, absl::Time now) {
 absl::Duration QueueDepartures::TimeUntilLeft(int32_t num_requests) const {
   if (seconds_ == 0) return kRetryAfterMin;
   if (departures_ == 0) return kRetryAfterMax;
-  const double seconds = num_requests * seconds_ / departures_;
-  return std::clamp(absl::Seconds(seconds), kRetryAfterMin, kRetryAfterMax);
+  return std::clamp(*ExpectedUntilLeft(num_requests), kRetryAfterMin, kRetryAfterMax);
+}
+
+std::optional<absl::Duration> QueueDepartures::ExpectedUntilLeft(int32_t num_requests) const {
+  if (departures_ == 0) return std::nullopt;
+  return absl::Seconds(num_requests * seconds_ / departures_);
 }
 
 }  // namespace holdfast

@@ -1,5 +1,6 @@
-// How fast requests leave a queue, and with it when who was refused may find room: what Retry-After
-// says. Fed with counts whenever somebody looks; nothing has to be told of each departure.
+// How fast requests, or their tokens, leave a queue, and with it when who was refused may find
+// room: what Retry-After says. Fed with counts whenever somebody looks; nothing has to be told of
+// each departure.
 //
 // The rate is the departures of the recent past over its time, both fading alike (an exponentially
 // weighted mean over time, so that many looks and few say the same). Only time in which somebody
@@ -9,6 +10,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
 #include "absl/time/time.h"
 
@@ -27,6 +29,8 @@ class QueueDepartures final {
   // Until so many have left, as far as can be told; between the two bounds. Nothing seen yet: the
   // lower. Nobody has left: the upper.
   absl::Duration TimeUntilLeft(int32_t num_requests) const;
+  // The same without bounds; nullopt: nobody has left yet, so there is nothing to tell by.
+  std::optional<absl::Duration> ExpectedUntilLeft(int32_t num_requests) const;
 
  private:
   double departures_ = 0;  // faded
@@ -35,6 +39,28 @@ class QueueDepartures final {
   uint64_t left_ = 0;  // when last looked at, as the next two
   bool someone_waited_ = false;
   absl::Time looked_at_ = absl::InfinitePast();
+};
+
+// The prompts of a tenant that wait, by what they have to compute: how long the last of them will.
+// Requests alone would not tell, since one may be a thousand times as long as another; and what is
+// found in the cache makes queue and departures seem faster alike.
+class PromptQueue final {
+ public:
+  void Enter(int32_t tokens) {
+    departures_.Enter(tokens);
+    tokens_ += tokens;
+  }
+  void Leave(int32_t tokens) { tokens_ -= tokens; }
+  void Look(absl::Time now) { departures_.Look(tokens_, now); }
+
+  // Until all that wait now have left; zero while that cannot be told.
+  absl::Duration ExpectedWait() const {
+    return departures_.ExpectedUntilLeft(tokens_).value_or(absl::ZeroDuration());
+  }
+
+ private:
+  QueueDepartures departures_;
+  int32_t tokens_ = 0;
 };
 
 }  // namespace holdfast

@@ -17,6 +17,10 @@ absl::Status UndefinedError() {
       "change it, or serve the model with KV of more range (f32)");
 }
 
+// Of tokens that a tenant may cause to be computed again, beyond what it is served itself: so many
+// longest sequences'.
+constexpr int64_t kPreemptionContexts = 2;
+
 // One thread restores from host memory, group after group; these wait in line behind it.
 constexpr int32_t kLayerGates = 8;
 
@@ -114,8 +118,12 @@ Scheduler::Scheduler(const EngineInfo& engine, const SchedulerOptions& options,
               static_cast<int64_t>(engine.kv_layout.block_bytes()) / kBlockTokens),
       rates_(options.tenants),
       tenant_queues_(static_cast<size_t>(tenants_.size())),
+      prompts_(static_cast<size_t>(tenants_.size())),
       online_(MakeClass(options)),
-      offline_(MakeClass(options)) {
+      offline_(MakeClass(options)),
+      rows_(WeightsOf(options)),
+      pace_(tenants_.size(), step_tokens_max_, options.step_time_max),
+      preemptions_(tenants_.size(), kPreemptionContexts * int64_t{engine.context_tokens}) {
   shares_.places.resize(static_cast<size_t>(num_tenants()));
   running_.reserve(static_cast<size_t>(running_max_));
   for (Step* step : {&steps_[0], &steps_[1], &committed_}) {
@@ -139,7 +147,8 @@ AdmissionView Scheduler::View() const {
   return {.running_sequences = num_running(),
           .running_max = running_max_,
           .waiting_requests = waiting_requests_,
-          .waiting_max = options_.waiting_max};
+          .waiting_max = options_.waiting_max,
+          .several_tenants = num_tenants() > 1};
 }
 
 // The server has checked all of this with better words; here it protects the device.
@@ -189,7 +198,8 @@ bool Scheduler::SubmitAll(std::vector<Request>&& requests, absl::Time now) {
   status.Update(rates_.Check(tenant, tokens));
   std::optional<absl::Duration> retry_after;
   if (status.ok()) {
-    if (const std::optional<Refusal> refusal = TryTakeIn(tenant, num_requests, tokens, now)) {
+    const bool offline = requests.front().offline;
+    if (const auto refusal = TryTakeIn(tenant, num_requests, tokens, offline, now)) {
       metrics_.Of(tenant).Shed(refusal->reason).Add();
       status = absl::ResourceExhaustedError(ShedMessage(refusal->reason));
       retry_after = refusal->retry_after;
@@ -210,6 +220,7 @@ bool Scheduler::SubmitAll(std::vector<Request>&& requests, absl::Time now) {
     AddWaiting(*active->choices.front());
     tenants_.AddWaiting(tenant, 1);
     ++waiting_requests_;
+    if (!active->request.offline) PromptsOf(tenant).Enter(active->prompt_size);
     requests_.emplace(id, std::move(active));
   }
   queue_.Enter(num_requests);
@@ -220,16 +231,22 @@ bool Scheduler::SubmitAll(std::vector<Request>&& requests, absl::Time now) {
 
 // Counted by the rates from here on, unless refused.
 std::optional<Refusal> Scheduler::TryTakeIn(TenantIndex tenant, int32_t num_requests,
-                                            int64_t tokens, absl::Time now) {
+                                            int64_t tokens, bool offline, absl::Time now) {
   LookAtQueues(tenant, now);
   const TenantLoad& load = tenants_[tenant];
   if (const std::optional<ShedReason> reason = ShouldShed(View(), load, num_requests)) {
-    const QueueDepartures& queue = *reason == ShedReason::kTenantQueue
-                                       ? tenant_queues_[static_cast<size_t>(Number(tenant))]
-                                       : queue_;
+    const QueueDepartures& queue = *reason == ShedReason::kQueue
+                                       ? queue_
+                                       : tenant_queues_[static_cast<size_t>(Number(tenant))];
     return Refusal{
         .reason = *reason,
         .retry_after = queue.TimeUntilLeft(RequestsBeyond(*reason, View(), load, num_requests))};
+  }
+  const absl::Duration wait = prompts_[static_cast<size_t>(Number(tenant))].ExpectedWait();
+  if (!offline && wait > options_.queue_wait_max) {
+    return Refusal{
+        .reason = ShedReason::kQueueWait,
+        .retry_after = std::clamp(wait - options_.queue_wait_max, kRetryAfterMin, kRetryAfterMax)};
   }
   return rates_.TryTake(tenant, tokens, now);
 }
@@ -237,6 +254,13 @@ std::optional<Refusal> Scheduler::TryTakeIn(TenantIndex tenant, int32_t num_requ
 void Scheduler::LookAtQueues(TenantIndex tenant, absl::Time now) {
   queue_.Look(waiting_requests_, now);
   tenant_queues_[static_cast<size_t>(Number(tenant))].Look(tenants_[tenant].waiting, now);
+  PromptsOf(tenant).Look(now);
+}
+
+void Scheduler::LeaveQueue(const ActiveRequest& request) {
+  tenants_.AddWaiting(request.request.tenant, -1);
+  --waiting_requests_;
+  if (!request.request.offline) PromptsOf(request.request.tenant).Leave(request.prompt_size);
 }
 
 // Of what it asked for: cached, or not drawn. All of it if it never ran.
@@ -249,7 +273,7 @@ int64_t Scheduler::UnusedTokens(const ActiveRequest& request) {
 }
 
 int32_t Scheduler::RequestsAtOnceMax(TenantIndex tenant) const {
-  return holdfast::RequestsAtOnceMax(running_max_, options_.waiting_max, tenants_[tenant]);
+  return holdfast::RequestsAtOnceMax(View(), tenants_[tenant]);
 }
 
 void Scheduler::Cancel(RequestId id) {
@@ -318,6 +342,7 @@ void Scheduler::Commit(const StepResult& result, absl::Time now) {
   const absl::Duration took = now - committed_.begun;
   reload_.OnStep(committed_.work, took);
   forecast_.OnStep(committed_.work, took);
+  pace_.OnStep(committed_.work.prefill_rows, took);
   metrics_.step_rows.Observe(committed_.num_rows);
   metrics_.step_seconds.Observe(std::max(0.0, absl::ToDoubleSeconds(took)));
   steps_[0].begun = std::max(steps_[0].begun, now);  // if there is one
@@ -480,7 +505,7 @@ void Scheduler::Preempt(Sequence& sequence, TenantIndex for_tenant) {
     sequence.charged_tokens = 0;  // what it computes again is its tenant's own affair
   } else {
     ++sequence.num_taken_back;
-    ClassOf(sequence).share.Charge(for_tenant, ServiceCost().prefill * sequence.computed_tokens);
+    sequence.taken_back_for = for_tenant;
   }
   SendBack(sequence);
 }
@@ -615,10 +640,7 @@ void Scheduler::EndRequest(ActiveRequest& request, absl::Status status) {
     if (choice->state == SequenceState::kWaiting) RemoveWaiting(*choice, WaitQueue::Leave::kGone);
     choice->state = SequenceState::kEnded;
   }
-  if (!request.admitted) {
-    tenants_.AddWaiting(request.request.tenant, -1);
-    --waiting_requests_;
-  }
+  if (!request.admitted) LeaveQueue(request);
   LookAtQueues(request.request.tenant, now_);
   rates_.GiveBack(request.request.tenant, UnusedTokens(request));
   if (request.request.session_final) {

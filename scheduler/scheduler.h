@@ -13,8 +13,8 @@
 // Who is preempted, when a sequence cannot grow: the latest offline one, else the latest of the
 // tenant that holds most by its weight. A tenant that runs less than its share, by weight, of
 // places or blocks takes them back from those that run more, so that nobody waits for another's
-// long answers to end; a sequence is taken back twice at most, and those it was taken back for are
-// charged with what it must compute again.
+// long answers to end; a sequence is taken back twice at most, and what must be computed again for
+// a tenant's sake has a budget (preemption_budget.h).
 //
 // A sequence whose prefix lies on a lower tier is admitted at once, so that it comes back while
 // others compute, and gets no rows until it is there. What cannot come back is computed.
@@ -39,8 +39,9 @@
 // Where a step has run ahead of a restore, none is planned beside it.
 //
 // A step: decodes first (one row each, growing by a block where needed, preempting when there is
-// none), then chunks of running prefills, the least served tenant's first, then admissions while
-// places, blocks and rows last. Nobody is admitted past someone who waits for blocks, except to
+// none), then chunks of running prefills and admissions while places, blocks and rows last: each
+// tenant's up to its part of the rows (tenant_rows.h), then the least served tenant's first, then
+// offline ones. Nobody is admitted past someone who waits for blocks, except to
 // blocks that are kept for him (floors), and past those whose tenant runs all it may.
 //
 // Why the oldest always gets on: it is never preempted while others run, admission leaves the rest
@@ -61,6 +62,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <span>
@@ -87,6 +89,7 @@
 #include "scheduler/metrics.h"
 #include "scheduler/policy/fair_share.h"
 #include "scheduler/policy/reload_cost.h"
+#include "scheduler/preemption_budget.h"
 #include "scheduler/program_table.h"
 #include "scheduler/queue_departures.h"
 #include "scheduler/queue_report.h"
@@ -95,7 +98,9 @@
 #include "scheduler/scheduler_options.h"
 #include "scheduler/sequence.h"
 #include "scheduler/step_forecast.h"
+#include "scheduler/step_pace.h"
 #include "scheduler/tenant_ledger.h"
+#include "scheduler/tenant_rows.h"
 #include "scheduler/turn_ends.h"
 #include "scheduler/wait_queue.h"
 
@@ -192,6 +197,10 @@ class Scheduler final {
   int32_t num_tenants() const { return tenants_.size(); }
   int32_t num_waiting() const { return num_waiting_; }
   BlockCounts block_counts() const { return store_.counts(); }
+  // Of a tenant's online requests: what they were served, by its weight (policy/fair_share.h), and
+  // how many sequences wait.
+  double served(TenantIndex tenant) const { return online_.share.served(tenant); }
+  int32_t num_waiting(TenantIndex tenant) const { return online_.share.waiting(tenant); }
   const KvStore& store() const { return store_; }
   const ProgramTable& programs() const { return programs_; }
   void DetachThread() { thread_.Detach(); }  // the next caller's thread owns it
@@ -247,7 +256,8 @@ class Scheduler final {
   AdmissionView View() const;
   bool OfflineRuns() const { return !running_.empty() && running_.back()->order.offline; }
   std::optional<Refusal> TryTakeIn(TenantIndex tenant, int32_t num_requests, int64_t tokens,
-                                   absl::Time now);
+                                   bool offline, absl::Time now);
+  void LeaveQueue(const ActiveRequest& request);  // it runs, or is gone
   void LookAtQueues(TenantIndex tenant, absl::Time now);
   static int64_t UnusedTokens(const ActiveRequest& request);
 
@@ -263,6 +273,7 @@ class Scheduler final {
   void ReleaseMoves();                            // that waited for a step
   void PlanDecodes(Chunker& chunker, StepPlan& plan);
   void PlanPrefills(Chunker& chunker, StepPlan& plan);
+  void DealParts(Chunker& chunker);
   std::pair<bool, double> RowsRank(const Sequence& sequence) const;  // whose prefill goes first
   bool WaitsForPrefill(Sequence& sequence);
   bool WaitsForLookup(Sequence& sequence);
@@ -274,6 +285,7 @@ class Scheduler final {
   // False: somebody of it waits for room, and nobody may go past.
   bool AdmitFrom(WaitingClass& from, const Chunker& chunker, std::optional<TenantIndex> first);
   bool HasRows(const Chunker& chunker, const Sequence& sequence) const;
+  bool HasRowsOfItsPart(const Chunker& chunker, const Sequence& sequence) const;
   void NoteBlocked(const Sequence& sequence, Scarce what);
   std::optional<TenantIndex> LeastServed(const WaitingClass& from) const;
   bool RankAgain(WaitQueue& queue, Sequence& sequence);
@@ -284,8 +296,12 @@ class Scheduler final {
     return sequence.order.offline ? offline_ : online_;
   }
   WaitQueue& QueueOf(const Sequence& sequence);
+  PromptQueue& PromptsOf(TenantIndex tenant) {
+    return prompts_[static_cast<size_t>(Number(tenant))];
+  }
   void NoteWait(Sequence& sequence, WaitReason reason);
   bool TryStart(Sequence& sequence);
+  bool HasMoreThanItsPart(const Sequence& sequence) const;
   Sequence& GrowthVictim(const Sequence& grower) const;
   Sequence* TakenBackFor(const Blocked& blocked, Scarce what);
   bool ForcePinFor(const Blocked& blocked);
@@ -293,7 +309,9 @@ class Scheduler final {
   double FairPart(TenantIndex tenant, Scarce what) const;
   int32_t Uses(TenantIndex tenant, Scarce what) const;
   int32_t HeldBlocks(TenantIndex tenant) const;
-  Sequence* LatestOf(TenantIndex tenant) const;
+  // Of those that were taken back for others less often than that.
+  Sequence* LatestOf(TenantIndex tenant,
+                     int32_t taken_back_max = std::numeric_limits<int32_t>::max()) const;
   void CountShares();
   void Charge(Sequence& sequence, int32_t end, double cost);
   void TakeGrant(Sequence& sequence, int32_t cached_tokens, const TierTokens& hits_before);
@@ -364,13 +382,18 @@ class Scheduler final {
   TenantRates rates_;
   QueueDepartures queue_;
   std::vector<QueueDepartures> tenant_queues_;                               // by tenant
+  std::vector<PromptQueue> prompts_;                                         // likewise, online
   absl::flat_hash_map<RequestId, std::unique_ptr<ActiveRequest>> requests_;  // looked up only
   WaitingClass online_, offline_;
   int32_t num_waiting_ = 0;
   std::optional<Blocked> blocked_;
   std::optional<TenantIndex> way_for_;  // who goes first in this plan: others gave way for it
   Shares shares_;
+  TenantRows rows_;  // of the plan being made
+  StepPace pace_;
+  PreemptionBudget preemptions_;
   std::vector<Sequence*> growing_, prefills_;  // of the plan being made
+  std::vector<int32_t> prefill_rows_;          // likewise, of each of prefills_
   std::vector<Sequence*> running_;             // by order
   std::vector<SequenceSlot> free_slots_;
   std::array<Step, kStepsMax> steps_;   // that run, the earliest first

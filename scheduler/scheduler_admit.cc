@@ -18,6 +18,10 @@ constexpr int32_t kTakenBackMax = 2;
 // A sequence that is preempted again and again asks for more room each time, up to so many times.
 constexpr int32_t kSpareDoublingsMax = 3;
 
+// Who has more than its part of the blocks leaves this part of all for those who may come, so that
+// not each of them has to take something back.
+constexpr int32_t kLeftForOthers = 16;
+
 // How often a plan ranks sequences again whose prefix has left the cache since they came.
 constexpr int32_t kRanksAgainMax = 8;
 
@@ -128,10 +132,23 @@ bool Scheduler::HasRows(const Chunker& chunker, const Sequence& sequence) const 
   Chunker left = chunker;
   const std::pair<bool, double> rank = RowsRank(sequence);
   for (const Sequence* prefill : prefills_) {
-    if (left.left() == 0) return false;
+    if (left.left() == 0) break;
     if (RowsRank(*prefill) <= rank) left.Take(prefill->unplanned_tokens(), prefill->order.offline);
   }
-  return left.HasRoom(sequence.num_tokens(), sequence.order.offline);
+  if (left.HasRoom(sequence.num_tokens(), sequence.order.offline)) return true;
+  return num_tenants() > 1 && !sequence.order.offline && HasRowsOfItsPart(chunker, sequence);
+}
+
+bool Scheduler::HasRowsOfItsPart(const Chunker& chunker, const Sequence& sequence) const {
+  if (!chunker.HasRoom(sequence.num_tokens(), false)) return false;
+  const TenantIndex tenant = sequence.request->request.tenant;
+  int32_t part = rows_.PartLeft(tenant);
+  for (const Sequence* prefill : prefills_) {
+    if (prefill->request->request.tenant != tenant || prefill->order.offline) continue;
+    part -= std::min(prefill->unplanned_tokens(), options_.chunk_tokens_max);
+    if (part <= 0) return false;
+  }
+  return true;
 }
 
 bool Scheduler::AdmitFrom(WaitingClass& from, const Chunker& chunker,
@@ -222,6 +239,18 @@ void Scheduler::NoteBlocked(const Sequence& sequence, Scarce what) {
   if (OfflineRuns() || IsDue(blocked, what)) blocked_ = blocked;
 }
 
+// Of the blocks, had everybody who is there now and then his part.
+bool Scheduler::HasMoreThanItsPart(const Sequence& sequence) const {
+  const TenantIndex tenant = sequence.request->request.tenant;
+  double weight = 0;
+  for (int32_t i = 0; i < num_tenants(); ++i) {
+    const TenantIndex other{i};
+    if (other == tenant || pace_.IsThere(other, now_)) weight += online_.share.weight(other);
+  }
+  const double part = store_.capacity() * online_.share.weight(tenant) / weight;
+  return HeldBlocks(tenant) + BlocksFor(sequence.num_tokens()) > part;
+}
+
 bool Scheduler::TryStart(Sequence& sequence) {
   ActiveRequest& request = *sequence.request;
   const TenantIndex tenant = request.request.tenant;
@@ -229,6 +258,9 @@ bool Scheduler::TryStart(Sequence& sequence) {
   PrefixRequest wanted = PrefixOf(sequence);
   wanted.spare_blocks = SpareBlocks(num_running())
                         << std::min(sequence.num_preempted, kSpareDoublingsMax);
+  if (num_tenants() > 1 && !running_.empty() && HasMoreThanItsPart(sequence)) {
+    wanted.spare_blocks += store_.capacity() / kLeftForOthers;
+  }
   if (!sequence.remote.digests.empty()) wanted.remote = &sequence.remote;
   const std::optional<PrefixGrant> grant =
       store_.TryAcquirePrefix(wanted, now_, sequence.blocks, sequence.published);
@@ -249,8 +281,7 @@ bool Scheduler::TryStart(Sequence& sequence) {
     if (request.program != nullptr) {
       programs_.OnFirstRun(*request.program, now_ - request.submitted, !sequence.rank.unpinned);
     }
-    tenants_.AddWaiting(tenant, -1);
-    --waiting_requests_;
+    LeaveQueue(request);
     metrics_.Of(tenant).queue_seconds.Observe(
         std::max(0.0, absl::ToDoubleSeconds(now_ - request.submitted)));
   }
@@ -331,9 +362,8 @@ int32_t Scheduler::Uses(TenantIndex tenant, Scarce what) const {
 // ahead by policy/fair_share.h says.
 bool Scheduler::IsDue(const Blocked& blocked, Scarce what) const {
   if (num_tenants() == 1) return false;
-  const double pool_tokens = static_cast<double>(store_.capacity()) * kBlockTokens;
   const double ahead_max =
-      std::max(ServiceCost().prefill * engine_.context_tokens, ServiceCost().decode * pool_tokens) /
+      ServiceAheadMax(engine_.context_tokens, int64_t{store_.capacity()} * kBlockTokens) /
       online_.share.weight(blocked.tenant);
   const double served = online_.share.served(blocked.tenant);
   if (served - shares_.least_served.value_or(served) > ahead_max) return false;
@@ -354,7 +384,7 @@ bool Scheduler::ForcePinFor(const Blocked& blocked) {
 
 Sequence* Scheduler::TakenBackFor(const Blocked& blocked, Scarce what) {
   if (OfflineRuns()) return running_.back();
-  if (!IsDue(blocked, what)) return nullptr;
+  if (!IsDue(blocked, what) || !preemptions_.MayTakeBack(blocked.tenant)) return nullptr;
   Sequence* victim = nullptr;
   double most = 0;
   for (int32_t i = 0; i < num_tenants(); ++i) {
@@ -363,8 +393,8 @@ Sequence* Scheduler::TakenBackFor(const Blocked& blocked, Scarce what) {
     const int32_t uses = Uses(other, what);
     const double by_weight = uses / online_.share.weight(other);
     if (by_weight <= most || uses <= FairPart(other, what)) continue;
-    Sequence* latest = LatestOf(other);
-    if (latest == nullptr || latest->num_taken_back >= kTakenBackMax) continue;
+    Sequence* latest = LatestOf(other, kTakenBackMax);
+    if (latest == nullptr) continue;
     most = by_weight;
     victim = latest;
   }
@@ -372,9 +402,11 @@ Sequence* Scheduler::TakenBackFor(const Blocked& blocked, Scarce what) {
 }
 
 // Never the oldest of all.
-Sequence* Scheduler::LatestOf(TenantIndex tenant) const {
+Sequence* Scheduler::LatestOf(TenantIndex tenant, int32_t taken_back_max) const {
   for (size_t i = running_.size(); i-- > 1;) {
-    if (running_[i]->request->request.tenant == tenant) return running_[i];
+    Sequence* sequence = running_[i];
+    if (sequence->request->request.tenant != tenant) continue;
+    if (sequence->num_taken_back < taken_back_max) return sequence;
   }
   return nullptr;
 }
@@ -387,11 +419,11 @@ Sequence& Scheduler::GrowthVictim(const Sequence& grower) const {
   double most = HeldBlocks(own) / online_.share.weight(own);
   for (int32_t i = 0; i < num_tenants(); ++i) {
     const TenantIndex other{i};
-    if (other == own) continue;
+    if (other == own || !preemptions_.MayTakeBack(own)) continue;
     const double by_weight = HeldBlocks(other) / online_.share.weight(other);
     if (by_weight <= most) continue;
     Sequence* latest_of_other = LatestOf(other);
-    if (latest_of_other == nullptr || latest_of_other->num_taken_back >= kTakenBackMax) continue;
+    if (latest_of_other == nullptr) continue;
     most = by_weight;
     victim = latest_of_other;
   }

@@ -18,7 +18,8 @@ struct SchedulerOptions {
   int32_t step_tokens_max = 512;   // token budget of a step; the engine's bound holds too
   int32_t chunk_tokens_max = 512;  // of one sequence's prefill in a step
   int32_t long_prefill_tokens_max = 256;  // of a step, for long prompts while others decode
-  int32_t offline_step_tokens_max = 64;   // of a step, for prefill of offline requests
+  int32_t offline_step_tokens_max = 64;   // of a step, for offline requests
+  absl::Duration step_time_max = absl::Milliseconds(100);  // while tenants share the machine
   // Who goes first and what stays for an agent's next turn; in which order a tenant's requests of
   // equal right are let in, and how many may overtake one. The daemon's own settings are other than
   // these (config/daemon_config.h).
@@ -26,6 +27,8 @@ struct SchedulerOptions {
   WaitOrder order = WaitOrder::kArrival;
   absl::Duration ageing_time = absl::Seconds(10);  // of kRemainingWork
   int32_t bypass_max = 32;
+  // A request that would wait longer before it runs is refused; infinite: none is.
+  absl::Duration queue_wait_max = absl::InfiniteDuration();
   // How long a sequence waits, while others pass, to hear what the remote tier has of its prompt.
   absl::Duration lookup_wait = absl::Seconds(1);
   bool prefix_cache = true;           // false: no KV is ever found again

@@ -14,6 +14,9 @@ namespace {
 // answer is a walk along the prefix. With more of them each is asked in every so many plans.
 constexpr int32_t kPrefillQuestionsMax = 16;
 
+// A short request that wants its part of a full pool may cost another a long context.
+constexpr int32_t kRecomputedPerServed = 16;
+
 }  // namespace
 
 bool Scheduler::may_plan() const {
@@ -66,10 +69,15 @@ bool Scheduler::Plan(absl::Time now, StepPlan& plan) {
     if (sequence->state == SequenceState::kRunning) GrowForDecode(*sequence);
   }
   const bool preempted = num_running() < running_before;
-  Chunker chunker({.step = step_tokens_max_,
+  // Each that decodes has a row; the pace is for what prefills get.
+  const int32_t step_rows =
+      num_tenants() == 1 ? step_tokens_max_
+                         : std::min(step_tokens_max_, num_running() + pace_.PrefillRowsMax(now));
+  Chunker chunker({.step = step_rows,
                    .chunk = options_.chunk_tokens_max,
                    .long_prefill = options_.long_prefill_tokens_max,
                    .offline = options_.offline_step_tokens_max});
+  rows_.Begin(step_rows);
   PlanDecodes(chunker, plan);
   for (WaitingClass* waiting : {&online_, &offline_}) {
     waiting->noted.fill(0);
@@ -83,7 +91,7 @@ bool Scheduler::Plan(absl::Time now, StepPlan& plan) {
   SortMoves();
 
   planned().work = WorkOf(plan);
-  planned().num_rows = step_tokens_max_ - chunker.left();
+  planned().num_rows = static_cast<int32_t>(plan.tokens.size());
   planned().begun = now;
   const bool has_rows = !planned().parts.empty();
   if (has_rows) ++num_steps_;
@@ -195,14 +203,19 @@ void Scheduler::PlanDecodes(Chunker& chunker, StepPlan& plan) {
     if (sequence->unplanned_tokens() > 1) {
       prefills_.push_back(sequence);
     } else if (HasBlocks(*sequence)) {
+      if (sequence->order.offline) {  // it gets what is left
+        prefills_.push_back(sequence);
+        continue;
+      }
       Open(*sequence, plan);
       chunker.TakeDecode();
       AddRows(*sequence, 1, plan);
+      rows_.AddDecode(sequence->request->request.tenant);
     }
   }
 }
 
-// Of those that ran and those just let in.
+// Of those that ran and those just let in; and what is left, to offline sequences.
 void Scheduler::PlanPrefills(Chunker& chunker, StepPlan& plan) {
   // Stable: by order within a tenant.
   if (num_tenants() > 1 || OfflineRuns()) {
@@ -210,11 +223,38 @@ void Scheduler::PlanPrefills(Chunker& chunker, StepPlan& plan) {
         prefills_.begin(), prefills_.end(),
         [this](const Sequence* a, const Sequence* b) { return RowsRank(*a) < RowsRank(*b); });
   }
-  for (Sequence* sequence : prefills_) {
-    const bool offline = sequence->order.offline;
-    if (!chunker.HasRoom(sequence->unplanned_tokens(), offline)) continue;
-    Open(*sequence, plan);  // which may find some more of its prompt
-    AddRows(*sequence, chunker.Take(sequence->unplanned_tokens(), offline), plan);
+  prefill_rows_.assign(prefills_.size(), 0);
+  if (num_tenants() > 1) DealParts(chunker);
+  for (size_t i = 0; i < prefills_.size(); ++i) {
+    Sequence& sequence = *prefills_[i];
+    const bool offline = sequence.order.offline;
+    prefill_rows_[i] += chunker.Take(sequence.unplanned_tokens(), offline, prefill_rows_[i]);
+    if (prefill_rows_[i] == 0) continue;
+    Open(sequence, plan);  // which may find some more of its prompt
+    AddRows(sequence, std::min(prefill_rows_[i], sequence.unplanned_tokens()), plan);
+  }
+}
+
+// To each tenant's online prefills its part of the step, before anybody gets more.
+void Scheduler::DealParts(Chunker& chunker) {
+  for (const Sequence* sequence : prefills_) {
+    if (!sequence->order.offline) rows_.AddPrefill(sequence->request->request.tenant);
+  }
+  if (rows_.num_present() > 1) chunker.BesideOthers();
+  const double place_per_row = rows_.num_present() > 1 ? reload_.PlacePerRow() : 0;
+  for (size_t i = 0; i < prefills_.size(); ++i) {
+    const Sequence& sequence = *prefills_[i];
+    if (sequence.order.offline) break;
+    const TenantIndex tenant = sequence.request->request.tenant;
+    const int32_t part = rows_.PartLeft(tenant);
+    if (part == 0) continue;
+    // Deep in a long prompt a row costs more, of which others must not pay.
+    const double cost = 1 + place_per_row * sequence.planned_tokens;
+    const auto most = std::max(1, static_cast<int32_t>(part / cost));
+    prefill_rows_[i] = chunker.Take(sequence.unplanned_tokens(), false, 0, most);
+    const auto more = static_cast<int32_t>((cost - 1) * prefill_rows_[i]);
+    rows_.Take(tenant, prefill_rows_[i] + more);
+    if (rows_.num_present() > 1) chunker.Withhold(more);
   }
 }
 
@@ -327,9 +367,12 @@ void Scheduler::Open(Sequence& sequence, StepPlan& plan) {
 void Scheduler::NoteFound(Sequence& sequence) {
   ActiveRequest& request = *sequence.request;
   if (sequence.preempted_tokens > sequence.computed_tokens) {
-    metrics_.recomputed_tokens.Add(sequence.preempted_tokens - sequence.computed_tokens);
+    const int32_t recomputed = sequence.preempted_tokens - sequence.computed_tokens;
+    metrics_.recomputed_tokens.Add(recomputed);
+    if (sequence.taken_back_for) preemptions_.OnRecomputed(*sequence.taken_back_for, recomputed);
   }
   sequence.preempted_tokens = 0;
+  sequence.taken_back_for.reset();
   if (!request.cached_tokens) {
     request.cached_tokens = sequence.computed_tokens;
     request.hit_tokens = sequence.hit_tokens;
@@ -417,6 +460,8 @@ void Scheduler::AddRows(Sequence& sequence, int32_t num_tokens, StepPlan& plan) 
   plan.blocks.insert(plan.blocks.end(), sequence.blocks.begin(),
                      sequence.blocks.begin() + num_blocks);
   sequence.planned_tokens = end;
+  preemptions_.OnServed(request.request.tenant, num_tokens * kRecomputedPerServed);
+  if (!sequence.order.offline) pace_.OnRows(request.request.tenant, now_);
   const bool decodes = num_tokens == 1 && part.samples;
   Charge(sequence, end, decodes ? ServiceCost().decode : ServiceCost().prefill);
   ++sequence.num_steps;

@@ -113,6 +113,7 @@ struct Sequence {
   int32_t preempted_tokens = 0;  // were computed when it was last preempted; 0 once it runs again
   int32_t num_preempted = 0;     // how often
   int32_t num_taken_back = 0;    // of those, for another tenant
+  std::optional<TenantIndex> taken_back_for;  // the last time, until it runs again
 
   int32_t num_tokens() const { return static_cast<int32_t>(tokens.size()); }
   int32_t num_prompt() const { return num_tokens() - num_completion; }

@@ -348,10 +348,14 @@ class Daemon final {
             .chunk_tokens_max = config_.scheduler.chunk_tokens_max,
             .long_prefill_tokens_max = config_.scheduler.long_prefill_tokens_max,
             .offline_step_tokens_max = config_.scheduler.offline_step_tokens_max,
+            .step_time_max = config_.scheduler.step_time_max,
             .policy = *SchedulerPolicyOf(config_.scheduler.policy),  // checked when it was read
             .order = *WaitOrderOf(config_.scheduler.order),
             .ageing_time = config_.scheduler.ageing_time,
             .bypass_max = config_.scheduler.bypass_max,
+            .queue_wait_max = config_.scheduler.queue_wait_max > absl::ZeroDuration()
+                                  ? config_.scheduler.queue_wait_max
+                                  : absl::InfiniteDuration(),
             .lookup_wait = config_.kv.remote.call_timeout,
             .prefix_cache = config_.scheduler.prefix_cache,
             .tenants = config_.tenants,

@@ -69,10 +69,14 @@ SchedulerOptions SchedulerOptionsOf(const DaemonConfig& config, const Workload& 
                            .chunk_tokens_max = config.scheduler.chunk_tokens_max,
                            .long_prefill_tokens_max = config.scheduler.long_prefill_tokens_max,
                            .offline_step_tokens_max = config.scheduler.offline_step_tokens_max,
+                           .step_time_max = config.scheduler.step_time_max,
                            .policy = *SchedulerPolicyOf(config.scheduler.policy),  // checked
                            .order = *WaitOrderOf(config.scheduler.order),
                            .ageing_time = config.scheduler.ageing_time,
                            .bypass_max = config.scheduler.bypass_max,
+                           .queue_wait_max = config.scheduler.queue_wait_max > absl::ZeroDuration()
+                                                 ? config.scheduler.queue_wait_max
+                                                 : absl::InfiniteDuration(),
                            .prefix_cache = config.scheduler.prefix_cache,
                            .tenants = TenantsOf(config, workload),
                            .model_name = "simulated"};

@@ -5,20 +5,27 @@
 //   prefill_cost * prompt tokens computed + cached_cost * prompt tokens found
 //     + decode_cost * completion tokens
 //
-// The tenant that waits with the least counter goes first, so that nobody waits while there is room
-// and nobody has anything better to do (work-conserving). Who begins to wait after a pause is
+// The tenant that waits with the least counter goes first, of those that run less than their share
+// before the others, so that nobody waits while there is room and nobody has anything better to do
+// (work-conserving). Who begins to wait after a pause is
 // lifted to the least counter of those who wait: a pause saves nothing up.
 //
-// Bound: of two tenants that both wait all the time, services by weight differ at most by
-//   2 * max(prefill_cost * longest prompt, decode_cost * tokens that the KV pool holds) / weight
-// of the lighter one, beyond what they differed by before; for no order of admissions can do
-// better than that by more than half when sequences are not taken back.
+// Bound. With U = max(prefill_cost * longest prompt, decode_cost * tokens that the KV pool holds) /
+// weight of the lighter one: of two tenants that wait
+//   - the counters are apart by 2 U at most: who is let in last was ahead by U at most (then only to
+//     what is within its share of places and blocks; otherwise it was the least served), and is
+//     charged another U for what then runs of it;
+//   - so over any time in which both wait, services by weight differ by 4 U at most.
+// VTC, which lets in nobody but the least served, has half of both; U more is the price of giving no
+// place out only to take it back. Not bounded: who is held back by bounds of its own (places,
+// blocks that are kept for another, long_prefill_tokens_max, a prefix that is being computed).
 //
 // Source: VTC, "Fairness in Serving Large Language Models" (Sheng et al., OSDI 2024), algorithm 2
 // and theorem 4.4; weights as in its section on weighted VTC; the cost of cached tokens is ours.
 // Thread: the scheduler's alone.    Bound: the configured tenants. Calls are O(tenants).
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -31,6 +38,18 @@ namespace holdfast {
 struct ServiceCost {
   double prefill = 1.0, cached = 0.1, decode = 2.0;
 };
+
+// How far a tenant may be ahead of the least served and still be let in to what is within its
+// share of places and blocks: U of VTC's theorem 4.4.
+inline double ServiceAheadMax(int32_t context_tokens, int64_t pool_tokens) {
+  return std::max(ServiceCost().prefill * context_tokens,
+                  ServiceCost().decode * static_cast<double>(pool_tokens));
+}
+// And how far two that wait may be apart: by that, and by what the sequences that it then runs may
+// still be charged, which all fit the pool.
+inline double ServiceSpreadMax(int32_t context_tokens, int64_t pool_tokens) {
+  return 2 * ServiceAheadMax(context_tokens, pool_tokens);
+}
 
 class FairShare final {
  public:

@@ -148,6 +148,12 @@ absl::Duration ReloadCost::Restore(int64_t num_tokens) const {
                        (restored_seconds_ / restored_bytes_));
 }
 
+double ReloadCost::PlacePerRow() const {
+  if (num_steps_ < kStepsMin) return 0;
+  const Terms terms = Coefficients();
+  return terms[kPrefillRow] > 0 ? terms[kPrefillPlace] / terms[kPrefillRow] : 0;
+}
+
 absl::Duration ReloadCost::Of(int64_t num_tokens, int64_t lower_tokens) const {
   if (num_steps_ < kStepsMin || num_tokens <= 0) return absl::ZeroDuration();
   const int64_t lower = std::clamp<int64_t>(lower_tokens, 0, num_tokens);

@@ -51,6 +51,8 @@ class ReloadCost final {
   // Zero: not known yet.
   absl::Duration Compute(int64_t num_tokens) const;
   absl::Duration Restore(int64_t num_tokens) const;
+  // What a place that attention reads costs beside a row, both of prefill; 0: not known yet.
+  double PlacePerRow() const;
   // The cheaper way back for a context of which lower tiers will have `lower_tokens` from the start
   // on. Zero while it is not known what computing costs: then nothing says what a miss costs.
   absl::Duration Of(int64_t num_tokens, int64_t lower_tokens = 0) const;

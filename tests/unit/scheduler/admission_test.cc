@@ -32,18 +32,45 @@ TEST(AdmissionTest, ATenantsQueueIsBoundedApartFromOthers) {
   EXPECT_EQ(ShouldShed(view, tenant), ShedReason::kTenantQueue);
 }
 
+TEST(AdmissionTest, AFloodOfOneTenantLeavesRoomInTheQueueForOthers) {
+  AdmissionView view{
+      .running_sequences = 4, .running_max = 4, .waiting_max = 100, .several_tenants = true};
+  TenantLoad flood{.running = 4};
+  while (!ShouldShed(view, flood)) {
+    ++flood.waiting;
+    ++view.waiting_requests;
+  }
+  EXPECT_EQ(flood.waiting, 50);
+  EXPECT_EQ(ShouldShed(view, flood), ShedReason::kQueueShare);
+  EXPECT_EQ(RequestsBeyond(ShedReason::kQueueShare, view, flood, 1), 1);
+  // A second flood gets half of what is left, and then what the first gives up.
+  TenantLoad second;
+  while (!ShouldShed(view, second)) {
+    ++second.waiting;
+    ++view.waiting_requests;
+  }
+  EXPECT_EQ(second.waiting, 25);
+  EXPECT_EQ(ShouldShed(view, {}), std::nullopt);
+  view.several_tenants = false;
+  EXPECT_EQ(ShouldShed(view, flood), std::nullopt);
+}
+
 // The bound that a refusal for good is made by is the one that an empty scheduler has.
 TEST(AdmissionTest, WhatCanEverBeAdmittedAtOnceIsWhatAnEmptySchedulerTakes) {
   for (const int32_t running_max : {1, 3, 8}) {
     for (const int32_t waiting_max : {1, 2, 9}) {
       for (const int32_t tenant_running_max : {0, 1, 5, 20}) {
         for (const int32_t tenant_waiting_max : {0, 1, 4, 30}) {
-          const AdmissionView empty{.running_max = running_max, .waiting_max = waiting_max};
-          const TenantLoad tenant{.running_max = tenant_running_max,
-                                  .waiting_max = tenant_waiting_max};
-          const int32_t most = RequestsAtOnceMax(running_max, waiting_max, tenant);
-          EXPECT_EQ(ShouldShed(empty, tenant, most), std::nullopt);
-          EXPECT_NE(ShouldShed(empty, tenant, most + 1), std::nullopt);
+          for (const bool several_tenants : {false, true}) {
+            const AdmissionView empty{.running_max = running_max,
+                                      .waiting_max = waiting_max,
+                                      .several_tenants = several_tenants};
+            const TenantLoad tenant{.running_max = tenant_running_max,
+                                    .waiting_max = tenant_waiting_max};
+            const int32_t most = RequestsAtOnceMax(empty, tenant);
+            EXPECT_EQ(ShouldShed(empty, tenant, most), std::nullopt);
+            EXPECT_NE(ShouldShed(empty, tenant, most + 1), std::nullopt);
+          }
         }
       }
     }

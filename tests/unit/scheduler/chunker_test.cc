@@ -41,5 +41,30 @@ TEST(ChunkerTest, OfflinePrefillsShareAPartOfTheRowsAlways) {
   EXPECT_EQ(chunker.Take(8, false), 8);
 }
 
+TEST(ChunkerTest, BesideOnlinePrefillsOfflineRowsAreASixteenthOfThose) {
+  Chunker chunker({.step = 100, .chunk = 50, .long_prefill = 50, .offline = 10});
+  EXPECT_EQ(chunker.Take(50, false), 50);
+  EXPECT_EQ(chunker.Take(2, true), 2);
+  EXPECT_EQ(chunker.Take(4, true), 1);
+  EXPECT_FALSE(chunker.HasRoom(1, true));
+}
+
+TEST(ChunkerTest, RowsDealtInTwoGoesAreNoMoreThanInOne) {
+  Chunker chunker({.step = 100, .chunk = 50, .long_prefill = 100, .offline = 10});
+  EXPECT_EQ(chunker.Take(60, false, 0, 20), 20);
+  EXPECT_EQ(chunker.Take(60, false, 20), 30);
+  EXPECT_EQ(chunker.Take(60, false, 50), 0);
+  EXPECT_EQ(chunker.left(), 50);
+}
+
+TEST(ChunkerTest, LongPrefillsLeaveRowsToOthersPromptsAsToDecodes) {
+  Chunker chunker({.step = 100, .chunk = 50, .long_prefill = 20, .offline = 10});
+  chunker.BesideOthers();
+  EXPECT_EQ(chunker.Take(1000), 20);
+  EXPECT_EQ(chunker.Take(1000), 0);
+  chunker.Withhold(60);
+  EXPECT_EQ(chunker.left(), 20);
+}
+
 }  // namespace
 }  // namespace holdfast

@@ -52,6 +52,24 @@ TEST(QueueDeparturesTest, AQueueThatNobodyLeavesTellsTheLongestTime) {
   EXPECT_EQ(queue.TimeUntilLeft(1), kRetryAfterMax);
 }
 
+TEST(PromptQueueTest, TheLastOfAQueueWaitsAsLongAsItsTokensTakeToLeave) {
+  PromptQueue queue;
+  absl::Time now = absl::UnixEpoch() + absl::Hours(1);
+  queue.Enter(1000);
+  queue.Look(now);
+  EXPECT_EQ(queue.ExpectedWait(), absl::ZeroDuration());  // nobody has left yet
+  for (int32_t i = 0; i < 60; ++i) {
+    queue.Enter(100);
+    queue.Leave(100);
+    now += absl::Seconds(1);
+    queue.Look(now);
+  }
+  EXPECT_NEAR(absl::ToDoubleSeconds(queue.ExpectedWait()), 10, 0.5);
+  queue.Leave(1000);
+  queue.Look(now);
+  EXPECT_EQ(queue.ExpectedWait(), absl::ZeroDuration());
+}
+
 TEST(QueueDeparturesTest, AnEmptyQueueSaysNothingOfHowFastAFullOneMoves) {
   absl::Time now;
   QueueDepartures queue = SteadyQueue(absl::Seconds(2), 50, &now);

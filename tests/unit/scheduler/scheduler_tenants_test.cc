@@ -171,6 +171,66 @@ TEST(SchedulerTenantsTest, ALongPromptLeavesRowsToOthersThatDraw) {
   bench.RunToEnd();
 }
 
+TEST(SchedulerTenantsTest, AFloodOfOneTenantDoesNotGetAnotherRefused) {
+  SchedulerBench bench({.num_sequence_slots = 1}, TwoTenants({.waiting_max = 10}));
+  int32_t refused = 0;
+  for (uint64_t id = 1; id <= 30; ++id) refused += bench.Submit(Of(kA, id, 20, 4)) ? 0 : 1;
+  EXPECT_GT(refused, 0);
+  EXPECT_TRUE(bench.Submit(Of(kB, 1001, 20, 4)));
+  bench.RunToEnd();
+}
+
+TEST(SchedulerTenantsTest, WhoWouldWaitLongerThanTheBoundIsRefusedWithATimeAndOnlyThen) {
+  SchedulerBench bench({.num_sequence_slots = 1},
+                       TwoTenants({.queue_wait_max = absl::Milliseconds(200)}));
+  uint64_t id = 1;
+  for (; id <= 60; ++id) {  // of four steps each, and one comes in every step
+    bench.Submit(Of(kA, id, 20, 4));
+    bench.Step();
+  }
+  ASSERT_FALSE(bench.Submit(Of(kA, id, 20, 4)));
+  const RecordedRequest& refused = bench.sink[RequestId{id}];
+  EXPECT_EQ(refused.done->code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_LE(bench.scheduler->num_waiting(kA), 8);  // 200 ms of 40 ms each, about
+  EXPECT_GE(bench.scheduler->num_waiting(kA), 3);
+  EXPECT_TRUE(bench.Submit(Of(kB, 1001, 20, 4)));  // whose queue is empty
+  Request offline = Of(kA, 2000, 20, 4);
+  offline.offline = true;
+  EXPECT_TRUE(bench.Submit(offline));
+  bench.RunToEnd();
+}
+
+TEST(SchedulerTenantsTest, TwoTenantsPromptsShareTheRowsOfAStep) {
+  SchedulerBench bench({.context_tokens = 256, .step_tokens_max = 64},
+                       TwoTenants({.step_tokens_max = 64, .chunk_tokens_max = 64}));
+  ASSERT_TRUE(bench.Submit(Of(kA, 1, 200, 2)));
+  ASSERT_TRUE(bench.Submit(Of(kB, 1001, 200, 2)));
+  ASSERT_TRUE(bench.Plan());
+  ASSERT_EQ(bench.plan.sequences.size(), 2u);
+  EXPECT_EQ(bench.plan.sequences[0].num_tokens, 32);
+  EXPECT_EQ(bench.plan.sequences[1].num_tokens, 32);
+  bench.Finish();
+  bench.RunToEnd();
+}
+
+TEST(SchedulerTenantsTest, OfflineSequencesThatDrawWaitForThePromptsOfOthers) {
+  SchedulerBench bench({}, {});
+  for (uint64_t id = 1; id <= 4; ++id) {
+    Request offline = MakeRequest(id, MakePrompt(10, static_cast<TokenId>(id)), 60);
+    offline.offline = true;
+    ASSERT_TRUE(bench.Submit(offline));
+  }
+  for (int32_t i = 0; i < 3; ++i) ASSERT_TRUE(bench.Step());
+  ASSERT_TRUE(bench.Submit(MakeRequest(11, MakePrompt(20, 11), 4)));
+  ASSERT_TRUE(bench.Plan());
+  EXPECT_EQ(bench.plan.tokens.size(), 21u);  // a sixteenth of twenty rows
+  bench.Finish();
+  ASSERT_TRUE(bench.Plan());
+  EXPECT_EQ(bench.plan.tokens.size(), 5u);
+  bench.Finish();
+  bench.RunToEnd();
+}
+
 // KVShare's K8: half of 40 queued prompts are mostly found, half not at all.
 TEST(SchedulerTenantsTest, ShorterWorkFirstLowersTheMeanTimeToTheFirstToken) {
   const auto mean_rows_before_first_token = [](WaitOrder order) {
