@@ -43,7 +43,7 @@ struct Refusal {
 // Whether to refuse `num_requests` of one tenant, all of them, at once so that others are served. A
 // queue that the next step will empty is not full: places that are free count as room, in the whole
 // and for the tenant. Of several tenants each may have as many waiting as it leaves room for
-// others: so a flood of one, or of several, never fills the queue before who sends little.
+// others: a flood of one leaves half of the queue, those of k tenants a (k+1)th part.
 //
 // Source of the last: dynamic thresholds (Choudhury and Hahne, IEEE/ACM Transactions on Networking
 // 6, 1998), with a factor of 1.

@@ -30,7 +30,7 @@ int32_t Chunker::RowsFor(int32_t uncomputed_tokens, bool offline, int32_t taken)
   if (IsLong(uncomputed_tokens)) rows = std::min(rows, budget_.long_prefill);
   if (offline) rows = std::min(rows, budget_.offline);
   if (offline && online_rows_ > 0) {
-    rows = std::min(rows, online_rows_ / kOnlineRowsOfOffline - offline_rows_);
+    rows = std::min(rows, std::max(online_rows_ / kOnlineRowsOfOffline, 1) - offline_rows_);
   }
   return std::max(rows, 0);
 }

@@ -3,8 +3,8 @@
 // have lost is known when they run again, since most of it is usually still in the cache; so one
 // tenant may be beyond its budget by what one plan takes back.
 //
-// Together with the bound of how often one sequence is taken back this is why nobody can make
-// others compute the same without end, whatever it sends.
+// For another's admission one sequence is taken back twice at most; for another's growth as often
+// as this budget allows, which grows with what the grower is served.
 //
 // Thread: the scheduler's alone.    Bound: the configured tenants.
 #pragma once

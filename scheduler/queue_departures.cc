@@ -13,7 +13,7 @@ constexpr double kFadeSeconds = 10;
 
 }  // namespace
 
-void QueueDepartures::Look(int32_t waiting, absl::Time now) {
+void QueueDepartures::Look(int64_t waiting, absl::Time now) {
   CHECK(waiting >= 0 && entered_ >= static_cast<uint64_t>(waiting));
   const uint64_t left = entered_ - static_cast<uint64_t>(waiting);
   CHECK(left >= left_);
@@ -28,15 +28,15 @@ void QueueDepartures::Look(int32_t waiting, absl::Time now) {
   looked_at_ = now;
 }
 
-absl::Duration QueueDepartures::TimeUntilLeft(int32_t num_requests) const {
+absl::Duration QueueDepartures::TimeUntilLeft(int64_t num_requests) const {
   if (seconds_ == 0) return kRetryAfterMin;
   if (departures_ == 0) return kRetryAfterMax;
   return std::clamp(*ExpectedUntilLeft(num_requests), kRetryAfterMin, kRetryAfterMax);
 }
 
-std::optional<absl::Duration> QueueDepartures::ExpectedUntilLeft(int32_t num_requests) const {
+std::optional<absl::Duration> QueueDepartures::ExpectedUntilLeft(int64_t num_requests) const {
   if (departures_ == 0) return std::nullopt;
-  return absl::Seconds(num_requests * seconds_ / departures_);
+  return absl::Seconds(static_cast<double>(num_requests) * seconds_ / departures_);
 }
 
 }  // namespace holdfast

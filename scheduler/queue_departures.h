@@ -21,16 +21,16 @@ inline constexpr absl::Duration kRetryAfterMax = absl::Seconds(60);
 
 class QueueDepartures final {
  public:
-  void Enter(int32_t num_requests) { entered_ += static_cast<uint64_t>(num_requests); }
+  void Enter(int64_t num_requests) { entered_ += static_cast<uint64_t>(num_requests); }
   // `waiting`: who is in the queue, of those that have entered it. Nobody enters twice. A time
   // before the last one counts as that.
-  void Look(int32_t waiting, absl::Time now);
+  void Look(int64_t waiting, absl::Time now);
 
   // Until so many have left, as far as can be told; between the two bounds. Nothing seen yet: the
   // lower. Nobody has left: the upper.
-  absl::Duration TimeUntilLeft(int32_t num_requests) const;
+  absl::Duration TimeUntilLeft(int64_t num_requests) const;
   // The same without bounds; nullopt: nobody has left yet, so there is nothing to tell by.
-  std::optional<absl::Duration> ExpectedUntilLeft(int32_t num_requests) const;
+  std::optional<absl::Duration> ExpectedUntilLeft(int64_t num_requests) const;
 
  private:
   double departures_ = 0;  // faded
@@ -60,7 +60,7 @@ class PromptQueue final {
 
  private:
   QueueDepartures departures_;
-  int32_t tokens_ = 0;
+  int64_t tokens_ = 0;
 };
 
 }  // namespace holdfast

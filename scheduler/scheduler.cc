@@ -130,6 +130,7 @@ Scheduler::Scheduler(const EngineInfo& engine, const SchedulerOptions& options,
     step->parts.reserve(static_cast<size_t>(running_max_));
   }
   drawn_.resize(static_cast<size_t>(num_tenants()));
+  num_found_programs_.resize(static_cast<size_t>(num_tenants()));
   for (int32_t slot = running_max_ - 1; slot >= 0; --slot) {
     free_slots_.push_back(SequenceSlot{slot});
   }
@@ -242,8 +243,9 @@ std::optional<Refusal> Scheduler::TryTakeIn(TenantIndex tenant, int32_t num_requ
         .reason = *reason,
         .retry_after = queue.TimeUntilLeft(RequestsBeyond(*reason, View(), load, num_requests))};
   }
-  const absl::Duration wait = prompts_[static_cast<size_t>(Number(tenant))].ExpectedWait();
-  if (!offline && wait > options_.queue_wait_max) {
+  const absl::Duration wait = PromptsOf(tenant).ExpectedWait();
+  const bool has_place = num_running() + waiting_requests_ < running_max_;
+  if (!offline && !has_place && wait > options_.queue_wait_max) {
     return Refusal{
         .reason = ShedReason::kQueueWait,
         .retry_after = std::clamp(wait - options_.queue_wait_max, kRetryAfterMin, kRetryAfterMax)};
@@ -261,6 +263,8 @@ void Scheduler::LeaveQueue(const ActiveRequest& request) {
   tenants_.AddWaiting(request.request.tenant, -1);
   --waiting_requests_;
   if (!request.request.offline) PromptsOf(request.request.tenant).Leave(request.prompt_size);
+  // Now, or the time until somebody looks would count as one in which it waited.
+  LookAtQueues(request.request.tenant, now_);
 }
 
 // Of what it asked for: cached, or not drawn. All of it if it never ran.
@@ -297,6 +301,7 @@ void Scheduler::StopChoice(RequestId id, int32_t choice) {
   const auto found = requests_.find(id);
   if (found == requests_.end()) return;
   ActiveRequest& request = *found->second;
+  if (request.ends_with_step) return;
   if (choice < 0 || static_cast<size_t>(choice) >= request.choices.size()) return;
   Sequence& sequence = *request.choices[static_cast<size_t>(choice)];
   // Without a token there is nothing to have had enough of; and others may wait for its prompt.
@@ -342,7 +347,9 @@ void Scheduler::Commit(const StepResult& result, absl::Time now) {
   const absl::Duration took = now - committed_.begun;
   reload_.OnStep(committed_.work, took);
   forecast_.OnStep(committed_.work, took);
-  pace_.OnStep(committed_.work.prefill_rows, took);
+  pace_.OnStep(
+      committed_.work.prefill_rows, took,
+      forecast_.Of({.decode_rows = committed_.work.decode_rows}).value_or(absl::ZeroDuration()));
   metrics_.step_rows.Observe(committed_.num_rows);
   metrics_.step_seconds.Observe(std::max(0.0, absl::ToDoubleSeconds(took)));
   steps_[0].begun = std::max(steps_[0].begun, now);  // if there is one
@@ -502,8 +509,8 @@ void Scheduler::Preempt(Sequence& sequence, TenantIndex for_tenant) {
   if (sequence.opened) sequence.preempted_tokens = sequence.computed_tokens;
   ++sequence.num_preempted;
   if (for_tenant == sequence.request->request.tenant) {
-    sequence.charged_tokens = 0;  // what it computes again is its tenant's own affair
-  } else {
+    sequence.charged_tokens = 0;         // what it computes again is its tenant's own affair
+  } else if (!sequence.order.offline) {  // offline work gives way to anybody, at nobody's cost
     ++sequence.num_taken_back;
     sequence.taken_back_for = for_tenant;
   }
@@ -641,7 +648,6 @@ void Scheduler::EndRequest(ActiveRequest& request, absl::Status status) {
     choice->state = SequenceState::kEnded;
   }
   if (!request.admitted) LeaveQueue(request);
-  LookAtQueues(request.request.tenant, now_);
   rates_.GiveBack(request.request.tenant, UnusedTokens(request));
   if (request.request.session_final) {
     store_.ReleasePin(request.request.tenant, request.request.session, PinEnd::kFinal, now_);

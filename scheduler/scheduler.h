@@ -13,8 +13,8 @@
 // Who is preempted, when a sequence cannot grow: the latest offline one, else the latest of the
 // tenant that holds most by its weight. A tenant that runs less than its share, by weight, of
 // places or blocks takes them back from those that run more, so that nobody waits for another's
-// long answers to end; a sequence is taken back twice at most, and what must be computed again for
-// a tenant's sake has a budget (preemption_budget.h).
+// long answers to end; it does so with a sequence twice at most, and what must be computed again
+// for a tenant's sake has a budget (preemption_budget.h).
 //
 // A sequence whose prefix lies on a lower tier is admitted at once, so that it comes back while
 // others compute, and gets no rows until it is there. What cannot come back is computed.
@@ -376,7 +376,7 @@ class Scheduler final {
   TenantLedger tenants_;
   ProgramTable programs_;
   TurnEnds turn_ends_;
-  uint64_t num_found_programs_ = 0;
+  std::vector<uint64_t> num_found_programs_;  // by tenant: nobody's names tell what others do
   ReloadCost reload_;
   StepForecast forecast_;
   TenantRates rates_;

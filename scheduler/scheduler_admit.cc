@@ -242,12 +242,14 @@ void Scheduler::NoteBlocked(const Sequence& sequence, Scarce what) {
 // Of the blocks, had everybody who is there now and then his part.
 bool Scheduler::HasMoreThanItsPart(const Sequence& sequence) const {
   const TenantIndex tenant = sequence.request->request.tenant;
-  double weight = 0;
+  const double own = online_.share.weight(tenant);
+  double weight = own;
   for (int32_t i = 0; i < num_tenants(); ++i) {
     const TenantIndex other{i};
-    if (other == tenant || pace_.IsThere(other, now_)) weight += online_.share.weight(other);
+    if (other != tenant && pace_.IsThere(other, now_)) weight += online_.share.weight(other);
   }
-  const double part = store_.capacity() * online_.share.weight(tenant) / weight;
+  if (weight == own) return false;  // nobody else is there
+  const double part = store_.capacity() * own / weight;
   return HeldBlocks(tenant) + BlocksFor(sequence.num_tokens()) > part;
 }
 
@@ -341,7 +343,7 @@ void Scheduler::MakeWay() {
     if (!no_place && !no_room) break;
     if (!no_place && ForcePinFor(*blocked)) continue;
     Sequence* victim = TakenBackFor(*blocked, no_place ? Scarce::kPlaces : Scarce::kBlocks);
-    if (victim == nullptr) break;
+    if (victim == nullptr || IsEnding(*victim)) break;
     Preempt(*victim, blocked->tenant);
     CountShares();
     ++preempted;

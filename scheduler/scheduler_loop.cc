@@ -145,24 +145,33 @@ void SchedulerLoop::NameTool(RequestId request, std::string tool) {
   mailbox_.PushUrgent(NameToolMessage{.request = request, .tool = std::move(tool)});
 }
 
+// Not counted against the requests' places, and few: each costs the scheduler's thread some time.
+bool SchedulerLoop::Ask(Message&& question) {
+  if (questions_.fetch_add(1) < kQuestionsMax && mailbox_.PushUrgent(std::move(question))) {
+    return true;
+  }
+  questions_.fetch_sub(1);
+  return false;
+}
+
 bool SchedulerLoop::AskReport(std::function<void(CacheReport&&)> done,
                               std::optional<TenantIndex> pins_of) {
-  return mailbox_.Push(ReportMessage{.done = std::move(done), .pins_of = pins_of});
+  return Ask(ReportMessage{.done = std::move(done), .pins_of = pins_of});
 }
 
 bool SchedulerLoop::AskQueue(std::function<void(QueueReport&&)> done,
                              std::optional<TenantIndex> of) {
-  return mailbox_.Push(QueueMessage{.done = std::move(done), .of = of});
+  return Ask(QueueMessage{.done = std::move(done), .of = of});
 }
 
 bool SchedulerLoop::DropPin(TenantIndex tenant, std::string session,
                             std::function<void(bool)> done) {
-  return mailbox_.Push(
+  return Ask(
       DropPinMessage{.tenant = tenant, .session = std::move(session), .done = std::move(done)});
 }
 
 bool SchedulerLoop::DropPins(std::optional<TenantIndex> tenant, std::function<void(int32_t)> done) {
-  return mailbox_.Push(DropPinsMessage{.tenant = tenant, .done = std::move(done)});
+  return Ask(DropPinsMessage{.tenant = tenant, .done = std::move(done)});
 }
 
 void SchedulerLoop::BeginDrain() {
@@ -246,10 +255,22 @@ void SchedulerLoop::Handle(Message& message) {
           [](WakeMessage&) {},
           [&](MoveDone& done) { scheduler_->OnMoveDone(done, clock_.Now()); },
           [&](RemoteFound& found) { scheduler_->OnRemoteFound(std::move(found)); },
-          [&](ReportMessage& report) { report.done(scheduler_->Report(report.pins_of)); },
-          [&](QueueMessage& queue) { queue.done(scheduler_->ReportQueue(clock_.Now(), queue.of)); },
-          [&](DropPinMessage& drop) { drop.done(scheduler_->DropPin(drop.tenant, drop.session)); },
-          [&](DropPinsMessage& drop) { drop.done(scheduler_->DropPins(drop.tenant)); },
+          [&](ReportMessage& report) {
+            questions_.fetch_sub(1);
+            report.done(scheduler_->Report(report.pins_of));
+          },
+          [&](QueueMessage& queue) {
+            questions_.fetch_sub(1);
+            queue.done(scheduler_->ReportQueue(clock_.Now(), queue.of));
+          },
+          [&](DropPinMessage& drop) {
+            questions_.fetch_sub(1);
+            drop.done(scheduler_->DropPin(drop.tenant, drop.session));
+          },
+          [&](DropPinsMessage& drop) {
+            questions_.fetch_sub(1);
+            drop.done(scheduler_->DropPins(drop.tenant));
+          },
       },
       message);
 }

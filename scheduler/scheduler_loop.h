@@ -122,8 +122,8 @@ class SchedulerLoop final {
   // Scheduler::NameTool.
   void NameTool(RequestId request, std::string tool);
 
-  // Any thread. `done` is called once on the scheduler's thread and must not block. False: too much
-  // waits, or the loop has stopped; it will not be called.
+  // Any thread. `done` is called once on the scheduler's thread and must not block. False: too many
+  // of these questions wait (kQuestionsMax), or the loop has stopped; it will not be called.
   [[nodiscard]] bool AskReport(std::function<void(CacheReport&&)> done,
                                std::optional<TenantIndex> pins_of = std::nullopt);
   // Likewise.
@@ -214,6 +214,8 @@ class SchedulerLoop final {
   void StartMover(const KvStoreOptions& kv, BlockMover& device);
   void StartRemoteMover(const KvStoreOptions& kv, const KvMedia& media);
   absl::Duration WaitMax() const;
+  static constexpr int32_t kQuestionsMax = 8;
+  bool Ask(Message&& question);
   void RunScheduler() noexcept;
   void RunEngine() noexcept;
   void Handle(Message& message);
@@ -234,7 +236,8 @@ class SchedulerLoop final {
   std::vector<int32_t> at_once_max_;  // by tenant; constant once the threads run
 
   // Shared.
-  std::atomic<int32_t> live_{0};  // accepted and not done
+  std::atomic<int32_t> live_{0};       // accepted and not done
+  std::atomic<int32_t> questions_{0};  // in the mailbox
   std::atomic<bool> draining_{false};
   std::atomic<bool> stopping_{false};
   std::atomic<int32_t> consecutive_failures_{0};

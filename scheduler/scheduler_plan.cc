@@ -33,7 +33,7 @@ absl::Time Scheduler::StepEndsAt() const {
 bool Scheduler::WantsRows(const Sequence& sequence) const {
   if (sequence.restoring || sequence.unplanned_tokens() == 0) return false;
   if (sequence.num_steps == 0) return true;
-  if (sequence.ends_with_step || sequence.request->ends_with_step) return false;
+  if (IsEnding(sequence)) return false;
   return sequence.undelivered == 0 || !EndsByLength(sequence, engine_.context_tokens);
 }
 
@@ -182,6 +182,7 @@ void Scheduler::GrowForDecode(Sequence& sequence) {
   while (!store_.TryAcquire(missing, tenant, now_, sequence.blocks)) {
     if (store_.ForceLeastPin(now_)) continue;
     Sequence& victim = GrowthVictim(sequence);
+    if (IsEnding(victim)) return;  // what it has comes back with the step that runs
     const bool itself = &victim == &sequence;
     // What it needs may be in the mover's hands: better wait than lose what it has.
     if (itself && store_.num_moves() > 0) return;
@@ -217,11 +218,14 @@ void Scheduler::PlanDecodes(Chunker& chunker, StepPlan& plan) {
 
 // Of those that ran and those just let in; and what is left, to offline sequences.
 void Scheduler::PlanPrefills(Chunker& chunker, StepPlan& plan) {
-  // Stable: by order within a tenant.
+  // Those of a tenant stay in order; std::stable_sort would allocate.
   if (num_tenants() > 1 || OfflineRuns()) {
-    std::stable_sort(
-        prefills_.begin(), prefills_.end(),
-        [this](const Sequence* a, const Sequence* b) { return RowsRank(*a) < RowsRank(*b); });
+    for (size_t i = 0; i < prefills_.size(); ++i) {
+      prefills_[i]->plan_place = static_cast<int32_t>(i);
+    }
+    std::sort(prefills_.begin(), prefills_.end(), [this](const Sequence* a, const Sequence* b) {
+      return std::pair(RowsRank(*a), a->plan_place) < std::pair(RowsRank(*b), b->plan_place);
+    });
   }
   prefill_rows_.assign(prefills_.size(), 0);
   if (num_tenants() > 1) DealParts(chunker);
@@ -252,7 +256,9 @@ void Scheduler::DealParts(Chunker& chunker) {
     const double cost = 1 + place_per_row * sequence.planned_tokens;
     const auto most = std::max(1, static_cast<int32_t>(part / cost));
     prefill_rows_[i] = chunker.Take(sequence.unplanned_tokens(), false, 0, most);
-    const auto more = static_cast<int32_t>((cost - 1) * prefill_rows_[i]);
+    const int32_t part_rest = std::max(part - prefill_rows_[i], 0);
+    const auto more =
+        static_cast<int32_t>(std::min<double>((cost - 1) * prefill_rows_[i], part_rest));
     rows_.Take(tenant, prefill_rows_[i] + more);
     if (rows_.num_present() > 1) chunker.Withhold(more);
   }

@@ -34,7 +34,8 @@ void Scheduler::FindProgram(ActiveRequest& active) {
   if (!end) return;
   if (end->first) {
     // A client that names a session so is the program's own tenant, and gets what it asks for.
-    end->session = absl::StrCat("prefix-", ++num_found_programs_);
+    end->session =
+        absl::StrCat("prefix-", ++num_found_programs_[static_cast<size_t>(Number(request.tenant))]);
     programs_.AddFirstTurn(request.tenant, end->session, *end->first);
   }
   request.session = std::move(end->session);
@@ -108,7 +109,9 @@ bool Scheduler::IsNamedLater(const ActiveRequest& active) {
 void Scheduler::NameTool(RequestId id, std::string_view tool, absl::Time now) {
   thread_.CheckThread();
   const auto found = requests_.find(id);
-  if (found != requests_.end() && found->second->choices.front()->state != SequenceState::kEnded) {
+  // Its first choice may be over while its turn is not.
+  if (found != requests_.end() && (found->second->choices.front()->state != SequenceState::kEnded ||
+                                   found->second->program != nullptr)) {
     ActiveRequest& active = *found->second;
     if (IsNamedLater(active)) active.tool = std::string(tool);
     return;

@@ -71,6 +71,10 @@ void FillOpen(const Sequence& sequence, SequenceOpen& open) {
   open.completion.assign(prompt_end, sequence.tokens.end());
 }
 
+bool IsEnding(const Sequence& sequence) {
+  return sequence.ends_with_step || sequence.request->ends_with_step.has_value();
+}
+
 bool EndsByLength(const Sequence& sequence, int32_t context_tokens) {
   return sequence.num_completion + sequence.undelivered >= sequence.request->request.max_tokens ||
          sequence.length() >= context_tokens;

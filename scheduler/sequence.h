@@ -91,6 +91,7 @@ struct Sequence {
   int32_t undelivered = 0;      // tokens that those draw
   int32_t draw_index = 0;       // of the last of those, in its step's result
   int32_t charged_tokens = 0;   // of `tokens`, whose cost its tenant has been charged
+  int32_t plan_place = 0;       // among the prefills of the plan being made
   bool ends_with_step = false;  // its next token of a step that runs is dropped: it was stopped
   std::vector<BlockId> blocks;
   PublishedPrefix published;
@@ -167,6 +168,9 @@ std::unique_ptr<ActiveRequest> MakeActiveRequest(Request&& request, uint64_t arr
 
 // What the engine must know when `sequence` takes its slot, for the first time or again.
 void FillOpen(const Sequence& sequence, SequenceOpen& open);
+
+// It was stopped or cancelled, and ends when a step that runs is through.
+bool IsEnding(const Sequence& sequence);
 
 // It takes no token after those that are being drawn, whatever they are.
 bool EndsByLength(const Sequence& sequence, int32_t context_tokens);

@@ -21,10 +21,12 @@ int32_t StepPace::PrefillRowsMax(absl::Time now) {
   return shared_ ? static_cast<int32_t>(rows_) : rows_max_;
 }
 
-void StepPace::OnStep(int32_t prefill_rows, absl::Duration took) {
+void StepPace::OnStep(int32_t prefill_rows, absl::Duration took, absl::Duration decodes_take) {
   if (!shared_ || prefill_rows == 0) return;
-  if (took > time_max_) {
-    rows_ = std::min(rows_, prefill_rows * absl::FDivDuration(time_max_, took));
+  const absl::Duration prefills_took = took - decodes_take;
+  const absl::Duration left = std::max(time_max_ - decodes_take, time_max_ / 2);
+  if (prefills_took > left) {
+    rows_ = std::min(rows_, prefill_rows * absl::FDivDuration(left, prefills_took));
   } else if (prefill_rows >= static_cast<int32_t>(rows_)) {
     rows_ *= 1.25;
   }

@@ -3,8 +3,10 @@
 // beside the others'. A machine whose steps are short anyway is not held back; neither is a tenant
 // that has been alone for a while.
 //
-//   a step longer than that      rows *= time wanted / time taken
-//   a shorter one that was full  rows *= 5/4
+//   prefills that took longer than what decodes leave of that   rows *= time left / time taken
+//   shorter ones that had all these rows                        rows *= 5/4
+//
+// Decodes leave half of it at least: what they take no limit of prefill rows makes shorter.
 //
 // Thread: the scheduler's alone.    Bound: the configured tenants.
 #pragma once
@@ -35,8 +37,9 @@ class StepPace final {
   }
   // O(tenants). For the step that begins now.
   int32_t PrefillRowsMax(absl::Time now);
-  // What that step had, and took.
-  void OnStep(int32_t prefill_rows, absl::Duration took);
+  // What that step had, and took; and what its decodes take alone, where that is known.
+  void OnStep(int32_t prefill_rows, absl::Duration took,
+              absl::Duration decodes_take = absl::ZeroDuration());
 
  private:
   const int32_t rows_max_;

@@ -12,12 +12,13 @@
 //
 // Bound. With U = max(prefill_cost * longest prompt, decode_cost * tokens that the KV pool holds) /
 // weight of the lighter one: of two tenants that wait
-//   - the counters are apart by 2 U at most: who is let in last was ahead by U at most (then only to
+//   - the counters are apart by 2 U at most: who is let in last was ahead by U at most (then only
+//   to
 //     what is within its share of places and blocks; otherwise it was the least served), and is
 //     charged another U for what then runs of it;
 //   - so over any time in which both wait, services by weight differ by 4 U at most.
-// VTC, which lets in nobody but the least served, has half of both; U more is the price of giving no
-// place out only to take it back. Not bounded: who is held back by bounds of its own (places,
+// VTC, which lets in nobody but the least served, has half of both; U more is the price of giving
+// no place out only to take it back. Not bounded: who is held back by bounds of its own (places,
 // blocks that are kept for another, long_prefill_tokens_max, a prefix that is being computed).
 //
 // Source: VTC, "Fairness in Serving Large Language Models" (Sheng et al., OSDI 2024), algorithm 2

@@ -142,6 +142,53 @@ TEST(PlanAheadTest, ARestoreIntoWhatAStepMayStillReadWaitsForThatStep) {
   EXPECT_EQ(bench.sink[RequestId{5}].choices.at(0), bench.sink[RequestId{1}].choices.at(0));
 }
 
+// Three that draw tokens in eight blocks, until one can grow only at another's cost.
+struct Full {
+  Full() : bench({.context_tokens = 128, .num_blocks = 8}) {
+    for (uint64_t id = 1; id <= 3; ++id) {
+      CHECK(bench.Submit(MakeRequest(id, MakePrompt(20, static_cast<TokenId>(id)), 60)));
+    }
+    while (bench.scheduler->num_running() < 3 || bench.plan.tokens.size() != 3) {
+      CHECK(bench.Step());
+    }
+  }
+  // Runs a step, and plans beside it whenever that may be; whether the last one was sent back then.
+  bool PlanBesideSendsBackTheLast() {
+    CHECK(bench.Plan());
+    bench.PlanAhead();
+    return bench.scheduler->num_running() < 3;
+  }
+  SchedulerBench bench;
+};
+
+TEST(PlanAheadTest, WhoseEndIsAwaitedIsNotSentBackByThePlanBesideIt) {
+  int32_t steps = 0;
+  {
+    Full full;
+    while (!full.PlanBesideSendsBackTheLast()) {
+      full.bench.Finish();
+      ASSERT_LT(++steps, 100);
+    }
+  }
+  for (const bool cancels : {false, true}) {
+    Full full;
+    for (int32_t i = 0; i < steps; ++i) {
+      ASSERT_FALSE(full.PlanBesideSendsBackTheLast());
+      full.bench.Finish();
+    }
+    ASSERT_TRUE(full.bench.Plan());
+    if (cancels) full.bench.scheduler->Cancel(RequestId{3});
+    full.bench.scheduler->StopChoice(RequestId{3}, 0);
+    full.bench.PlanAhead();
+    full.bench.scheduler->StopChoice(RequestId{3}, 0);
+    full.bench.Finish();
+    full.bench.scheduler->CheckInvariants();
+    ASSERT_TRUE(full.bench.sink.done(RequestId{3}));
+    full.bench.RunToEnd();
+    EXPECT_EQ(full.bench.sink.order_done().size(), 3u);
+  }
+}
+
 TEST(StepForecastTest, AStepOfDecodesTakesAsLongAsTheLastOfAboutAsMany) {
   StepForecast forecast;
   EXPECT_EQ(forecast.Of({.decode_rows = 16}), std::nullopt);

@@ -200,6 +200,17 @@ TEST(SchedulerTenantsTest, WhoWouldWaitLongerThanTheBoundIsRefusedWithATimeAndOn
   bench.RunToEnd();
 }
 
+TEST(SchedulerTenantsTest, NobodyIsRefusedForAWaitWhilePlacesAreFree) {
+  SchedulerBench bench({.num_sequence_slots = 4},
+                       TwoTenants({.queue_wait_max = absl::Milliseconds(50)}));
+  ASSERT_TRUE(bench.Submit(Of(kA, 1, 20, 100)));  // runs at once, and for a second
+  bench.RunToEnd();
+  ASSERT_TRUE(bench.Submit(Of(kA, 2, 20, 4)));
+  ASSERT_TRUE(bench.Plan());
+  for (uint64_t id = 3; id <= 5; ++id) EXPECT_TRUE(bench.Submit(Of(kA, id, 20, 4))) << id;
+  bench.RunToEnd();
+}
+
 TEST(SchedulerTenantsTest, TwoTenantsPromptsShareTheRowsOfAStep) {
   SchedulerBench bench({.context_tokens = 256, .step_tokens_max = 64},
                        TwoTenants({.step_tokens_max = 64, .chunk_tokens_max = 64}));

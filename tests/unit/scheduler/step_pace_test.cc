@@ -61,5 +61,16 @@ TEST(StepPaceTest, WhoHasHadNoRowsForAWhileIsGone) {
   EXPECT_EQ(pace.PrefillRowsMax(later), 102);
 }
 
+TEST(StepPaceTest, WhatDecodesTakeIsNotBlamedOnPrefills) {
+  StepPace pace(2, 512, absl::Milliseconds(100));
+  pace.OnRows(kA, kStart);
+  pace.OnRows(kB, kStart);
+  EXPECT_EQ(pace.PrefillRowsMax(kStart), 512);
+  pace.OnStep(3, absl::Milliseconds(113), absl::Milliseconds(110));
+  EXPECT_EQ(pace.PrefillRowsMax(kStart), 512);
+  pace.OnStep(512, absl::Milliseconds(310), absl::Milliseconds(110));
+  EXPECT_EQ(pace.PrefillRowsMax(kStart), 128);  // half of the time is theirs
+}
+
 }  // namespace
 }  // namespace holdfast
