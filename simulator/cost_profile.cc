@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -66,8 +67,10 @@ std::vector<int32_t> KnotsOf(std::span<const MeasuredStep> steps) {
   return knots;
 }
 
+// Of batch() the terms are by what each knot is above the one before: more rows take no less time.
 Vector TermsOf(const StepShape& shape, const std::vector<int32_t>& knots) {
   Vector terms = KnotWeights(knots, shape.decode_rows + shape.prefill_rows);
+  std::partial_sum(terms.rbegin(), terms.rend(), terms.rbegin());
   terms.insert(terms.end(),
                {static_cast<double>(shape.decode_rows), static_cast<double>(shape.prompt_ends),
                 static_cast<double>(shape.decode_places), static_cast<double>(shape.prefill_places),
@@ -82,8 +85,10 @@ StepCost CostOf(const Vector& terms, const std::vector<int32_t>& knots) {
                 .decode_place = rates[2],
                 .prefill_place = rates[3],
                 .longest_place = rates[4]};
+  double seconds = 0;
   for (size_t i = 0; i < knots.size(); ++i) {
-    cost.batch.push_back({.rows = knots[i], .seconds = terms[i]});
+    seconds += terms[i];
+    cost.batch.push_back({.rows = knots[i], .seconds = seconds});
   }
   return cost;
 }

@@ -18,8 +18,8 @@
 // tier's rate. A profile is fitted to measured steps (step_measurement.h) and holds for one model,
 // KV layout, device and number of threads: it is bound to them, and says how well it fits.
 //
-// Coefficients are never below zero: a negative one would make long steps of what was not measured
-// shorter than short ones.
+// Coefficients are never below zero, and batch() never falls: a negative one would make long steps
+// of what was not measured shorter than short ones.
 #pragma once
 
 #include <cstdint>

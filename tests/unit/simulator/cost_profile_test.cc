@@ -113,6 +113,20 @@ TEST(FitStepCostTest, NoCostIsBelowZero) {
   EXPECT_LT(fit->quality.max_error, 0.05);
 }
 
+// One context alone, as a small measurement has it: rows and the places that they read go together.
+TEST(FitStepCostTest, MoreRowsTakeNoLessTimeThoughPlacesCouldExplainIt) {
+  std::vector<MeasuredStep> steps;
+  for (const int32_t rows : {1, 2, 4, 16, 32, 64}) {
+    steps.push_back({.shape = {.prefill_rows = rows, .prefill_places = rows * (rows + 1) / 2},
+                     .seconds = rows == 64 ? 0.050 : 0.004 + 0.0006 * rows});
+  }
+  const absl::StatusOr<StepFit> fit = FitStepCost(steps);
+  ASSERT_TRUE(fit.ok());
+  const std::vector<RowsCost>& batch = fit->cost.batch;
+  for (size_t i = 1; i < batch.size(); ++i) EXPECT_GE(batch[i].seconds, batch[i - 1].seconds);
+  EXPECT_GT(batch.back().seconds, 0);
+}
+
 TEST(FitStepCostTest, RefusesStepsThatSayNothing) {
   EXPECT_FALSE(FitStepCost({}).ok());
   const std::vector<MeasuredStep> timeless = {{.shape = {.decode_rows = 1}, .seconds = 0}};
