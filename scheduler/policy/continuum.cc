@@ -14,6 +14,25 @@ double BenefitOf(const Pause& pause, const TtlEstimator& known) {
   return std::max(queueing, 0.0) + absl::ToDoubleSeconds(pause.reload) * delayed;
 }
 
+// What a ttl is expected to bring above what it costs, in seconds.
+double RewardOf(const DurationSample& durations, double benefit, double seconds) {
+  return durations.ShareWithin(seconds) * benefit - durations.MeanUpTo(seconds);
+}
+
+// The ttl by these durations: see the header.
+double Keep(const DurationSample& durations, double benefit, double longest) {
+  const double hold = BestHold(durations.sorted(), benefit, longest);
+  if (hold <= 0) return 0;
+  const double best = RewardOf(durations, benefit, hold);
+  if (best < Continuum::kLeastGain * benefit) return 0;
+  const double margin = Continuum::kMargin * hold;
+  for (const double longer : {std::max(margin, Continuum::kLeastHoldSeconds), margin}) {
+    const double ttl = std::min(longer, longest);
+    if (RewardOf(durations, benefit, ttl) >= Continuum::kGainLeft * best) return ttl;
+  }
+  return hold;
+}
+
 }  // namespace
 
 double BestHold(std::span<const double> durations, double benefit, double longest) {
@@ -43,16 +62,12 @@ TtlDecision Continuum::Decide(const Pause& pause, const TtlEstimator& known) con
   double seconds = 0;
   if (durations != nullptr && durations->size() >= kDurationsMin) {
     decision.source = TtlSource::kTool;
-    seconds = BestHold(durations->sorted(), benefit, longest);
+    seconds = Keep(*durations, benefit, longest);
   } else if (known.all_durations().size() >= kDurationsMin) {
     decision.source = TtlSource::kTenant;
-    seconds = BestHold(known.all_durations().sorted(), benefit, longest);
+    seconds = Keep(known.all_durations(), benefit, longest);
   } else {
     seconds = std::min(benefit, longest);
-  }
-  if (seconds > 0 && decision.source != TtlSource::kCold) {
-    seconds = std::max(kMargin * seconds, std::min(benefit, kLeastHoldSeconds));
-    seconds = std::min(seconds, longest);
   }
   if (seconds >= TtlEstimator::kShortestSeconds) decision.ttl = absl::Seconds(seconds);
   return decision;

@@ -1,8 +1,10 @@
 // The product's rule: keeps a context for the time at which the expected worth of a hit is farthest
 // above what holding the memory is expected to cost.
 //
-//   hold = argmax over tau of  P(tau) B - E[min(call, tau)]     B = max(T eta, 0) + reload * w
-//   ttl  = 0 if hold is 0, else  max(1.5 hold, min(B, 2 s))
+//   gain(tau) = P(tau) B - E[min(call, tau)]     B = max(T eta, 0) + reload * w
+//   hold      = argmax over tau of gain(tau)
+//   ttl       = 0 if gain(hold) < B / 10, else the first of  max(1.5 hold, 2 s),  1.5 hold,  hold
+//               whose gain is at least half of gain(hold)
 //
 //   P, E   by the durations of the tool's calls; of all the tenant's while fewer than
 //          kDurationsMin of the tool's are known; while fewer of those are, ttl = B: then holding
@@ -18,8 +20,11 @@
 //   held are paid by one context, those of a reload by all that hold memory meanwhile: hence w, as
 //   InferCept weighs a discard. Alone on the machine w is 1.
 // - A call may take a little longer than all that were seen, and a pin that ends just before it is
-//   all cost. What is kept at all is therefore kept for half as long again, and for 2 s unless a
-//   miss costs less than that.
+//   all cost. What is kept at all is therefore kept for half as long again, and for 2 s, unless the
+//   calls that were seen say that this costs more than half of what is gained: a tool of which a
+//   tenth is over at once and the rest takes minutes is kept for that tenth, and no longer.
+// - What gains less than a tenth of a miss is let go: P and B are not known better than that, and
+//   what nobody keeps serves those who wait for room.
 // - T eta below zero is no reason to let go. Where the long-lived live on (eta < 0), queues of
 //   minutes would forbid every pin, however dear the reload.
 //
@@ -50,6 +55,8 @@ class Continuum final : public PinPolicy {
   static constexpr size_t kDurationsMin = 10;
   static constexpr double kMargin = 1.5;
   static constexpr double kLeastHoldSeconds = 2;
+  static constexpr double kGainLeft = 0.5;   // of the best gain, with the longer ttl
+  static constexpr double kLeastGain = 0.1;  // of what a hit is worth
 
   enum class Rule : bool { kAsPublished, kOurs };
   explicit Continuum(Rule rule) : rule_(rule) {}

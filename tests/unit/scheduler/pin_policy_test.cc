@@ -111,19 +111,34 @@ TEST(ContinuumTest, HoldsUntilThatHasCostAMissWhileFewCallsAreKnown) {
   EXPECT_EQ(kProduct.Decide(After("ls", 300), known).ttl, known.longest());
 }
 
+double TtlAfter(const std::string& tool, double reload_seconds, const TtlEstimator& known) {
+  return absl::ToDoubleSeconds(kProduct.Decide(After(tool, reload_seconds), known).ttl);
+}
+
 // A third of the calls take 8 s. Holding for 0.3 s costs 0.3 s each time, of which two in three
 // bring a hit.
 TEST(ContinuumTest, HoldsForTheCallsThatAreWorthItAndNotForTheOthers) {
   TtlEstimator known;
   Call(known, "ls", 0.3, 20);
   Call(known, "ls", 8, 10);
-  EXPECT_EQ(kProduct.Decide(After("ls", 0.44), known).ttl, absl::ZeroDuration());
-  const auto ttl = [&](double reload) {
-    return absl::ToDoubleSeconds(kProduct.Decide(After("ls", reload), known).ttl);
-  };
-  EXPECT_NEAR(ttl(0.46), 0.46, 1e-9);  // a little more than 0.3 s
-  EXPECT_NEAR(ttl(7.6), 2, 1e-9);
-  EXPECT_NEAR(ttl(7.8), 12, 1e-9);
+  EXPECT_EQ(TtlAfter("ls", 0.52, known), 0);  // what is gained is less than a tenth of a miss
+  EXPECT_NEAR(TtlAfter("ls", 7.6, known), 2, 1e-9);
+  EXPECT_NEAR(TtlAfter("ls", 7.8, known), 12, 1e-9);
+}
+
+TEST(ContinuumTest, HoldsForLongerOnlyWhereThatLeavesHalfOfTheGain) {
+  TtlEstimator known;
+  Call(known, "ls", 0.3, 20);
+  Call(known, "ls", 8, 10);
+  EXPECT_NEAR(TtlAfter("ls", 0.54, known), 0.3, 1e-9);  // 0.15 s more cost 0.05 s of 0.06 s
+  EXPECT_NEAR(TtlAfter("ls", 1, known), 0.45, 1e-9);    // 2 s would cost more than is gained
+  EXPECT_NEAR(TtlAfter("ls", 4, known), 2, 1e-9);
+}
+
+TEST(ContinuumTest, HoldsForTwoSecondsHoweverLittleAMissCostsIfCallsAreQuick) {
+  TtlEstimator known;
+  Call(known, "ls", 0.005, 20);
+  EXPECT_NEAR(TtlAfter("ls", 0.1, known), 2, 1e-9);
 }
 
 TEST(ContinuumTest, AMissThatDelaysOthersIsWorthMore) {
@@ -131,9 +146,9 @@ TEST(ContinuumTest, AMissThatDelaysOthersIsWorthMore) {
   Call(known, "make", 5, 20);
   Pause pause = After("make", 1);
   EXPECT_EQ(kProduct.Decide(pause, known).ttl, absl::ZeroDuration());
-  pause.other_tokens = 3900;
+  pause.other_tokens = 4500;
   EXPECT_EQ(kProduct.Decide(pause, known).ttl, absl::ZeroDuration());
-  pause.other_tokens = 4100;
+  pause.other_tokens = 4600;
   EXPECT_EQ(kProduct.Decide(pause, known).ttl, absl::Seconds(7.5));
 }
 
@@ -161,7 +176,7 @@ TEST(ContinuumTest, TakesTheTenantsCallsForAToolThatItHardlyKnows) {
   EXPECT_EQ(kProduct.Decide(After("new", 0.5), known).ttl, absl::ZeroDuration());
   EXPECT_EQ(kProduct.Decide(After("new", 0.5), known).source, TtlSource::kTenant);
   Call(known, "ls", 0.25, 10);
-  EXPECT_EQ(kProduct.Decide(After("ls", 0.5), known).ttl, absl::Seconds(0.5));
+  EXPECT_EQ(kProduct.Decide(After("ls", 0.5), known).ttl, kTwo);
   EXPECT_EQ(kProduct.Decide(After("new", 0.5), known).ttl, absl::ZeroDuration());
 }
 
