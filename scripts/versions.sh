@@ -33,6 +33,7 @@ declare -A PACKAGE_REASONS=(
   [libssl-dev]="TLS, key hashes"
   [libxxhash-dev]="keys and checksums of KV blocks"
   [zlib1g-dev]="gzipped traces"
+  [liblzma-dev]="traces packed with xz"
   [liburing-dev]="the disk tier"
   [libhiredis-dev]="the remote tier"
   [libdnnl-dev]="matrix products of float weights"
@@ -54,7 +55,7 @@ PACKAGES_BUILD=(
   g++ cmake ninja-build ccache mold pkg-config ca-certificates
   libabsl-dev libgrpc++-dev protobuf-compiler protobuf-compiler-grpc libprotobuf-dev
   nlohmann-json3-dev prometheus-cpp-dev libboost1.81-dev libspdlog-dev libyaml-cpp-dev
-  libssl-dev libxxhash-dev zlib1g-dev liburing-dev libhiredis-dev libdnnl-dev
+  libssl-dev libxxhash-dev zlib1g-dev liblzma-dev liburing-dev libhiredis-dev libdnnl-dev
   libgtest-dev libgmock-dev libbenchmark-dev
   python3 python3-venv python3-pip
 )

@@ -16,8 +16,9 @@ constexpr double kStartMax = 1e10;  // seconds
 
 class Sessions final {
  public:
-  Sessions(const char* list_key, const AgentListReader& read_list, TraceRows& rows)
-      : list_key_(list_key), read_list_(read_list), rows_(rows) {}
+  Sessions(const char* list_key, const AgentListReader& read_list, SessionStarts starts,
+           TraceRows& rows)
+      : list_key_(list_key), read_list_(read_list), starts_(starts), rows_(rows) {}
 
   absl::Status Add(const std::string& line) {
     const std::optional<json> session = ParseJsonRow(line);
@@ -32,7 +33,8 @@ class Sessions final {
     }
     const auto num_rows = static_cast<int64_t>(list.size());
     RETURN_IF_ERROR(rows_.Read(num_rows));
-    const std::optional<double> start_s = NumberOf(FieldOf(*session, "start_s"));
+    const std::optional<double> start_s =
+        starts_ == SessionStarts::kStamped ? NumberOf(FieldOf(*session, "start_s")) : 0;
     if (!start_s || *start_s < 0 || *start_s > kStartMax) {
       rows_.Drop(start_s && *start_s < 0 ? "negative_time" : "bad_number", num_rows);
       return absl::OkStatus();
@@ -69,6 +71,7 @@ class Sessions final {
 
   const char* list_key_;
   const AgentListReader& read_list_;
+  const SessionStarts starts_;
   TraceRows& rows_;
   int64_t num_shrunk_ = 0;
 };
@@ -76,14 +79,15 @@ class Sessions final {
 }  // namespace
 
 absl::StatusOr<Trace> ReadAgentSessions(LineFile& file, const char* list_key,
-                                        const AgentListReader& read_list) {
+                                        const AgentListReader& read_list, SessionStarts starts) {
   TraceRows rows;
-  Sessions sessions(list_key, read_list, rows);
+  Sessions sessions(list_key, read_list, starts, rows);
   RETURN_IF_ERROR(
       ForEachLine(file, rows, [&](const std::string& line) { return sessions.Add(line); }));
   rows.Assume(
       "an answer without reasoning is sent back whole and in its place; one with reasoning counts "
       "as new text of the next prompt");
+  if (starts == SessionStarts::kNotStamped) rows.Assume(kAllStartAtZero);
   if (sessions.num_shrunk() > 0) {
     rows.Assume(Concat(sessions.num_shrunk(),
                        " prompts are shorter than the one before: of it they keep as much as the "

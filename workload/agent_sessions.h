@@ -35,10 +35,16 @@ struct AgentRow {
 // The rows of a session's list.
 using AgentListReader = std::function<std::vector<AgentRow>(const nlohmann::json& list)>;
 
+// Whether sessions say when they start (`start_s`), or all begin together.
+enum class SessionStarts : bool { kStamped, kNotStamped };
+inline constexpr const char* kAllStartAtZero =
+    "the trace does not say when its sessions began: all begin at once unless arrivals are drawn";
+
 // Sessions whose list lies under `list_key`. What a call keeps of the one before: see
 // ReadAgentSteps.
 absl::StatusOr<Trace> ReadAgentSessions(LineFile& file, const char* list_key,
-                                        const AgentListReader& read_list);
+                                        const AgentListReader& read_list,
+                                        SessionStarts starts = SessionStarts::kStamped);
 
 // The time of an answer where a trace does not give it: see WorkloadOptions.
 absl::Duration AnswerTime(int32_t completion_tokens, const WorkloadOptions& options);

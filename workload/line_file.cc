@@ -21,27 +21,20 @@ constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
 }  // namespace
 
 absl::StatusOr<LineFile> LineFile::Open(const std::string& path) {
-  const gzFile file = gzopen(path.c_str(), "rbe");
-  if (file == nullptr) {
-    return absl::NotFoundError(Concat("the workload file ", path,
-                                      " cannot be opened; check the path and its permissions"));
-  }
-  gzbuffer(file, kReadBytes);
-  return LineFile(path, file);
+  ASSIGN_OR_RETURN(std::unique_ptr<UnpackedFile> file, UnpackedFile::Open(path));
+  return LineFile(path, std::move(file));
 }
 
 absl::Status LineFile::Refill() {
   buffer_.resize(kReadBytes);
   buffer_at_ = 0;
-  const int count = gzread(file_.get(), buffer_.data(), static_cast<unsigned>(buffer_.size()));
-  int error = Z_OK;
-  const char* what = gzerror(file_.get(), &error);
-  if (count < 0 || (count == 0 && error == Z_BUF_ERROR)) {
+  const absl::StatusOr<size_t> count = file_->Read(buffer_);
+  if (!count.ok()) {
     return absl::DataLossError(Concat(path_, " cannot be read beyond line ", line_number_,
-                                      " (damaged or cut off): ", what));
+                                      " (damaged or cut off): ", count.status().message()));
   }
-  buffer_.resize(static_cast<size_t>(count));
-  bytes_read_ += count;
+  buffer_.resize(*count);
+  bytes_read_ += static_cast<int64_t>(*count);
   if (bytes_read_ > kUnpackedBytesMax) {
     return absl::ResourceExhaustedError(
         Concat(path_, " unpacks to more than ", kUnpackedBytesMax, " bytes; split it"));

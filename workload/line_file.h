@@ -1,9 +1,7 @@
-// A text file read line by line, plain or gzip (zlib finds out which). Lines end in \n or \r\n; a
-// byte-order mark at the beginning is skipped. A longer line than kLineBytesMax is passed over and
-// reported as such.
+// A text file read line by line, plain, gzip or xz (unpacked_file.h finds out which). Lines end in
+// \n or \r\n; a byte-order mark at the beginning is skipped. A longer line than kLineBytesMax is
+// passed over and reported as such.
 #pragma once
-
-#include <zlib.h>
 
 #include <cstddef>
 #include <cstdint>
@@ -11,10 +9,12 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "workload/unpacked_file.h"
 
 namespace holdfast {
 
@@ -29,8 +29,8 @@ class LineFile final {
     std::string text;       // empty if too_long
     bool too_long = false;  // had more than kLineBytesMax bytes
   };
-  // The next line; nothing at the end of the file. DataLoss: damaged gzip. ResourceExhausted: more
-  // than kUnpackedBytesMax bytes.
+  // The next line; nothing at the end of the file. DataLoss: damaged gzip or xz. ResourceExhausted:
+  // more than kUnpackedBytesMax bytes.
   absl::StatusOr<std::optional<Line>> Next();
   // Up to `count` lines that Next will give.
   absl::StatusOr<std::vector<Line>> Peek(size_t count);
@@ -39,16 +39,14 @@ class LineFile final {
   const std::string& path() const { return path_; }
 
  private:
-  struct Close {
-    void operator()(gzFile_s* file) const { gzclose_r(file); }
-  };
-  LineFile(std::string path, gzFile file) : path_(std::move(path)), file_(file) {}
+  LineFile(std::string path, std::unique_ptr<UnpackedFile> file)
+      : path_(std::move(path)), file_(std::move(file)) {}
 
   absl::Status Refill();  // empties buffer_ at the end
   absl::StatusOr<std::optional<Line>> Read();
 
   std::string path_;
-  std::unique_ptr<gzFile_s, Close> file_;
+  std::unique_ptr<UnpackedFile> file_;
   std::string buffer_;
   size_t buffer_at_ = 0;
   int64_t bytes_read_ = 0;

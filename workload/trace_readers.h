@@ -69,6 +69,22 @@ absl::StatusOr<Trace> ReadAgentCalls(LineFile& file, const WorkloadOptions& opti
 // Source: agent sessions of inference-sim (github.com/inference-sim/inference-sim, Apache-2.0).
 absl::StatusOr<Trace> ReadAgentLog(LineFile& file, const WorkloadOptions& options);
 
+// One session a line, with events of t, id, cause, name and cmd. Events with prompt_tokens_total
+// and completion_tokens_total, the sums so far, are actions; a call is what such sums grow by, and
+// its actions are those with the same sums. The next call waits for the last of the events that
+// they cause. Sessions are not stamped. What is kept: as above. Source: OpenHands' evaluation
+// output (github.com/All-Hands-AI/OpenHands, MIT).
+absl::StatusOr<Trace> ReadAgentEvents(LineFile& file, const WorkloadOptions& options);
+
+// One call a line: session, t_s, prompt and output as text, of which lengths are made (a token: 4
+// bytes) and what prompts have in common, also between sessions, block by block of 16 tokens. The
+// text itself is not kept. A session is its lines by t_s, when calls were sent: a few lines stand
+// before earlier ones. The gap to the next call, less this answer's time
+// (WorkloadOptions::answer_*), is the tool's, never less than nothing; tools have no names and
+// sessions are not stamped. Source: multi-agent sessions of github.com/LMCache/lmcache-agent-trace
+// (Apache-2.0).
+absl::StatusOr<Trace> ReadAgentTexts(LineFile& file, const WorkloadOptions& options);
+
 // One dialogue a line, with messages of role, t, usage and tool_calls. The assistant's messages
 // that have a usage are calls; each waits for the last message of a tool or user before it. What is
 // kept: as above. Source: tau2-bench (github.com/sierra-research/tau2-bench, MIT).

@@ -31,6 +31,8 @@ std::optional<WorkloadKind> KindOfRow(const nlohmann::json& row) {
   if (has("steps")) return WorkloadKind::kAgentSteps;
   if (has("calls") && has("repo")) return WorkloadKind::kAgentCalls;
   if (has("calls") && has("benchmark")) return WorkloadKind::kAgentLog;
+  if (has("events") && has("session")) return WorkloadKind::kAgentEvents;
+  if (has("prompt") && has("output") && has("t_s")) return WorkloadKind::kAgentTexts;
   if (has("messages") && has("start_s")) return WorkloadKind::kDialogues;
   if (has("token_window_s")) return WorkloadKind::kClientRates;
   return std::nullopt;
@@ -97,6 +99,10 @@ absl::StatusOr<Trace> ReadAs(WorkloadKind kind, LineFile& file, const WorkloadOp
       return ReadAgentCalls(file, options);
     case WorkloadKind::kAgentLog:
       return ReadAgentLog(file, options);
+    case WorkloadKind::kAgentEvents:
+      return ReadAgentEvents(file, options);
+    case WorkloadKind::kAgentTexts:
+      return ReadAgentTexts(file, options);
     case WorkloadKind::kDialogues:
       return ReadDialogues(file, options);
     case WorkloadKind::kClientRates:

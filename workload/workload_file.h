@@ -1,5 +1,5 @@
 // Reads what a service was asked, from a public trace, from clients' statistics or from a scenario,
-// plain or gzip, and makes of it what the options say. The kind of the file is seen from its
+// plain, gzip or xz, and makes of it what the options say. The kind of the file is seen from its
 // content: the names of its columns, the fields of its first rows.
 //
 // A row that cannot be used is dropped under a reason and counted; only a file that cannot be read

@@ -22,6 +22,8 @@ enum class WorkloadKind {
   kAgentSteps,   // JSON lines of sessions whose steps give their tools' times (ISO-Bench)
   kAgentCalls,   // JSON lines of sessions whose calls give the gap to the next (mini-swe-agent)
   kAgentLog,     // JSON lines of sessions whose calls give when they were answered (inference-sim)
+  kAgentEvents,  // JSON lines of sessions whose events give token sums and causes (OpenHands)
+  kAgentTexts,   // JSON lines of calls with their text (LMCache's multi-agent trace)
   kDialogues,    // JSON lines of dialogues, a time and a usage at each message (tau2-bench)
   kClientRates,  // JSON lines of clients' rates, bursts and length quantiles (ServeGen)
   kScenario,     // YAML (scenario_reader.h)
@@ -66,9 +68,9 @@ struct WorkloadOptions {
   int32_t shared_prefix_tokens = 0;
   int32_t shared_prefix_families = 1;
 
-  // Where a trace gives the time from call to call (kAgentCalls, kAgentLog), the answer is taken to
-  // have lasted `answer_base` and its tokens at this speed; the rest is the tool's. The defaults
-  // are what its calls with instant commands (cat, ls, sed) fit.
+  // Where a trace gives the time from call to call (kAgentCalls, kAgentLog, kAgentTexts), the
+  // answer is taken to have lasted `answer_base` and its tokens at this speed; the rest is the
+  // tool's. The defaults are what its calls with instant commands (cat, ls, sed) fit.
   absl::Duration answer_base = absl::Seconds(2);
   double answer_tokens_per_second = 100;
 };

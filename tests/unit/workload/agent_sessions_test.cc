@@ -1,4 +1,5 @@
 // Sessions of agents: what a call keeps of the one before, and what it waits for.
+#include "config/base/concat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "trace_file.h"
@@ -169,6 +170,117 @@ TEST(DialoguesTest, TheAssistantsMessagesAreCallsAndWaitForWhatStandsBetweenThem
   EXPECT_EQ(turns[2].after, absl::ZeroDuration());
   EXPECT_EQ(turns[1].kept_tokens, 320);
   EXPECT_EQ(workload.tools, (std::vector<std::string>{"look_up"}));
+}
+
+constexpr std::string_view kEvents =
+    R"({"session":"o","events":[{"t":0,"id":0,"source":"agent","kind":"action","name":"system"},)"
+    R"({"t":3,"id":5,"name":"run","cmd":"ls","prompt_tokens_total":500,)"
+    R"("completion_tokens_total":40},)"
+    R"({"t":3.6,"id":6,"name":"run","cause":5},)"
+    R"({"t":6,"id":7,"name":"edit","prompt_tokens_total":1200,"completion_tokens_total":60},)"
+    R"({"t":6.5,"id":8,"name":"edit","prompt_tokens_total":1200,"completion_tokens_total":60},)"
+    R"({"t":7,"id":9,"cause":8},{"t":8,"id":10,"cause":7},{"t":90,"id":11,"cause":5},)"
+    R"({"t":12,"id":12,"name":"error"},)"
+    R"({"t":14,"id":13,"name":"finish","prompt_tokens_total":2000,)"
+    R"("completion_tokens_total":70}]})"
+    "\n";
+
+TEST(AgentEventsTest, ACallIsWhatTheSumsGrowBy) {
+  const Workload workload = WorkloadOf(kEvents);
+  ExpectSound(workload);
+  ASSERT_EQ(workload.programs.size(), 1u);
+  EXPECT_EQ(workload.programs[0].session, "o");
+  EXPECT_EQ(workload.programs[0].start, absl::ZeroDuration());
+  const std::vector<WorkloadTurn>& turns = workload.programs[0].turns;
+  ASSERT_EQ(turns.size(), 3u);  // two actions of one answer are one call
+  EXPECT_EQ(PromptTokens(turns[0]), 500);
+  EXPECT_EQ(PromptTokens(turns[1]), 700);
+  EXPECT_EQ(PromptTokens(turns[2]), 800);
+  EXPECT_EQ(turns[0].completion_tokens, 40);
+  EXPECT_EQ(turns[1].completion_tokens, 20);
+  EXPECT_EQ(turns[1].kept_tokens, 540);
+  EXPECT_EQ(workload.tools, (std::vector<std::string>{"ls", "edit", "finish"}));
+  EXPECT_THAT(workload.assumptions, testing::Contains(testing::HasSubstr("begin at once")));
+}
+
+TEST(AgentEventsTest, TheNextCallWaitsForAllThatTheCallsActionsCaused) {
+  const Workload workload = WorkloadOf(kEvents);
+  const std::vector<WorkloadTurn>& turns = workload.programs[0].turns;
+  EXPECT_EQ(turns[1].after, absl::Milliseconds(600));
+  EXPECT_EQ(turns[2].after, absl::Seconds(2));  // not the 0.5 s of the other, nor what came late
+}
+
+TEST(AgentEventsTest, ACallWhoseSumsFallIsDroppedAndTheNextCountsFromThere) {
+  const Workload workload =
+      WorkloadOf(R"({"session":"o","events":[)"
+                 R"({"t":1,"id":1,"prompt_tokens_total":500,"completion_tokens_total":40},)"
+                 R"({"t":2,"id":2,"prompt_tokens_total":300,"completion_tokens_total":50},)"
+                 R"({"t":3,"id":3,"prompt_tokens_total":900,"completion_tokens_total":50},)"
+                 R"({"t":4,"id":4,"prompt_tokens_total":1500,"completion_tokens_total":60}]})");
+  ExpectSound(workload);
+  EXPECT_EQ(workload.counts.rows_read, 4);
+  EXPECT_EQ(Dropped(workload, "bad_number"), 1);
+  EXPECT_EQ(Dropped(workload, "zero_output"), 1);
+  ASSERT_EQ(workload.programs[0].turns.size(), 2u);
+  EXPECT_EQ(PromptTokens(workload.programs[0].turns[1]), 600);
+}
+
+std::string TextCall(std::string_view session, double t_s, std::string_view prompt,
+                     std::string_view output) {
+  return Concat(R"({"session":")", session, R"(","t_s":)", t_s, R"(,"prompt":")", prompt,
+                R"(","output":")", output, "\"}\n");
+}
+
+TEST(AgentTextsTest, PromptsShareTheBlocksThatTheyBeginWithAlsoBetweenSessions) {
+  const std::string common(200, 'a'), other(100, 'b'), answer(40, 'c');
+  const Workload workload = WorkloadOf(
+      TextCall("x", 0, common, answer) + TextCall("x", 10, common + other, answer) +
+      TextCall("y", 0, common + other + other, "d") + TextCall("y", 10, other + common, "d"));
+  ExpectSound(workload);
+  ASSERT_EQ(workload.programs.size(), 2u);
+  const std::vector<WorkloadTurn>& x = workload.programs[0].turns;
+  const std::vector<WorkloadTurn>& y = workload.programs[1].turns;
+  EXPECT_EQ(PromptTokens(x[0]), 50);  // a token is four bytes
+  EXPECT_EQ(x[0].completion_tokens, 10);
+  EXPECT_EQ(PromptTokens(x[1]), 75);
+  EXPECT_EQ(x[1].kept_tokens, 48);  // three blocks of 16 tokens
+  EXPECT_EQ(y[0].runs.size(), 7u);
+  for (size_t i = 0; i < 3; ++i) EXPECT_EQ(y[0].runs[i], x[0].runs[i]) << i;
+  EXPECT_EQ(y[0].runs[3], x[1].runs[0]);
+  EXPECT_EQ(y[1].kept_tokens, 0);  // the same text at another place is another one
+  EXPECT_NE(y[1].runs[2], x[0].runs[2]);
+}
+
+TEST(AgentTextsTest, CallsOfASessionComeByTheirTimeAndWaitForTheGapLessTheAnswer) {
+  const std::string answer(800, 'c');
+  const Workload workload = WorkloadOf(TextCall("x", 0, "first of the file", answer) +
+                                       TextCall("x", 9, "the last", answer) +
+                                       TextCall("y", 4, "", answer) + TextCall("y", 5, "p", "") +
+                                       TextCall("x", -2.5, "sent before it", answer) + "{}\n");
+  ExpectSound(workload);
+  EXPECT_EQ(Dropped(workload, "zero_input"), 1);
+  EXPECT_EQ(Dropped(workload, "zero_output"), 1);
+  EXPECT_EQ(Dropped(workload, "bad_row"), 1);
+  ASSERT_EQ(workload.programs.size(), 1u);
+  const std::vector<WorkloadTurn>& turns = workload.programs[0].turns;
+  ASSERT_EQ(turns.size(), 3u);
+  EXPECT_EQ(turns[1].after, absl::ZeroDuration());      // 2.5 s, an answer's 4 s
+  EXPECT_EQ(turns[2].after, absl::Seconds(9 - 2 - 2));  // 200 tokens at 100/s
+}
+
+TEST(AgentTextsTest, ReadsXzAndSaysWhatIsWrongWithIt) {
+  const std::string text = TextCall("x", 0, "a prompt", "an answer");
+  EXPECT_EQ(LinesOf(WorkloadOf(Xzipped(text))), LinesOf(WorkloadOf(text)));
+  EXPECT_EQ(WorkloadOf(Xzipped(text) + Xzipped(TextCall("x", 9, "p", "a"))).num_turns(), 2);
+  const std::string packed = Xzipped(text);
+  for (const size_t left : {size_t{13}, packed.size() / 2, packed.size() - 1}) {
+    const TraceFile file(packed.substr(0, left));
+    const absl::Status status = ReadWorkload(file.path()).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << left;
+    EXPECT_THAT(std::string(status.message()), testing::HasSubstr("end too early")) << left;
+  }
+  const TraceFile file(packed + "no xz");
+  EXPECT_EQ(ReadWorkload(file.path()).status().code(), absl::StatusCode::kDataLoss);
 }
 
 TEST(AgentSessionsTest, SessionsOfOneNameAreToldApart) {

@@ -41,6 +41,17 @@ std::vector<Sample> Samples() {
        R"("tool_calls":[{"name":"look_up"}]},{"role":"tool","t":3.5},)"
        R"({"role":"assistant","t":6,"usage":{"prompt_tokens":40,"completion_tokens":3}}]})"
        "\n"},
+      {"j.jsonl",
+       R"({"session":"o","events":[{"t":0,"id":0,"source":"agent","kind":"action"},)"
+       R"({"t":1,"id":1,"prompt_tokens_total":30,"completion_tokens_total":4,"cmd":"ls"},)"
+       R"({"t":2.5,"id":2,"cause":1},)"
+       R"({"t":3,"id":3,"prompt_tokens_total":70,"completion_tokens_total":9,"name":"edit"}]})"
+       "\n"},
+      {"k.jsonl", R"({"session":"m","t_s":1,"prompt":"Find whales off Maui.","output":"Yes."})"
+                  "\n"
+                  R"({"session":"m","t_s":9,"prompt":"Find whales off Maui at sunset, and say )"
+                  R"(which tour costs less than a hundred.","output":"The one at six."})"
+                  "\n"},
       {"f.jsonl", R"({"meta":true,"window_s":10,"token_window_s":10,"quantiles":[0.1,0.9]})"
                   "\n"
                   R"({"client":"c","rate":[2,6],"cv":[1,9],"tokens":{"0":{"input_tokens":[10,20],)"
@@ -92,6 +103,7 @@ TEST(DamagedFilesTest, AreReadWithEveryRowAccountedForOrRefused) {
       std::mt19937 rng(seed);
       std::string text = Damaged(sample.text, rng);
       if (seed % 5 == 0) text = Damaged(Gzipped(text), rng);
+      if (seed % 5 == 1) text = Damaged(Xzipped(text), rng);
       WorkloadOptions options{.seed = seed, .rate_scale = seed % 3 == 0 ? 0.5 : 1};
       options.programs_max = 10'000;
       if (seed % 2 == 0) options.context_tokens = 64;

@@ -193,6 +193,37 @@ TEST_F(PublicTracesTest, AgentLog) {
   EXPECT_EQ(workload_.num_turns(), 113);
 }
 
+TEST_F(PublicTracesTest, AgentEvents) {
+  READ_OR_SKIP("agent-openhands/events.jsonl.gz");
+  EXPECT_EQ(workload_.programs.size(), 2u);
+  EXPECT_EQ(workload_.num_turns(), 23 + 33);
+  EXPECT_EQ(PromptTokens(workload_.programs[0].turns.back()), 33'459);
+  EXPECT_NEAR(Waits()[4], 0.616, 0.005);  // shell calls
+  EXPECT_NEAR(Waits()[1], 0.005, 0.001);  // reads and edits
+}
+
+// 81 % of the prompts' characters repeat an earlier prefix, counted in blocks of 512 characters; in
+// blocks of 64 bytes it is 83 %.
+TEST_F(PublicTracesTest, AgentTexts) {
+  READ_OR_SKIP("agent-magentic/calls.jsonl.xz");
+  EXPECT_EQ(workload_.programs.size(), 15u);
+  EXPECT_EQ(workload_.counts.rows_read, 456);
+  EXPECT_EQ(Dropped(workload_, "zero_input"), 23);
+  EXPECT_EQ(workload_.num_turns(), 433);
+  std::set<uint64_t> seen;
+  int64_t tokens = 0, hits = 0;
+  for (const WorkloadProgram& program : workload_.programs) {
+    for (const WorkloadTurn& turn : program.turns) {
+      tokens += PromptTokens(turn);
+      hits += turn.kept_tokens;
+      for (const TokenRun& run : turn.runs) {  // its id stands for all before it too
+        if (!seen.insert(run.id).second) hits += run.num_tokens;
+      }
+    }
+  }
+  EXPECT_NEAR(static_cast<double>(hits) / static_cast<double>(tokens), 0.83, 0.01);
+}
+
 TEST_F(PublicTracesTest, Dialogues) {
   READ_OR_SKIP("agent-tau2/retail.jsonl.gz");
   EXPECT_EQ(workload_.programs.size(), 24u);

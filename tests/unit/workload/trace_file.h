@@ -1,6 +1,7 @@
 // A workload file for one test, gone with the object.
 #pragma once
 
+#include <lzma.h>
 #include <stdlib.h>
 #include <zlib.h>
 
@@ -46,6 +47,17 @@ inline std::string Gzipped(std::string_view text) {
   EXPECT_EQ(deflate(&stream, Z_FINISH), Z_STREAM_END);
   packed.resize(packed.size() - stream.avail_out);
   deflateEnd(&stream);
+  return packed;
+}
+
+inline std::string Xzipped(std::string_view text) {
+  std::string packed(lzma_stream_buffer_bound(text.size()), '\0');
+  size_t size = 0;
+  EXPECT_EQ(lzma_easy_buffer_encode(
+                6, LZMA_CHECK_CRC64, nullptr, reinterpret_cast<const uint8_t*>(text.data()),
+                text.size(), reinterpret_cast<uint8_t*>(packed.data()), &size, packed.size()),
+            LZMA_OK);
+  packed.resize(size);
   return packed;
 }
 
