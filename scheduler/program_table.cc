@@ -131,8 +131,7 @@ TtlDecision ProgramTable::OnTurnEnd(Program& program, const EndedTurn& turn, abs
     Pause pause{.tool = program.last_tool,
                 .context_tokens = turn.context_tokens,
                 .other_tokens = turn.other_tokens,
-                .reload = NotNegative(turn.reload),
-                .pinned_share = turn.pinned_share};
+                .reload = NotNegative(turn.reload)};
     decision = Decide(program, pause);
     if (turn.named_later) {
       program.naming = turn.named_later;

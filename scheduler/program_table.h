@@ -116,7 +116,6 @@ class ProgramTable final {
     int32_t context_tokens = 0;
     absl::Duration service;    // for which it computed
     absl::Duration reload;     // to have its context again (policy/reload_cost.h); zero: not known
-    double pinned_share = 0;   // of the device's blocks, pinned now
     int64_t other_tokens = 0;  // contexts of the others that run
     // `tool` is still to be named, by this id.
     std::optional<RequestId> named_later;

@@ -94,7 +94,6 @@ absl::Duration Scheduler::EndTurn(ActiveRequest& active, int32_t context_tokens)
        .context_tokens = context_tokens,
        .service = ServiceOf(active),
        .reload = reload_.Of(context_tokens, has_lower_tier ? context_tokens : 0),
-       .pinned_share = static_cast<double>(store_.pins().num_blocks()) / store_.capacity(),
        .other_tokens = other_tokens,
        .named_later = IsNamedLater(active) ? std::optional(request.id) : std::nullopt},
       now_);

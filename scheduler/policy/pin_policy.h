@@ -16,7 +16,6 @@ struct Pause {
   int32_t context_tokens = 0;
   int64_t other_tokens = 0;  // contexts of the others, who would wait while it is computed again
   absl::Duration reload;     // to have the context again; zero: not known
-  double pinned_share = 0;   // of the device's blocks, pinned now
 };
 
 class PinPolicy {
