@@ -1,5 +1,6 @@
 // What the scheduler asks of the engine for one step, and what comes back. Both are flat arrays
-// that are filled anew each step and keep their memory, so that a warm step allocates nothing.
+// that are filled anew each step (block tables where they have changed) and keep their memory, so
+// that a warm step allocates nothing.
 //
 // A step is a list of rows (one row computes one token of one sequence), grouped by sequence: a
 // prefill chunk has many rows, a decode has one. KV of each row is written to its slot in the
@@ -89,6 +90,16 @@ struct StepPlan {
   std::vector<TokenId> tokens;
   std::vector<BlockId> blocks;
 
+  // For who fills the plan again and again, and leaves in `blocks` what has not changed; by slot.
+  // An engine reads `blocks` by its offsets alone.
+  struct KeptTable {
+    uint64_t version = 0;  // 0: none
+    int32_t begin = 0;     // into `blocks`
+    int32_t room = 0, num_blocks = 0;
+  };
+  std::vector<KeptTable> kept;
+  int32_t blocks_left_behind = 0;  // entries of `blocks` that no table has room in any more
+
   std::span<const TokenId> TokensOf(const PlanSequence& s) const {
     return std::span(tokens).subspan(s.tokens_begin, s.num_tokens);
   }
@@ -96,11 +107,16 @@ struct StepPlan {
     return std::span(blocks).subspan(s.blocks_begin, s.num_blocks);
   }
   void Clear() {
+    ClearRows();
+    blocks.clear();
+    kept.clear();
+    blocks_left_behind = 0;
+  }
+  void ClearRows() {  // all but the kept tables
     opens.clear();
     copies.clear();
     sequences.clear();
     tokens.clear();
-    blocks.clear();
   }
 };
 

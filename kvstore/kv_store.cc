@@ -281,10 +281,10 @@ bool KvStore::TryAcquire(int32_t count, TenantIndex tenant, absl::Time now,
   return Lend(count, tenant, now, table);
 }
 
-void KvStore::Publish(const ReuseScope& scope, std::span<const TokenId> tokens,
+bool KvStore::Publish(const ReuseScope& scope, std::span<const TokenId> tokens,
                       int32_t num_computed, PrefixReuse reuse, absl::Time now,
                       std::vector<BlockId>& table, PublishedPrefix& prefix) {
-  if (reuse == PrefixReuse::kNone || prefix.cut) return;
+  if (reuse == PrefixReuse::kNone || prefix.cut) return false;
   const int32_t num_full = num_computed / kBlockTokens;
   CHECK(static_cast<size_t>(num_computed) <= tokens.size() && !prefix.restoring);
   CHECK(static_cast<size_t>(num_full) <= table.size());
@@ -292,6 +292,7 @@ void KvStore::Publish(const ReuseScope& scope, std::span<const TokenId> tokens,
     prefix = {.key = options_.keys.root(scope), .tenant = prefix.tenant, .started = true};
   }
   const int32_t num_before = prefix.num_blocks;
+  bool replaced = false;
   while (prefix.num_blocks < num_full) {
     const BlockTokens block_tokens = TokensOfBlock(tokens, prefix.num_blocks);
     const BlockKey key = options_.keys.next(prefix.key, block_tokens);
@@ -313,6 +314,7 @@ void KvStore::Publish(const ReuseScope& scope, std::span<const TokenId> tokens,
     if (place != kNoPlace) {
       ShareNode(inserted.node, now);
       ReleaseBlock(block, now);
+      replaced |= block != BlockId{place};
       block = BlockId{place};
       ++counters_.blocks_duplicate;
     } else {
@@ -328,6 +330,7 @@ void KvStore::Publish(const ReuseScope& scope, std::span<const TokenId> tokens,
     ++prefix.num_blocks;
   }
   if (prefix.num_blocks != num_before || prefix.cut) Register(scope, tokens, prefix);
+  return replaced;
 }
 
 void KvStore::PlaceBlock(NodeId node, BlockId block, absl::Time now) {

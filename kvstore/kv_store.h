@@ -222,8 +222,9 @@ class KvStore final {
   // The first `num_computed` of `tokens` have their KV in `table`, all of it written by committed
   // steps. Makes its full blocks findable that are not yet. Where another sequence has published
   // the same meanwhile, that block takes the place in `table` and ours is given back: the content
-  // is the same, and steps already planned run before any later step may write to ours.
-  void Publish(const ReuseScope& scope, std::span<const TokenId> tokens, int32_t num_computed,
+  // is the same, and steps already planned run before any later step may write to ours. True: a
+  // block of `table` has been replaced so.
+  bool Publish(const ReuseScope& scope, std::span<const TokenId> tokens, int32_t num_computed,
                PrefixReuse reuse, absl::Time now, std::vector<BlockId>& table,
                PublishedPrefix& prefix);
 

@@ -15,4 +15,6 @@ inline void Prefetch(const void* memory, size_t bytes) {
   for (size_t i = 0; i < bytes; i += kLine) __builtin_prefetch(from + i);
 }
 
+inline void PrefetchToWrite(const void* memory) { __builtin_prefetch(memory, 1); }
+
 }  // namespace holdfast

@@ -361,8 +361,7 @@ void Scheduler::PrefetchCommit(size_t index) const {
   const Sequence* const far = committed_.parts[index + 2 * kPrefetchRounds].sequence;
   const Sequence* const near = committed_.parts[index + kPrefetchRounds].sequence;
   if (far != nullptr) Prefetch(far, kSequenceStepBytes);
-  if (near == nullptr) return;
-  Prefetch(near->tokens.data() + near->tokens.size(), 1);
+  if (near != nullptr) PrefetchToWrite(near->tokens.data() + near->tokens.size());
 }
 
 // Not one by one: with many tenants' sequences each would touch another line of memory.
@@ -376,12 +375,13 @@ void Scheduler::CountCompletions() {
 void Scheduler::EndWithStep(ActiveRequest& request, absl::Status status) {
   if (request.ends_with_step) return;
   request.ends_with_step = std::move(status);
+  for (const std::unique_ptr<Sequence>& choice : request.choices) choice->request_ends = true;
   ending_.push_back(&request);
 }
 
 void Scheduler::CommitSequence(const InFlight& part, const StepResult& result, size_t& next_sample,
                                size_t& next_prompt_logprob) {
-  TakePromptLogprobs(part, result, next_prompt_logprob);
+  if (part.num_scored > 0) TakePromptLogprobs(part, result, next_prompt_logprob);
   const SampledToken* sampled = nullptr;
   if (part.samples) {
     CHECK(next_sample < result.samples.size());
@@ -412,7 +412,7 @@ void Scheduler::TakeBack(Sequence& sequence) {
   sequence.computed_tokens = sequence.planned_tokens = 0;
   sequence.gate = nullptr;
   sequence.opened = false;
-  sequence.continued_pin.reset();
+  sequence.continues_pin = false;
   if (sequence.ends_with_step && !sequence.request->ends_with_step) EndSequence(sequence);
 }
 
@@ -420,7 +420,7 @@ void Scheduler::CommitRows(const InFlight& part, const StepResult& result,
                            const SampledToken* sampled) {
   Sequence& sequence = *part.sequence;
   ActiveRequest& request = *sequence.request;
-  if (request.ends_with_step) return;  // all of it goes when the step is through
+  if (sequence.request_ends) return;  // all of it goes when the step is through
   if (sequence.ends_with_step) {
     EndSequence(sequence);
     return;
@@ -430,22 +430,33 @@ void Scheduler::CommitRows(const InFlight& part, const StepResult& result,
     return;
   }
 
-  if (const std::optional<PinId> pin = std::exchange(sequence.continued_pin, std::nullopt)) {
-    NoteContinued(request, *pin);
-    ReleasePin(request, *pin);
+  if (std::exchange(sequence.continues_pin, false)) {
+    NoteContinued(request, sequence.continued_pin);
+    ReleasePin(request, sequence.continued_pin);
   }
   sequence.computed_tokens += part.num_tokens;
   CHECK(sequence.computed_tokens <= sequence.planned_tokens);
-  store_.Publish(request.request.reuse_scope, sequence.tokens, sequence.computed_tokens,
-                 request.ReuseOf(sequence), now_, sequence.blocks, sequence.published);
-  if (!request.prompt_done && sequence.computed_tokens >= request.prompt_size) {
+  if (sequence.computed_tokens >= sequence.publish_tokens) Publish(sequence);
+  // Its request's prompt is done where it has drawn tokens.
+  if (sequence.num_completion == 0 && !request.prompt_done &&
+      sequence.computed_tokens >= request.prompt_size) {
     FinishPrompt(request);
   }
   if (sampled != nullptr) {
     DeliverToken(sequence, *sampled, result);
-  } else if (!request.draws() && sequence.computed_tokens == sequence.num_tokens()) {
+  } else if (sequence.max_tokens == 0 && sequence.computed_tokens == sequence.num_tokens()) {
     EndSequence(sequence);
   }
+}
+
+// Nothing more is to be told before another block is full, unless there is something left over.
+void Scheduler::Publish(Sequence& sequence) {
+  const ActiveRequest& request = *sequence.request;
+  if (store_.Publish(request.request.reuse_scope, sequence.tokens, sequence.computed_tokens,
+                     request.ReuseOf(sequence), now_, sequence.blocks, sequence.published)) {
+    sequence.table_version = ++table_versions_;
+  }
+  sequence.publish_tokens = (sequence.published.num_blocks + 1) * kBlockTokens;
 }
 
 void Scheduler::TakePromptLogprobs(const InFlight& part, const StepResult& result, size_t& next) {
@@ -486,20 +497,18 @@ void Scheduler::FinishPrompt(ActiveRequest& request) {
 
 void Scheduler::DeliverToken(Sequence& sequence, const SampledToken& sampled,
                              const StepResult& result) {
-  const ActiveRequest& request = *sequence.request;
   sequence.tokens.push_back(sampled.token);
+  sequence.last_drawn = sampled.token;
   ++sequence.num_completion;
   const std::optional<SequenceEnd> end = EndAfterLastToken(sequence, engine_.context_tokens);
-  TokenEvent event{.request = request.request.id,
-                   .choice = sequence.order.choice,
-                   .token = sampled.token,
-                   .end = end};
-  if (request.request.sampling.top_logprobs) {
+  TokenEvent event{
+      .request = sequence.id, .choice = sequence.order.choice, .token = sampled.token, .end = end};
+  if (sequence.wants_logprobs) {
     const std::span<const TokenLogprob> top = result.TopOf(sampled);
     event.logprob = sampled.logprob;
     event.top.assign(top.begin(), top.end());
   }
-  ++drawn_[static_cast<size_t>(Number(request.request.tenant))];
+  ++drawn_[static_cast<size_t>(Number(sequence.tenant))];
   sink_.OnToken(std::move(event));
   if (end) EndSequence(sequence);
 }
@@ -538,7 +547,7 @@ void Scheduler::StopRunning(Sequence& sequence) {
   sequence.restoring = sequence.opened = false;
   sequence.remote = {};
   sequence.gate = nullptr;
-  sequence.continued_pin.reset();
+  sequence.continues_pin = false;
   if (--request.running_choices == 0) tenants_.AddRunning(request.request.tenant, -1);
 }
 

@@ -142,7 +142,8 @@ class Scheduler final {
 
   // Fills `plan` (cleared first) with the next step. False: there is nothing to compute, or only
   // after moves or the step that is under way. The plan's blocks are lent until its Commit or
-  // FailAll. Call it after each OnMoveDone too: it also decides what to move. Only if may_plan():
+  // FailAll; part of it stays from one Plan into it to the next, so it is to be this scheduler's
+  // alone. Call it after each OnMoveDone too: it also decides what to move. Only if may_plan():
   // no step runs, or one beside which another can be planned.
   [[nodiscard]] bool Plan(absl::Time now, StepPlan& plan);
   bool may_plan() const;
@@ -341,6 +342,7 @@ class Scheduler final {
   void CommitRows(const InFlight& part, const StepResult& result, const SampledToken* sampled);
   bool CatchUp(Sequence& sequence);   // false: not all that it has run ahead of is there
   void TakeBack(Sequence& sequence);  // what it has run ahead
+  void Publish(Sequence& sequence);
   void TakePromptLogprobs(const InFlight& part, const StepResult& result, size_t& next);
   void CountCompletions();
   void PrefetchCommit(size_t index) const;  // what some parts after this one will need
@@ -414,6 +416,7 @@ class Scheduler final {
   std::vector<RemoteLookup> new_lookups_;
   uint64_t next_lookup_ = 1;
   uint64_t num_plans_ = 0;
+  uint64_t table_versions_ = 0;      // given out, see kept_tables.h
   int32_t num_prefill_waiters_ = 0;  // found waiting for another's prefill by the last Plan
   absl::Time now_;                   // as last told by Plan or Commit: when blocks were last used
   ThreadChecker thread_;

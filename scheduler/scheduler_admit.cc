@@ -81,8 +81,7 @@ void Scheduler::NoteWait(Sequence& sequence, WaitReason reason) {
 
 void Scheduler::Charge(Sequence& sequence, int32_t end, double cost) {
   if (end <= sequence.charged_tokens) return;  // it has been, before a preemption
-  ClassOf(sequence).share.Charge(sequence.request->request.tenant,
-                                 cost * (end - sequence.charged_tokens));
+  ClassOf(sequence).share.Charge(sequence.tenant, cost * (end - sequence.charged_tokens));
   sequence.charged_tokens = end;
 }
 
@@ -273,6 +272,8 @@ bool Scheduler::TryStart(Sequence& sequence) {
   free_slots_.pop_back();
   sequence.state = SequenceState::kRunning;
   sequence.hit_tokens = {};
+  sequence.publish_tokens = 0;
+  sequence.table_version = ++table_versions_;
   sequence.remote = {};
   running_.insert(std::upper_bound(running_.begin(), running_.end(), &sequence, RunsBefore),
                   &sequence);
@@ -300,7 +301,7 @@ bool Scheduler::TryStart(Sequence& sequence) {
 int32_t Scheduler::HeldBlocks(TenantIndex tenant) const {
   int32_t held = store_.pins().num_blocks(tenant);
   for (const Sequence* sequence : running_) {
-    if (sequence->request->request.tenant == tenant) {
+    if (sequence->tenant == tenant) {
       held += static_cast<int32_t>(sequence->blocks.size());
     }
   }
@@ -312,7 +313,7 @@ void Scheduler::CountShares() {
   if (num_tenants() == 1) return;
   std::fill(shares_.places.begin(), shares_.places.end(), 0);
   for (const Sequence* sequence : running_) {
-    if (!sequence->order.offline) ++shares_.places[IndexOf(sequence->request->request.tenant)];
+    if (!sequence->order.offline) ++shares_.places[IndexOf(sequence->tenant)];
   }
   shares_.weight = 0;
   shares_.least_served.reset();
@@ -407,7 +408,7 @@ Sequence* Scheduler::TakenBackFor(const Blocked& blocked, Scarce what) {
 Sequence* Scheduler::LatestOf(TenantIndex tenant, int32_t taken_back_max) const {
   for (size_t i = running_.size(); i-- > 1;) {
     Sequence* sequence = running_[i];
-    if (sequence->request->request.tenant != tenant) continue;
+    if (sequence->tenant != tenant) continue;
     if (sequence->num_taken_back < taken_back_max) return sequence;
   }
   return nullptr;

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "config/base/check.h"
+#include "scheduler/kept_tables.h"
 #include "scheduler/prefetch.h"
 #include "scheduler/scheduler.h"
 
@@ -45,7 +46,7 @@ bool Scheduler::Plan(absl::Time now, StepPlan& plan) {
   thread_.CheckThread();
   now_ = now;
   CHECK(may_plan());
-  plan.Clear();
+  BeginKeeping(plan, running_max_);
   planned().parts.clear();
   planned().num_samples = 0;
   planned().ahead = false;
@@ -163,6 +164,7 @@ RestorePoll::State Scheduler::Poll(Sequence& sequence) {
   const RestorePoll poll =
       store_.PollRestore(PrefixOf(sequence), now_, sequence.blocks, sequence.published);
   sequence.gate = poll.gate;
+  sequence.table_version = ++table_versions_;  // it may have been cut
   if (poll.state == RestorePoll::State::kReady) {
     sequence.restoring = false;
     --num_restoring_;
@@ -195,10 +197,8 @@ void Scheduler::PlanDecodes(Chunker& chunker, StepPlan& plan) {
   prefills_.clear();
   for (size_t i = 0; i < running_.size(); ++i) {
     Sequence* const sequence = running_[i];
-    if (i + 2 * kPrefetchRounds < running_.size()) {
-      Prefetch(running_[i + 2 * kPrefetchRounds], kSequenceStepBytes);
-      const Sequence& later = *running_[i + kPrefetchRounds];
-      Prefetch(later.blocks.data(), later.blocks.size() * sizeof(BlockId));
+    if (i + kPrefetchRounds < running_.size()) {
+      Prefetch(running_[i + kPrefetchRounds], kSequenceStepBytes);
     }
     if (!WantsRows(*sequence)) continue;
     if (sequence->unplanned_tokens() > 1) {
@@ -211,7 +211,7 @@ void Scheduler::PlanDecodes(Chunker& chunker, StepPlan& plan) {
       Open(*sequence, plan);
       chunker.TakeDecode();
       AddRows(*sequence, 1, plan);
-      rows_.AddDecode(sequence->request->request.tenant);
+      rows_.AddDecode(sequence->tenant);
     }
   }
 }
@@ -408,6 +408,7 @@ std::optional<PartialBlock> Scheduler::SessionsPartial(Sequence& sequence) const
   if (pin == nullptr || pin->scope != request.reuse_scope) return std::nullopt;
   // It goes with the Commit, not now: until then the copy's source must not be lent again.
   sequence.continued_pin = pin->id;
+  sequence.continues_pin = true;
   return store_.PinnedPartial(request.tenant, request.session);
 }
 
@@ -434,7 +435,6 @@ std::optional<PartialBlock> Scheduler::SiblingsPartial(const Sequence& sequence)
 
 void Scheduler::AddRows(Sequence& sequence, int32_t num_tokens, StepPlan& plan) {
   CHECK(num_tokens > 0);
-  const ActiveRequest& request = *sequence.request;
   const int32_t first = sequence.planned_tokens;
   const int32_t end = first + num_tokens;
   const int32_t num_blocks = BlocksFor(end);
@@ -445,12 +445,13 @@ void Scheduler::AddRows(Sequence& sequence, int32_t num_tokens, StepPlan& plan) 
   part.first_position = first;
   part.tokens_begin = static_cast<int32_t>(plan.tokens.size());
   part.num_tokens = num_tokens;
-  part.blocks_begin = static_cast<int32_t>(plan.blocks.size());
+  part.blocks_begin =
+      KeepTable(plan, sequence.slot, sequence.table_version, sequence.blocks, num_blocks);
   part.num_blocks = num_blocks;
-  part.samples = end == sequence.length() && request.draws();
+  part.samples = end == sequence.length() && sequence.max_tokens > 0;
   int32_t num_scored = 0;
-  if (request.WantsPromptLogprobs(sequence)) {
-    part.prompt_top_logprobs = request.request.prompt_top_logprobs;
+  if (sequence.scores_prompt && sequence.request->WantsPromptLogprobs(sequence)) {
+    part.prompt_top_logprobs = sequence.request->request.prompt_top_logprobs;
     if (end < sequence.num_tokens()) part.next_token = sequence.tokens[static_cast<size_t>(end)];
     // Each row but the prompt's last has a next prompt token.
     num_scored = num_tokens - (part.next_token ? 0 : 1);
@@ -459,15 +460,15 @@ void Scheduler::AddRows(Sequence& sequence, int32_t num_tokens, StepPlan& plan) 
     CHECK(num_tokens == 1 && sequence.undelivered == 1);
     part.draw = sequence.draw_index;
     plan.tokens.push_back(0);
+  } else if (num_tokens == 1 && sequence.num_completion > 0 && end == sequence.num_tokens()) {
+    plan.tokens.push_back(sequence.last_drawn);
   } else {
     plan.tokens.insert(plan.tokens.end(), sequence.tokens.begin() + first,
                        sequence.tokens.begin() + end);
   }
-  plan.blocks.insert(plan.blocks.end(), sequence.blocks.begin(),
-                     sequence.blocks.begin() + num_blocks);
   sequence.planned_tokens = end;
-  preemptions_.OnServed(request.request.tenant, num_tokens * kRecomputedPerServed);
-  if (!sequence.order.offline) pace_.OnRows(request.request.tenant, now_);
+  preemptions_.OnServed(sequence.tenant, num_tokens * kRecomputedPerServed);
+  if (!sequence.order.offline) pace_.OnRows(sequence.tenant, now_);
   const bool decodes = num_tokens == 1 && part.samples;
   Charge(sequence, end, decodes ? ServiceCost().decode : ServiceCost().prefill);
   ++sequence.num_steps;

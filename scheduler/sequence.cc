@@ -1,6 +1,7 @@
 #include "scheduler/sequence.h"
 
 #include <algorithm>
+#include <span>
 #include <utility>
 
 #include "config/base/check.h"
@@ -38,6 +39,26 @@ PrefixReuse ActiveRequest::ReuseOf(const Sequence& sequence) const {
   return WantsPromptLogprobs(sequence) ? PrefixReuse::kPublish : PrefixReuse::kMatchAndPublish;
 }
 
+namespace {
+
+void KeepStopTokens(const std::vector<TokenId>& stop_tokens, Sequence& sequence) {
+  const size_t near = std::min(stop_tokens.size(), kStopTokensNear);
+  std::copy_n(stop_tokens.begin(), near, sequence.stop_tokens.begin());
+  sequence.num_stop_tokens =
+      static_cast<uint8_t>(std::min(stop_tokens.size(), kStopTokensNear + 1));
+}
+
+bool IsStopToken(const Sequence& sequence, TokenId token) {
+  const std::vector<TokenId>* far = nullptr;
+  if (sequence.num_stop_tokens > kStopTokensNear) far = &sequence.request->request.stop_tokens;
+  const std::span<const TokenId> stop_tokens =
+      far != nullptr ? std::span<const TokenId>(*far)
+                     : std::span(sequence.stop_tokens).first(sequence.num_stop_tokens);
+  return std::find(stop_tokens.begin(), stop_tokens.end(), token) != stop_tokens.end();
+}
+
+}  // namespace
+
 std::unique_ptr<ActiveRequest> MakeActiveRequest(Request&& request, uint64_t arrival,
                                                  absl::Time now) {
   auto active = std::make_unique<ActiveRequest>();
@@ -51,6 +72,12 @@ std::unique_ptr<ActiveRequest> MakeActiveRequest(Request&& request, uint64_t arr
   for (int32_t choice = 0; choice < num_choices; ++choice) {
     auto sequence = std::make_unique<Sequence>();
     sequence->request = active.get();
+    sequence->id = active->request.id;
+    sequence->tenant = active->request.tenant;
+    sequence->max_tokens = active->request.max_tokens;
+    sequence->wants_logprobs = active->request.sampling.top_logprobs.has_value();
+    sequence->scores_prompt = active->request.prompt_top_logprobs.has_value() && choice == 0;
+    KeepStopTokens(active->request.stop_tokens, *sequence);
     sequence->order = {.offline = active->request.offline,
                        .arrival = arrival,
                        .request = arrival,
@@ -71,23 +98,17 @@ void FillOpen(const Sequence& sequence, SequenceOpen& open) {
   open.completion.assign(prompt_end, sequence.tokens.end());
 }
 
-bool IsEnding(const Sequence& sequence) {
-  return sequence.ends_with_step || sequence.request->ends_with_step.has_value();
-}
+bool IsEnding(const Sequence& sequence) { return sequence.ends_with_step || sequence.request_ends; }
 
 bool EndsByLength(const Sequence& sequence, int32_t context_tokens) {
-  return sequence.num_completion + sequence.undelivered >= sequence.request->request.max_tokens ||
+  return sequence.num_completion + sequence.undelivered >= sequence.max_tokens ||
          sequence.length() >= context_tokens;
 }
 
 std::optional<SequenceEnd> EndAfterLastToken(const Sequence& sequence, int32_t context_tokens) {
   CHECK(sequence.num_completion > 0);
-  const Request& request = sequence.request->request;
-  if (std::find(request.stop_tokens.begin(), request.stop_tokens.end(), sequence.tokens.back()) !=
-      request.stop_tokens.end()) {
-    return SequenceEnd::kStopToken;
-  }
-  if (sequence.num_completion >= request.max_tokens || sequence.num_tokens() >= context_tokens) {
+  if (IsStopToken(sequence, sequence.last_drawn)) return SequenceEnd::kStopToken;
+  if (sequence.num_completion >= sequence.max_tokens || sequence.num_tokens() >= context_tokens) {
     return SequenceEnd::kLength;
   }
   return std::nullopt;

@@ -74,33 +74,52 @@ enum class LookupState : uint8_t { kNotAsked, kAsked, kOver };
 
 enum class SequenceState : uint8_t { kHeldBack, kWaiting, kRunning, kEnded };
 
-// What each step touches comes first, and lies together.
-struct Sequence {
+// Few tokens end a sequence; these are looked at where it lies.
+inline constexpr size_t kStopTokensNear = 4;
+
+// What a step of decodes touches comes first: kSequenceStepBytes of it, three lines of memory, and
+// nothing of its request, its table or its tokens but the place of the next one.
+struct alignas(64) Sequence {
   ActiveRequest* request = nullptr;
-  SequenceOrder order;
-  SequenceState state = SequenceState::kHeldBack;
   // Prompt, then completion; the last `num_completion` of them. Empty while held back.
   std::vector<TokenId> tokens;
+  std::vector<BlockId> blocks;  // while running
+  SequenceSlot slot{};          // likewise
   int32_t num_completion = 0;
 
   // While running. What the host plans and what the device has done are two names.
-  SequenceSlot slot{};
   int32_t computed_tokens = 0;  // KV written by committed steps, or found
   int32_t planned_tokens = 0;   // and by the steps that run; >= computed_tokens
   int32_t num_steps = 0;        // that run and have rows of it
   int32_t undelivered = 0;      // tokens that those draw
   int32_t draw_index = 0;       // of the last of those, in its step's result
   int32_t charged_tokens = 0;   // of `tokens`, whose cost its tenant has been charged
-  int32_t plan_place = 0;       // among the prefills of the plan being made
-  bool ends_with_step = false;  // its next token of a step that runs is dropped: it was stopped
-  std::vector<BlockId> blocks;
+  int32_t publish_tokens = 0;   // so many computed, the store is told
+  int32_t max_tokens = 0;       // its request's
+  TenantIndex tenant{};         // likewise
+  SequenceState state = SequenceState::kHeldBack;
+  bool restoring = false;           // until the store says that what it found has arrived
+  bool opened = false;              // the engine knows that it has the slot
+  bool ends_with_step = false;      // its next token of a step that runs is dropped: it was stopped
+  bool request_ends = false;        // all of it is dropped: its request ends with that step
+  bool wants_logprobs = false;      // of what it draws
+  bool scores_prompt = false;       // its request may want logprobs of the prompt from it
+  bool continues_pin = false;       // see continued_pin
+  uint8_t num_stop_tokens = 0;      // of stop_tokens; above kStopTokensNear: its request has them
+  uint64_t table_version = 0;       // of `blocks`, see kept_tables.h
+  const LayerGate* gate = nullptr;  // while restoring: behind which it may run ahead
+
+  SequenceOrder order;
+  std::array<TokenId, kStopTokensNear> stop_tokens{};
+  RequestId id{};          // of its request
+  TokenId last_drawn = 0;  // the last of `tokens`, if it has completion tokens
+
+  // Hereafter what not every step touches. While running:
   PublishedPrefix published;
-  bool restoring = false;              // until the store says that what it found has arrived
-  const LayerGate* gate = nullptr;     // while restoring: behind which it may run ahead
-  bool opened = false;                 // the engine knows that it has the slot
-  TierTokens hit_tokens{};             // found when it started, by tier
-  absl::Time started;                  // to run, this time
-  std::optional<PinId> continued_pin;  // goes with the Commit of its first step
+  TierTokens hit_tokens{};  // found when it started, by tier
+  absl::Time started;       // to run, this time
+  PinId continued_pin{};    // goes with the Commit of its first step
+  int32_t plan_place = 0;   // among the prefills of the plan being made
 
   // While waiting.
   WaitRank rank;                               // constant while it waits
@@ -124,7 +143,7 @@ struct Sequence {
   int32_t unplanned_tokens() const { return length() - planned_tokens; }
 };
 
-inline constexpr size_t kSequenceStepBytes = 320;  // at its beginning, see above
+inline constexpr size_t kSequenceStepBytes = 192;  // at its beginning, see above
 
 inline bool RunsBefore(const Sequence* a, const Sequence* b) { return a->order < b->order; }
 

@@ -53,15 +53,15 @@ void FakeEngine::CheckPlan(const StepPlan& plan) const {
   CHECK(static_cast<int32_t>(plan.tokens.size()) <= info_.step_tokens_max);
   std::set<SequenceSlot> slots;
   std::map<BlockId, int> readers;
-  int32_t tokens_end = 0, blocks_end = 0;
+  int32_t tokens_end = 0;
   for (const PlanSequence& part : plan.sequences) {
     CHECK(Number(part.slot) >= 0 && Number(part.slot) < info_.num_sequence_slots);
     CHECK(slots.insert(part.slot).second);
     CHECK(part.num_tokens > 0 && part.first_position >= 0);
     CHECK(part.first_position + part.num_tokens <= info_.context_tokens);
-    CHECK(part.tokens_begin == tokens_end && part.blocks_begin == blocks_end);
+    CHECK(part.tokens_begin == tokens_end && part.blocks_begin >= 0);
+    CHECK(static_cast<size_t>(part.blocks_begin + part.num_blocks) <= plan.blocks.size());
     tokens_end += part.num_tokens;
-    blocks_end += part.num_blocks;
     const int32_t end = part.first_position + part.num_tokens;
     CHECK(part.num_blocks == (end + kBlockTokens - 1) / kBlockTokens);
     std::set<BlockId> own;
@@ -78,7 +78,6 @@ void FakeEngine::CheckPlan(const StepPlan& plan) const {
     CHECK(part.first_position % kBlockTokens == 0);
   }
   CHECK(tokens_end == static_cast<int32_t>(plan.tokens.size()));
-  CHECK(blocks_end == static_cast<int32_t>(plan.blocks.size()));
   // A block that is written is nobody else's.
   for (const PlanSequence& part : plan.sequences) {
     const int32_t last = part.first_position + part.num_tokens - 1;
