@@ -33,6 +33,7 @@ class Chunker final {
   int32_t Take(int32_t uncomputed_tokens, bool offline = false, int32_t taken = 0,
                int32_t most = std::numeric_limits<int32_t>::max());
   bool HasRoom(int32_t uncomputed_tokens, bool offline) const;
+  void Add(int32_t rows) { budget_.step += rows; }  // beyond the budget
   // Rows that nobody gets, because others cost more than a row.
   void Withhold(int32_t rows) { budget_.step -= std::min(budget_.step, rows); }
   int32_t left() const { return budget_.step; }

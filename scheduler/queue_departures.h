@@ -46,13 +46,20 @@ class QueueDepartures final {
 // found in the cache makes queue and departures seem faster alike.
 class PromptQueue final {
  public:
-  void Enter(int32_t tokens) {
+  // `num_plans`: so many steps have been planned until now, here and below.
+  void Enter(int32_t tokens, uint64_t num_plans) {
+    if (tokens_ == 0) waits_since_plan_ = num_plans;
     departures_.Enter(tokens);
     tokens_ += tokens;
   }
   void Leave(int32_t tokens) { tokens_ -= tokens; }
   void Look(absl::Time now) { departures_.Look(tokens_, now); }
 
+  // Whether a step has been planned that left someone waiting. Those that came after it may all
+  // run in the next one, however slowly others left once.
+  bool SomeoneWasLeft(uint64_t num_plans) const {
+    return tokens_ > 0 && num_plans > waits_since_plan_;
+  }
   // Until all that wait now have left; zero while that cannot be told.
   absl::Duration ExpectedWait() const {
     return departures_.ExpectedUntilLeft(tokens_).value_or(absl::ZeroDuration());
@@ -61,6 +68,7 @@ class PromptQueue final {
  private:
   QueueDepartures departures_;
   int64_t tokens_ = 0;
+  uint64_t waits_since_plan_ = 0;
 };
 
 }  // namespace holdfast

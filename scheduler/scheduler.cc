@@ -221,7 +221,7 @@ bool Scheduler::SubmitAll(std::vector<Request>&& requests, absl::Time now) {
     AddWaiting(*active->choices.front());
     tenants_.AddWaiting(tenant, 1);
     ++waiting_requests_;
-    if (!active->request.offline) PromptsOf(tenant).Enter(active->prompt_size);
+    if (!active->request.offline) PromptsOf(tenant).Enter(active->prompt_size, num_plans_);
     requests_.emplace(id, std::move(active));
   }
   queue_.Enter(num_requests);
@@ -243,8 +243,10 @@ std::optional<Refusal> Scheduler::TryTakeIn(TenantIndex tenant, int32_t num_requ
         .reason = *reason,
         .retry_after = queue.TimeUntilLeft(RequestsBeyond(*reason, View(), load, num_requests))};
   }
-  const absl::Duration wait = PromptsOf(tenant).ExpectedWait();
-  const bool has_place = num_running() + waiting_requests_ < running_max_;
+  const PromptQueue& prompts = PromptsOf(tenant);
+  const absl::Duration wait = prompts.ExpectedWait();
+  const bool has_place =
+      !prompts.SomeoneWasLeft(num_plans_) && num_running() + waiting_requests_ < running_max_;
   if (!offline && !has_place && wait > options_.queue_wait_max) {
     return Refusal{
         .reason = ShedReason::kQueueWait,

@@ -68,6 +68,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
@@ -275,13 +276,16 @@ class Scheduler final {
   void PlanDecodes(Chunker& chunker, StepPlan& plan);
   void PlanPrefills(Chunker& chunker, StepPlan& plan);
   void DealParts(Chunker& chunker);
-  std::pair<bool, double> RowsRank(const Sequence& sequence) const;  // whose prefill goes first
+  int32_t RowsNotToCut(const Sequence& sequence, int32_t taken, int32_t most, Chunker& chunker);
+  std::tuple<bool, bool, double> RowsRank(
+      const Sequence& sequence) const;  // whose prefill goes first
   bool WaitsForPrefill(Sequence& sequence);
   bool WaitsForLookup(Sequence& sequence);
   void RunAhead(Chunker& chunker, StepPlan& plan);
 
   // Letting in and taking back (scheduler_admit.cc).
-  void MakeWay();  // for whom the last plan could not let in
+  void MakeWay();  // for whom the last plan could not let in, or who came since and will not fit
+  void NoteArrivedBlocked();
   void AdmitWaiting(const Chunker& chunker);
   // False: somebody of it waits for room, and nobody may go past.
   bool AdmitFrom(WaitingClass& from, const Chunker& chunker, std::optional<TenantIndex> first);
@@ -391,7 +395,8 @@ class Scheduler final {
   std::optional<Blocked> blocked_;
   std::optional<TenantIndex> way_for_;  // who goes first in this plan: others gave way for it
   Shares shares_;
-  TenantRows rows_;  // of the plan being made
+  TenantRows rows_;        // of the plan being made, as the next
+  int32_t more_rows_ = 0;  // that may be added so as not to cut a prompt
   StepPace pace_;
   PreemptionBudget preemptions_;
   std::vector<Sequence*> growing_, prefills_;  // of the plan being made

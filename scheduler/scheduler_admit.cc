@@ -129,7 +129,7 @@ void Scheduler::AdmitWaiting(const Chunker& chunker) {
 // Whether the step has a row for it once those before it have theirs.
 bool Scheduler::HasRows(const Chunker& chunker, const Sequence& sequence) const {
   Chunker left = chunker;
-  const std::pair<bool, double> rank = RowsRank(sequence);
+  const std::tuple rank = RowsRank(sequence);
   for (const Sequence* prefill : prefills_) {
     if (left.left() == 0) break;
     if (RowsRank(*prefill) <= rank) left.Take(prefill->unplanned_tokens(), prefill->order.offline);
@@ -329,7 +329,25 @@ void Scheduler::CountShares() {
   }
 }
 
+// Way that is made now need not be waited for through a step.
+void Scheduler::NoteArrivedBlocked() {
+  if (num_tenants() == 1 || num_waiting_ == 0) return;
+  const bool no_place = num_running() >= running_max_;
+  bool counted = false;
+  for (int32_t i = 0; i < num_tenants(); ++i) {
+    WaitQueue& queue = online_.queues[static_cast<size_t>(i)];
+    queue.Rewind();
+    const Sequence* next = queue.Next();
+    if (next == nullptr || next->wait_reason_plan > 0) continue;  // some plan has seen it
+    const int32_t wanted = BlocksFor(next->num_tokens()) + SpareBlocks(num_running());
+    if (!no_place && store_.available(TenantIndex{i}) >= wanted) continue;
+    if (!std::exchange(counted, true)) CountShares();
+    NoteBlocked(*next, no_place ? Scarce::kPlaces : Scarce::kBlocks);
+  }
+}
+
 void Scheduler::MakeWay() {
+  if (!blocked_) NoteArrivedBlocked();
   const std::optional<Blocked> blocked = std::exchange(blocked_, std::nullopt);
   if (!blocked) return;
   WaitQueue& queue = online_.queues[IndexOf(blocked->tenant)];

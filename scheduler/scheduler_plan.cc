@@ -18,6 +18,10 @@ constexpr int32_t kPrefillQuestionsMax = 16;
 // A short request that wants its part of a full pool may cost another a long context.
 constexpr int32_t kRecomputedPerServed = 16;
 
+// A prompt of a tenant that is owed rows is not cut for the sake of so small a part of the step:
+// its rest would wait for another whole step.
+constexpr int32_t kRestOfStep = 2;
+
 }  // namespace
 
 bool Scheduler::may_plan() const {
@@ -74,6 +78,7 @@ bool Scheduler::Plan(absl::Time now, StepPlan& plan) {
   const int32_t step_rows =
       num_tenants() == 1 ? step_tokens_max_
                          : std::min(step_tokens_max_, num_running() + pace_.PrefillRowsMax(now));
+  more_rows_ = std::min(step_rows / kRestOfStep, step_tokens_max_ - step_rows);
   Chunker chunker({.step = step_rows,
                    .chunk = options_.chunk_tokens_max,
                    .long_prefill = options_.long_prefill_tokens_max,
@@ -232,7 +237,9 @@ void Scheduler::PlanPrefills(Chunker& chunker, StepPlan& plan) {
   for (size_t i = 0; i < prefills_.size(); ++i) {
     Sequence& sequence = *prefills_[i];
     const bool offline = sequence.order.offline;
-    prefill_rows_[i] += chunker.Take(sequence.unplanned_tokens(), offline, prefill_rows_[i]);
+    const int32_t more = chunker.Take(sequence.unplanned_tokens(), offline, prefill_rows_[i]);
+    prefill_rows_[i] += more;
+    if (!offline) rows_.Take(sequence.request->request.tenant, more);
     if (prefill_rows_[i] == 0) continue;
     Open(sequence, plan);  // which may find some more of its prompt
     AddRows(sequence, std::min(prefill_rows_[i], sequence.unplanned_tokens()), plan);
@@ -246,6 +253,7 @@ void Scheduler::DealParts(Chunker& chunker) {
   }
   if (rows_.num_present() > 1) chunker.BesideOthers();
   const double place_per_row = rows_.num_present() > 1 ? reload_.PlacePerRow() : 0;
+  std::optional<TenantIndex> cut;  // behind whose prompt its others stay
   for (size_t i = 0; i < prefills_.size(); ++i) {
     const Sequence& sequence = *prefills_[i];
     if (sequence.order.offline) break;
@@ -256,6 +264,10 @@ void Scheduler::DealParts(Chunker& chunker) {
     const double cost = 1 + place_per_row * sequence.planned_tokens;
     const auto most = std::max(1, static_cast<int32_t>(part / cost));
     prefill_rows_[i] = chunker.Take(sequence.unplanned_tokens(), false, 0, most);
+    if (prefill_rows_[i] < sequence.unplanned_tokens() && cut != tenant) {
+      prefill_rows_[i] += RowsNotToCut(sequence, prefill_rows_[i], most, chunker);
+    }
+    if (prefill_rows_[i] < sequence.unplanned_tokens()) cut = tenant;
     const int32_t part_rest = std::max(part - prefill_rows_[i], 0);
     const auto more =
         static_cast<int32_t>(std::min<double>((cost - 1) * prefill_rows_[i], part_rest));
@@ -264,8 +276,20 @@ void Scheduler::DealParts(Chunker& chunker) {
   }
 }
 
-std::pair<bool, double> Scheduler::RowsRank(const Sequence& sequence) const {
-  return {sequence.order.offline, online_.share.served(sequence.request->request.tenant)};
+// Beyond the step's, if with few of them it ends a prompt of a tenant that has saved them.
+int32_t Scheduler::RowsNotToCut(const Sequence& sequence, int32_t taken, int32_t most,
+                                Chunker& chunker) {
+  const int32_t rest = sequence.unplanned_tokens() - taken;
+  if (rest > more_rows_ || sequence.unplanned_tokens() > most) return 0;
+  if (!rows_.IsOwed(sequence.request->request.tenant)) return 0;
+  more_rows_ -= rest;
+  chunker.Add(rest);
+  return chunker.Take(sequence.unplanned_tokens(), false, taken);
+}
+
+std::tuple<bool, bool, double> Scheduler::RowsRank(const Sequence& sequence) const {
+  const TenantIndex tenant = sequence.request->request.tenant;
+  return {sequence.order.offline, !rows_.IsOwed(tenant), online_.share.served(tenant)};
 }
 
 // Whoever is being waited for runs: the store knows only those who hold blocks.

@@ -14,10 +14,18 @@ TenantRows::TenantRows(const std::vector<double>& weights) {
 }
 
 void TenantRows::Begin(int32_t step_rows) {
+  if (step_rows_ > 0) Save();
   step_rows_ = step_rows;
   weight_ = 0;
   num_present_ = 0;
   for (Tenant& tenant : tenants_) tenant.present = false;
+}
+
+void TenantRows::Save() {
+  for (Tenant& tenant : tenants_) {
+    const int32_t rows = tenant.present ? tenant.rows : 0;
+    tenant.saved = std::clamp(tenant.saved + PartOf(tenant) - rows, 0, step_rows_);
+  }
 }
 
 void TenantRows::Take(TenantIndex tenant, int32_t rows) {
@@ -31,11 +39,14 @@ void TenantRows::Take(TenantIndex tenant, int32_t rows) {
   takes.rows += rows;
 }
 
+int32_t TenantRows::PartOf(const Tenant& tenant) const {
+  const double weight = tenant.present ? weight_ : weight_ + tenant.weight;
+  return std::max(static_cast<int32_t>(step_rows_ * (tenant.weight / weight)), 1);
+}
+
 int32_t TenantRows::PartLeft(TenantIndex tenant) const {
   const Tenant& asks = tenants_[Index(tenant)];
-  const double weight = asks.present ? weight_ : weight_ + asks.weight;
-  const auto part = static_cast<int32_t>(step_rows_ * (asks.weight / weight));
-  return std::max(std::max(part, 1) - (asks.present ? asks.rows : 0), 0);
+  return std::max(PartOf(asks) + asks.saved - (asks.present ? asks.rows : 0), 0);
 }
 
 }  // namespace holdfast

@@ -312,8 +312,8 @@ profile says (the default model on two cores, roughly). [scheduler.md](scheduler
 
 The machine has {running} places and {blocks} KV blocks. Half the machine has half the places, half
 the blocks, and steps that take twice as long. The greedy tenant floods; the other sends a part of
-what half the machine can serve. Bold: worse than 1.3 times. Prompts of 64 tokens are: half the machine alone
-takes 0.13 s for one, and beside others it waits for the step that runs and for two of its own.
+what half the machine can serve. Bold: worse than 1.3 times. Some prompts of 64 tokens at 0.1 are: half the
+machine alone takes 0.13 s for one, and beside others it waits for the step that runs, which may be as long as its own.
 
 {shares}
 

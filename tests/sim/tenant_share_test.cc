@@ -11,8 +11,9 @@ namespace holdfast {
 namespace {
 
 constexpr double kWorseMax = 1.3;
-// Prompts that take less than a step do wait for others' steps: the one that runs, and their own.
-constexpr double kTwoSteps = 0.2;
+// Prompts that take less than a step do wait for the one that runs, which may be longer than their
+// own on half the machine.
+constexpr double kPartOfAStep = 0.03;
 constexpr absl::Duration kTime = absl::Minutes(10);
 
 // Requests of one sort, and how many a second about half the machine can serve.
@@ -24,7 +25,7 @@ struct Load {
 };
 const std::vector<Load> kLoads = {
     {"chat", {{64, 40}, {250, 60}, {1000, 80}}, 0.9},
-    {"short", {{64, 20}}, 5.0, kTwoSteps},
+    {"short", {{64, 20}}, 5.0, kPartOfAStep},
     {"long", {{2000, 100}}, 0.3},
 };
 
@@ -53,7 +54,7 @@ double P95Beside(const Load& load, double part,
 
 TEST(TenantShareTest, ATenTimesGreaterLoadLeavesTheOtherTenantWhatHalfTheMachineGives) {
   for (const Load& load : kLoads) {
-    for (const double part : {0.2, 0.6}) {
+    for (const double part : {0.1, 0.3, 0.6}) {
       SCOPED_TRACE(testing::Message() << load.name << " at " << part << " of half the machine");
       const double beside = P95Beside(load, part, [&](SimulatedTenants& both, int32_t greedy) {
         both.Send(greedy, 10 * part * load.half_rate, kTime, load.kinds, 2);
@@ -67,7 +68,6 @@ struct Attack {
   const char* name;
   double rate;
   RequestKind kind;
-  double worse_max = kWorseMax;
 };
 
 class TenantShareUnder : public testing::TestWithParam<Attack> {};
@@ -75,12 +75,14 @@ class TenantShareUnder : public testing::TestWithParam<Attack> {};
 TEST_P(TenantShareUnder, AFloodLeavesTheOtherTenantWhatHalfTheMachineGives) {
   const Attack& attack = GetParam();
   for (const Load& load : kLoads) {
-    SCOPED_TRACE(load.name);
-    const double beside = P95Beside(load, 0.4, [&](SimulatedTenants& both, int32_t greedy) {
-      if (attack.kind.next_turn) both.options.retain = absl::Hours(1);
-      both.Send(greedy, attack.rate, kTime, {attack.kind}, 3);
-    });
-    EXPECT_LE(beside, attack.worse_max * P95OfHalf(load, 0.4) + load.more);
+    for (const double part : {0.1, 0.4}) {
+      SCOPED_TRACE(testing::Message() << load.name << " at " << part << " of half the machine");
+      const double beside = P95Beside(load, part, [&](SimulatedTenants& both, int32_t greedy) {
+        if (attack.kind.next_turn) both.options.retain = absl::Hours(1);
+        both.Send(greedy, attack.rate, kTime, {attack.kind}, 3);
+      });
+      EXPECT_LE(beside, kWorseMax * P95OfHalf(load, part) + load.more);
+    }
   }
 }
 
@@ -88,9 +90,7 @@ INSTANTIATE_TEST_SUITE_P(
     All, TenantShareUnder,
     testing::Values(Attack{"Pins", 3, {1500, 5, {}, absl::Minutes(2)}},
                     Attack{"LongPrompts", 0.5, {8000, 20, {}, {}}},
-                    // Not met yet: 1.52 times. Answers that have been taken back twice run to
-                    // their end, and until then their blocks cannot be had.
-                    Attack{"LongAnswersThatFillThePool", 3, {40, 1500, {}, {}}, 1.6},
+                    Attack{"LongAnswersThatFillThePool", 3, {40, 1500, {}, {}}},
                     Attack{"ShortPrompts", 50, {64, 10, {}, {}}},
                     Attack{"CancelsOfLongPrompts", 10, {4000, 100, absl::Seconds(1.5), {}}},
                     Attack{"CancelsOfShortPrompts", 60, {64, 100, absl::Seconds(0.5), {}}}),

@@ -55,11 +55,11 @@ TEST(QueueDeparturesTest, AQueueThatNobodyLeavesTellsTheLongestTime) {
 TEST(PromptQueueTest, TheLastOfAQueueWaitsAsLongAsItsTokensTakeToLeave) {
   PromptQueue queue;
   absl::Time now = absl::UnixEpoch() + absl::Hours(1);
-  queue.Enter(1000);
+  queue.Enter(1000, 0);
   queue.Look(now);
   EXPECT_EQ(queue.ExpectedWait(), absl::ZeroDuration());  // nobody has left yet
   for (int32_t i = 0; i < 60; ++i) {
-    queue.Enter(100);
+    queue.Enter(100, 0);
     queue.Leave(100);
     now += absl::Seconds(1);
     queue.Look(now);

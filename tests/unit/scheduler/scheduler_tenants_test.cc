@@ -1,4 +1,5 @@
 // What a tenant gets beside others: places, blocks and service by its weight, whatever they send.
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -208,6 +209,47 @@ TEST(SchedulerTenantsTest, NobodyIsRefusedForAWaitWhilePlacesAreFree) {
   ASSERT_TRUE(bench.Submit(Of(kA, 2, 20, 4)));
   ASSERT_TRUE(bench.Plan());
   for (uint64_t id = 3; id <= 5; ++id) EXPECT_TRUE(bench.Submit(Of(kA, id, 20, 4))) << id;
+  bench.RunToEnd();
+}
+
+TEST(SchedulerTenantsTest, WhoWouldWaitForBlocksIsRefusedThoughPlacesAreFree) {
+  SchedulerBench bench({.context_tokens = 80, .num_blocks = 5, .num_sequence_slots = 16},
+                       TwoTenants({.queue_wait_max = absl::Milliseconds(200)}));
+  int32_t refused = 0;
+  for (uint64_t id = 1; id <= 60; ++id) {  // of two blocks each: two or so run at once
+    refused += bench.Submit(Of(kA, id, 20, 4)) ? 0 : 1;
+    bench.Step();
+  }
+  EXPECT_LE(bench.scheduler->num_waiting(kA), 16);
+  EXPECT_GT(refused, 0);
+  bench.RunToEnd();
+}
+
+TEST(SchedulerTenantsTest, AShortPromptOfWhoHasHadNothingIsComputedWholeBesideAFlood) {
+  SchedulerBench bench({.context_tokens = 256, .step_tokens_max = 64},
+                       TwoTenants({.step_tokens_max = 64, .chunk_tokens_max = 64}));
+  for (uint64_t id = 1; id <= 4; ++id) ASSERT_TRUE(bench.Submit(Of(kA, id, 200, 2)));
+  for (int32_t step = 0; step < 4; ++step) bench.Step();
+  ASSERT_TRUE(bench.Submit(Of(kB, 1001, 60, 2)));
+  ASSERT_TRUE(bench.Plan());
+  EXPECT_TRUE(
+      std::any_of(bench.plan.sequences.begin(), bench.plan.sequences.end(),
+                  [](const PlanSequence& part) {  // not the half of the step that is its part
+                    return part.num_tokens == 60 && part.samples;
+                  }));
+  bench.Finish();
+  bench.RunToEnd();
+}
+
+TEST(SchedulerTenantsTest, WayIsMadeInTheVeryPlanThatFirstSeesWhoNeedsIt) {
+  SchedulerBench bench({.num_sequence_slots = 2}, TwoTenants());
+  for (uint64_t id = 1; id <= 3; ++id) ASSERT_TRUE(bench.Submit(Of(kA, id, 20, 50)));
+  for (int32_t step = 0; step < 3; ++step) bench.Step();
+  ASSERT_EQ(bench.scheduler->num_running(), 2);
+  ASSERT_TRUE(bench.Submit(Of(kB, 1001, 20, 4)));
+  ASSERT_TRUE(bench.Plan());
+  EXPECT_EQ(bench.scheduler->num_waiting(kB), 0);
+  bench.Finish();
   bench.RunToEnd();
 }
 

@@ -36,7 +36,7 @@ TEST(TenantRowsTest, WhoHasHadItsPartHasNothingLeftAndWhoHasNoneHasARow) {
   EXPECT_EQ(rows.PartLeft(kC), 1);
 }
 
-TEST(TenantRowsTest, AStepForgetsTheOneBefore) {
+TEST(TenantRowsTest, AStepForgetsWhoWasThereInTheOneBefore) {
   TenantRows rows({1, 1});
   rows.Begin(10);
   rows.Take(kA, 8);
@@ -44,6 +44,27 @@ TEST(TenantRowsTest, AStepForgetsTheOneBefore) {
   rows.Begin(20);
   EXPECT_EQ(rows.num_present(), 0);
   EXPECT_EQ(rows.PartLeft(kA), 20);
+}
+
+TEST(TenantRowsTest, WhatATenantDoesNotUseIsSavedForItUpToAStep) {
+  TenantRows rows({1, 1});
+  for (int32_t step = 1; step <= 3; ++step) {
+    EXPECT_EQ(rows.IsOwed(kB), step > 2);
+    rows.Begin(100);
+    rows.Take(kA, 100);
+  }
+  rows.Begin(100);
+  EXPECT_TRUE(rows.IsOwed(kB));
+  rows.AddPrefill(kA);
+  rows.AddPrefill(kB);
+  EXPECT_EQ(rows.PartLeft(kA), 50);   // never less than its part
+  EXPECT_EQ(rows.PartLeft(kB), 150);  // its part and a step's rows, though it stayed away for three
+  rows.Take(kB, 100);
+  rows.Begin(100);
+  rows.AddPrefill(kA);
+  rows.AddPrefill(kB);
+  EXPECT_EQ(rows.PartLeft(kA), 100);  // what the other's prompt kept from it
+  EXPECT_EQ(rows.PartLeft(kB), 100);
 }
 
 }  // namespace
