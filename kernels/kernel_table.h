@@ -19,6 +19,7 @@
 namespace holdfast {
 
 enum class Isa : uint8_t { kScalar, kAvx2, kAvx512Vnni };
+inline constexpr Isa kIsas[] = {Isa::kScalar, Isa::kAvx2, Isa::kAvx512Vnni};  // slowest first
 
 // ---- Quantised matrix product -------------------------------------------------------------------
 // y[r, n] = sum_k x[r, k] * w[n, k], w quantised, x quantised on the fly per row and block of 32.

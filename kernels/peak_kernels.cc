@@ -1,0 +1,20 @@
+#include "kernels/peak_kernels.h"
+
+#include "kernels/peak_paths.h"
+
+namespace holdfast {
+
+PeakKernels PeakKernelsOf(Isa isa) {
+#ifdef HOLDFAST_X86
+  if (isa == Isa::kAvx512Vnni) {
+    PeakKernels peaks = Avx512VnniPeaks();
+    if (__builtin_cpu_supports("avx512bf16")) peaks.bf16 = Avx512Bf16Peaks();
+    return peaks;
+  }
+  if (isa == Isa::kAvx2) return Avx2Peaks();
+#endif
+  static_cast<void>(isa);
+  return ScalarPeaks();
+}
+
+}  // namespace holdfast
