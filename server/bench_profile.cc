@@ -21,6 +21,7 @@
 #include "engine/weights.h"
 #include "kvstore/host_tier.h"
 #include "server/model_text.h"
+#include "server/processor_name.h"
 #include "server/progress_bar.h"
 #include "server/serving_measurement.h"
 #include "simulator/cost_profile.h"
@@ -50,15 +51,7 @@ CpuEngineOptions EngineOptions(const DaemonConfig& config) {
 
 // As the system names the processor, and the instructions that are used of it.
 std::string DeviceName(const CpuEngineOptions& options) {
-  std::string name = "processor";
-  std::ifstream info("/proc/cpuinfo");
-  for (std::string line; std::getline(info, line);) {
-    if (!line.starts_with("model name")) continue;
-    const size_t colon = line.find(": ");
-    if (colon != std::string::npos) name = line.substr(colon + 2);
-    break;
-  }
-  return Concat(name, ", ", IsaName(options.isa.value_or(BestIsa())));
+  return Concat(ProcessorName(), ", ", IsaName(options.isa.value_or(BestIsa())));
 }
 
 double BytesPerSecond(size_t blocks, size_t block_bytes, absl::Duration elapsed) {

@@ -109,8 +109,12 @@ constexpr Flag kReplayFlags[] = {
     {"--timeout", "", "TIME", "cuts it short after this; default 1h"},
 };
 
-constexpr Flag kBenchFlags[] = {
+constexpr Flag kBenchProfileFlags[] = {
     {"--out", "", "FILE", "the profile (JSON); without: standard output"},
+};
+
+constexpr Flag kBenchMachineFlags[] = {
+    {"--json", "", "", "for programs to read", FlagKind::kSwitch},
 };
 
 // Those of serve that say how an instance decides, or what its engine is.
@@ -118,10 +122,12 @@ constexpr std::string_view kSimulateSettings[] = {
     "--config",           "--kv-device-bytes", "--kv-host-bytes", "--kv-eviction",
     "--context-tokens",   "--running-max",     "--waiting-max",   "--step-tokens-max",
     "--chunk-tokens-max", "--prefix-cache",    "--policy",        "--order"};
-constexpr std::string_view kBenchSettings[] = {
+constexpr std::string_view kBenchMachineSettings[] = {"--threads"};
+constexpr std::string_view kBenchProfileSettings[] = {
     "--config",   "--model",           "--weights",        "--threads",     "--isa",
     "--kv-dtype", "--kv-device-bytes", "--context-tokens", "--running-max", "--step-tokens-max"};
 
+constexpr std::string_view kBenches[] = {"machine", "profile"};
 constexpr std::string_view kVerbs[] = {"serve",  "check-config", "keys",    "simulate",
                                        "replay", "bench",        "version", "help"};
 
@@ -215,11 +221,18 @@ absl::StatusOr<CommandLine> ParseWorkloadVerb(Verb verb, std::string_view verb_n
 
 absl::StatusOr<CommandLine> ParseBench(std::span<const std::string> words) {
   if (words.size() == 1 && IsHelp(words[0])) return CommandLine{};
-  if (words.empty() || words[0] != "profile") {
-    return Usage("bench knows one thing to do: bench profile --out FILE");
+  const std::string what = words.empty() ? "" : words[0];
+  const std::span<const std::string> rest = words.subspan(words.empty() ? 0 : 1);
+  if (what == "profile") {
+    return ParseFlags(Verb::kBenchProfile, "bench profile",
+                      FlagsOf({kBenchProfileFlags}, kBenchProfileSettings), rest);
   }
-  return ParseFlags(Verb::kBenchProfile, "bench profile", FlagsOf({kBenchFlags}, kBenchSettings),
-                    words.subspan(1));
+  if (what == "machine") {
+    return ParseFlags(Verb::kBenchMachine, "bench machine",
+                      FlagsOf({kBenchMachineFlags}, kBenchMachineSettings), rest);
+  }
+  return Usage(Concat("bench knows ", ConcatList(kBenches, ", "), ", as in bench machine; found `",
+                      what, "`"));
 }
 
 absl::StatusOr<CommandLine> ParseCheckConfig(std::span<const std::string> words) {
@@ -313,6 +326,7 @@ std::string HelpText() {
       "                             clock; a report as JSON\n"
       "  replay --workload FILE [FLAGS]  the same programs fired at a running daemon, by the\n"
       "                             schedule; a report of the same form\n"
+      "  bench machine [FLAGS]      what this machine reads and multiplies at most\n"
       "  bench profile [FLAGS]      measure what steps take here, for simulate --profile\n"
       "  version\n"
       "  help\n"
@@ -324,8 +338,10 @@ std::string HelpText() {
   text += "flags of replay:\n";
   AppendFlags(kWorkloadFlags, text);
   AppendFlags(kReplayFlags, text);
-  text += Concat("flags of bench profile, besides ", ConcatList(kBenchSettings, " "), ":\n");
-  AppendFlags(kBenchFlags, text);
+  text += Concat("flags of bench machine, besides ", ConcatList(kBenchMachineSettings, " "), ":\n");
+  AppendFlags(kBenchMachineFlags, text);
+  text += Concat("flags of bench profile, besides ", ConcatList(kBenchProfileSettings, " "), ":\n");
+  AppendFlags(kBenchProfileFlags, text);
   return text;
 }
 

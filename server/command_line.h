@@ -1,6 +1,6 @@
 // `holdfast VERB ...` as data. Flags of `serve` are settings of the configuration file by shorter
-// names; the file comes first, then the flags, of equal ones the last. `simulate` and `bench
-// profile` take some of them, and arguments of their own; `replay` only those.
+// names; the file comes first, then the flags, of equal ones the last. `simulate` and `bench` take
+// some of them, and arguments of their own; `replay` only those.
 #pragma once
 
 #include <cstdint>
@@ -23,6 +23,7 @@ enum class Verb : uint8_t {
   kSimulate,
   kReplay,
   kBenchProfile,
+  kBenchMachine,
   kVersion,
   kHelp
 };

@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "config/base/concat.h"
 #include "config/daemon_config.h"
+#include "server/bench_machine.h"
 #include "server/bench_profile.h"
 #include "server/command_line.h"
 #include "server/daemon.h"
@@ -110,6 +111,13 @@ int BenchProfile(const CommandLine& line) {
   return measured.ok() ? 0 : Fail(kExitError, measured);
 }
 
+int BenchMachine(const CommandLine& line) {
+  const auto config = SettingsOf(line);
+  if (!config.ok()) return Fail(kExitUsage, config.status());
+  const absl::Status measured = RunBenchMachine(line, config->engine.threads);
+  return measured.ok() ? 0 : Fail(kExitError, measured);
+}
+
 int CheckConfig(const std::string& path) {
   auto config = LoadDaemonConfig(path);
   if (!config.ok()) return Fail(kExitError, config.status());
@@ -156,6 +164,8 @@ int Run(const std::vector<std::string>& arguments) {
       return Replay(*line);
     case Verb::kBenchProfile:
       return BenchProfile(*line);
+    case Verb::kBenchMachine:
+      return BenchMachine(*line);
     case Verb::kCheckConfig:
       return CheckConfig(line->config_path);
     case Verb::kPrintSchema:

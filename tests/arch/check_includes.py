@@ -64,7 +64,7 @@ FOREIGN = {
 # The places that see every room: they choose the parts and wire them up.
 SEES_ALL = ("server/main.cc", "server/daemon.", "server/model_text.", "server/kv_tiers.",
             "server/simulate.", "server/replay", "server/turns_file.",
-            "server/workload_arguments.", "server/bench_profile.",
+            "server/workload_arguments.", "server/bench_", "server/machine_speed.",
             "server/serving_measurement.")
 
 INCLUDE = re.compile(r'^\s*#\s*include\s+(?:"([^"]+)"|<([^>]+)>)', re.MULTILINE)

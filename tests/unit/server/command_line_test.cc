@@ -91,6 +91,10 @@ TEST(CommandLineTest, EveryFlagOfTheHelpTextIsTaken) {
   for (const std::string& name : FlagsInHelp("bench profile")) {
     EXPECT_TRUE(Parse({"bench", "profile", name + "=x"}).ok()) << name;
   }
+  EXPECT_FALSE(FlagsInHelp("bench machine").empty());
+  for (const std::string& name : FlagsInHelp("bench machine")) {
+    EXPECT_TRUE(Parse({"bench", "machine", name + "=x"}).ok()) << name;
+  }
 }
 
 // Every flag leads to a setting that exists.
@@ -163,7 +167,20 @@ TEST(CommandLineTest, BenchProfileSaysWhereToAndOfWhat) {
   EXPECT_EQ(line->verb, Verb::kBenchProfile);
   EXPECT_EQ(line->arguments.at(0).value, "/p.json");
   EXPECT_EQ(line->overrides.at(0).setting, "engine.threads");
-  EXPECT_THAT(Refusal({"bench"}), HasSubstr("bench profile"));
+}
+
+TEST(CommandLineTest, BenchMachineTakesThreadsAndWhetherAProgramReads) {
+  const auto line = Parse({"bench", "machine", "--threads=2", "--json"});
+  ASSERT_TRUE(line.ok()) << line.status();
+  EXPECT_EQ(line->verb, Verb::kBenchMachine);
+  EXPECT_EQ(line->overrides.at(0).setting, "engine.threads");
+  EXPECT_EQ(line->arguments.at(0).flag, "--json");
+  EXPECT_THAT(Refusal({"bench", "machine", "--thread=2"}), HasSubstr("did you mean --threads?"));
+}
+
+TEST(CommandLineTest, BenchNamesWhatItKnows) {
+  EXPECT_THAT(Refusal({"bench"}), HasSubstr("machine, profile"));
+  EXPECT_THAT(Refusal({"bench", "engin"}), HasSubstr("found `engin`"));
 }
 
 }  // namespace
