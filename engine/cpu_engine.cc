@@ -22,6 +22,7 @@ constexpr int32_t kSequenceSlotsMax = 4096;
 constexpr int32_t kStepTokensMax = 1 << 20;
 constexpr int64_t kStepBlocksMax = 1 << 26;  // entries of a step's block tables: 256 MB
 constexpr double kMega = 1e6;
+constexpr size_t kKvBytesAhead = size_t{256} << 20;  // a dozen steps of the longest, or more
 
 // Raised whenever a change of kernels or forward pass changes bits: KV that outlives the process
 // must not be taken for this one's.
@@ -169,6 +170,8 @@ absl::Status CpuEngine::TakeMemory(const LoadedModel& model) {
   }
   kv_arena_ = *std::move(arena);
   logits_ = *std::move(logits);
+  kv_pages_ =
+      std::make_unique<PagesAhead>(std::span(kv_arena_.data(), kv_arena_.bytes()), kKvBytesAhead);
   slots_.resize(static_cast<size_t>(options_.num_sequence_slots));
   scratch_.reserve(static_cast<size_t>(pool_.num_workers()));
   for (int32_t worker = 0; worker < pool_.num_workers(); ++worker) {
@@ -198,6 +201,7 @@ absl::Status CpuEngine::Execute(const StepPlan& plan, StepResult& result) {
   result.Clear();
   CheckPlan(plan);
   for (const SequenceOpen& open : plan.opens) slots_[Number(open.slot)].Open(open);
+  NoteBlocks(plan);
   // Whole blocks: places behind those wanted are written before they are read.
   const size_t block_bytes = info_.kv_layout.block_bytes();
   for (const BlockCopy& copy : plan.copies) {
@@ -227,6 +231,19 @@ absl::Status CpuEngine::Execute(const StepPlan& plan, StepResult& result) {
     });
   }
   return absl::OkStatus();
+}
+
+// Blocks are given out from the first on (BlockPool), hence used up to some block.
+void CpuEngine::NoteBlocks(const StepPlan& plan) {
+  int32_t last = -1;
+  for (const PlanSequence& part : plan.sequences) {
+    const std::span<const BlockId> blocks = plan.BlocksOf(part);
+    for (const BlockId block : blocks.subspan(part.first_position / kBlockTokens)) {  // written
+      last = std::max(last, Number(block));
+    }
+  }
+  for (const BlockCopy& copy : plan.copies) last = std::max(last, Number(copy.to));
+  kv_pages_->InUse(static_cast<size_t>(last + 1) * info_.kv_layout.block_bytes());
 }
 
 void CpuEngine::CheckPlan(const StepPlan& plan) const {

@@ -18,6 +18,7 @@
 #include "absl/status/statusor.h"
 #include "config/base/page_buffer.h"
 #include "engine/engine.h"
+#include "engine/pages_ahead.h"
 #include "engine/sampler.h"
 #include "engine/transformer.h"
 #include "engine/weights.h"
@@ -69,6 +70,7 @@ class CpuEngine final : public Engine {
   absl::Status TakeMemory(const LoadedModel& model);
 
   void CheckPlan(const StepPlan& plan) const;
+  void NoteBlocks(const StepPlan& plan);
   // Lists logit_rows_ and makes the result's entries, which the rows then fill.
   void ListLogitRows(const StepPlan& plan, StepResult& result);
   void AddResultEntry(std::vector<SampledToken>& entries, SequenceSlot slot, TokenId token,
@@ -84,7 +86,8 @@ class CpuEngine final : public Engine {
   std::unique_ptr<Transformer> transformer_;
   EngineInfo info_;
   PageBuffer kv_arena_;
-  PageBuffer logits_;  // [logit_rows_max][vocab_size]
+  std::unique_ptr<PagesAhead> kv_pages_;  // of kv_arena_
+  PageBuffer logits_;                     // [logit_rows_max][vocab_size]
   std::vector<SamplerState> slots_;
   std::vector<SamplerScratch> scratch_;  // one a worker
 
