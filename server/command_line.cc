@@ -117,17 +117,28 @@ constexpr Flag kBenchMachineFlags[] = {
     {"--json", "", "", "for programs to read", FlagKind::kSwitch},
 };
 
+constexpr Flag kBenchEngineFlags[] = {
+    {"--prompt", "", "N", "tokens of each prompt, default 512"},
+    {"--generate", "", "N", "tokens that each stream generates, default 128"},
+    {"--streams", "", "N", "sequences at once, default 1"},
+    {"--context", "", "N", "tokens in front of what is generated; default: the prompt's"},
+    {"--runs", "", "N", "timed, default 5; the median counts"},
+    {"--json", "", "", "for programs to read", FlagKind::kSwitch},
+};
+
 // Those of serve that say how an instance decides, or what its engine is.
 constexpr std::string_view kSimulateSettings[] = {
     "--config",           "--kv-device-bytes", "--kv-host-bytes", "--kv-eviction",
     "--context-tokens",   "--running-max",     "--waiting-max",   "--step-tokens-max",
     "--chunk-tokens-max", "--prefix-cache",    "--policy",        "--order"};
 constexpr std::string_view kBenchMachineSettings[] = {"--threads"};
+constexpr std::string_view kBenchEngineSettings[] = {"--model", "--weights",  "--threads",
+                                                     "--isa",   "--kv-dtype", "--step-tokens-max"};
 constexpr std::string_view kBenchProfileSettings[] = {
     "--config",   "--model",           "--weights",        "--threads",     "--isa",
     "--kv-dtype", "--kv-device-bytes", "--context-tokens", "--running-max", "--step-tokens-max"};
 
-constexpr std::string_view kBenches[] = {"machine", "profile"};
+constexpr std::string_view kBenches[] = {"engine", "machine", "profile"};
 constexpr std::string_view kVerbs[] = {"serve",  "check-config", "keys",    "simulate",
                                        "replay", "bench",        "version", "help"};
 
@@ -226,6 +237,10 @@ absl::StatusOr<CommandLine> ParseBench(std::span<const std::string> words) {
   if (what == "profile") {
     return ParseFlags(Verb::kBenchProfile, "bench profile",
                       FlagsOf({kBenchProfileFlags}, kBenchProfileSettings), rest);
+  }
+  if (what == "engine") {
+    return ParseFlags(Verb::kBenchEngine, "bench engine",
+                      FlagsOf({kBenchEngineFlags}, kBenchEngineSettings), rest);
   }
   if (what == "machine") {
     return ParseFlags(Verb::kBenchMachine, "bench machine",
@@ -326,6 +341,8 @@ std::string HelpText() {
       "                             clock; a report as JSON\n"
       "  replay --workload FILE [FLAGS]  the same programs fired at a running daemon, by the\n"
       "                             schedule; a report of the same form\n"
+      "  bench engine [FLAGS]       how fast the engine computes a model, beside what the machine\n"
+      "                             allows at most\n"
       "  bench machine [FLAGS]      what this machine reads and multiplies at most\n"
       "  bench profile [FLAGS]      measure what steps take here, for simulate --profile\n"
       "  version\n"
@@ -338,6 +355,8 @@ std::string HelpText() {
   text += "flags of replay:\n";
   AppendFlags(kWorkloadFlags, text);
   AppendFlags(kReplayFlags, text);
+  text += Concat("flags of bench engine, besides ", ConcatList(kBenchEngineSettings, " "), ":\n");
+  AppendFlags(kBenchEngineFlags, text);
   text += Concat("flags of bench machine, besides ", ConcatList(kBenchMachineSettings, " "), ":\n");
   AppendFlags(kBenchMachineFlags, text);
   text += Concat("flags of bench profile, besides ", ConcatList(kBenchProfileSettings, " "), ":\n");

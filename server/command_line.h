@@ -24,6 +24,7 @@ enum class Verb : uint8_t {
   kReplay,
   kBenchProfile,
   kBenchMachine,
+  kBenchEngine,
   kVersion,
   kHelp
 };

@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "config/base/concat.h"
 #include "config/daemon_config.h"
+#include "server/bench_engine.h"
 #include "server/bench_machine.h"
 #include "server/bench_profile.h"
 #include "server/command_line.h"
@@ -111,6 +112,14 @@ int BenchProfile(const CommandLine& line) {
   return measured.ok() ? 0 : Fail(kExitError, measured);
 }
 
+int BenchEngineSpeed(const CommandLine& line) {
+  auto config = SettingsOf(line);
+  if (!config.ok()) return Fail(kExitUsage, config.status());
+  if (config->model.path.empty()) config->model.path = DefaultModelPath();
+  const absl::Status measured = RunBenchEngine(line, *config);
+  return measured.ok() ? 0 : Fail(kExitError, measured);
+}
+
 int BenchMachine(const CommandLine& line) {
   const auto config = SettingsOf(line);
   if (!config.ok()) return Fail(kExitUsage, config.status());
@@ -164,6 +173,8 @@ int Run(const std::vector<std::string>& arguments) {
       return Replay(*line);
     case Verb::kBenchProfile:
       return BenchProfile(*line);
+    case Verb::kBenchEngine:
+      return BenchEngineSpeed(*line);
     case Verb::kBenchMachine:
       return BenchMachine(*line);
     case Verb::kCheckConfig:

@@ -91,6 +91,10 @@ TEST(CommandLineTest, EveryFlagOfTheHelpTextIsTaken) {
   for (const std::string& name : FlagsInHelp("bench profile")) {
     EXPECT_TRUE(Parse({"bench", "profile", name + "=x"}).ok()) << name;
   }
+  EXPECT_FALSE(FlagsInHelp("bench engine").empty());
+  for (const std::string& name : FlagsInHelp("bench engine")) {
+    EXPECT_TRUE(Parse({"bench", "engine", name + "=x"}).ok()) << name;
+  }
   EXPECT_FALSE(FlagsInHelp("bench machine").empty());
   for (const std::string& name : FlagsInHelp("bench machine")) {
     EXPECT_TRUE(Parse({"bench", "machine", name + "=x"}).ok()) << name;
@@ -169,6 +173,16 @@ TEST(CommandLineTest, BenchProfileSaysWhereToAndOfWhat) {
   EXPECT_EQ(line->overrides.at(0).setting, "engine.threads");
 }
 
+TEST(CommandLineTest, BenchEngineTakesTheEnginesSettingsAndItsOwnNumbers) {
+  const auto line = Parse({"bench", "engine", "--model=/m.gguf", "--isa=avx2", "--prompt", "7"});
+  ASSERT_TRUE(line.ok()) << line.status();
+  EXPECT_EQ(line->verb, Verb::kBenchEngine);
+  EXPECT_EQ(line->overrides.at(0).setting, "model.path");
+  EXPECT_EQ(line->overrides.at(1).setting, "engine.isa");
+  EXPECT_EQ(line->arguments.at(0).flag, "--prompt");
+  EXPECT_EQ(line->arguments.at(0).value, "7");
+}
+
 TEST(CommandLineTest, BenchMachineTakesThreadsAndWhetherAProgramReads) {
   const auto line = Parse({"bench", "machine", "--threads=2", "--json"});
   ASSERT_TRUE(line.ok()) << line.status();
@@ -179,8 +193,8 @@ TEST(CommandLineTest, BenchMachineTakesThreadsAndWhetherAProgramReads) {
 }
 
 TEST(CommandLineTest, BenchNamesWhatItKnows) {
-  EXPECT_THAT(Refusal({"bench"}), HasSubstr("machine, profile"));
-  EXPECT_THAT(Refusal({"bench", "engin"}), HasSubstr("found `engin`"));
+  EXPECT_THAT(Refusal({"bench"}), HasSubstr("engine, machine, profile"));
+  EXPECT_THAT(Refusal({"bench", "motor"}), HasSubstr("found `motor`"));
 }
 
 }  // namespace

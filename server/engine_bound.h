@@ -1,0 +1,38 @@
+// How fast the CPU engine could be at most with a model on a machine: what a step must multiply
+// and read, over what the machine multiplies and reads (machine_speed.h).
+//
+// Counted are the products of the weight matrices, one multiply-add a weight and row, quantised
+// ones as one 8-bit product, though the engine spends two where it keeps 16 bits of an activation;
+// the head's only for rows that draw a token. Of memory: all weights as prepared, and the KV in
+// front of the rows, once a step. Not counted: attention, norms, activations, the embedding.
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+#include "engine/linear.h"
+#include "engine/weights.h"
+#include "kvstore/kv_layout.h"
+
+namespace holdfast {
+
+// How the engine multiplies a matrix's weights: by its own 8-bit products, by its own f32 kernel,
+// or by oneDNN, which takes what instructions the processor has, whatever the path.
+enum class Arithmetic : uint8_t { kInt8, kF32, kDense };
+template <typename T>
+using PerArithmetic = std::array<T, 3>;  // by Arithmetic
+
+struct ModelWork {
+  PerArithmetic<int64_t> row_multiply_adds{};   // of every row: the layers
+  PerArithmetic<int64_t> draw_multiply_adds{};  // of a row that draws a token, besides: the head
+};
+ModelWork WorkOf(const ModelWeights& weights, WeightsMode mode);
+
+// At the given operations per second; those of arithmetic that the work has none of may be 0.
+double SecondsOf(const ModelWork& work, double rows, double draws,
+                 const PerArithmetic<double>& operations_per_second);
+
+// KV that one row at `context` reads: of all layers, of no more than the layer's window.
+double KvBytesRead(const ModelConfig& config, const KvLayout& layout, double context);
+
+}  // namespace holdfast
