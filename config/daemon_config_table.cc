@@ -102,6 +102,14 @@ std::vector<Setting> MakeSettings() {
        .slot = DAEMON_SLOT(model.weights),
        .about = "native: as they lie in the file; f32: dequantised, slow, the reference",
        .choices = {"native", "f32"}},
+      {.section = "model",
+       .key = "activations",
+       .kind = kChoice,
+       .slot = DAEMON_SLOT(model.activations),
+       .about =
+           "what quantised weights are multiplied by: mixed: 8 bits, 16 where a block of a row "
+           "is far larger than its others; 16bit: 16 throughout, slower",
+       .choices = {"mixed", "16bit"}},
 
       {.section = "engine",
        .key = "threads",

@@ -26,7 +26,7 @@ constexpr size_t kKvBytesAhead = size_t{256} << 20;  // a dozen steps of the lon
 
 // Raised whenever a change of kernels or forward pass changes bits: KV that outlives the process
 // must not be taken for this one's.
-constexpr int kArithmeticVersion = 1;
+constexpr int kArithmeticVersion = 2;
 
 int32_t UsableProcessors() {
   cpu_set_t set;
@@ -80,6 +80,10 @@ const char* WeightsModeName(WeightsMode mode) {
   return mode == WeightsMode::kF32 ? "f32" : "native";
 }
 
+const char* ActivationBitsName(ActivationBits bits) {
+  return bits == ActivationBits::k16 ? "16bit" : "mixed";
+}
+
 // The model's digest, and all that decides the bits of its KV: how weights are multiplied and what
 // KV is stored as. The instruction set is not in it, because it changes no bit (kernel_table.h);
 // oneDNN's is.
@@ -87,6 +91,7 @@ std::array<uint8_t, 32> ArithmeticDigest(const LoadedModel& model, const CpuEngi
                                          bool uses_dense) {
   const std::string arithmetic = absl::StrCat(
       "cpu version=", kArithmeticVersion, " weights=", WeightsModeName(options.weights_mode),
+      " activations=", ActivationBitsName(options.activations),
       " kv=", KvDtypeName(options.kv_dtype),
       " dense=", uses_dense ? DenseMatmul::InstructionsName() : std::string("none"));
   ModelDigest digest;
@@ -150,6 +155,7 @@ absl::Status CpuEngine::TakeMemory(const LoadedModel& model) {
   ASSIGN_OR_RETURN(transformer_,
                    Transformer::Create(model,
                                        {.weights_mode = options_.weights_mode,
+                                        .activations = options_.activations,
                                         .kv_dtype = options_.kv_dtype,
                                         .step_tokens_max = options_.step_tokens_max,
                                         .step_blocks_max = static_cast<int32_t>(step_blocks),

@@ -30,6 +30,7 @@ struct CpuEngineOptions {
   int32_t threads = 0;     // 0: all processors this process may use
   std::optional<Isa> isa;  // nullopt: the fastest here
   WeightsMode weights_mode = WeightsMode::kNative;
+  ActivationBits activations = ActivationBits::kMixed;
   KvDtype kv_dtype = KvDtype::kF16;
   int64_t kv_device_bytes = 0;            // at least one sequence of context_tokens
   std::optional<int32_t> context_tokens;  // nullopt: the model's, which is also the most

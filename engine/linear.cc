@@ -175,12 +175,8 @@ void Linear::RunTask(const Task& task, const LinearInput& input, int32_t row_beg
   const int32_t begin = task.panel_begin * section.panel_outputs;
   const int32_t end = std::min(task.panel_end * section.panel_outputs, section.n);
   if (section.packed.data != nullptr) {
-    const QuantizedRows quantized = {.high = input.quantized.high + row * k_,
-                                     .low = input.quantized.low + row * k_,
-                                     .scale = input.quantized.scale + row * (k_ / 32),
-                                     .sum = input.quantized.sum + row * (k_ / 16)};
-    kernels_->quantized_matmul(section.packed, quantized, rows, task.panel_begin, task.panel_end,
-                               out, y_stride);
+    kernels_->quantized_matmul(section.packed, input.quantized, row_begin, row_begin + rows,
+                               task.panel_begin, task.panel_end, y + section.n_begin, y_stride);
   } else if (section.dense != nullptr) {
     section.dense->Run(task.panel_begin, task.panel_end, x, rows, out, y_stride, worker);
   } else {

@@ -143,10 +143,14 @@ absl::Status Transformer::TakeMemory() {
     activated_ = carver.Take<float>(rows * intermediate);
     projected_ = carver.Take<float>(rows * hidden);
     cos_sin_ = carver.Take<float>(rows * 2 * static_cast<size_t>(rope_.num_pairs()));
-    quantized_.high = carver.Take<int8_t>(rows * k_max);
-    quantized_.low = carver.Take<int8_t>(rows * k_max);
-    quantized_.scale = carver.Take<float>(rows * (k_max / 32));
-    quantized_.sum = carver.Take<int32_t>(rows * (k_max / 16));
+    const size_t blocks =
+        QuantizedRows::NumBlocks(static_cast<int32_t>(rows), static_cast<int32_t>(k_max));
+    quantized_.high = carver.Take<int8_t>(32 * blocks);
+    quantized_.low = carver.Take<int8_t>(32 * blocks);
+    quantized_.scale = carver.Take<float>(blocks);
+    quantized_.sum = carver.Take<int32_t>(2 * blocks);
+    quantized_.scaled_sum = carver.Take<float>(blocks);
+    quantized_.wide = carver.Take<uint8_t>(blocks);
     attention_workspace_ =
         carver.Take<float>(attention_workspace_floats_ * static_cast<size_t>(pool_.num_workers()));
     return carver.used();
@@ -251,12 +255,7 @@ void Transformer::EmbedRow(int32_t row) {
 
 void Transformer::QuantizeRow(const float* x, int32_t row, int32_t k, const Linear& reader) {
   if (!reader.wants_quantized()) return;
-  const int64_t r = row;
-  kernels_.quantize_rows(x, 1, k,
-                         {.high = quantized_.high + r * k,
-                          .low = quantized_.low + r * k,
-                          .scale = quantized_.scale + r * (k / 32),
-                          .sum = quantized_.sum + r * (k / 16)});
+  kernels_.quantize_rows(x, row, row + 1, k, options_.activations, quantized_);
 }
 
 void Transformer::NormRow(int32_t row, const std::vector<float>& weight, const Linear& reader) {

@@ -39,6 +39,7 @@ namespace holdfast {
 
 struct TransformerOptions {
   WeightsMode weights_mode = WeightsMode::kNative;
+  ActivationBits activations = ActivationBits::kMixed;  // of products with quantised weights
   KvDtype kv_dtype = KvDtype::kF16;
   int32_t step_tokens_max = 512;
   int32_t step_blocks_max = 0;  // entries of all block tables of a step

@@ -51,19 +51,42 @@ void PackRows(TensorType type, const std::byte* rows, int32_t n, int32_t k, int3
 // Any TensorType to f32: the loader's and the oracle's path. `count` a multiple of the block.
 void DequantizeRow(TensorType type, const std::byte* row, int64_t count, float* out);
 
-// Activations as 16-bit integers in two bytes, with one scale per row and block of 32 along k, and
-// block sums for offsets. x ~ scale * q, q = 254 * high + low = round_to_nearest_even(x / scale),
-// scale = max|x| / 32384; high and low in [-127, 127]. A block whose max|x| is below 2^-100 counts
-// as zero; one that is not finite gets q = 0 and scale NaN.
+// Activations as integers in two bytes, with one scale per row and block of 32 along k, and block
+// sums for offsets: x ~ scale * q, q = 256 * high + low, high and low in [-127, 127].
 //
-// Why two bytes: with one (max|x| / 127) the outliers of normed activations leave their 31
-// neighbours 3 or 4 bits; on the default model that moved logits by 0.3 rms and 1.9 at most, and
-// changed greedy answers; with two it is 0.002 and 0.01 (simulated in f32, a 37-token chat).
+//   narrow block   8 bits:  high = round(x * 127 / max|x|), low = 0
+//   wide block    16 bits:  q = round(x * 32639 / max|x|)
+//
+// All blocks of a row are wide (k16), or (kMixed) only those that would else bring most of its
+// error: whose max|x| is large beside the row's others, max|x|^2 > kWideEnergy * mean of max|x|^2.
+// That depends on the row alone, so promise 1 holds; the product leaves out the second byte where
+// it is zero. A block whose max|x| is below 2^-60 counts as zero; one that is not finite gets q = 0
+// and scale NaN.
+//
+// Why: with 8 bits throughout, outliers of normed activations leave their 31 neighbours 3 or 4
+// bits, and their steps are far wider than those of all other blocks. docs/models.md has the
+// perplexities.
+enum class ActivationBits : uint8_t { kMixed, k16 };
+inline constexpr float kWideEnergy = 2.0f;
+
+// Eight rows lie together, block by block, so that a product of them reads memory in order and
+// finds each at a constant distance. Row r's block b is at BlockAt(r, b, k).
 struct QuantizedRows {
-  int8_t* high = nullptr;  // [rows][k]
-  int8_t* low = nullptr;   // [rows][k]
-  float* scale = nullptr;  // [rows][k / 32]
-  int32_t* sum = nullptr;  // [rows][k / 16]: sums of q over 16, for offsets of 16- and 32-blocks
+  static constexpr int32_t kGroup = 8;
+
+  int8_t* high = nullptr;       // [rows / 8][k / 32][8][32], as if rows were a multiple of 8
+  int8_t* low = nullptr;        // likewise
+  float* scale = nullptr;       // [rows / 8][k / 32][8]
+  int32_t* sum = nullptr;       // [rows / 8][k / 32][8][2]: sums of q over 16, for zero points
+  float* scaled_sum = nullptr;  // [rows / 8][k / 32][8]: scale * sum of q, for offsets
+  uint8_t* wide = nullptr;      // [rows / 8][k / 32][8]: whether low may be other than 0, 0 or 1
+
+  static constexpr size_t NumBlocks(int32_t rows, int32_t k) {
+    return static_cast<size_t>((rows + kGroup - 1) / kGroup) * kGroup * static_cast<size_t>(k / 32);
+  }
+  static constexpr int64_t BlockAt(int64_t row, int64_t block, int32_t k) {
+    return (row / kGroup * (k / 32) + block) * kGroup + row % kGroup;
+  }
 };
 
 // ---- The table ----------------------------------------------------------------------------------
@@ -77,11 +100,14 @@ struct KernelTable {
   Isa isa;
   const char* name;
 
-  void (*quantize_rows)(const float* x, int32_t rows, int32_t k, const QuantizedRows& out);
+  // Rows [row_begin, row_end) of `out` from as many rows at x.
+  void (*quantize_rows)(const float* x, int32_t row_begin, int32_t row_end, int32_t k,
+                        ActivationBits bits, const QuantizedRows& out);
   // Panels [panel_begin, panel_end): y row r at y + r * y_stride, columns of those panels; columns
   // >= w.n are not written.
-  void (*quantized_matmul)(const PackedMatrix& w, const QuantizedRows& x, int32_t rows,
-                           int32_t panel_begin, int32_t panel_end, float* y, int64_t y_stride);
+  void (*quantized_matmul)(const PackedMatrix& w, const QuantizedRows& x, int32_t row_begin,
+                           int32_t row_end, int32_t panel_begin, int32_t panel_end, float* y,
+                           int64_t y_stride);
   // Reference product with f32 weights [n][k] row-major, outputs [n_begin, n_end).
   void (*f32_matmul)(const float* w, int32_t k, const float* x, int32_t rows, int64_t x_stride,
                      int32_t n_begin, int32_t n_end, float* y, int64_t y_stride);

@@ -38,6 +38,8 @@ CpuEngineOptions EngineOptions(const DaemonConfig& config) {
   CpuEngineOptions options{
       .threads = config.engine.threads,
       .weights_mode = config.model.weights == "f32" ? WeightsMode::kF32 : WeightsMode::kNative,
+      .activations =
+          config.model.activations == "16bit" ? ActivationBits::k16 : ActivationBits::kMixed,
       .kv_dtype = KvDtypeOfName(config.engine.kv_dtype).value_or(KvDtype::kF16),
       .kv_device_bytes = config.engine.kv_device_bytes.value_or(kKvBytesDefault),
       .context_tokens = config.engine.context_tokens,

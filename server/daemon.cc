@@ -318,6 +318,7 @@ class Daemon final {
                              .step_tokens_max = config_.scheduler.step_tokens_max};
     options.weights_mode =
         config_.model.weights == "f32" ? WeightsMode::kF32 : WeightsMode::kNative;
+    if (config_.model.activations == "16bit") options.activations = ActivationBits::k16;
     if (config_.engine.isa == "scalar") options.isa = Isa::kScalar;
     if (config_.engine.isa == "avx2") options.isa = Isa::kAvx2;
     if (config_.engine.isa == "avx512-vnni") options.isa = Isa::kAvx512Vnni;

@@ -18,6 +18,7 @@
 
 #include "kernels/half.h"
 #include "kernels/kernel_table.h"
+#include "tests/parity/activations.h"
 
 namespace holdfast {
 namespace {
@@ -55,15 +56,12 @@ void BenchMatmul(benchmark::State& state, const KernelTable& kernels, TensorType
     std::memcpy(packed.data + i * packed_bytes, packed.data, packed_bytes);
   }
   const auto x = RandomFloats(static_cast<size_t>(m) * k);
-  std::vector<int8_t> high(x.size()), low(x.size());
-  std::vector<float> scale(x.size() / 32), y(static_cast<size_t>(m) * n);
-  std::vector<int32_t> sum(x.size() / 16);
-  const QuantizedRows rows{high.data(), low.data(), scale.data(), sum.data()};
-  kernels.quantize_rows(x.data(), m, k, rows);
+  std::vector<float> y(static_cast<size_t>(m) * n);
+  const Activations rows(kernels, x, m, k);
   size_t copy = 0;
   for (auto _ : state) {
     const PackedMatrix w{type, n, k, packed.data + copy * packed_bytes};
-    kernels.quantized_matmul(w, rows, m, 0, w.num_panels(), y.data(), n);
+    kernels.quantized_matmul(w, rows.view(), 0, m, 0, w.num_panels(), y.data(), n);
     benchmark::ClobberMemory();
     copy = (copy + 1) % copies;
   }
@@ -143,12 +141,9 @@ void BenchAttention(benchmark::State& state, const KernelTable& kernels, KvEleme
 void BenchQuantizeRows(benchmark::State& state, const KernelTable& kernels) {
   constexpr int32_t kRows = 16, kInputs = 1536;
   const auto x = RandomFloats(size_t{kRows} * kInputs);
-  std::vector<int8_t> high(x.size()), low(x.size());
-  std::vector<float> scale(x.size() / 32);
-  std::vector<int32_t> sum(x.size() / 16);
+  const Activations rows(kernels, x, kRows, kInputs);
   for (auto _ : state) {
-    kernels.quantize_rows(x.data(), kRows, kInputs,
-                          {high.data(), low.data(), scale.data(), sum.data()});
+    kernels.quantize_rows(x.data(), 0, kRows, kInputs, ActivationBits::kMixed, rows.view());
     benchmark::ClobberMemory();
   }
   state.SetBytesProcessed(state.iterations() * kRows * kInputs * 6);

@@ -18,6 +18,7 @@
 #include "kernels/dtype.h"
 #include "kernels/half.h"
 #include "kernels/kernel_table.h"
+#include "tests/parity/activations.h"
 
 namespace holdfast {
 
@@ -45,6 +46,17 @@ inline std::vector<float> RandomFloats(size_t count, uint32_t seed, float deviat
   std::normal_distribution<float> normal(0.0f, deviation);
   std::vector<float> out(count);
   for (float& x : out) x = normal(rng);
+  return out;
+}
+
+// As activations are: some blocks of 32 are far larger than the others of their row.
+inline std::vector<float> RandomActivations(size_t count, uint32_t seed) {
+  std::vector<float> out = RandomFloats(count, seed);
+  std::mt19937 rng(seed + 1);
+  for (size_t block = 0; block < count / 32; ++block) {
+    if (rng() % 6 != 0) continue;
+    for (size_t i = 32 * block; i < 32 * block + 32; ++i) out[i] *= 9.0f;
+  }
   return out;
 }
 
@@ -128,27 +140,5 @@ inline AlignedBytes Pack(TensorType type, const std::vector<std::byte>& rows, in
   PackRows(type, rows.data(), n, k, 0, n, packed.data());
   return packed;
 }
-
-// x [rows][k] quantised by `kernels`.
-class Activations {
- public:
-  Activations(const KernelTable& kernels, const std::vector<float>& x, int32_t rows, int32_t k)
-      : high(static_cast<size_t>(rows) * k),
-        low(high.size()),
-        scale(high.size() / 32),
-        sum(high.size() / 16) {
-    kernels.quantize_rows(x.data(), rows, k, view());
-  }
-  // The kernels' view of a whole is of pointers to mutable values, also where they only read.
-  QuantizedRows view() const {
-    return {const_cast<int8_t*>(high.data()), const_cast<int8_t*>(low.data()),
-            const_cast<float*>(scale.data()), const_cast<int32_t*>(sum.data())};
-  }
-  int32_t Value(size_t i) const { return 254 * high[i] + low[i]; }
-
-  std::vector<int8_t> high, low;
-  std::vector<float> scale;
-  std::vector<int32_t> sum;
-};
 
 }  // namespace holdfast

@@ -17,7 +17,7 @@ constexpr float kUntouched = -12345.0f;
 std::vector<float> Product(const KernelTable& kernels, const PackedMatrix& w, const Activations& x,
                            int32_t rows) {
   std::vector<float> y(static_cast<size_t>(rows) * w.n, kUntouched);
-  kernels.quantized_matmul(w, x.view(), rows, 0, w.num_panels(), y.data(), w.n);
+  kernels.quantized_matmul(w, x.view(), 0, rows, 0, w.num_panels(), y.data(), w.n);
   return y;
 }
 
@@ -30,7 +30,8 @@ TEST_P(QuantizedMatmulTest, PathsAgreeBitForBitOnOddShapes) {
       const auto packed = Pack(type, RandomBlocks(type, n, k, static_cast<uint32_t>(n)), n, k);
       const PackedMatrix w{.type = type, .n = n, .k = k, .data = packed.data()};
       for (const int32_t rows : {0, 1, 2, 3, 7, 15, 16, 17, 130}) {
-        const auto x = RandomFloats(static_cast<size_t>(rows) * k, static_cast<uint32_t>(rows));
+        const auto x =
+            RandomActivations(static_cast<size_t>(rows) * k, static_cast<uint32_t>(rows));
         const Activations quantized(KernelsOf(Isa::kScalar), x, rows, k);
         const auto wanted = Product(KernelsOf(Isa::kScalar), w, quantized, rows);
         for (const KernelTable* path : VectorPaths()) {
@@ -73,7 +74,7 @@ TEST_P(QuantizedMatmulTest, ARowDoesNotDependOnItsNeighboursNorOnThePanelsAtOnce
   constexpr int32_t kOutputs = 72, kInputs = 512, kRows = 19;
   const auto packed = Pack(type, RandomBlocks(type, kOutputs, kInputs, 5), kOutputs, kInputs);
   const PackedMatrix w{.type = type, .n = kOutputs, .k = kInputs, .data = packed.data()};
-  const auto x = RandomFloats(size_t{kRows} * kInputs, 6);
+  const auto x = RandomActivations(size_t{kRows} * kInputs, 6);
   for (const KernelTable* path : AllPaths()) {
     const Activations all(*path, x, kRows, kInputs);
     const auto together = Product(*path, w, all, kRows);
@@ -82,7 +83,7 @@ TEST_P(QuantizedMatmulTest, ARowDoesNotDependOnItsNeighboursNorOnThePanelsAtOnce
       const Activations alone(*path, one, 1, kInputs);
       std::vector<float> y(kOutputs, kUntouched);
       for (int32_t panel = w.num_panels() - 1; panel >= 0; --panel) {
-        path->quantized_matmul(w, alone.view(), 1, panel, panel + 1, y.data(), kOutputs);
+        path->quantized_matmul(w, alone.view(), 0, 1, panel, panel + 1, y.data(), kOutputs);
       }
       const std::vector<float> in_batch(together.begin() + row * kOutputs,
                                         together.begin() + (row + 1) * kOutputs);
@@ -99,7 +100,7 @@ TEST_P(QuantizedMatmulTest, WritesOnlyTheColumnsOfItsPanels) {
   for (const KernelTable* path : AllPaths()) {
     const Activations x(*path, RandomFloats(size_t{kRows} * kInputs, 8), kRows, kInputs);
     std::vector<float> y(size_t{kRows} * kStride, kUntouched);
-    path->quantized_matmul(w, x.view(), kRows, 1, 3, y.data(), kStride);
+    path->quantized_matmul(w, x.view(), 0, kRows, 1, 3, y.data(), kStride);
     for (size_t i = 0; i < y.size(); ++i) {
       const size_t column = i % kStride;
       EXPECT_EQ(y[i] != kUntouched, column >= 16 && column < kOutputs) << path->name << " " << i;
@@ -116,7 +117,9 @@ TEST_P(QuantizedMatmulTest, AgreesWithDouble) {
   const auto packed = Pack(type, rows, kOutputs, kInputs);
   const PackedMatrix w{.type = type, .n = kOutputs, .k = kInputs, .data = packed.data()};
   const KernelTable& kernels = KernelsOf(Isa::kScalar);
-  const Activations x(kernels, RandomFloats(size_t{kRows} * kInputs, 10), kRows, kInputs);
+  const Activations x(kernels, RandomActivations(size_t{kRows} * kInputs, 10), kRows, kInputs);
+  EXPECT_GT(std::count(x.wide.begin(), x.wide.end(), 1), 0);
+  EXPECT_GT(std::count(x.wide.begin(), x.wide.end(), 0), 0);
   const auto y = Product(kernels, w, x, kRows);
   std::vector<float> weights(kInputs);
   for (int32_t n = 0; n < kOutputs; ++n) {
@@ -124,8 +127,7 @@ TEST_P(QuantizedMatmulTest, AgreesWithDouble) {
     for (int32_t r = 0; r < kRows; ++r) {
       double wanted = 0, magnitude = 0;
       for (int32_t k = 0; k < kInputs; ++k) {
-        const size_t at = static_cast<size_t>(r) * kInputs + k;
-        const double product = double{weights[k]} * x.Value(at) * double{x.scale[at / 32]};
+        const double product = double{weights[k]} * x.Value(r, k) * double{x.scale[x.Block(r, k)]};
         wanted += product;
         magnitude += std::abs(product);
       }
@@ -153,52 +155,91 @@ TEST(QuantizedMatmulTest, TakesAnyMultipleOf32InputsForTypesOf32) {
   }
 }
 
-TEST(QuantizeRowsTest, PathsAgreeAndFollowTheContract) {
-  constexpr int32_t kInputs = 96, kRows = 50;
-  auto x = RandomFloats(size_t{kRows} * kInputs, 13);
+constexpr int32_t kContractInputs = 96, kContractRows = 50;
+
+// With zeros, what is not finite, what is tiny, ties, and a row whose first block is far larger.
+std::vector<float> ContractInputs() {
+  auto x = RandomFloats(size_t{kContractRows} * kContractInputs, 13);
   for (size_t i = 0; i < x.size(); i += 3) x[i] *= 1e-3f;
   std::fill(x.begin(), x.begin() + 32, 0.0f);
   std::fill(x.begin() + 32, x.begin() + 64, 3e-42f);  // below what a scale can say: zero
   x[70] = INFINITY;
   x[100] = std::nanf("");
   for (int i = 0; i < 32; ++i) x[192 + i] = static_cast<float>(i) - 15.5f;  // ties
-  x[192] = 32384.0f;
+  x[192] = 32639.0f;
   x[289] = 3e38f;
-  const Activations wanted(KernelsOf(Isa::kScalar), x, kRows, kInputs);
-  for (size_t block = 0; block < wanted.scale.size(); ++block) {
-    const float* values = x.data() + 32 * block;
-    float most = 0;
-    bool finite = true;
-    for (int i = 0; i < 32; ++i) {
-      most = std::max(most, std::abs(values[i]));
-      finite = finite && std::isfinite(values[i]);
+  return x;
+}
+
+// Says whether the block of 32 at `values` is what the contract asks for.
+void CheckBlock(const Activations& quantized, const float* values, int32_t row, int32_t column) {
+  const size_t block = quantized.Block(row, column);
+  float most = 0;
+  bool finite = true;
+  for (int i = 0; i < 32; ++i) {
+    most = std::max(most, std::abs(values[i]));
+    finite = finite && std::isfinite(values[i]);
+  }
+  if (!finite) {
+    EXPECT_TRUE(std::isnan(quantized.scale[block])) << "what is not finite stays so";
+    return;
+  }
+  if (most < 0x1p-60f) most = 0;
+  const bool wide = quantized.wide[block] != 0;
+  EXPECT_EQ(quantized.scale[block], most / (wide ? 32639.0f : 127.0f * 256.0f));
+  const float step = wide ? most / 32639 : most / 127;
+  for (int half = 0; half < 2; ++half) {
+    int32_t sum = 0;
+    for (int i = 16 * half; i < 16 * half + 16; ++i) {
+      const int32_t q = quantized.Value(row, column + i);
+      const size_t at = 32 * block + static_cast<size_t>(i);
+      EXPECT_NE(quantized.high[at], -128);
+      EXPECT_NE(quantized.low[at], -128);
+      EXPECT_TRUE(wide || quantized.low[at] == 0);
+      sum += q;
+      // Half a step; where the second byte would have to be 128, one more.
+      const float most_off = wide && std::abs(quantized.low[at]) == 127 ? 1.503f : 0.503f;
+      EXPECT_NEAR(values[i], q * quantized.scale[block], step * most_off + 0x1p-60f);
     }
-    if (!finite) {
-      EXPECT_TRUE(std::isnan(wanted.scale[block])) << "what is not finite stays so";
-      continue;
-    }
-    if (most < 0x1p-100f) most = 0;
-    EXPECT_EQ(wanted.scale[block], most / 32384);
-    for (int half = 0; half < 2; ++half) {
-      int32_t sum = 0;
-      for (int i = 16 * half; i < 16 * half + 16; ++i) {
-        const size_t at = 32 * block + static_cast<size_t>(i);
-        const int32_t q = wanted.Value(at);
-        EXPECT_NE(wanted.high[at], -128);
-        EXPECT_NE(wanted.low[at], -128);
-        sum += q;
-        EXPECT_NEAR(values[i], q * wanted.scale[block], most / 32384 * 0.503f + 0x1p-100f);
+    EXPECT_EQ(quantized.sum[2 * block + static_cast<size_t>(half)], sum);
+  }
+  const auto whole = static_cast<float>(quantized.sum[2 * block] + quantized.sum[2 * block + 1]);
+  EXPECT_EQ(quantized.scaled_sum[block], quantized.scale[block] * whole);
+}
+
+TEST(QuantizeRowsTest, PathsAgreeAndFollowTheContract) {
+  const std::vector<float> x = ContractInputs();
+  for (const ActivationBits bits : {ActivationBits::kMixed, ActivationBits::k16}) {
+    const Activations wanted(KernelsOf(Isa::kScalar), x, kContractRows, kContractInputs, bits);
+    for (int32_t row = 0; row < kContractRows; ++row) {
+      for (int32_t column = 0; column < kContractInputs; column += 32) {
+        CheckBlock(wanted, x.data() + row * kContractInputs + column, row, column);
       }
-      EXPECT_EQ(wanted.sum[2 * block + static_cast<size_t>(half)], sum);
+    }
+    if (bits == ActivationBits::k16) {
+      EXPECT_EQ(wanted.Value(2, 1), -14) << "-14.5 to even";
+    }
+    for (const KernelTable* path : VectorPaths()) {
+      const Activations got(*path, x, kContractRows, kContractInputs, bits);
+      EXPECT_TRUE(SameBits(got.scale, wanted.scale)) << path->name;
+      EXPECT_TRUE(SameBits(got.scaled_sum, wanted.scaled_sum)) << path->name;
+      EXPECT_EQ(got.high, wanted.high) << path->name;
+      EXPECT_EQ(got.low, wanted.low) << path->name;
+      EXPECT_EQ(got.sum, wanted.sum) << path->name;
+      EXPECT_EQ(got.wide, wanted.wide) << path->name;
     }
   }
-  EXPECT_EQ(wanted.Value(193), -14) << "-14.5 to even";
-  for (const KernelTable* path : VectorPaths()) {
-    const Activations got(*path, x, kRows, kInputs);
-    EXPECT_TRUE(SameBits(got.scale, wanted.scale)) << path->name;
-    EXPECT_EQ(got.high, wanted.high) << path->name;
-    EXPECT_EQ(got.low, wanted.low) << path->name;
-    EXPECT_EQ(got.sum, wanted.sum) << path->name;
+}
+
+TEST(QuantizeRowsTest, OnlyBlocksThatAreLargeInTheirRowHaveTwoBytes) {
+  std::vector<float> x(256, 1.0f);
+  x[40] = 10.0f;
+  for (const KernelTable* path : AllPaths()) {
+    const Activations one(*path, x, 1, 256), all(*path, x, 1, 256, ActivationBits::k16);
+    for (int32_t column = 0; column < 256; column += 32) {
+      EXPECT_EQ(one.wide[one.Block(0, column)], column == 32 ? 1 : 0) << column;
+      EXPECT_EQ(all.wide[all.Block(0, column)], 1);
+    }
   }
 }
 

@@ -66,7 +66,7 @@ listen:
   grpc:
   allow_anonymous: true
   tls: {certificate_path: /c.pem, key_path: /k.pem}
-model: {path: /m.gguf, name: m, aliases: [a, b], weights: f32}
+model: {path: /m.gguf, name: m, aliases: [a, b], weights: f32, activations: 16bit}
 engine: {threads: 3, isa: avx2, kv_dtype: f32, kv_device_bytes: 4GiB, context_tokens: 2048}
 scheduler: {running_max: 2, waiting_max: 3, step_tokens_max: 64, chunk_tokens_max: 7,
             prefix_cache: false, policy: plas, order: hit_rate, bypass_max: 5, ageing_time: 3s,
@@ -92,6 +92,7 @@ tenants:
   EXPECT_EQ(config->model.name, "m");
   EXPECT_THAT(config->model.aliases, ElementsAre("a", "b"));
   EXPECT_EQ(config->model.weights, "f32");
+  EXPECT_EQ(config->model.activations, "16bit");
   EXPECT_EQ(config->engine.threads, 3);
   EXPECT_EQ(config->engine.isa, "avx2");
   EXPECT_EQ(config->engine.kv_dtype, "f32");

@@ -7,6 +7,7 @@
 #include <random>
 
 #include "engine/dense_matmul_onednn.h"
+#include "tests/parity/activations.h"
 
 namespace holdfast {
 namespace {
@@ -80,19 +81,14 @@ TEST(LinearTest, TensorsStandSideBySideWithTheirBiasesInEveryMode) {
   }
 
   const KernelTable& kernels = KernelsOf(BestIsa());
-  std::vector<int8_t> high(kRows * kCols), low(kRows * kCols);
-  std::vector<float> scale(kRows * kCols / 32);
-  std::vector<int32_t> sum(kRows * kCols / 16);
-  const QuantizedRows quantized{
-      .high = high.data(), .low = low.data(), .scale = scale.data(), .sum = sum.data()};
-  kernels.quantize_rows(x.data(), kRows, kCols, quantized);
+  const Activations quantized(kernels, x, kRows, kCols, ActivationBits::k16);
   for (WeightsMode mode : {WeightsMode::kNative, WeightsMode::kF32}) {
     const absl::StatusOr<Linear> linear = Linear::Create(sources, mode, kernels, pool);
     ASSERT_TRUE(linear.ok()) << linear.status();
     EXPECT_EQ(linear->n(), 104);
     EXPECT_EQ(linear->wants_quantized(), mode == WeightsMode::kNative);
     std::vector<float> y(kRows * 110, -7.0f);
-    linear->Run({.x = x.data(), .quantized = quantized}, kRows, y.data(), 110, pool);
+    linear->Run({.x = x.data(), .quantized = quantized.view()}, kRows, y.data(), 110, pool);
     const float tolerance = mode == WeightsMode::kNative ? 1e-3f : 1e-4f;
     for (int32_t row = 0; row < kRows; ++row) {
       for (int32_t i = 0; i < 104; ++i) {

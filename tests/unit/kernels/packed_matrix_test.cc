@@ -27,7 +27,8 @@ TEST_P(PackedMatrixTest, HoldsEveryWeightOfTheFile) {
   for (size_t i = 0; i < kInputs; ++i) x[i * kInputs + i] = 1.0f;
   const Activations activations(kernels, x, kInputs, kInputs);
   std::vector<float> y(size_t{kInputs} * kOutputs);
-  kernels.quantized_matmul(w, activations.view(), kInputs, 0, w.num_panels(), y.data(), kOutputs);
+  kernels.quantized_matmul(w, activations.view(), 0, kInputs, 0, w.num_panels(), y.data(),
+                           kOutputs);
   std::vector<float> weights(kInputs);
   for (int32_t n = 0; n < kOutputs; ++n) {
     DequantizeRow(type, rows.data() + n * RowBytes(type, kInputs), kInputs, weights.data());

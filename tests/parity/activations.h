@@ -1,0 +1,51 @@
+// Memory for activations that kernels quantise.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "kernels/kernel_table.h"
+
+namespace holdfast {
+
+// x [rows][k] quantised by `kernels`.
+class Activations {
+ public:
+  Activations(const KernelTable& kernels, const std::vector<float>& x, int32_t rows, int32_t k,
+              ActivationBits bits = ActivationBits::kMixed)
+      : inputs(k),
+        wide(QuantizedRows::NumBlocks(rows, k)),
+        high(32 * wide.size()),
+        low(32 * wide.size()),
+        scale(wide.size()),
+        sum(2 * wide.size()),
+        scaled_sum(wide.size()) {
+    kernels.quantize_rows(x.data(), 0, rows, k, bits, view());
+  }
+  // The kernels' view of a whole is of pointers to mutable values, also where they only read.
+  QuantizedRows view() const {
+    return {.high = const_cast<int8_t*>(high.data()),
+            .low = const_cast<int8_t*>(low.data()),
+            .scale = const_cast<float*>(scale.data()),
+            .sum = const_cast<int32_t*>(sum.data()),
+            .scaled_sum = const_cast<float*>(scaled_sum.data()),
+            .wide = const_cast<uint8_t*>(wide.data())};
+  }
+  size_t Block(int32_t row, int32_t column) const {
+    return static_cast<size_t>(QuantizedRows::BlockAt(row, column / 32, inputs));
+  }
+  int32_t Value(int32_t row, int32_t column) const {
+    const size_t at = 32 * Block(row, column) + static_cast<size_t>(column % 32);
+    return 256 * high[at] + low[at];
+  }
+
+  int32_t inputs;
+  std::vector<uint8_t> wide;
+  std::vector<int8_t> high, low;
+  std::vector<float> scale;
+  std::vector<int32_t> sum;
+  std::vector<float> scaled_sum;
+};
+
+}  // namespace holdfast
