@@ -15,6 +15,7 @@
 #include "config/base/status_macros.h"
 #include "config/limits.h"
 #include "server/engine_bound.h"
+#include "server/free_memory.h"
 #include "server/processor_name.h"
 #include "server/progress_bar.h"
 #include "server/workload_arguments.h"
@@ -53,6 +54,15 @@ absl::Status CheckContext(const EngineSpeedOptions& speed, int32_t model_context
       speed.generate_tokens, " tokens behind ", speed.context_tokens, ": the model's context has ",
       model_context, "; lower --generate, or --context",
       speed.context_tokens == speed.prompt_tokens ? ", which is --prompt where not given" : ""));
+}
+
+// The arena is mapped without being reserved: too large a one would be noticed by the system alone.
+absl::Status CheckKvFits(const EngineSpeedOptions& speed, int64_t kv_bytes) {
+  const auto free_bytes = FreeMemoryBytes();
+  if (!free_bytes.ok() || kv_bytes <= *free_bytes) return absl::OkStatus();
+  return absl::ResourceExhaustedError(Concat(
+      "the KV of ", speed.streams, " streams of ", LongestContext(speed), " tokens takes ",
+      kv_bytes, " bytes, and ", *free_bytes, " are free; lower --streams, --context or --prompt"));
 }
 
 // Context, KV, slots and rows as the measurement needs them.
@@ -144,6 +154,7 @@ absl::StatusOr<EngineReport> BenchEngine(const LoadedModel& model,
   if (engine_options.threads == 0) {
     engine_options.threads = std::max(1, static_cast<int32_t>(std::thread::hardware_concurrency()));
   }
+  RETURN_IF_ERROR(CheckKvFits(options.speed, engine_options.kv_device_bytes));
   ASSIGN_OR_RETURN(const std::unique_ptr<CpuEngine> engine,
                    CpuEngine::Create(model, engine_options));
   EngineReport report{.model = model.config.name,
