@@ -62,7 +62,8 @@ def test_what_is_wrong_is_said():
             (["engine", "--model", TINY, "--prompt", 8, "--context", 100000],
              ["100000", "context", "--context"]),
             (["engine", "--model", TINY, "--streams", "0"], ["--streams", "at least 1"]),
-            (["engine", "--model", TINY, "--streams", 2**31 - 1], ["are free", "--streams"]),
+            (["engine", "--model", TINY, "--prompt", 8, "--generate", 8, "--streams", 2**31 - 1],
+             ["are free", "--streams"]),
             (["machine", "--threads", "none"], ["--threads"]),
             (["motor"], ["engine, machine, profile", "motor"])):
         done = bench(*arguments)
