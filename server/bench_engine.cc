@@ -243,6 +243,8 @@ absl::StatusOr<BenchEngineOptions> BenchEngineOptionsOf(const CommandLine& line,
   options.engine = {
       .threads = config.engine.threads,
       .weights_mode = config.model.weights == "f32" ? WeightsMode::kF32 : WeightsMode::kNative,
+      .activations =
+          config.model.activations == "16bit" ? ActivationBits::k16 : ActivationBits::kMixed,
       .kv_dtype = KvDtypeOfName(config.engine.kv_dtype).value_or(KvDtype::kF16),
       .step_tokens_max = config.scheduler.step_tokens_max};
   for (const Isa isa : kIsas) {

@@ -132,8 +132,8 @@ constexpr std::string_view kSimulateSettings[] = {
     "--context-tokens",   "--running-max",     "--waiting-max",   "--step-tokens-max",
     "--chunk-tokens-max", "--prefix-cache",    "--policy",        "--order"};
 constexpr std::string_view kBenchMachineSettings[] = {"--threads"};
-constexpr std::string_view kBenchEngineSettings[] = {"--model", "--weights",  "--threads",
-                                                     "--isa",   "--kv-dtype", "--step-tokens-max"};
+constexpr std::string_view kBenchEngineSettings[] = {
+    "--config", "--model", "--weights", "--threads", "--isa", "--kv-dtype", "--step-tokens-max"};
 constexpr std::string_view kBenchProfileSettings[] = {
     "--config",   "--model",           "--weights",        "--threads",     "--isa",
     "--kv-dtype", "--kv-device-bytes", "--context-tokens", "--running-max", "--step-tokens-max"};

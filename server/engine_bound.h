@@ -2,7 +2,7 @@
 // and read, over what the machine multiplies and reads (machine_speed.h).
 //
 // Counted are the products of the weight matrices, one multiply-add a weight and row, quantised
-// ones as one 8-bit product, though the engine spends two where it keeps 16 bits of an activation;
+// ones as one 8-bit product, though the engine spends two where an activation has 16 bits;
 // the head's only for rows that draw a token. Of memory: all weights as prepared, and the KV in
 // front of the rows, once a step. Not counted: attention, norms, activations, the embedding.
 #pragma once

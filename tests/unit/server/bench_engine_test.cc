@@ -33,6 +33,7 @@ TEST(BenchEngineTest, ArgumentsBecomeOptionsAndTheContextIsThePromptsUnlessGiven
   DaemonConfig config;
   config.engine.isa = "scalar";
   config.engine.threads = 3;
+  config.model.activations = "16bit";
   CommandLine line{.arguments = {{"--prompt", "40"}, {"--generate", "9"}, {"--streams", "4"}}};
   auto options = BenchEngineOptionsOf(line, config);
   ASSERT_TRUE(options.ok()) << options.status();
@@ -42,6 +43,7 @@ TEST(BenchEngineTest, ArgumentsBecomeOptionsAndTheContextIsThePromptsUnlessGiven
   EXPECT_EQ(options->speed.context_tokens, 40);
   EXPECT_EQ(options->engine.isa, Isa::kScalar);
   EXPECT_EQ(options->engine.threads, 3);
+  EXPECT_EQ(options->engine.activations, ActivationBits::k16);
   line.arguments.push_back({"--context", "0"});
   options = BenchEngineOptionsOf(line, config);
   ASSERT_TRUE(options.ok()) << options.status();
