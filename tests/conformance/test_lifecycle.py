@@ -204,6 +204,11 @@ def test_idle_costs_nothing():
         ticks = lambda: sum(map(int, open(f"/proc/{daemon.process.pid}/stat").read().split()[13:15]))
         ask(client_of(daemon))
         wait_until(lambda: daemon.metric("vllm:num_requests_running") == 0)
-        before = ticks()
-        time.sleep(1.0)  # the thing measured is idleness itself
-        assert ticks() - before <= 5  # of 100 ticks a second: no busy waiting
+
+        def spent(seconds):  # of 100 ticks a second
+            before = ticks()
+            time.sleep(seconds)  # the thing measured is idleness itself
+            return ticks() - before
+
+        wait_until(lambda: spent(0.2) <= 1)  # until KV memory has the pages that it gets ahead
+        assert spent(1.0) <= 5  # no busy waiting
