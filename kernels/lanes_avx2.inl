@@ -141,9 +141,6 @@ HOLDFAST_INLINE I32x16 SplatInt(int32_t x) { return {_mm256_set1_epi32(x), _mm25
 HOLDFAST_INLINE I32x16 AddInt(I32x16 a, I32x16 b) {
   return {_mm256_add_epi32(a.low, b.low), _mm256_add_epi32(a.high, b.high)};
 }
-HOLDFAST_INLINE I32x16 SubInt(I32x16 a, I32x16 b) {
-  return {_mm256_sub_epi32(a.low, b.low), _mm256_sub_epi32(a.high, b.high)};
-}
 template <int kBits>
 HOLDFAST_INLINE I32x16 ShiftLeft(I32x16 x) {
   return {_mm256_slli_epi32(x.low, kBits), _mm256_slli_epi32(x.high, kBits)};

@@ -97,7 +97,6 @@ template <int kBits>
 HOLDFAST_INLINE I32x16 ShiftLeft(I32x16 x) {
   return {_mm512_slli_epi32(x.v, kBits)};
 }
-HOLDFAST_INLINE I32x16 SubInt(I32x16 a, I32x16 b) { return {_mm512_sub_epi32(a.v, b.v)}; }
 HOLDFAST_INLINE F32x16 ToFloat(I32x16 x) { return {_mm512_cvtepi32_ps(x.v)}; }
 
 inline constexpr bool kSignedDotsOf8Bits = false;

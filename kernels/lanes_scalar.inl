@@ -142,10 +142,6 @@ inline I32x16 AddInt(I32x16 a, I32x16 b) {
   for (int i = 0; i < 16; ++i) a.lane[i] += b.lane[i];
   return a;
 }
-inline I32x16 SubInt(I32x16 a, I32x16 b) {
-  for (int i = 0; i < 16; ++i) a.lane[i] -= b.lane[i];
-  return a;
-}
 template <int kBits>
 inline I32x16 ShiftLeft(I32x16 x) {
   for (int i = 0; i < 16; ++i) x.lane[i] *= 1 << kBits;  // of negative numbers, too

@@ -15,6 +15,7 @@
 #include "config/base/status_macros.h"
 #include "config/limits.h"
 #include "server/engine_bound.h"
+#include "server/engine_options.h"
 #include "server/free_memory.h"
 #include "server/processor_name.h"
 #include "server/progress_bar.h"
@@ -240,16 +241,7 @@ absl::StatusOr<BenchEngineOptions> BenchEngineOptionsOf(const CommandLine& line,
   options.speed.context_tokens = options.speed.prompt_tokens;
   arguments.Count("--context", 0, options.speed.context_tokens);
   if (!arguments.status().ok()) return arguments.status();
-  options.engine = {
-      .threads = config.engine.threads,
-      .weights_mode = config.model.weights == "f32" ? WeightsMode::kF32 : WeightsMode::kNative,
-      .activations =
-          config.model.activations == "16bit" ? ActivationBits::k16 : ActivationBits::kMixed,
-      .kv_dtype = KvDtypeOfName(config.engine.kv_dtype).value_or(KvDtype::kF16),
-      .step_tokens_max = config.scheduler.step_tokens_max};
-  for (const Isa isa : kIsas) {
-    if (config.engine.isa == IsaName(isa)) options.engine.isa = isa;
-  }
+  options.engine = EngineOptionsOf(config);
   return options;
 }
 

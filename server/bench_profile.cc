@@ -20,6 +20,7 @@
 #include "engine/cpu_engine.h"
 #include "engine/weights.h"
 #include "kvstore/host_tier.h"
+#include "server/engine_options.h"
 #include "server/model_text.h"
 #include "server/processor_name.h"
 #include "server/progress_bar.h"
@@ -33,23 +34,6 @@ namespace {
 constexpr int64_t kKvBytesDefault = int64_t{2} << 30;
 constexpr int64_t kHostBytes = int64_t{256} << 20;
 constexpr size_t kBlocksAtOnce = 16;  // as the mover
-
-CpuEngineOptions EngineOptions(const DaemonConfig& config) {
-  CpuEngineOptions options{
-      .threads = config.engine.threads,
-      .weights_mode = config.model.weights == "f32" ? WeightsMode::kF32 : WeightsMode::kNative,
-      .activations =
-          config.model.activations == "16bit" ? ActivationBits::k16 : ActivationBits::kMixed,
-      .kv_dtype = KvDtypeOfName(config.engine.kv_dtype).value_or(KvDtype::kF16),
-      .kv_device_bytes = config.engine.kv_device_bytes.value_or(kKvBytesDefault),
-      .context_tokens = config.engine.context_tokens,
-      .num_sequence_slots = config.scheduler.running_max,
-      .step_tokens_max = config.scheduler.step_tokens_max};
-  for (const Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512Vnni}) {
-    if (config.engine.isa == IsaName(isa)) options.isa = isa;
-  }
-  return options;
-}
 
 // As the system names the processor, and the instructions that are used of it.
 std::string DeviceName(const CpuEngineOptions& options) {
@@ -115,7 +99,8 @@ void PrintResiduals(const std::vector<MeasuredStep>& steps, const StepFit& fit) 
 }  // namespace
 
 absl::Status RunBenchProfile(const DaemonConfig& config, const std::string& out) {
-  CpuEngineOptions options = EngineOptions(config);
+  CpuEngineOptions options = EngineOptionsOf(config);
+  options.kv_device_bytes = config.engine.kv_device_bytes.value_or(kKvBytesDefault);
   if (options.threads == 0) {
     options.threads = std::max(1, static_cast<int32_t>(std::thread::hardware_concurrency()));
   }

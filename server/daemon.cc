@@ -37,6 +37,7 @@
 #include "engine/weights.h"
 #include "scheduler/scheduler_loop.h"
 #include "server/admin.h"
+#include "server/engine_options.h"
 #include "server/free_memory.h"
 #include "server/generation_service.h"
 #include "server/grpc_server.h"
@@ -228,10 +229,7 @@ class Daemon final {
   }
 
   KvLayout KvLayoutOfModel() const {
-    return {.num_layers = model_.config.num_layers,
-            .num_kv_heads = model_.config.num_kv_heads,
-            .head_dim = model_.config.head_dim,
-            .dtype = KvDtypeOfName(config_.engine.kv_dtype).value_or(KvDtype::kF16)};
+    return Transformer::KvLayoutOf(model_.config, EngineOptionsOf(config_).kv_dtype);
   }
 
   absl::Status LoadParts() {
@@ -303,26 +301,11 @@ class Daemon final {
   }
 
   absl::Status LoadEngine() {
-    ASSIGN_OR_RETURN(const int64_t kv_bytes, KvBytes());
-    ASSIGN_OR_RETURN(engine_, CpuEngine::Create(model_, EngineOptions(kv_bytes)));
+    CpuEngineOptions options = EngineOptionsOf(config_);
+    ASSIGN_OR_RETURN(options.kv_device_bytes, KvBytes());
+    ASSIGN_OR_RETURN(engine_, CpuEngine::Create(model_, options));
     log_.Info("engine", {{"what", engine_->Describe()}});
     return absl::OkStatus();
-  }
-
-  CpuEngineOptions EngineOptions(int64_t kv_bytes) const {
-    CpuEngineOptions options{.threads = config_.engine.threads,
-                             .kv_dtype = KvLayoutOfModel().dtype,
-                             .kv_device_bytes = kv_bytes,
-                             .context_tokens = config_.engine.context_tokens,
-                             .num_sequence_slots = config_.scheduler.running_max,
-                             .step_tokens_max = config_.scheduler.step_tokens_max};
-    options.weights_mode =
-        config_.model.weights == "f32" ? WeightsMode::kF32 : WeightsMode::kNative;
-    if (config_.model.activations == "16bit") options.activations = ActivationBits::k16;
-    if (config_.engine.isa == "scalar") options.isa = Isa::kScalar;
-    if (config_.engine.isa == "avx2") options.isa = Isa::kAvx2;
-    if (config_.engine.isa == "avx512-vnni") options.isa = Isa::kAvx512Vnni;
-    return options;
   }
 
   GenerationServiceOptions ServiceOptions() const {

@@ -62,8 +62,8 @@ FOREIGN = {
 }
 
 # The places that see every room: they choose the parts and wire them up.
-SEES_ALL = ("server/main.cc", "server/daemon.", "server/model_text.", "server/kv_tiers.",
-            "server/simulate.", "server/replay", "server/turns_file.",
+SEES_ALL = ("server/main.cc", "server/daemon.", "server/engine_options.", "server/kv_tiers.",
+            "server/model_text.", "server/simulate.", "server/replay", "server/turns_file.",
             "server/workload_arguments.", "server/bench_", "server/engine_bound.",
             "server/engine_speed.", "server/machine_speed.", "server/serving_measurement.")
 
