@@ -1,6 +1,8 @@
 // The whole of one instruction path, after its lanes_<path>.inl: included by kernels_<path>.cc.
 #include "kernels/lanes.inl"
 //
+#include "kernels/attention_products.inl"
+//
 #include "kernels/attention.inl"
 #include "kernels/float_rows.inl"
 #include "kernels/quantized_matmul.inl"

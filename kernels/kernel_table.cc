@@ -10,13 +10,13 @@ namespace holdfast {
 
 size_t AttentionWorkspaceFloats(int32_t num_rows, int32_t num_heads, int32_t head_dim) {
   const auto padded = [](size_t floats) { return (floats + 15) / 16 * 16; };
-  constexpr size_t kSplitKeys = 256, kPlaces = 16;
+  constexpr size_t kScoreStride = 256 + 16, kChunkKeys = 64;
   const auto dim = static_cast<size_t>(head_dim);
   const size_t padded_dim = padded(dim);
   const size_t queries = static_cast<size_t>(num_rows) * static_cast<size_t>(num_heads);
   // In the order of Carve in attention.inl.
-  return padded(queries * dim) + queries * kSplitKeys + 2 * queries * padded_dim +
-         3 * padded(queries) + kPlaces * padded_dim;
+  return padded(queries * dim) + queries * kScoreStride + 2 * queries * padded_dim +
+         3 * padded(queries) + kChunkKeys * padded_dim;
 }
 
 #ifdef HOLDFAST_X86

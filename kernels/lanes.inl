@@ -29,10 +29,8 @@ inline constexpr float kInfinity = __builtin_inff();
 
 // e^x with a relative error below 2e-7 for -87 <= x <= 88; 0 below, infinity above, NaN for NaN.
 // x = n ln 2 + r, |r| <= ln 2 / 2; e^r by its Taylor series, whose rest after r^7 / 7! is 5e-9.
-inline F32x16 Exp(F32x16 x) {
-  const F32x16 low = Splat(-87.0f), high = Splat(88.0f);
-  const F32x16 clamped = Min(high, Max(low, x));  // in this order NaN passes
-  const F32x16 magic = Splat(0x1.8p23f);          // adding it rounds to an integer
+[[gnu::always_inline]] inline F32x16 ExpInRange(F32x16 clamped) {
+  const F32x16 magic = Splat(0x1.8p23f);  // adding it rounds to an integer
   const F32x16 t = Fma(clamped, Splat(1.44269504f), magic);
   const F32x16 n = Sub(t, magic);
   // ln 2 in two parts; n times the first is exact.
@@ -46,8 +44,17 @@ inline F32x16 Exp(F32x16 x) {
   p = Fma(p, r, Splat(0.5f));
   p = Fma(p, r, Splat(1.0f));
   p = Fma(p, r, Splat(1.0f));
-  const F32x16 y = Mul(p, PowerOfTwo(t));
+  return Mul(p, PowerOfTwo(t));
+}
+inline F32x16 Exp(F32x16 x) {
+  const F32x16 low = Splat(-87.0f), high = Splat(88.0f);
+  const F32x16 y = ExpInRange(Min(high, Max(low, x)));  // in this order NaN passes
   return SelectLess(x, low, Zero(), SelectLess(high, x, Splat(kInfinity), y));
+}
+// The same bits for x that are at most 0, or NaN.
+inline F32x16 ExpOfMinus(F32x16 x) {
+  const F32x16 low = Splat(-87.0f);
+  return SelectLess(x, low, Zero(), ExpInRange(Max(low, x)));
 }
 
 inline float ExpOne(float x) {
@@ -56,9 +63,30 @@ inline float ExpOne(float x) {
   return lane[0];
 }
 
-// Natural logarithm of a positive finite normal x, else x. In double: x = m 2^e with m in
-// [sqrt(1/2), sqrt(2)), ln m = 2 artanh(s), s = (m - 1) / (m + 1), |s| < 0.1716; the rest of the
-// series after s^13 is below 1e-12. Our own, so that it's the same on every machine's libm.
+// Natural logarithm of a positive finite normal x, else x, to about 2e-7 relative. x = m 2^e with m
+// in [sqrt(1/2), sqrt(2)), ln m = 2 artanh(s), s = (m - 1) / (m + 1), |s| < 0.1716; the rest of the
+// series after s^9 is below 2e-9 of it.
+inline F32x16 Log(F32x16 x) {
+  F32x16 e;
+  F32x16 m = SplitExponent(x, e);
+  const F32x16 one = Splat(1.0f), root = Splat(1.41421356f);
+  e = Add(e, SelectLess(m, root, Zero(), one));
+  m = Mul(m, SelectLess(m, root, one, Splat(0.5f)));
+  const F32x16 s = Div(Sub(m, one), Add(m, one));
+  const F32x16 s2 = Mul(s, s);
+  F32x16 series = Splat(1.0f / 9);
+  series = Fma(series, s2, Splat(1.0f / 7));
+  series = Fma(series, s2, Splat(1.0f / 5));
+  series = Fma(series, s2, Splat(1.0f / 3));
+  series = Fma(series, s2, one);
+  // ln 2 in two parts; e times the first is exact.
+  F32x16 y = Fma(e, Splat(-2.12194440e-4f), Mul(Add(s, s), series));
+  y = Fma(e, Splat(0.693359375f), y);
+  return SelectLess(x, Splat(1.17549435e-38f), x, SelectLess(x, Splat(kInfinity), y, x));
+}
+
+// The same of one number, in double: the rest of the series after s^13 is below 1e-12. Our own, so
+// that it's the same on every machine's libm.
 inline float LogOne(float x) {
   const uint32_t bits = BitsOfFloat(x);
   if (bits < 0x00800000u || bits >= 0x7f800000u) return x;

@@ -65,6 +65,19 @@ HOLDFAST_INLINE F32x16 PowerOfTwo(F32x16 t) {
   return {power(t.low), power(t.high)};
 }
 
+HOLDFAST_INLINE F32x16 SplitExponent(F32x16 x, F32x16& e) {
+  const auto exponent = [](__m256 half) {
+    const __m256i biased = _mm256_srli_epi32(_mm256_castps_si256(half), 23);
+    return _mm256_cvtepi32_ps(_mm256_sub_epi32(biased, _mm256_set1_epi32(127)));
+  };
+  const auto mantissa = [](__m256 half) {
+    const __m256i bits = _mm256_and_si256(_mm256_castps_si256(half), _mm256_set1_epi32(0x007fffff));
+    return _mm256_castsi256_ps(_mm256_or_si256(bits, _mm256_set1_epi32(0x3f800000)));
+  };
+  e = {exponent(x.low), exponent(x.high)};
+  return {mantissa(x.low), mantissa(x.high)};
+}
+
 HOLDFAST_INLINE float SumLanes(F32x16 x) {
   const __m256 eight = _mm256_add_ps(x.low, x.high);
   __m128 v = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
@@ -230,6 +243,8 @@ HOLDFAST_INLINE void DotCodes(const uint8_t* codes, const int8_t* x, int64_t x_s
 
 inline constexpr int kMatmulRows = 4;  // of 16 registers 8 are for 16-bit sums
 inline constexpr int kTileRows = 4;
+inline constexpr int kAttentionRows = 6;  // 12 registers of sums
+constexpr int AttentionColumns(int rows) { return rows <= 2 ? 2 : 1; }
 
 }  // namespace
 }  // namespace holdfast

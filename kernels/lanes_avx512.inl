@@ -40,6 +40,14 @@ HOLDFAST_INLINE F32x16 PowerOfTwo(F32x16 t) {
   return {_mm512_castsi512_ps(_mm512_add_epi32(exponent, _mm512_set1_epi32(0x3f800000)))};
 }
 
+HOLDFAST_INLINE F32x16 SplitExponent(F32x16 x, F32x16& e) {
+  const __m512i bits = _mm512_castps_si512(x.v);
+  const __m512i exponent = _mm512_sub_epi32(_mm512_srli_epi32(bits, 23), _mm512_set1_epi32(127));
+  e = {_mm512_cvtepi32_ps(exponent)};
+  const __m512i mantissa = _mm512_and_si512(bits, _mm512_set1_epi32(0x007fffff));
+  return {_mm512_castsi512_ps(_mm512_or_si512(mantissa, _mm512_set1_epi32(0x3f800000)))};
+}
+
 HOLDFAST_INLINE float SumLanes(F32x16 x) {
   const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(x.v), _mm512_extractf32x8_ps(x.v, 1));
   __m128 v = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
@@ -134,6 +142,8 @@ HOLDFAST_INLINE void DotCodes(const uint8_t* codes, const int8_t* x, int64_t x_s
 // 32 registers: 8 rows of sums and of dots leave half for codes and scales.
 inline constexpr int kMatmulRows = 8;
 inline constexpr int kTileRows = 8;
+inline constexpr int kAttentionRows = 6;  // by four vectors: 24 sums
+constexpr int AttentionColumns(int /*rows*/) { return 4; }
 
 }  // namespace
 }  // namespace holdfast

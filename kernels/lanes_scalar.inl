@@ -66,6 +66,14 @@ inline F32x16 KeepLanes(F32x16 x, int32_t begin, int32_t end, float fill) {
 inline F32x16 PowerOfTwo(F32x16 t) {
   return EachLane([&](int i) { return FloatOfBits((BitsOfFloat(t.lane[i]) << 23) + 0x3f800000u); });
 }
+// x = m 2^e with 1 <= m < 2 for positive normal x; gives m and e.
+inline F32x16 SplitExponent(F32x16 x, F32x16& e) {
+  e = EachLane([&](int i) {
+    return static_cast<float>(static_cast<int32_t>(BitsOfFloat(x.lane[i]) >> 23) - 127);
+  });
+  return EachLane(
+      [&](int i) { return FloatOfBits((BitsOfFloat(x.lane[i]) & 0x007fffffu) | 0x3f800000u); });
+}
 
 // The tree: lane i with i + 8, then with i + 4, i + 2, i + 1.
 inline float SumLanes(F32x16 x) {
@@ -173,9 +181,12 @@ inline void DotCodes(const uint8_t* codes, const int8_t* x, int64_t x_stride,
 // True where DotCodes takes 8-bit codes (max_code 255) as code - 128, without a zero point in dot.
 inline constexpr bool kSignedDotsOf8Bits = false;
 
-// Rows that the quantised product, and attention, work on at once.
+// Rows that the quantised product and the f32 product work on at once; queries that attention does,
+// and vectors of K or V for so many queries.
 inline constexpr int kMatmulRows = 1;
 inline constexpr int kTileRows = 4;
+inline constexpr int kAttentionRows = 4;
+constexpr int AttentionColumns(int /*rows*/) { return 1; }
 
 }  // namespace
 }  // namespace holdfast
