@@ -142,8 +142,8 @@ void Linear::CutTasks(int32_t num_workers) {
   for (const Section& section : sections_) {
     num_panels += (section.n + section.panel_outputs - 1) / section.panel_outputs;
   }
-  const int32_t step =
-      std::clamp(num_panels / (num_workers * kTasksPerWorker), 1, kPanelsPerTaskMax);
+  int32_t step = std::clamp(num_panels / (num_workers * kTasksPerWorker), 1, kPanelsPerTaskMax);
+  if (wants_quantized_ && step > kernels_->matmul_panels) step -= step % kernels_->matmul_panels;
   for (size_t s = 0; s < sections_.size(); ++s) {
     const Section& section = sections_[s];
     const int32_t panels = (section.n + section.panel_outputs - 1) / section.panel_outputs;

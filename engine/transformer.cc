@@ -148,7 +148,7 @@ absl::Status Transformer::TakeMemory() {
     quantized_.high = carver.Take<int8_t>(32 * blocks);
     quantized_.low = carver.Take<int8_t>(32 * blocks);
     quantized_.scale = carver.Take<float>(blocks);
-    quantized_.sum = carver.Take<int32_t>(2 * blocks);
+    quantized_.negative_sum = carver.Take<int32_t>(2 * blocks);
     quantized_.scaled_sum = carver.Take<float>(blocks);
     quantized_.wide = carver.Take<uint8_t>(blocks);
     attention_workspace_ =

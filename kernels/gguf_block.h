@@ -22,6 +22,10 @@ struct CodeFormat {
   int32_t zero_point;   // 0 where the type has offsets
   bool has_offset;      // per 32 elements
   bool half_scales;     // scales and offsets are f16 in the file, and stay so in a panel
+
+  constexpr CodeFormat InBytes() const {
+    return {8, max_code, scale_block, zero_point, has_offset, half_scales};
+  }
 };
 
 // `type` is quantised. Internal linkage: used at compile time by files of several instruction sets.

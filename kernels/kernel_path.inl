@@ -5,6 +5,7 @@
 //
 #include "kernels/attention.inl"
 #include "kernels/float_rows.inl"
+#include "kernels/quantize_rows.inl"
 #include "kernels/quantized_matmul.inl"
 #include "kernels/write_kv.inl"
 
@@ -14,6 +15,7 @@ namespace {
 constexpr KernelTable MakeKernelTable(Isa isa, const char* name) {
   return {.isa = isa,
           .name = name,
+          .matmul_panels = kUnpackedPanels,
           .quantize_rows = QuantizeRows,
           .quantized_matmul = QuantizedMatmul,
           .f32_matmul = F32Matmul,

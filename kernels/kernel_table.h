@@ -69,17 +69,18 @@ void DequantizeRow(TensorType type, const std::byte* row, int64_t count, float* 
 enum class ActivationBits : uint8_t { kMixed, k16 };
 inline constexpr float kWideEnergy = 2.0f;
 
-// Eight rows lie together, block by block, so that a product of them reads memory in order and
+// Sixteen rows lie together, block by block, so that a product of them reads memory in order and
 // finds each at a constant distance. Row r's block b is at BlockAt(r, b, k).
 struct QuantizedRows {
-  static constexpr int32_t kGroup = 8;
+  static constexpr int32_t kGroup = 16;
 
-  int8_t* high = nullptr;       // [rows / 8][k / 32][8][32], as if rows were a multiple of 8
-  int8_t* low = nullptr;        // likewise
-  float* scale = nullptr;       // [rows / 8][k / 32][8]
-  int32_t* sum = nullptr;       // [rows / 8][k / 32][8][2]: sums of q over 16, for zero points
-  float* scaled_sum = nullptr;  // [rows / 8][k / 32][8]: scale * sum of q, for offsets
-  uint8_t* wide = nullptr;      // [rows / 8][k / 32][8]: whether low may be other than 0, 0 or 1
+  int8_t* high = nullptr;           // [rows / 16][k / 32][16][32], as if rows were whole groups
+  int8_t* low = nullptr;            // likewise
+  float* scale = nullptr;           // [rows / 16][k / 32][16]
+  int32_t* negative_sum = nullptr;  // [rows / 16][k / 32][16][2], for zero points: minus the sums
+                                    // of q over the block and over its first half
+  float* scaled_sum = nullptr;      // [rows / 16][k / 32][16]: scale * sum of q, for offsets
+  uint8_t* wide = nullptr;          // [rows / 16][k / 32][16]: whether low may be other than 0
 
   static constexpr size_t NumBlocks(int32_t rows, int32_t k) {
     return static_cast<size_t>((rows + kGroup - 1) / kGroup) * kGroup * static_cast<size_t>(k / 32);
@@ -99,6 +100,7 @@ enum class RopePairing : uint8_t {
 struct KernelTable {
   Isa isa;
   const char* name;
+  int32_t matmul_panels;  // that quantized_matmul takes at once: best given multiples of it
 
   // Rows [row_begin, row_end) of `out` from as many rows at x.
   void (*quantize_rows)(const float* x, int32_t row_begin, int32_t row_end, int32_t k,

@@ -158,6 +158,10 @@ template <int kBits>
 HOLDFAST_INLINE I32x16 ShiftLeft(I32x16 x) {
   return {_mm256_slli_epi32(x.low, kBits), _mm256_slli_epi32(x.high, kBits)};
 }
+template <int kBits>
+HOLDFAST_INLINE I32x16 ShiftRight(I32x16 x) {
+  return {_mm256_srai_epi32(x.low, kBits), _mm256_srai_epi32(x.high, kBits)};
+}
 HOLDFAST_INLINE F32x16 ToFloat(I32x16 x) {
   return {_mm256_cvtepi32_ps(x.low), _mm256_cvtepi32_ps(x.high)};
 }
@@ -179,10 +183,11 @@ inline constexpr int kAddableProducts = 32767 / (2 * 127 * kMaxCode);
 
 // A broadcast of four activations serves both halves of the outputs at once: half by half, g++ 12
 // kept the broadcasts of a whole block for the second half, in memory.
-template <TensorType kType, int kRows, int kBegin, int kEnd>
-HOLDFAST_INLINE void DotCodes(const uint8_t* codes, const int8_t* x, int64_t x_stride,
-                              I32x16 (&dot)[kRows]) {
-  constexpr CodeFormat kFormat = FormatOf(kType);
+template <CodeFormat kFormat, int kRows, int kPanels, int kBegin, int kEnd>
+HOLDFAST_INLINE void DotCodes(const uint8_t* codes, int64_t panel_stride, const int8_t* x,
+                              int64_t x_stride, I32x16 (&dot)[kRows * kPanels]) {
+  static_assert(kPanels == 1);
+  static_cast<void>(panel_stride);
   constexpr int kVectors = kEnd - kBegin;
   const __m256i ones = _mm256_set1_epi16(1);
   const auto load = [codes](int v, int half) __attribute__((always_inline)) {
@@ -242,6 +247,7 @@ HOLDFAST_INLINE void DotCodes(const uint8_t* codes, const int8_t* x, int64_t x_s
 }
 
 inline constexpr int kMatmulRows = 4;  // of 16 registers 8 are for 16-bit sums
+inline constexpr int kUnpackedRows = 4, kUnpackedPanels = 1;
 inline constexpr int kTileRows = 4;
 inline constexpr int kAttentionRows = 6;  // 12 registers of sums
 constexpr int AttentionColumns(int rows) { return rows <= 2 ? 2 : 1; }

@@ -105,15 +105,18 @@ template <int kBits>
 HOLDFAST_INLINE I32x16 ShiftLeft(I32x16 x) {
   return {_mm512_slli_epi32(x.v, kBits)};
 }
+template <int kBits>
+HOLDFAST_INLINE I32x16 ShiftRight(I32x16 x) {
+  return {_mm512_srai_epi32(x.v, kBits)};
+}
 HOLDFAST_INLINE F32x16 ToFloat(I32x16 x) { return {_mm512_cvtepi32_ps(x.v)}; }
 
 inline constexpr bool kSignedDotsOf8Bits = false;
 
 // vpdpbusd: four products of an unsigned and a signed byte added to each 32-bit lane, exactly.
-template <TensorType kType, int kRows, int kBegin, int kEnd>
-HOLDFAST_INLINE void DotCodes(const uint8_t* codes, const int8_t* x, int64_t x_stride,
-                              I32x16 (&dot)[kRows]) {
-  constexpr bool kNibbles = FormatOf(kType).code_bits == 4;
+template <CodeFormat kFormat, int kRows, int kPanels, int kBegin, int kEnd>
+HOLDFAST_INLINE void DotCodes(const uint8_t* codes, int64_t panel_stride, const int8_t* x,
+                              int64_t x_stride, I32x16 (&dot)[kRows * kPanels]) {
   const auto broadcast = [](const int8_t* p) __attribute__((always_inline)) {
     int32_t four;
     __builtin_memcpy(&four, p, sizeof four);
@@ -121,8 +124,9 @@ HOLDFAST_INLINE void DotCodes(const uint8_t* codes, const int8_t* x, int64_t x_s
   };
   ForEach<kEnd - kBegin>([&](auto step) __attribute__((always_inline)) {
     const int v = kBegin + step;
-    const __m512i bytes = _mm512_loadu_si512(codes + 64 * v);
-    if constexpr (kNibbles) {
+    if constexpr (kFormat.code_bits == 4) {
+      static_assert(kPanels == 1);
+      const __m512i bytes = _mm512_loadu_si512(codes + 64 * v);
       const __m512i nibble = _mm512_set1_epi8(15);
       const __m512i low = _mm512_and_si512(bytes, nibble);
       const __m512i high = _mm512_and_si512(_mm512_srli_epi16(bytes, 4), nibble);
@@ -132,8 +136,15 @@ HOLDFAST_INLINE void DotCodes(const uint8_t* codes, const int8_t* x, int64_t x_s
         dot[i].v = _mm512_dpbusd_epi32(dot[i].v, high, broadcast(at + 16));
       });
     } else {
-      ForEach<kRows>([&](auto i) __attribute__((always_inline)) {
-        dot[i].v = _mm512_dpbusd_epi32(dot[i].v, bytes, broadcast(x + i * x_stride + 4 * v));
+      __m512i bytes[kPanels];
+      ForEach<kPanels>(
+          HOLDFAST_EACH { bytes[i] = _mm512_loadu_si512(codes + i * panel_stride + 64 * v); });
+      ForEach<kRows>([&](auto r) __attribute__((always_inline)) {
+        const __m512i four = broadcast(x + r * x_stride + 4 * v);
+        ForEach<kPanels>(HOLDFAST_EACH {
+          constexpr int kSum = r * kPanels + i;
+          dot[kSum].v = _mm512_dpbusd_epi32(dot[kSum].v, bytes[i], four);
+        });
       });
     }
   });
@@ -141,6 +152,9 @@ HOLDFAST_INLINE void DotCodes(const uint8_t* codes, const int8_t* x, int64_t x_s
 
 // 32 registers: 8 rows of sums and of dots leave half for codes and scales.
 inline constexpr int kMatmulRows = 8;
+// Three panels share a broadcast: with one, a dot product waits for two loads where there is room
+// for one.
+inline constexpr int kUnpackedRows = 4, kUnpackedPanels = 3;
 inline constexpr int kTileRows = 8;
 inline constexpr int kAttentionRows = 6;  // by four vectors: 24 sums
 constexpr int AttentionColumns(int /*rows*/) { return 4; }

@@ -155,16 +155,24 @@ inline I32x16 ShiftLeft(I32x16 x) {
   for (int i = 0; i < 16; ++i) x.lane[i] *= 1 << kBits;  // of negative numbers, too
   return x;
 }
+template <int kBits>
+inline I32x16 ShiftRight(I32x16 x) {  // with its sign
+  for (int i = 0; i < 16; ++i) x.lane[i] >>= kBits;
+  return x;
+}
 inline F32x16 ToFloat(I32x16 x) {
   return EachLane([&](int i) { return static_cast<float>(x.lane[i]); });
 }
 
-// dot[r].lane[j] += sum over vectors [kBegin, kEnd) and t < 4 of code(row j, vector, t) * x[r][..].
-// See packed_layout.h; with 4-bit codes the range is all of the block, 0..4.
-template <TensorType kType, int kRows, int kBegin, int kEnd>
-inline void DotCodes(const uint8_t* codes, const int8_t* x, int64_t x_stride,
-                     I32x16 (&dot)[kRows]) {
-  constexpr bool kNibbles = FormatOf(kType).code_bits == 4;
+// dot[r * kPanels + p].lane[j] += sum over vectors [kBegin, kEnd) and t < 4 of
+// code(panel p, row j, vector, t) * x[r][..]; panel p's codes are at codes + p * panel_stride. See
+// packed_layout.h; with 4-bit codes the range is all of the block, 0..4, and there is one panel.
+template <CodeFormat kFormat, int kRows, int kPanels, int kBegin, int kEnd>
+inline void DotCodes(const uint8_t* codes, int64_t panel_stride, const int8_t* x, int64_t x_stride,
+                     I32x16 (&dot)[kRows * kPanels]) {
+  constexpr bool kNibbles = kFormat.code_bits == 4;
+  static_assert(kPanels == 1);
+  static_cast<void>(panel_stride);
   for (int r = 0; r < kRows; ++r) {
     for (int v = kBegin; v < kEnd; ++v) {
       for (int j = 0; j < 16; ++j) {
@@ -184,6 +192,7 @@ inline constexpr bool kSignedDotsOf8Bits = false;
 // Rows that the quantised product and the f32 product work on at once; queries that attention does,
 // and vectors of K or V for so many queries.
 inline constexpr int kMatmulRows = 1;
+inline constexpr int kUnpackedRows = 1, kUnpackedPanels = 1;  // with weights unpacked to bytes
 inline constexpr int kTileRows = 4;
 inline constexpr int kAttentionRows = 4;
 constexpr int AttentionColumns(int /*rows*/) { return 1; }

@@ -9,18 +9,13 @@
 // are never so small that this would lose bits, see kLeastMagnitudeBits). The sums are exact in
 // int32 (32 * 255 * 32639), each other operation rounds once; so neither the path nor the number
 // of rows at once can change a bit.
+//
+// That sequence stands in MultiplyBlocks alone. It is given the weights as they are packed, for a
+// few rows, or unpacked to bytes: once for all rows of a pass, into a stack buffer that the first-
+// level cache holds.
 
 namespace holdfast {
 namespace {
-
-template <bool kHalf>
-inline F32x16 LoadScales(const std::byte* p) {
-  if constexpr (kHalf) {
-    return LoadHalf(p);
-  } else {
-    return Load(reinterpret_cast<const float*>(p));
-  }
-}
 
 template <int kRows>
 inline bool AnyOf(const uint8_t* flags) {
@@ -30,83 +25,197 @@ inline bool AnyOf(const uint8_t* flags) {
   return all != 0;
 }
 
-// Rows first_row .. first_row + kRows of y for one panel.
-template <TensorType kType, int kRows>
-void MultiplyPanel(const std::byte* panel, const QuantizedRows& x, int32_t k, int32_t first_row,
-                   float* y, int64_t y_stride, int32_t columns) {
-  constexpr CodeFormat kFormat = FormatOf(kType);
-  constexpr size_t kCodeBytes = CodeBytesPerBlock(kFormat);
-  constexpr size_t kScaleBytes = ScaleBytes(kFormat);
-  constexpr int kVectors = static_cast<int>(kCodeBytes / 64);
+constexpr int Log2(int power_of_two) { return power_of_two <= 1 ? 0 : 1 + Log2(power_of_two / 2); }
+
+// Where the rows' next block lies.
+struct RowsCursor {
+  const int8_t *high, *low;
+  const float *scale, *scaled_sum;
+  const int32_t* negative_sum;
+  const uint8_t* wide;
+
+  RowsCursor(const QuantizedRows& x, int32_t k, int32_t row, int32_t block) {
+    const int64_t at = QuantizedRows::BlockAt(row, block, k);
+    high = x.high + 32 * at;
+    low = x.low + 32 * at;
+    scale = x.scale + at;
+    scaled_sum = x.scaled_sum + at;
+    negative_sum = x.negative_sum + 2 * at;
+    wide = x.wide + at;
+  }
+  void Advance() {
+    constexpr int64_t kStride = QuantizedRows::kGroup;
+    high += 32 * kStride;
+    low += 32 * kStride;
+    scale += kStride;
+    scaled_sum += kStride;
+    negative_sum += 2 * kStride;
+    wide += kStride;
+  }
+};
+
+// Minus the sum of q over a block's part, in all lanes.
+template <int kParts, int kPart>
+inline I32x16 NegativeSum(const int32_t* sums) {
+  if constexpr (kParts == 1) return SplatInt(sums[0]);
+  return kPart == 0 ? SplatInt(sums[1]) : SplatInt(sums[0] - sums[1]);
+}
+
+// ---- The weights of one block -------------------------------------------------------------------
+
+// As packed, of one panel.
+template <TensorType kType>
+struct PackedBlocks {
+  static constexpr CodeFormat kFormat = FormatOf(kType);
+  static constexpr int kPanels = 1;
+  static constexpr int64_t kPanelStride = 0;
+
+  const uint8_t* codes;
+  const std::byte* scales;
+
+  PackedBlocks(const std::byte* panel, int32_t k)
+      : codes(reinterpret_cast<const uint8_t*>(panel)),
+        scales(panel + static_cast<size_t>(k / 32) * CodeBytesPerBlock(kFormat)) {}
+  static F32x16 LoadScales(const std::byte* p) {
+    if constexpr (kFormat.half_scales) return LoadHalf(p);
+    return Load(reinterpret_cast<const float*>(p));
+  }
+  F32x16 Scale(int, int part) const {
+    return LoadScales(scales + static_cast<size_t>(part) * ScaleBytes(kFormat));
+  }
+  F32x16 Offset(int) const { return Scale(0, 32 / kFormat.scale_block); }
+  void Advance() {
+    codes += CodeBytesPerBlock(kFormat);
+    scales += ScaleBytesPerBlock(kFormat);
+  }
+};
+
+// A block unpacked: its codes a byte each, vector v holding those of k = 4v + t.
+template <TensorType kType>
+struct UnpackedBlock {
+  static constexpr int kParts = 32 / FormatOf(kType).scale_block;
+
+  uint8_t codes[512];
+  float scales[kParts][kPanelRows];
+  float offsets[kPanelRows];  // if the format has them
+};
+
+// Of kCount panels, those of a block side by side.
+template <TensorType kType, int kCount>
+struct UnpackedBlocks {
+  using Block = UnpackedBlock<kType>;
+  static constexpr CodeFormat kFormat = FormatOf(kType).InBytes();
+  static constexpr int kPanels = kCount;
+  static constexpr int64_t kPanelStride = sizeof(Block);
+
+  const Block* block;
+  const uint8_t* codes;
+
+  explicit UnpackedBlocks(const Block* first) : block(first), codes(first->codes) {}
+  F32x16 Scale(int panel, int part) const { return Load(block[panel].scales[part]); }
+  F32x16 Offset(int panel) const { return Load(block[panel].offsets); }
+  void Advance() {
+    block += kCount;
+    codes = block->codes;
+  }
+};
+
+// ---- The product --------------------------------------------------------------------------------
+
+// acc[row * panels + panel] += `blocks` blocks of the rows from x on, times those of the panels.
+template <int kRows, typename Weights>
+[[gnu::always_inline]] inline void MultiplyBlocks(Weights w, RowsCursor x, int32_t blocks,
+                                                  F32x16 (&acc)[kRows * Weights::kPanels]) {
+  constexpr CodeFormat kFormat = Weights::kFormat;
+  constexpr int kPanels = Weights::kPanels, kSums = kRows * kPanels;
+  constexpr int kVectors = static_cast<int>(CodeBytesPerBlock(kFormat) / 64);
   constexpr int kParts = 32 / kFormat.scale_block;  // of a block, each with its own scales
   constexpr bool kSignedDots = kSignedDotsOf8Bits && kFormat.max_code == 255;
-  const int32_t blocks = k / 32;
-  const auto* codes = reinterpret_cast<const uint8_t*>(panel);
-  const std::byte* scales = panel + static_cast<size_t>(blocks) * kCodeBytes;
-  static_assert(QuantizedRows::kGroup % kRows == 0);
-  constexpr int64_t kStride = QuantizedRows::kGroup;  // of blocks
-  const int64_t at = QuantizedRows::BlockAt(first_row, 0, k);
-  const int8_t *high = x.high + 32 * at, *low = x.low + 32 * at;
-  const float *x_scale = x.scale + at, *x_scaled_sum = x.scaled_sum + at;
-  const int32_t* x_sum = x.sum + 2 * at;
-  const uint8_t* x_wide = x.wide + at;
-
-  F32x16 acc[kRows];
-  ForEach<kRows>(HOLDFAST_EACH { acc[i] = Zero(); });
+  constexpr bool kTakeZeroPoint = kFormat.zero_point != 0 && !kSignedDots;
+  constexpr int kZeroPointBits = Log2(kFormat.zero_point);
   for (int32_t b = 0; b < blocks; ++b) {
     if constexpr (kFormat.has_offset) {
-      const F32x16 offset =
-          LoadScales<kFormat.half_scales>(scales + static_cast<size_t>(kParts) * kScaleBytes);
-      ForEach<kRows>(HOLDFAST_EACH { acc[i] = Fma(offset, Splat(x_scaled_sum[i]), acc[i]); });
+      F32x16 offset[kPanels];
+      ForEach<kPanels>(HOLDFAST_EACH { offset[i] = w.Offset(i); });
+      ForEach<kRows>([&](auto r) __attribute__((always_inline)) {
+        const F32x16 sum = Splat(x.scaled_sum[r]);
+        ForEach<kPanels>(
+            HOLDFAST_EACH { acc[r * kPanels + i] = Fma(offset[i], sum, acc[r * kPanels + i]); });
+      });
     }
     const auto multiply = [&](auto is_wide) __attribute__((always_inline)) {
       ForEach<kParts>([&](auto part) __attribute__((always_inline)) {
         constexpr int kBegin = kVectors / kParts * part;
         constexpr int kEnd = kBegin + kVectors / kParts;
-        I32x16 dot[kRows];
-        ForEach<kRows>(HOLDFAST_EACH { dot[i] = SplatInt(0); });
-        DotCodes<kType, kRows, kBegin, kEnd>(codes, high, 32, dot);
-        if constexpr (is_wide) {
-          ForEach<kRows>(HOLDFAST_EACH { dot[i] = ShiftLeft<8>(dot[i]); });
-          DotCodes<kType, kRows, kBegin, kEnd>(codes, low, 32, dot);
-        }
-        if constexpr (kFormat.zero_point != 0 && !kSignedDots) {
-          ForEach<kRows>(HOLDFAST_EACH {
-            const int32_t* sum = x_sum + 2 * i;
-            const int32_t part_sum = kParts == 1 ? sum[0] + sum[1] : sum[part];
+        I32x16 dot[kSums];
+        ForEach<kRows>([&](auto r) __attribute__((always_inline)) {
+          I32x16 start = SplatInt(0);
+          if constexpr (kTakeZeroPoint && !is_wide) {
             // Of bytes the sum is a multiple of 256.
-            const int32_t taken = kFormat.zero_point * (is_wide ? part_sum : part_sum / 256);
-            dot[i] = AddInt(dot[i], SplatInt(-taken));
+            start =
+                ShiftRight<8 - kZeroPointBits>(NegativeSum<kParts, part>(x.negative_sum + 2 * r));
+          }
+          ForEach<kPanels>(HOLDFAST_EACH { dot[r * kPanels + i] = start; });
+        });
+        DotCodes<kFormat, kRows, kPanels, kBegin, kEnd>(w.codes, Weights::kPanelStride, x.high, 32,
+                                                        dot);
+        if constexpr (is_wide) {
+          ForEach<kRows>([&](auto r) __attribute__((always_inline)) {
+            I32x16 start = SplatInt(0);
+            if constexpr (kTakeZeroPoint) {
+              start = ShiftLeft<kZeroPointBits>(NegativeSum<kParts, part>(x.negative_sum + 2 * r));
+            }
+            ForEach<kPanels>(HOLDFAST_EACH {
+              I32x16& sum = dot[r * kPanels + i];
+              sum = ShiftLeft<8>(sum);
+              if constexpr (kTakeZeroPoint) sum = AddInt(sum, start);
+            });
           });
+          DotCodes<kFormat, kRows, kPanels, kBegin, kEnd>(w.codes, Weights::kPanelStride, x.low, 32,
+                                                          dot);
         }
-        F32x16 scale = LoadScales<kFormat.half_scales>(scales + part * kScaleBytes);
-        if constexpr (!is_wide) scale = Mul(scale, Splat(256.0f));
-        ForEach<kRows>(HOLDFAST_EACH {
-          const F32x16 both = Mul(scale, Splat(x_scale[i]));
-          acc[i] = Fma(both, ToFloat(dot[i]), acc[i]);
+        F32x16 scale[kPanels];
+        ForEach<kPanels>(HOLDFAST_EACH {
+          scale[i] = w.Scale(i, part);
+          if constexpr (!is_wide) scale[i] = Mul(scale[i], Splat(256.0f));
+        });
+        ForEach<kRows>([&](auto r) __attribute__((always_inline)) {
+          const F32x16 x_scale = Splat(x.scale[r]);
+          ForEach<kPanels>(HOLDFAST_EACH {
+            constexpr int kSum = r * kPanels + i;
+            acc[kSum] = Fma(Mul(scale[i], x_scale), ToFloat(dot[kSum]), acc[kSum]);
+          });
         });
       });
     };
-    if (AnyOf<kRows>(x_wide)) {
+    if (AnyOf<kRows>(x.wide)) {
       multiply(Constant<1>{});
     } else {
       multiply(Constant<0>{});
     }
-    codes += kCodeBytes;
-    scales += ScaleBytesPerBlock(kFormat);
-    high += 32 * kStride;
-    low += 32 * kStride;
-    x_scale += kStride;
-    x_scaled_sum += kStride;
-    x_sum += 2 * kStride;
-    x_wide += kStride;
+    w.Advance();
+    x.Advance();
   }
-  float* out = y + first_row * y_stride;
-  if (columns == kPanelRows) {
-    ForEach<kRows>(HOLDFAST_EACH { Store(out + i * y_stride, acc[i]); });
+}
+
+inline void StoreColumns(float* y, int32_t columns, F32x16 x) {
+  if (columns >= kPanelRows) {
+    Store(y, x);
   } else {
-    ForEach<kRows>(HOLDFAST_EACH { StorePartial(out + i * y_stride, columns, acc[i]); });
+    StorePartial(y, columns, x);
   }
+}
+
+// Rows first_row .. first_row + kRows of y for one panel, as packed.
+template <TensorType kType, int kRows>
+void MultiplyPanel(const std::byte* panel, const QuantizedRows& x, int32_t k, int32_t first_row,
+                   float* y, int64_t y_stride, int32_t columns) {
+  static_assert(QuantizedRows::kGroup % kRows == 0);
+  F32x16 acc[kRows];
+  ForEach<kRows>(HOLDFAST_EACH { acc[i] = Zero(); });
+  MultiplyBlocks<kRows>(PackedBlocks<kType>(panel, k), RowsCursor(x, k, first_row, 0), k / 32, acc);
+  float* out = y + first_row * y_stride;
+  ForEach<kRows>(HOLDFAST_EACH { StoreColumns(out + i * y_stride, columns, acc[i]); });
 }
 
 // The rows that are left, by halves of the largest group.
@@ -121,20 +230,122 @@ void MultiplyRows(const std::byte* panel, const QuantizedRows& x, int32_t k, int
   }
 }
 
+// ---- Many rows ----------------------------------------------------------------------------------
+
+// From here on a panel is unpacked once instead of with every few rows.
+inline constexpr int32_t kUnpackRows = 32;
+// Of k at once, so that the unpacked panels of a tile stay in a first-level cache of 48 KB (32 KB
+// with one panel).
+inline constexpr int32_t kUnpackBlocks = 18;
+// Activations of a pass stay in the second-level cache from panel to panel.
+inline constexpr int32_t kPassBytes = 512 << 10;
+
+template <TensorType kType>
+void UnpackPanel(const std::byte* panel, int32_t k, int32_t block_begin, int32_t block_end,
+                 int64_t stride, UnpackedBlock<kType>* out) {
+  constexpr CodeFormat kFormat = FormatOf(kType);
+  PackedBlocks<kType> packed(panel, k);
+  packed.codes += static_cast<size_t>(block_begin) * CodeBytesPerBlock(kFormat);
+  packed.scales += static_cast<size_t>(block_begin) * ScaleBytesPerBlock(kFormat);
+  for (int32_t b = block_begin; b < block_end; ++b) {
+    if constexpr (kFormat.code_bits == 4) {
+      for (int i = 0; i < 256; ++i) {
+        out->codes[i] = packed.codes[i] & 15;
+        out->codes[256 + i] = packed.codes[i] >> 4;
+      }
+    } else {
+      __builtin_memcpy(out->codes, packed.codes, sizeof out->codes);
+    }
+    for (int part = 0; part < UnpackedBlock<kType>::kParts; ++part) {
+      Store(out->scales[part], packed.Scale(0, part));
+    }
+    if constexpr (kFormat.has_offset) Store(out->offsets, packed.Offset(0));
+    packed.Advance();
+    out += stride;
+  }
+}
+
+// A span of k for kPanels panels whose outputs begin at y, of rows [row, end).
+template <TensorType kType, int kRows, int kPanels>
+void MultiplyUnpacked(const UnpackedBlock<kType>* unpacked, const QuantizedRows& x, int32_t k,
+                      int32_t block_begin, int32_t block_end, int32_t row, int32_t end, float* y,
+                      int64_t y_stride, int32_t columns) {
+  for (; row + kRows <= end; row += kRows) {
+    F32x16 acc[kRows * kPanels];
+    float* const out = y + row * y_stride;
+    ForEach<kRows>([&](auto r) __attribute__((always_inline)) {
+      ForEach<kPanels>(HOLDFAST_EACH {
+        const float* at = out + r * y_stride + i * kPanelRows;
+        const int32_t left = columns - i * kPanelRows;
+        F32x16& sum = acc[r * kPanels + i];
+        if (block_begin == 0) {
+          sum = Zero();
+        } else if (left >= kPanelRows) {
+          sum = Load(at);
+        } else {
+          sum = LoadPartial(at, left);
+        }
+      });
+    });
+    MultiplyBlocks<kRows>(UnpackedBlocks<kType, kPanels>(unpacked),
+                          RowsCursor(x, k, row, block_begin), block_end - block_begin, acc);
+    ForEach<kRows>([&](auto r) __attribute__((always_inline)) {
+      ForEach<kPanels>(HOLDFAST_EACH {
+        StoreColumns(out + r * y_stride + i * kPanelRows, columns - i * kPanelRows,
+                     acc[r * kPanels + i]);
+      });
+    });
+  }
+  if constexpr (kRows > 1) {
+    if (row < end) {
+      MultiplyUnpacked<kType, kRows / 2, kPanels>(unpacked, x, k, block_begin, block_end, row, end,
+                                                  y, y_stride, columns);
+    }
+  }
+}
+
+// kPanels panels from `panel` on, rows [row, end).
+template <TensorType kType, int kPanels>
+void MultiplyManyRows(const PackedMatrix& w, const QuantizedRows& x, int32_t row, int32_t end,
+                      int32_t panel, float* y, int64_t y_stride) {
+  alignas(64) UnpackedBlock<kType> unpacked[kUnpackBlocks * kPanels];
+  const size_t panel_bytes = PanelBytes(FormatOf(kType), w.k);
+  const int32_t blocks = w.k / 32;
+  const int32_t spans = (blocks + kUnpackBlocks - 1) / kUnpackBlocks;
+  const int32_t column = panel * kPanelRows;
+  for (int32_t s = 0; s < spans; ++s) {
+    const int32_t begin = blocks * s / spans, until = blocks * (s + 1) / spans;
+    for (int32_t i = 0; i < kPanels; ++i) {
+      UnpackPanel<kType>(w.data + static_cast<size_t>(panel + i) * panel_bytes, w.k, begin, until,
+                         kPanels, unpacked + i);
+    }
+    MultiplyUnpacked<kType, kUnpackedRows, kPanels>(unpacked, x, w.k, begin, until, row, end,
+                                                    y + column, y_stride, w.n - column);
+  }
+}
+
 template <TensorType kType>
 void MultiplyPanels(const PackedMatrix& w, const QuantizedRows& x, int32_t row_begin,
                     int32_t row_end, int32_t panel_begin, int32_t panel_end, float* y,
                     int64_t y_stride) {
   const size_t panel_bytes = PanelBytes(FormatOf(kType), w.k);
-  // Rows are cut so that their codes stay in the second-level cache from panel to panel.
-  constexpr int32_t kRowsPerPass = 128;
-  for (int32_t row = row_begin; row < row_end; row += kRowsPerPass) {
-    const int32_t end = Least(row_end, row + kRowsPerPass);
-    for (int32_t panel = panel_begin; panel < panel_end; ++panel) {
+  const int32_t rows_per_pass =
+      Most(kUnpackRows, kPassBytes / w.k / QuantizedRows::kGroup * QuantizedRows::kGroup);
+  for (int32_t row = row_begin; row < row_end; row += rows_per_pass) {
+    const int32_t end = Least(row_end, row + rows_per_pass);
+    int32_t panel = panel_begin;
+    if (end - row >= kUnpackRows) {
+      for (; panel + kUnpackedPanels <= panel_end; panel += kUnpackedPanels) {
+        MultiplyManyRows<kType, kUnpackedPanels>(w, x, row, end, panel, y, y_stride);
+      }
+      for (; panel < panel_end; ++panel) {
+        MultiplyManyRows<kType, 1>(w, x, row, end, panel, y, y_stride);
+      }
+    }
+    for (; panel < panel_end; ++panel) {
       const int32_t column = panel * kPanelRows;
       MultiplyRows<kType, kMatmulRows>(w.data + static_cast<size_t>(panel) * panel_bytes, x, w.k,
-                                       row, end, y + column, y_stride,
-                                       Least(kPanelRows, w.n - column));
+                                       row, end, y + column, y_stride, w.n - column);
     }
   }
 }
@@ -159,71 +370,6 @@ void QuantizedMatmul(const PackedMatrix& w, const QuantizedRows& x, int32_t row_
     case TensorType::kF16:
     case TensorType::kBf16:
       break;
-  }
-}
-
-inline constexpr float kMostQuantized = 127.0f * 256.0f + 127.0f;
-
-// Below this a block counts as zero: products of scales stay in the range of normal numbers.
-inline constexpr uint32_t kLeastMagnitudeBits = (127u - 60u) << 23;  // 2^-60
-
-// Rounds x, |x| <= kMostQuantized, to 256 * high + low with both in [-127, 127], and one less where
-// low would have to be 128; returns their sum.
-inline int32_t StoreTwoBytes(int8_t* high_out, int8_t* low_out, F32x16 x) {
-  const F32x16 magic = Splat(0x1.8p23f);  // adding it rounds to an integer, ties to even
-  const F32x16 whole = Sub(Add(x, magic), magic);
-  const F32x16 high = Sub(Fma(whole, Splat(1.0f / 256.0f), magic), magic);
-  const F32x16 low = Fma(high, Splat(-256.0f), whole);
-  const F32x16 fits = Max(Min(low, Splat(127.0f)), Splat(-127.0f));
-  return 256 * StoreRoundedI8(high_out, high) + StoreRoundedI8(low_out, fits);
-}
-
-inline int32_t StoreOneByte(int8_t* high_out, int8_t* low_out, F32x16 x) {
-  __builtin_memset(low_out, 0, 16);
-  return 256 * StoreRoundedI8(high_out, x);
-}
-
-// `at`: the block's in `out`.
-inline void QuantizeBlock(const float* x, float most, bool wide, const QuantizedRows& out,
-                          int64_t at) {
-  const float steps = wide ? kMostQuantized : 127.0f;
-  float scale = most / (wide ? kMostQuantized : 127.0f * 256.0f), inverse = steps / most;
-  const uint32_t bits = BitsOfFloat(most);
-  if (bits < kLeastMagnitudeBits || bits >= 0x7f800000u) {
-    // A row that is not finite must not look finite: its scale is NaN.
-    scale = bits < kLeastMagnitudeBits ? 0.0f : FloatOfBits(0x7fc00000u);
-    inverse = 0.0f;
-  }
-  const bool empty = inverse == 0.0f;
-  int32_t* const sum = out.sum + 2 * at;
-  for (int half = 0; half < 2; ++half) {
-    int8_t *const high = out.high + 32 * at + 16 * half, *const low = out.low + 32 * at + 16 * half;
-    const F32x16 scaled = empty ? Zero() : Mul(Load(x + 16 * half), Splat(inverse));
-    sum[half] = wide ? StoreTwoBytes(high, low, scaled) : StoreOneByte(high, low, scaled);
-  }
-  out.scale[at] = scale;
-  out.scaled_sum[at] = scale * static_cast<float>(sum[0] + sum[1]);
-  out.wide[at] = wide ? 1 : 0;
-}
-
-void QuantizeRows(const float* x, int32_t row_begin, int32_t row_end, int32_t k,
-                  ActivationBits bits, const QuantizedRows& out) {
-  const int32_t blocks = k / 32;
-  for (int64_t r = row_begin; r < row_end; ++r) {
-    const float* row = x + (r - row_begin) * k;
-    float energy = 0.0f;
-    for (int32_t b = 0; b < blocks; ++b) {
-      const float most = FloatOfBits(MaxMagnitudeBits(Load(row + 32 * b), Load(row + 32 * b + 16)));
-      out.scale[QuantizedRows::BlockAt(r, b, k)] = most;  // until the scale is known
-      energy += most * most;
-    }
-    const float threshold = energy * (kWideEnergy / static_cast<float>(blocks));
-    for (int32_t b = 0; b < blocks; ++b) {
-      const int64_t at = QuantizedRows::BlockAt(r, b, k);
-      const float most = out.scale[at];
-      const bool wide = bits == ActivationBits::k16 || most * most > threshold;
-      QuantizeBlock(row + 32 * b, most, wide, out, at);
-    }
   }
 }
 

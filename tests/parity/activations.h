@@ -19,7 +19,7 @@ class Activations {
         high(32 * wide.size()),
         low(32 * wide.size()),
         scale(wide.size()),
-        sum(2 * wide.size()),
+        negative_sum(2 * wide.size()),
         scaled_sum(wide.size()) {
     kernels.quantize_rows(x.data(), 0, rows, k, bits, view());
   }
@@ -28,7 +28,7 @@ class Activations {
     return {.high = const_cast<int8_t*>(high.data()),
             .low = const_cast<int8_t*>(low.data()),
             .scale = const_cast<float*>(scale.data()),
-            .sum = const_cast<int32_t*>(sum.data()),
+            .negative_sum = const_cast<int32_t*>(negative_sum.data()),
             .scaled_sum = const_cast<float*>(scaled_sum.data()),
             .wide = const_cast<uint8_t*>(wide.data())};
   }
@@ -44,7 +44,7 @@ class Activations {
   std::vector<uint8_t> wide;
   std::vector<int8_t> high, low;
   std::vector<float> scale;
-  std::vector<int32_t> sum;
+  std::vector<int32_t> negative_sum;
   std::vector<float> scaled_sum;
 };
 
