@@ -305,6 +305,8 @@ class Scheduler final {
     return prompts_[static_cast<size_t>(Number(tenant))];
   }
   void NoteWait(Sequence& sequence, WaitReason reason);
+  // Blocks that must stay available when it is let in.
+  int32_t SpareBlocksFor(const Sequence& sequence) const;
   bool TryStart(Sequence& sequence);
   bool HasMoreThanItsPart(const Sequence& sequence) const;
   Sequence& GrowthVictim(const Sequence& grower) const;

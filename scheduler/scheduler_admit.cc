@@ -252,16 +252,21 @@ bool Scheduler::HasMoreThanItsPart(const Sequence& sequence) const {
   return HeldBlocks(tenant) + BlocksFor(sequence.num_tokens()) > part;
 }
 
+int32_t Scheduler::SpareBlocksFor(const Sequence& sequence) const {
+  int32_t spare = SpareBlocks(num_running())
+                  << std::min(sequence.num_preempted, kSpareDoublingsMax);
+  if (num_tenants() > 1 && !running_.empty() && HasMoreThanItsPart(sequence)) {
+    spare += store_.capacity() / kLeftForOthers;
+  }
+  return spare;
+}
+
 bool Scheduler::TryStart(Sequence& sequence) {
   ActiveRequest& request = *sequence.request;
   const TenantIndex tenant = request.request.tenant;
   const auto hits_before = store_.hit_tokens(tenant);
   PrefixRequest wanted = PrefixOf(sequence);
-  wanted.spare_blocks = SpareBlocks(num_running())
-                        << std::min(sequence.num_preempted, kSpareDoublingsMax);
-  if (num_tenants() > 1 && !running_.empty() && HasMoreThanItsPart(sequence)) {
-    wanted.spare_blocks += store_.capacity() / kLeftForOthers;
-  }
+  wanted.spare_blocks = SpareBlocksFor(sequence);
   if (!sequence.remote.digests.empty()) wanted.remote = &sequence.remote;
   const std::optional<PrefixGrant> grant =
       store_.TryAcquirePrefix(wanted, now_, sequence.blocks, sequence.published);
@@ -339,7 +344,7 @@ void Scheduler::NoteArrivedBlocked() {
     queue.Rewind();
     const Sequence* next = queue.Next();
     if (next == nullptr || next->wait_reason_plan > 0) continue;  // some plan has seen it
-    const int32_t wanted = BlocksFor(next->num_tokens()) + SpareBlocks(num_running());
+    const int32_t wanted = BlocksFor(next->num_tokens()) + SpareBlocksFor(*next);
     if (!no_place && store_.available(TenantIndex{i}) >= wanted) continue;
     if (!std::exchange(counted, true)) CountShares();
     NoteBlocked(*next, no_place ? Scarce::kPlaces : Scarce::kBlocks);
@@ -358,7 +363,7 @@ void Scheduler::MakeWay() {
   for (int32_t preempted = 0; preempted < kPreemptedByPlanMax;) {
     const bool no_place = num_running() >= running_max_;
     const bool no_room =
-        store_.available(blocked->tenant) < blocked->blocks + SpareBlocks(num_running());
+        store_.available(blocked->tenant) < blocked->blocks + SpareBlocksFor(*next);
     if (!no_place && !no_room) break;
     if (!no_place && ForcePinFor(*blocked)) continue;
     Sequence* victim = TakenBackFor(*blocked, no_place ? Scarce::kPlaces : Scarce::kBlocks);

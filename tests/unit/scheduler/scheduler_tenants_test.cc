@@ -253,6 +253,28 @@ TEST(SchedulerTenantsTest, WayIsMadeInTheVeryPlanThatFirstSeesWhoNeedsIt) {
   bench.RunToEnd();
 }
 
+TEST(SchedulerTenantsTest, WhatIsTakenBackIsEnoughForWhomItIsTakenBack) {
+  SchedulerOptions options = TwoTenants();
+  options.tenants.push_back({.name = "c"});
+  SchedulerBench bench({.context_tokens = 512, .num_blocks = 60, .step_tokens_max = 1024}, [&] {
+    options.step_tokens_max = options.chunk_tokens_max = 1024;
+    return options;
+  }());
+  // One who has just been here counts when B is asked to leave room for others, so that 24 of 60
+  // blocks are more than its part, and not where half of what A has is B's by right.
+  ASSERT_TRUE(bench.Submit(Of(TenantIndex{2}, 2001, 10, 1)));
+  bench.RunToEnd();
+  for (uint64_t id = 1; id <= 6; ++id) ASSERT_TRUE(bench.Submit(Of(kA, id, 120, 100)));
+  for (int32_t step = 0; step < 3; ++step) ASSERT_TRUE(bench.Step());
+  ASSERT_EQ(bench.scheduler->num_running(), 6);  // of eight blocks each
+  ASSERT_TRUE(bench.Submit(Of(kB, 1001, 380, 4)));
+  ASSERT_TRUE(bench.Plan());
+  EXPECT_GT(CountOf(bench.registry, "holdfast_scheduler_preemptions_total"), 0);
+  EXPECT_EQ(bench.scheduler->num_waiting(kB), 0);
+  bench.Finish();
+  bench.RunToEnd();
+}
+
 TEST(SchedulerTenantsTest, TwoTenantsPromptsShareTheRowsOfAStep) {
   SchedulerBench bench({.context_tokens = 256, .step_tokens_max = 64},
                        TwoTenants({.step_tokens_max = 64, .chunk_tokens_max = 64}));
