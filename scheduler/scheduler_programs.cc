@@ -168,4 +168,21 @@ void Scheduler::NoteContinued(const ActiveRequest& request, PinId id) {
                                    std::min(kept, request.prompt_size - 1));
 }
 
+bool Scheduler::DropPin(TenantIndex tenant, const std::string& session) {
+  thread_.CheckThread();
+  return tenants_.Knows(tenant) && store_.ReleasePin(tenant, session, PinEnd::kForced, now_);
+}
+
+int32_t Scheduler::DropPins(std::optional<TenantIndex> tenant) {
+  thread_.CheckThread();
+  std::vector<std::pair<TenantIndex, std::string>> owners;
+  store_.pins().ForEach([&](const Pin& pin) {
+    if (!tenant || pin.tenant == *tenant) owners.emplace_back(pin.tenant, pin.session);
+  });
+  for (const auto& [owner, session] : owners) {
+    store_.ReleasePin(owner, session, PinEnd::kForced, now_);
+  }
+  return static_cast<int32_t>(owners.size());
+}
+
 }  // namespace holdfast

@@ -14,6 +14,37 @@ size_t IndexOf(TenantIndex tenant) { return static_cast<size_t>(Number(tenant));
 
 }  // namespace
 
+CacheReport Scheduler::Report(std::optional<TenantIndex> pins_of) const {
+  CacheReport report{.device = store_.counts(),
+                     .block_bytes = engine_.kv_layout.block_bytes(),
+                     .num_moves = store_.num_moves()};
+  report.capacity[TierAt(TierKind::kDevice)] = store_.capacity();
+  for (const Tier* tier : {options_.kv.host, options_.kv.disk}) {
+    if (tier != nullptr) report.capacity[TierAt(tier->kind())] = tier->capacity();
+  }
+  for (int32_t i = 0; i < num_tenants(); ++i) {
+    const TenantIndex tenant{i};
+    CacheReport::Tenant& entry = report.tenants.emplace_back();
+    for (const TierKind tier : {TierKind::kDevice, TierKind::kHost, TierKind::kDisk}) {
+      entry.blocks[TierAt(tier)] = store_.used_blocks(tier, tenant);
+    }
+    entry.hit_tokens = store_.hit_tokens(tenant);
+    entry.pinned_blocks = store_.pins().num_blocks(tenant);
+  }
+  store_.pins().ForEach([&](const Pin& pin) {
+    if (pins_of && pin.tenant != *pins_of) return;
+    ++report.num_pins;
+    if (report.pins.size() == kPinsReportedMax) return;
+    report.pins.push_back({.tenant = pin.tenant,
+                           .session = pin.session,
+                           .priority = pin.priority,
+                           .created = pin.created,
+                           .deadline = pin.deadline,
+                           .num_blocks = static_cast<int32_t>(pin.blocks.size())});
+  });
+  return report;
+}
+
 QueueReport::Entry Scheduler::EntryOf(const Sequence& sequence, absl::Time now) {
   const ActiveRequest& active = *sequence.request;
   const Request& request = active.request;

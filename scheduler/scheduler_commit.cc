@@ -1,0 +1,220 @@
+// What comes of a step: tokens are delivered, prompts are done, blocks are published.
+#include <algorithm>
+#include <utility>
+
+#include "config/base/check.h"
+#include "scheduler/prefetch.h"
+#include "scheduler/scheduler.h"
+
+namespace holdfast {
+namespace {
+
+absl::Status UndefinedError() {
+  return absl::InternalError(
+      "the model gave no finite number for this sequence; the same prompt will end the same way: "
+      "change it, or serve the model with KV of more range (f32)");
+}
+
+}  // namespace
+
+void Scheduler::Commit(const StepResult& result, absl::Time now) {
+  thread_.CheckThread();
+  now_ = now;
+  CHECK(step_running());
+  std::swap(committed_, steps_[0]);
+  std::swap(steps_[0], steps_[1]);
+  --num_steps_;
+  ReleaseMoves();
+  size_t next_sample = 0, next_prompt_logprob = 0;
+  auto next_failed = result.gate_failed.begin();
+  for (size_t i = 0; i < committed_.parts.size(); ++i) {
+    const InFlight& part = committed_.parts[i];
+    PrefetchCommit(i);
+    if (part.sequence != nullptr) {
+      --part.sequence->num_steps;
+      part.sequence->undelivered -= part.samples ? 1 : 0;
+    }
+    if (next_failed != result.gate_failed.end() && &part == &committed_.parts[*next_failed]) {
+      ++next_failed;
+      CHECK(part.ahead && part.sequence != nullptr);
+      TakeBack(*part.sequence);
+    } else {
+      CommitSequence(part, result, next_sample, next_prompt_logprob);
+    }
+  }
+  CHECK(next_failed == result.gate_failed.end());
+  CHECK(next_sample == result.samples.size());
+  CHECK(next_prompt_logprob == result.prompt_logprobs.size());
+  for (ActiveRequest* request : ending_) EndRequest(*request, *request->ends_with_step);
+  ending_.clear();
+  CountCompletions();
+  const absl::Duration took = now - committed_.begun;
+  reload_.OnStep(committed_.work, took);
+  forecast_.OnStep(committed_.work, took);
+  pace_.OnStep(
+      committed_.work.prefill_rows, took,
+      forecast_.Of({.decode_rows = committed_.work.decode_rows}).value_or(absl::ZeroDuration()));
+  metrics_.step_rows.Observe(committed_.num_rows);
+  metrics_.step_seconds.Observe(std::max(0.0, absl::ToDoubleSeconds(took)));
+  steps_[0].begun = std::max(steps_[0].begun, now);  // if there is one
+  PublishCounts();
+}
+
+void Scheduler::PrefetchCommit(size_t index) const {
+  if (index + 2 * kPrefetchRounds >= committed_.parts.size()) return;
+  const Sequence* const far = committed_.parts[index + 2 * kPrefetchRounds].sequence;
+  const Sequence* const near = committed_.parts[index + kPrefetchRounds].sequence;
+  if (far != nullptr) Prefetch(far, kSequenceStepBytes);
+  if (near != nullptr) PrefetchToWrite(near->tokens.data() + near->tokens.size());
+}
+
+// Not one by one: with many tenants' sequences each would touch another line of memory.
+void Scheduler::CountCompletions() {
+  for (size_t i = 0; i < drawn_.size(); ++i) {
+    const int32_t drawn = std::exchange(drawn_[i], 0);
+    if (drawn > 0) metrics_.Of(TenantIndex{static_cast<int32_t>(i)}).completion_tokens.Add(drawn);
+  }
+}
+
+void Scheduler::EndWithStep(ActiveRequest& request, absl::Status status) {
+  if (request.ends_with_step) return;
+  request.ends_with_step = std::move(status);
+  for (const std::unique_ptr<Sequence>& choice : request.choices) choice->request_ends = true;
+  ending_.push_back(&request);
+}
+
+void Scheduler::CommitSequence(const InFlight& part, const StepResult& result, size_t& next_sample,
+                               size_t& next_prompt_logprob) {
+  if (part.num_scored > 0) TakePromptLogprobs(part, result, next_prompt_logprob);
+  const SampledToken* sampled = nullptr;
+  if (part.samples) {
+    CHECK(next_sample < result.samples.size());
+    sampled = &result.samples[next_sample++];
+  }
+  if (part.sequence == nullptr) return;
+  Sequence& sequence = *part.sequence;
+  CHECK(sampled == nullptr || sampled->slot == sequence.slot);
+  if (part.ahead && !CatchUp(sequence)) {
+    TakeBack(sequence);
+  } else {
+    CommitRows(part, result, sampled);
+  }
+}
+
+bool Scheduler::CatchUp(Sequence& sequence) {
+  if (!store_.HasAllArrived(sequence.blocks, sequence.published)) return false;
+  const int32_t planned_tokens = sequence.planned_tokens;
+  CHECK(Poll(sequence) == RestorePoll::State::kReady);
+  sequence.planned_tokens = planned_tokens;
+  NoteFound(sequence);
+  return true;
+}
+
+// It is as if no row of it had been planned; its restore goes on or is cut, as the next Plan finds.
+void Scheduler::TakeBack(Sequence& sequence) {
+  metrics_.run_ahead_lost.Add();
+  sequence.computed_tokens = sequence.planned_tokens = 0;
+  sequence.gate = nullptr;
+  sequence.opened = false;
+  sequence.continues_pin = false;
+  if (sequence.ends_with_step && !sequence.request->ends_with_step) EndSequence(sequence);
+}
+
+void Scheduler::CommitRows(const InFlight& part, const StepResult& result,
+                           const SampledToken* sampled) {
+  Sequence& sequence = *part.sequence;
+  ActiveRequest& request = *sequence.request;
+  if (sequence.request_ends) return;  // all of it goes when the step is through
+  if (sequence.ends_with_step) {
+    EndSequence(sequence);
+    return;
+  }
+  if (sampled != nullptr && sampled->undefined) {
+    EndWithStep(request, UndefinedError());
+    return;
+  }
+
+  if (std::exchange(sequence.continues_pin, false)) {
+    NoteContinued(request, sequence.continued_pin);
+    ReleasePin(request, sequence.continued_pin);
+  }
+  sequence.computed_tokens += part.num_tokens;
+  CHECK(sequence.computed_tokens <= sequence.planned_tokens);
+  if (sequence.computed_tokens >= sequence.publish_tokens) Publish(sequence);
+  // Its request's prompt is done where it has drawn tokens.
+  if (sequence.num_completion == 0 && !request.prompt_done &&
+      sequence.computed_tokens >= request.prompt_size) {
+    FinishPrompt(request);
+  }
+  if (sampled != nullptr) {
+    DeliverToken(sequence, *sampled, result);
+  } else if (sequence.max_tokens == 0 && sequence.computed_tokens == sequence.num_tokens()) {
+    EndSequence(sequence);
+  }
+}
+
+// Nothing more is to be told before another block is full, unless there is something left over.
+void Scheduler::Publish(Sequence& sequence) {
+  const ActiveRequest& request = *sequence.request;
+  if (store_.Publish(request.request.reuse_scope, sequence.tokens, sequence.computed_tokens,
+                     request.ReuseOf(sequence), now_, sequence.blocks, sequence.published)) {
+    sequence.table_version = ++table_versions_;
+  }
+  sequence.publish_tokens = (sequence.published.num_blocks + 1) * kBlockTokens;
+}
+
+void Scheduler::TakePromptLogprobs(const InFlight& part, const StepResult& result, size_t& next) {
+  CHECK(next + static_cast<size_t>(part.num_scored) <= result.prompt_logprobs.size());
+  const std::span<const SampledToken> all =
+      std::span(result.prompt_logprobs).subspan(next, static_cast<size_t>(part.num_scored));
+  next += all.size();
+  if (part.sequence == nullptr) return;
+  ActiveRequest& request = *part.sequence->request;
+  for (const SampledToken& scored : all) {
+    CHECK(scored.slot == part.sequence->slot);
+    if (scored.undefined) EndWithStep(request, UndefinedError());
+    if (request.ends_with_step) continue;
+    const std::span<const TokenLogprob> top = result.TopOf(scored);
+    request.prompt_logprobs.push_back({.chosen = {.token = scored.token, .logprob = scored.logprob},
+                                       .top = {top.begin(), top.end()}});
+  }
+}
+
+void Scheduler::FinishPrompt(ActiveRequest& request) {
+  request.prompt_done = true;
+  SchedulerMetrics::Tenant& metrics = metrics_.Of(request.request.tenant);
+  metrics.prompt_tokens.Add(request.prompt_size);
+  metrics.cached_tokens.Add(*request.cached_tokens);
+  metrics.AddHits(request.hit_tokens);
+  sink_.OnPrompt({.request = request.request.id,
+                  .cached_tokens = *request.cached_tokens,
+                  .prompt_logprobs = std::move(request.prompt_logprobs)});
+  for (size_t choice = 1; choice < request.choices.size(); ++choice) {
+    Sequence& sequence = *request.choices[choice];
+    CHECK(sequence.state == SequenceState::kHeldBack);
+    const std::vector<TokenId>& first = request.choices.front()->tokens;
+    sequence.tokens.assign(first.begin(), first.begin() + request.prompt_size);
+    sequence.state = SequenceState::kWaiting;
+    AddWaiting(sequence);
+  }
+}
+
+void Scheduler::DeliverToken(Sequence& sequence, const SampledToken& sampled,
+                             const StepResult& result) {
+  sequence.tokens.push_back(sampled.token);
+  sequence.last_drawn = sampled.token;
+  ++sequence.num_completion;
+  const std::optional<SequenceEnd> end = EndAfterLastToken(sequence, engine_.context_tokens);
+  TokenEvent event{
+      .request = sequence.id, .choice = sequence.order.choice, .token = sampled.token, .end = end};
+  if (sequence.wants_logprobs) {
+    const std::span<const TokenLogprob> top = result.TopOf(sampled);
+    event.logprob = sampled.logprob;
+    event.top.assign(top.begin(), top.end());
+  }
+  ++drawn_[static_cast<size_t>(Number(sequence.tenant))];
+  sink_.OnToken(std::move(event));
+  if (end) EndSequence(sequence);
+}
+
+}  // namespace holdfast
