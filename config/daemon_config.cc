@@ -21,6 +21,7 @@
 #include "config/daemon_config_table.h"
 #include "config/endpoint.h"
 #include "config/nearest_name.h"
+#include "config/read_setting.h"
 #include "yaml-cpp/eventhandler.h"
 #include "yaml-cpp/yaml.h"
 

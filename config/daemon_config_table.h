@@ -10,7 +10,6 @@
 #include <variant>
 #include <vector>
 
-#include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "config/daemon_config.h"
 #include "config/tenant_config.h"
@@ -70,9 +69,5 @@ std::span<const SettingSection> SettingSections();
 std::span<const Setting> Settings();
 
 inline constexpr int64_t kTenantsMax = 4096;
-
-// Reads one scalar of the file or the command line into its slot; lists take one entry. The error
-// says what was wanted and found, without naming the setting. `slot` is unchanged then.
-absl::Status ReadSetting(const Setting& setting, std::string_view text, const SettingSlot& slot);
 
 }  // namespace holdfast
