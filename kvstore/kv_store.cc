@@ -354,6 +354,27 @@ void KvStore::Release(absl::Time now, std::vector<BlockId>& table, PublishedPref
   prefix = {};
 }
 
+void KvStore::KeepFound(const ReuseScope& scope, std::span<const TokenId> tokens, absl::Time now,
+                        std::vector<BlockId>& kept) {
+  CHECK(kept.empty());
+  bool on_device = true;  // up to here: whoever holds a block holds its parents
+  hits_.clear();
+  WalkPrefix(scope, tokens, nullptr, [&](NodeId node) {
+    const NodeResidence& at = index_[node].at;
+    on_device = on_device && Resident(at, TierKind::kDevice);
+    if (on_device) hits_.push_back(node);
+  });
+  for (const NodeId node : hits_) {
+    kept.push_back(BlockId{index_[node].at.place[TierAt(TierKind::kDevice)]});
+    ShareNode(node, now);
+  }
+}
+
+void KvStore::LetGo(absl::Time now, std::vector<BlockId>& kept) {
+  for (auto block = kept.rbegin(); block != kept.rend(); ++block) ReleaseBlock(*block, now);
+  kept.clear();
+}
+
 void KvStore::TellUsed(std::span<const BlockId> table, int32_t num_blocks, absl::Time now) {
   for (int32_t i = 0; i < num_blocks; ++i) {
     const DeviceBlock& entry = At(table[static_cast<size_t>(i)]);

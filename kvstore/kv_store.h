@@ -236,6 +236,12 @@ class KvStore final {
   // by one that runs: better wait for it. O(blocks found); ask for those that would run next.
   bool IsBeingComputed(const ReuseScope& scope, std::span<const TokenId> tokens) const;
 
+  // For a sequence with these tokens that waits: what it would find on the device is not evicted
+  // until LetGo. Fills the empty `kept`, the root first. O(blocks found).
+  void KeepFound(const ReuseScope& scope, std::span<const TokenId> tokens, absl::Time now,
+                 std::vector<BlockId>& kept);
+  void LetGo(absl::Time now, std::vector<BlockId>& kept);
+
   // Tokens that a new sequence with these would find, wherever they lie. O(blocks found).
   int32_t FindableTokens(const ReuseScope& scope, std::span<const TokenId> tokens) const;
 

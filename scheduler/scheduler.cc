@@ -69,6 +69,10 @@ absl::StatusOr<std::unique_ptr<Scheduler>> Scheduler::Create(const EngineInfo& e
   status.Update(
       check_positive(options.offline_step_tokens_max, "scheduler.offline_step_tokens_max"));
   status.Update(check_positive(options.bypass_max, "scheduler.bypass_max"));
+  if (options.pin_window < 0) {
+    status.Update(absl::InvalidArgumentError(
+        absl::StrCat("scheduler.pin_window is ", options.pin_window, "; it must be at least 0")));
+  }
   status.Update(check_positive(engine.vocab_size, "the engine's vocabulary"));
   status.Update(check_positive(engine.context_tokens, "the engine's context"));
   status.Update(check_positive(engine.num_blocks, "the engine's number of KV blocks"));
@@ -480,6 +484,15 @@ void Scheduler::CheckInvariants() const {
       num_waiting += waiting->queues[i].size();
     }
   }
+  size_t num_kept = 0;
+  for (const Sequence* sequence : head_) {
+    CHECK(sequence->state == SequenceState::kWaiting);
+    if (!sequence->kept.empty()) ++num_kept;
+  }
+  for (const auto& [id, request] : requests_) {
+    for (const auto& choice : request->choices) num_kept -= choice->kept.empty() ? 0 : 1;
+  }
+  CHECK(num_kept == 0 && head_.size() <= static_cast<size_t>(options_.pin_window));
   turn_ends_.CheckInvariants();
   CHECK(num_waiting == num_waiting_ && num_waiting == online_.num_waiting + offline_.num_waiting);
   if (requests_.empty()) {

@@ -16,6 +16,9 @@
 // long answers to end; it does so with a sequence twice at most, and what must be computed again
 // for a tenant's sake has a budget (preemption_budget.h).
 //
+// Those next in line keep what they will find from being evicted (scheduler_head.cc), until
+// somebody who runs or goes before them needs the room.
+//
 // A sequence whose prefix lies on a lower tier is admitted at once, so that it comes back while
 // others compute, and gets no rows until it is there. What cannot come back is computed.
 //
@@ -329,6 +332,12 @@ class Scheduler final {
   std::optional<PartialBlock> SiblingsPartial(const Sequence& sequence) const;
   void AddRows(Sequence& sequence, int32_t num_tokens, StepPlan& plan);
 
+  // What those that are let in next will find stays for them (scheduler_head.cc).
+  void FindHead();
+  void KeepForHead();
+  bool LetGoBehind(const Sequence* sequence);  // nullptr: of anybody; false: nothing is kept
+  void LetGo(Sequence& sequence);
+
   // Parts of ReportQueue (scheduler_report.cc).
   WaitReason WhyWaits(const Sequence& sequence) const {
     if (sequence.wait_reason_plan == num_plans_) return sequence.wait_reason;
@@ -339,7 +348,7 @@ class Scheduler final {
                    QueueReport& report) const;
   static QueueReport::Entry EntryOf(const Sequence& sequence, absl::Time now);
 
-  // Parts of Commit.
+  // Parts of Commit (scheduler_commit.cc).
   void EndWithStep(ActiveRequest& request, absl::Status status);
   void LeaveSteps(Sequence& sequence);  // those that run drop what they compute of it
   // Takes its entries out of the result.
@@ -401,6 +410,8 @@ class Scheduler final {
   int32_t more_rows_ = 0;  // that may be added so as not to cut a prompt
   StepPace pace_;
   PreemptionBudget preemptions_;
+  std::vector<Sequence*> head_, last_head_;  // who is let in next, as the last plans found it
+  std::vector<double> head_served_;  // while that is found: what each tenant would have been served
   std::vector<Sequence*> growing_, prefills_;  // of the plan being made
   std::vector<int32_t> prefill_rows_;          // likewise, of each of prefills_
   std::vector<Sequence*> running_;             // by order

@@ -57,6 +57,7 @@ WaitRank Scheduler::RankOf(const Sequence& sequence) const {
 }
 
 void Scheduler::AddWaiting(Sequence& sequence) {
+  sequence.was_kept = false;
   sequence.rank = RankOf(sequence);
   QueueOf(sequence).Add(sequence);
   ClassOf(sequence).share.OnWaiting(sequence.request->request.tenant);
@@ -65,6 +66,8 @@ void Scheduler::AddWaiting(Sequence& sequence) {
 }
 
 void Scheduler::RemoveWaiting(Sequence& sequence, WaitQueue::Leave why) {
+  LetGo(sequence);
+  std::erase(head_, &sequence);
   QueueOf(sequence).Remove(sequence, why);
   ClassOf(sequence).share.OnNotWaiting(sequence.request->request.tenant);
   --ClassOf(sequence).num_waiting;
@@ -212,6 +215,13 @@ bool Scheduler::AdmitFrom(WaitingClass& from, const Chunker& chunker,
       continue;
     }
     bool started = TryStart(sequence);
+    // What is kept for others is theirs who come before them, and anybody's when nothing runs.
+    const bool nothing_runs = running_.empty();
+    const bool goes_first = !sequence.order.offline && !blocked_available;
+    while (!started && (nothing_runs || goes_first) &&
+           LetGoBehind(nothing_runs ? nullptr : &sequence)) {
+      started = TryStart(sequence);
+    }
     // When nothing runs or moves, pins are what it lacks room for.
     while (!started && running_.empty() && store_.num_moves() == 0 && store_.ForceLeastPin(now_)) {
       started = TryStart(sequence);
@@ -365,7 +375,7 @@ void Scheduler::MakeWay() {
     const bool no_room =
         store_.available(blocked->tenant) < blocked->blocks + SpareBlocksFor(*next);
     if (!no_place && !no_room) break;
-    if (!no_place && ForcePinFor(*blocked)) continue;
+    if (!no_place && (LetGoBehind(next) || ForcePinFor(*blocked))) continue;
     Sequence* victim = TakenBackFor(*blocked, no_place ? Scarce::kPlaces : Scarce::kBlocks);
     if (victim == nullptr || IsEnding(*victim)) break;
     Preempt(*victim, blocked->tenant);

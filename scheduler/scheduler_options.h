@@ -27,6 +27,8 @@ struct SchedulerOptions {
   WaitOrder order = WaitOrder::kArrival;
   absl::Duration ageing_time = absl::Seconds(10);  // of kRemainingWork
   int32_t bypass_max = 32;
+  // Of those that are let in next, so many keep what they would find; 0: none does.
+  int32_t pin_window = 0;
   // A request that would wait longer before it runs is refused; infinite: none is.
   absl::Duration queue_wait_max = absl::InfiniteDuration();
   // How long a sequence waits, while others pass, to hear what the remote tier has of its prompt.

@@ -90,6 +90,7 @@ bool Scheduler::Plan(absl::Time now, StepPlan& plan) {
     waiting->others_wait = WaitReason::kBlocks;
   }
   if (!preempted) AdmitWaiting(chunker);
+  KeepForHead();
   PlanPrefills(chunker, plan);
   RunAhead(chunker, plan);
   store_.PlanMoves(now);
@@ -187,7 +188,7 @@ void Scheduler::GrowForDecode(Sequence& sequence) {
       BlocksFor(sequence.length()) - static_cast<int32_t>(sequence.blocks.size());
   if (missing <= 0) return;
   while (!store_.TryAcquire(missing, tenant, now_, sequence.blocks)) {
-    if (store_.ForceLeastPin(now_)) continue;
+    if (LetGoBehind(nullptr) || store_.ForceLeastPin(now_)) continue;
     Sequence& victim = GrowthVictim(sequence);
     if (IsEnding(victim)) return;  // what it has comes back with the step that runs
     const bool itself = &victim == &sequence;

@@ -128,6 +128,9 @@ struct alignas(64) Sequence {
   LookupState lookup = LookupState::kNotAsked;
   absl::Time lookup_until;  // then it waits no longer for the answer
   RemotePrefix remote;      // the answer
+  // Found for it on the device and kept for it (scheduler_head.cc): once while it waits.
+  std::vector<BlockId> kept;
+  bool was_kept = false;
 
   uint64_t ask_again_plan = 0;   // waits for another's prefill: not to be asked before this Plan
   int32_t preempted_tokens = 0;  // were computed when it was last preempted; 0 once it runs again

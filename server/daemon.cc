@@ -337,6 +337,7 @@ class Daemon final {
             .order = *WaitOrderOf(config_.scheduler.order),
             .ageing_time = config_.scheduler.ageing_time,
             .bypass_max = config_.scheduler.bypass_max,
+            .pin_window = config_.scheduler.pin_window,
             .queue_wait_max = config_.scheduler.queue_wait_max > absl::ZeroDuration()
                                   ? config_.scheduler.queue_wait_max
                                   : absl::InfiniteDuration(),

@@ -74,6 +74,7 @@ SchedulerOptions SchedulerOptionsOf(const DaemonConfig& config, const Workload& 
                            .order = *WaitOrderOf(config.scheduler.order),
                            .ageing_time = config.scheduler.ageing_time,
                            .bypass_max = config.scheduler.bypass_max,
+                           .pin_window = config.scheduler.pin_window,
                            .queue_wait_max = config.scheduler.queue_wait_max > absl::ZeroDuration()
                                                  ? config.scheduler.queue_wait_max
                                                  : absl::InfiniteDuration(),

@@ -57,7 +57,8 @@ void BM_Step(benchmark::State& state, SchedulerPolicy policy, WaitOrder order) {
                            .step_tokens_max = running + 8192,
                            .long_prefill_tokens_max = 8192,
                            .policy = policy,
-                           .order = order};
+                           .order = order,
+                           .pin_window = 8};
   for (int32_t i = 0; i < num_tenants; ++i) options.tenants.push_back({.name = Concat("t", i)});
   const EngineInfo engine = Engine(running);
   MetricsRegistry registry;

@@ -79,6 +79,7 @@ Setup MakeSetup(std::mt19937& rng, Tiers tiers, const BlockKeyFunctions& keys) {
   scheduler.policy = static_cast<SchedulerPolicy>(rng() % kSchedulerPolicyNames.size());
   scheduler.order = static_cast<WaitOrder>(rng() % kWaitOrderNames.size());
   scheduler.bypass_max = between(1, 6);
+  scheduler.pin_window = between(0, 3);
   scheduler.long_prefill_tokens_max = between(1, 60);
   scheduler.offline_step_tokens_max = between(1, 30);
   for (TenantConfig& tenant : scheduler.tenants) tenant.weight = between(1, 8) / 4.0;

@@ -49,6 +49,7 @@ Circumstances DrawCircumstances(uint32_t seed, const AgentTrace& trace) {
   how.scheduler.order =
       static_cast<WaitOrder>(between(0, static_cast<int32_t>(kWaitOrderNames.size()) - 1));
   how.scheduler.bypass_max = between(1, 6);
+  how.scheduler.pin_window = between(0, 3);
   KvStoreOptions& kv = how.scheduler.kv;
   kv.moves_max = between(1, 12);
   kv.low_water = between(0, 8) / 8.0;
