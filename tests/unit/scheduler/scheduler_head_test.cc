@@ -99,6 +99,21 @@ TEST(SchedulerHeadTest, WhoLeavesTheHeadOrTheQueueKeepsNothing) {
   cached.bench.RunToEnd();
 }
 
+TEST(SchedulerHeadTest, WhoWasPreemptedKeepsNothing) {
+  SchedulerBench bench({.context_tokens = 256, .num_blocks = 16}, {.pin_window = 8});
+  ASSERT_TRUE(bench.Submit(MakeRequest(1, MakePrompt(20, 1), 230)));
+  ASSERT_TRUE(bench.Submit(MakeRequest(2, MakePrompt(100, 2), 120)));
+  ASSERT_TRUE(bench.Step());
+  ASSERT_EQ(bench.scheduler->num_running(), 2);
+  while (bench.scheduler->num_running() == 2) {
+    ASSERT_TRUE(bench.Plan());
+    if (bench.scheduler->num_running() == 2) bench.Finish();
+  }
+  EXPECT_GT(bench.scheduler->block_counts().evictable, 0);
+  bench.Finish();
+  bench.RunToEnd();
+}
+
 TEST(SchedulerHeadTest, OfTwoTenantsTheHeadsOfBothKeepWhatTheyWillFind) {
   SchedulerOptions options{.pin_window = 2};
   options.tenants = {{.name = "a"}, {.name = "b"}};
