@@ -22,7 +22,7 @@ namespace holdfast {
 namespace {
 
 inline constexpr int32_t kSplitKeys = 256;
-inline constexpr int32_t kPlaces = 16;  // token places of a block (kv_layout.h)
+inline constexpr int32_t kPlaces = 16;                    // token places of a block (kv_layout.h)
 inline constexpr int32_t kScoreStride = kSplitKeys + 16;  // not a power of two: cache sets differ
 // Blocks that are worked on at once. As f32, their K or V of a head of 64 are 16 KB: with the
 // weights of 48 queries for them, what a first-level cache holds.

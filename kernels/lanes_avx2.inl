@@ -166,6 +166,23 @@ HOLDFAST_INLINE F32x16 ToFloat(I32x16 x) {
   return {_mm256_cvtepi32_ps(x.low), _mm256_cvtepi32_ps(x.high)};
 }
 
+template <int kCodeBits>
+HOLDFAST_INLINE void UnpackCodes(const uint8_t* codes, uint8_t* out) {
+  const auto store = [](uint8_t * at, __m256i bytes) __attribute__((always_inline)) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(at), bytes);
+  };
+  ForEach<2 * kCodeBits>([&](auto v) __attribute__((always_inline)) {
+    const __m256i bytes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes + 32 * v));
+    if constexpr (kCodeBits == 4) {
+      const __m256i nibble = _mm256_set1_epi8(15);
+      store(out + 32 * v, _mm256_and_si256(bytes, nibble));
+      store(out + 256 + 32 * v, _mm256_and_si256(_mm256_srli_epi16(bytes, 4), nibble));
+    } else {
+      store(out + 32 * v, bytes);
+    }
+  });
+}
+
 HOLDFAST_INLINE __m256i BroadcastFour(const int8_t* p) {
   int32_t four;
   __builtin_memcpy(&four, p, sizeof four);

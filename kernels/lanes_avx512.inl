@@ -111,6 +111,21 @@ HOLDFAST_INLINE I32x16 ShiftRight(I32x16 x) {
 }
 HOLDFAST_INLINE F32x16 ToFloat(I32x16 x) { return {_mm512_cvtepi32_ps(x.v)}; }
 
+template <int kCodeBits>
+HOLDFAST_INLINE void UnpackCodes(const uint8_t* codes, uint8_t* out) {
+  ForEach<kCodeBits>([&](auto v) __attribute__((always_inline)) {
+    const __m512i bytes = _mm512_loadu_si512(codes + 64 * v);
+    if constexpr (kCodeBits == 4) {
+      const __m512i nibble = _mm512_set1_epi8(15);
+      _mm512_storeu_si512(out + 64 * v, _mm512_and_si512(bytes, nibble));
+      _mm512_storeu_si512(out + 256 + 64 * v,
+                          _mm512_and_si512(_mm512_srli_epi16(bytes, 4), nibble));
+    } else {
+      _mm512_storeu_si512(out + 64 * v, bytes);
+    }
+  });
+}
+
 inline constexpr bool kSignedDotsOf8Bits = false;
 
 // vpdpbusd: four products of an unsigned and a signed byte added to each 32-bit lane, exactly.

@@ -164,6 +164,19 @@ inline F32x16 ToFloat(I32x16 x) {
   return EachLane([&](int i) { return static_cast<float>(x.lane[i]); });
 }
 
+// A packed block's codes a byte each: vector v of 64 has those of k = 4v + t.
+template <int kCodeBits>
+inline void UnpackCodes(const uint8_t* codes, uint8_t* out) {
+  for (int i = 0; i < 64 * kCodeBits; ++i) {
+    if constexpr (kCodeBits == 4) {
+      out[i] = codes[i] & 15;
+      out[256 + i] = codes[i] >> 4;
+    } else {
+      out[i] = codes[i];
+    }
+  }
+}
+
 // dot[r * kPanels + p].lane[j] += sum over vectors [kBegin, kEnd) and t < 4 of
 // code(panel p, row j, vector, t) * x[r][..]; panel p's codes are at codes + p * panel_stride. See
 // packed_layout.h; with 4-bit codes the range is all of the block, 0..4, and there is one panel.

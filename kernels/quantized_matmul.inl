@@ -248,14 +248,7 @@ void UnpackPanel(const std::byte* panel, int32_t k, int32_t block_begin, int32_t
   packed.codes += static_cast<size_t>(block_begin) * CodeBytesPerBlock(kFormat);
   packed.scales += static_cast<size_t>(block_begin) * ScaleBytesPerBlock(kFormat);
   for (int32_t b = block_begin; b < block_end; ++b) {
-    if constexpr (kFormat.code_bits == 4) {
-      for (int i = 0; i < 256; ++i) {
-        out->codes[i] = packed.codes[i] & 15;
-        out->codes[256 + i] = packed.codes[i] >> 4;
-      }
-    } else {
-      __builtin_memcpy(out->codes, packed.codes, sizeof out->codes);
-    }
+    UnpackCodes<kFormat.code_bits>(packed.codes, out->codes);
     for (int part = 0; part < UnpackedBlock<kType>::kParts; ++part) {
       Store(out->scales[part], packed.Scale(0, part));
     }
