@@ -14,6 +14,11 @@ namespace {
 constexpr int32_t kRowsPerTask = 4;         // element-wise work: about 10 us
 constexpr int32_t kAttentionTileRows = 16;  // query rows that share one reading of the keys
 
+// A row's attention is cut if it is more than a worker's share over this, so that nobody waits long
+// for the last one.
+constexpr int32_t kAttentionTasksPerWorker = 8;
+constexpr int32_t kSplitBlocks = kAttentionSplitTokens / kBlockTokens;
+
 constexpr int32_t kDeviceArena = 0, kHostArena = 1;
 
 // Hands out parts of one buffer, each on its own cache lines; without a buffer it only counts.
@@ -133,7 +138,9 @@ absl::Status Transformer::TakeMemory() {
   attention_workspace_floats_ =
       workspace_floats(kAttentionTileRows, config_.num_heads / config_.num_kv_heads,
                        config_.head_dim) +
-      16;  // no two workers on one cache line
+      16;                               // no two workers on one cache line
+  constexpr int32_t kLongContexts = 4;  // of the longest; a step with more has enough tasks
+  split_results_max_ = kLongContexts * ((config_.context_tokens - 1) / kAttentionSplitTokens + 1);
   const auto carve = [&](Carver carver) {
     residual_ = carver.Take<float>(rows * hidden);
     normed_ = carver.Take<float>(rows * hidden);
@@ -153,6 +160,9 @@ absl::Status Transformer::TakeMemory() {
     quantized_.wide = carver.Take<uint8_t>(blocks);
     attention_workspace_ =
         carver.Take<float>(attention_workspace_floats_ * static_cast<size_t>(pool_.num_workers()));
+    const auto results = static_cast<size_t>(split_results_max_);
+    split_out_ = carver.Take<float>(results * static_cast<size_t>(q_width_));
+    split_lse_ = carver.Take<NaturalLse>(results * static_cast<size_t>(config_.num_heads));
     return carver.used();
   };
   const size_t bytes = carve(Carver(nullptr));
@@ -166,6 +176,9 @@ absl::Status Transformer::TakeMemory() {
   carve(Carver(memory_.data()));
   rows_.reserve(rows);
   tiles_.reserve(rows);
+  tasks_.reserve(rows * static_cast<size_t>(config_.num_kv_heads) +
+                 static_cast<size_t>(split_results_max_ * config_.num_kv_heads));
+  cut_tiles_.reserve(static_cast<size_t>(split_results_max_));
   gated_.reserve(rows);
   gate_failed_.reserve(rows);
   block_numbers_.reserve(static_cast<size_t>(options_.step_blocks_max));
@@ -240,6 +253,7 @@ void Transformer::ListRows(const StepPlan& plan) {
                                      : static_cast<int32_t>(gated_.size()) - 1});
     }
   }
+  ListAttentionTasks();
   CHECK(static_cast<int32_t>(rows_.size()) <= options_.step_tokens_max);
   CHECK(static_cast<int64_t>(block_numbers_.size()) <= options_.step_blocks_max);
 }
@@ -305,12 +319,49 @@ void Transformer::WaitForLayer(int32_t layer_index) {
   }
 }
 
-void Transformer::AttendTile(const Layer& layer, int32_t layer_index, const Tile& tile,
-                             int32_t kv_head, const std::byte* kv_arena, int32_t worker) {
+void Transformer::ListAttentionTasks() {
+  tasks_.clear();
+  cut_tiles_.clear();
+  const auto keys_of = [this](const Tile& tile) {
+    return rows_[tile.row_begin].position + tile.num_rows;
+  };
+  int64_t all = 0;  // products of a query and a key, for one head
+  for (const Tile& tile : tiles_) all += int64_t{keys_of(tile)} * tile.num_rows;
+  all *= config_.num_kv_heads;
+  const int32_t parts = pool_.num_workers() * kAttentionTasksPerWorker;
+  const int32_t keys_each = static_cast<int32_t>(all / parts) + 1;
+  const int32_t splits_each = (keys_each - 1) / kAttentionSplitTokens + 1;
+  int32_t num_results = 0;
+  for (Tile& tile : tiles_) {
+    const auto index = static_cast<int32_t>(&tile - tiles_.data());
+    tile.num_splits = (keys_of(tile) - 1) / kAttentionSplitTokens + 1;
+    const bool cut = pool_.num_workers() > 1 && tile.num_rows == 1 && tile.num_parts == 0 &&
+                     tile.num_splits > splits_each &&
+                     num_results + tile.num_splits <= split_results_max_;
+    if (cut) {
+      tile.split_results = num_results;
+      num_results += tile.num_splits;
+      cut_tiles_.push_back(index);
+    }
+    const int32_t step = cut ? splits_each : tile.num_splits;
+    for (int32_t kv_head = 0; kv_head < config_.num_kv_heads; ++kv_head) {
+      for (int32_t begin = 0; begin < tile.num_splits; begin += step) {
+        tasks_.push_back({.tile = index,
+                          .kv_head = kv_head,
+                          .split_begin = begin,
+                          .split_end = std::min(begin + step, tile.num_splits)});
+      }
+    }
+  }
+}
+
+void Transformer::Attend(const Layer& layer, int32_t layer_index, const AttentionTask& task,
+                         const std::byte* kv_arena, int32_t worker) {
+  const Tile& tile = tiles_[task.tile];
   const int32_t group = config_.num_heads / config_.num_kv_heads;
   const int32_t head_dim = config_.head_dim;
   const int64_t row = tile.row_begin;
-  const int64_t first_query = static_cast<int64_t>(kv_head) * group * head_dim;
+  const int64_t first_query = static_cast<int64_t>(task.kv_head) * group * head_dim;
   float* const out = attended_ + row * q_width_ + first_query;
   if (tile.gated != kNotGated && gated_[tile.gated].failed) {
     for (int32_t i = 0; i < tile.num_rows; ++i) {
@@ -320,7 +371,7 @@ void Transformer::AttendTile(const Layer& layer, int32_t layer_index, const Tile
   }
   const auto head_index =
       static_cast<size_t>(layer_index) * static_cast<size_t>(config_.num_kv_heads) +
-      static_cast<size_t>(kv_head);
+      static_cast<size_t>(task.kv_head);
   const size_t head_offset = head_index * kv_layout_.head_bytes();
   const AttentionTile attention{
       .q = qkv_ + row * qkv_width_ + first_query,
@@ -340,6 +391,7 @@ void Transformer::AttendTile(const Layer& layer, int32_t layer_index, const Tile
       .lse = nullptr,
       .workspace =
           attention_workspace_ + attention_workspace_floats_ * static_cast<size_t>(worker)};
+  if (tile.split_results != kNotCut) return AttendSplits(attention, task);
   if (tile.num_parts == 0) return kernels_.attention(attention);
   const KvArena arenas[] = {{.data = kv_arena,
                              .block_stride = kv_layout_.block_bytes(),
@@ -348,6 +400,45 @@ void Transformer::AttendTile(const Layer& layer, int32_t layer_index, const Tile
   static_assert(kDeviceArena == 0 && kHostArena == 1);
   AttendParts(kernels_, attention, std::span(parts_).subspan(tile.parts_begin, tile.num_parts),
               arenas, head_offset);
+}
+
+void Transformer::AttendSplits(const AttentionTile& tile, const AttentionTask& task) {
+  const int64_t first_result = tiles_[task.tile].split_results;
+  const int32_t num_blocks = tile.first_position / kBlockTokens + 1;
+  const int32_t end_block = std::min(task.split_end * kSplitBlocks, num_blocks);
+  for (int32_t split = task.split_begin; split < task.split_end; ++split) {
+    const int32_t begin = split * kSplitBlocks, end = std::min(begin + kSplitBlocks, end_block);
+    AttentionPart part{.tile = tile,
+                       .first_block = begin,
+                       .num_blocks = end - begin,
+                       .num_blocks_next = end_block - end};
+    part.tile.block_table += begin;
+    part.tile.out = split_out_ + (first_result + split) * q_width_ +
+                    int64_t{task.kv_head} * tile.num_heads * tile.head_dim;
+    part.tile.lse = split_lse_ + (first_result + split) * config_.num_heads +
+                    int64_t{task.kv_head} * tile.num_heads;
+    kernels_.attention_part(part);
+  }
+}
+
+// In the order in which KernelTable::attention merges them, so that no bit tells whether a tile was
+// cut.
+void Transformer::MergeSplits(const Tile& tile) {
+  if (tile.gated != kNotGated && gated_[tile.gated].failed) return;
+  float* const out = attended_ + static_cast<int64_t>(tile.row_begin) * q_width_;
+  const int64_t first = tile.split_results;
+  std::copy_n(split_out_ + first * q_width_, q_width_, out);
+  for (int64_t split = first + 1; split < first + tile.num_splits; ++split) {
+    kernels_.merge_attention({.num_rows = 1,
+                              .num_heads = config_.num_heads,
+                              .head_dim = config_.head_dim,
+                              .out = out,
+                              .out_row_stride = q_width_,
+                              .lse = split_lse_ + first * config_.num_heads,
+                              .part_out = split_out_ + split * q_width_,
+                              .part_row_stride = q_width_,
+                              .part_lse = split_lse_ + split * config_.num_heads});
+  }
 }
 
 // On entry normed_ (and its quantised form) is the layer's input after attention_norm; on return it
@@ -360,11 +451,11 @@ void Transformer::RunLayer(int32_t layer_index, std::byte* kv_arena) {
   layer.qkv.Run({.x = normed_, .quantized = quantized_}, rows, qkv_, qkv_width_, pool_);
   ForRows([&](int32_t row) { PlaceRow(layer, layer_index, row, kv_arena); });
   WaitForLayer(layer_index);
-  const auto num_tiles = static_cast<int32_t>(tiles_.size());
-  pool_.ParallelFor(num_tiles * config_.num_kv_heads, [&](int32_t index, int32_t worker) {
-    AttendTile(layer, layer_index, tiles_[index / config_.num_kv_heads],
-               index % config_.num_kv_heads, kv_arena, worker);
+  pool_.ParallelFor(static_cast<int32_t>(tasks_.size()), [&](int32_t index, int32_t worker) {
+    Attend(layer, layer_index, tasks_[index], kv_arena, worker);
   });
+  pool_.ParallelFor(static_cast<int32_t>(cut_tiles_.size()),
+                    [&](int32_t index, int32_t) { MergeSplits(tiles_[cut_tiles_[index]]); });
   ForRows([&](int32_t row) {
     QuantizeRow(attended_ + static_cast<int64_t>(row) * q_width_, row, q_width_, layer.o);
   });

@@ -8,8 +8,9 @@
 //   rows that are asked for ─► final norm ─► head ─► logits
 //
 // Between two matrix products, a row's element-wise work is one task; a product is cut by panels
-// (linear.h), attention by (sequence, KV head, run of rows). No result depends on how it is cut or
-// on which rows share the step (promise 1).
+// (linear.h), attention by (sequence, run of rows, KV head), and a long context of few rows into
+// runs of its splits besides. No result depends on how it is cut or on which rows share the step
+// (promise 1).
 //
 // A sequence whose blocks are still coming back (PlanSequence::gate) is waited for before each
 // layer's attention. If its gate fails its rows attend to nothing from there on: they are finite,
@@ -93,6 +94,15 @@ class Transformer final {
     int32_t parts_begin;  // of its sequence, into parts_
     int32_t num_parts;    // 0: all blocks are the device's
     int32_t gated;        // into gated_; kNotGated
+    int32_t num_splits = 0;
+    int32_t split_results = kNotCut;  // into split_out_ and split_lse_; kNotCut
+  };
+  static constexpr int32_t kNotCut = -1;
+  // A KV head's queries of a tile over a run of its splits.
+  struct AttentionTask {
+    int32_t tile;
+    int32_t kv_head;
+    int32_t split_begin, split_end;  // from the tile's first on; of a tile that is not cut, all
   };
   static constexpr int32_t kNotGated = -1;
   struct Gated {
@@ -117,8 +127,14 @@ class Transformer final {
   void PlaceRow(const Layer& layer, int32_t layer_index, int32_t row, std::byte* kv_arena);
   // Waits until the layer of every gated sequence is there, or will not come.
   void WaitForLayer(int32_t layer_index);
-  void AttendTile(const Layer& layer, int32_t layer_index, const Tile& tile, int32_t kv_head,
-                  const std::byte* kv_arena, int32_t worker);
+  // Makes tasks_ of tiles_: each tile and KV head is one, but where that is much of the step it is
+  // cut into runs of splits, whose results meet in MergeSplits.
+  void ListAttentionTasks();
+  void Attend(const Layer& layer, int32_t layer_index, const AttentionTask& task,
+              const std::byte* kv_arena, int32_t worker);
+  // The tile's splits of the task, each for itself.
+  void AttendSplits(const AttentionTile& tile, const AttentionTask& task);
+  void MergeSplits(const Tile& tile);
   void RunLayer(int32_t layer_index, std::byte* kv_arena);
   template <typename Body>
   void ForRows(const Body& body);  // body(row), in runs, over the pool
@@ -152,10 +168,16 @@ class Transformer final {
   QuantizedRows quantized_;               // of whichever of the above is read next
   float* attention_workspace_ = nullptr;  // [workers][attention_workspace_floats_]
   size_t attention_workspace_floats_ = 0;
+  // Of cut tiles, split by split: [split][q_width_] and [split][num_heads].
+  float* split_out_ = nullptr;
+  NaturalLse* split_lse_ = nullptr;
+  int32_t split_results_max_ = 0;
 
   // The step at work; capacity is taken at Create.
   std::vector<Row> rows_;
   std::vector<Tile> tiles_;
+  std::vector<AttentionTask> tasks_;
+  std::vector<int32_t> cut_tiles_;
   std::vector<int32_t> block_numbers_;
   std::vector<KvPart> parts_;  // of sequences that have HostBlocks
   std::vector<Gated> gated_;

@@ -478,7 +478,7 @@ void Attention(const AttentionTile& tile) {
 
 void AttendPart(const AttentionPart& part) {
   const int32_t end = part.first_block + part.num_blocks;
-  AttentionOfTile(part.tile, part.first_block, end, end).Run();
+  AttentionOfTile(part.tile, part.first_block, end, end + part.num_blocks_next).Run();
 }
 
 void MergeAttention(const AttentionMerge& merge) {
@@ -505,9 +505,12 @@ void MergeAttention(const AttentionMerge& merge) {
       }
       for (int32_t d = 0; d < dim; d += 16) {
         const int32_t lanes = Least(16, dim - d);
-        const F32x16 merged =
-            shares.Merged(i, LoadPartial(out + d, lanes), LoadPartial(part + d, lanes));
-        StorePartial(out + d, lanes, merged);
+        if (lanes == 16) {
+          Store(out + d, shares.Merged(i, Load(out + d), Load(part + d)));
+        } else {
+          const F32x16 rest = LoadPartial(part + d, lanes);
+          StorePartial(out + d, lanes, shares.Merged(i, LoadPartial(out + d, lanes), rest));
+        }
       }
       lse = shares.lse[i];
     }

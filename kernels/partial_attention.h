@@ -29,6 +29,9 @@ struct AttentionPart {
   AttentionTile tile;
   int32_t first_block = 0;
   int32_t num_blocks = 0;
+  // Further entries of the block table, of the same memory: this thread attends them next, so that
+  // their keys are asked for ahead. Changes no bit.
+  int32_t num_blocks_next = 0;
 };
 
 // (out, lse) <- (out, lse) merged with (part_out, part_lse), query by query: where either has lse

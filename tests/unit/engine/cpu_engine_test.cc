@@ -37,13 +37,13 @@ class SameLogitsTest : public testing::TestWithParam<SameLogitsCase> {};
 
 TEST_P(SameLogitsTest, WhateverTheChunksThreadsBlocksCompanyAndInstructionSet) {
   RandomModel random(GetParam().model);
-  const std::vector<TokenId> tokens = random.RandomTokens(300);
-  const std::vector<TokenId> others = random.RandomTokens(200);
+  const std::vector<TokenId> tokens = random.RandomTokens(530);
+  const std::vector<TokenId> others = random.RandomTokens(280);
   CpuEngineOptions options = SmallOptions();
   options.kv_dtype = GetParam().kv_dtype;
   options.threads = 1;
   const std::vector<float> expected =
-      AllLogits(*MakeEngine(random.model, options), tokens, 300, Blocks(0, 38));
+      AllLogits(*MakeEngine(random.model, options), tokens, 530, Blocks(0, 38));
   for (float logit : expected) ASSERT_TRUE(std::isfinite(logit));
 
   for (Isa isa : SupportedIsas()) {
