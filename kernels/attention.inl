@@ -116,7 +116,7 @@ struct SharesOfQueries {
 };
 
 // Into the second-level cache: a tile's own data leave the first no room for what comes so late.
-inline void AskForLater(const void* p) {
+[[gnu::always_inline]] inline void AskForLater(const void* p) {
   constexpr int kRead = 0, kSecondLevel = 2;
   __builtin_prefetch(p, kRead, kSecondLevel);
 }
