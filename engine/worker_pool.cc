@@ -1,12 +1,15 @@
 #include "engine/worker_pool.h"
 
+#include <algorithm>
+
 #include "config/base/check.h"
 
 namespace holdfast {
 namespace {
 
-// About 20 us of looking at one cache line; a futex round trip costs about 10 us.
-constexpr int kWatchRounds = 600;
+// About 100 us of looking at one cache line, which spans what a step does on one thread. To wake a
+// parked worker takes 10 us, on virtual machines 50.
+constexpr int kWatchRounds = 2500;
 
 inline void Pause() {
 #if defined(__x86_64__)
@@ -24,7 +27,8 @@ constexpr uint64_t Ticket(uint32_t loop_number, uint32_t index) {
 
 }  // namespace
 
-WorkerPool::WorkerPool(int32_t num_workers) {
+WorkerPool::WorkerPool(int32_t num_workers)
+    : shares_(std::make_unique<Share[]>(static_cast<size_t>(std::max(num_workers, 1)))) {
   CHECK(num_workers >= 1);
   threads_.reserve(static_cast<size_t>(num_workers) - 1);
   for (int32_t worker = 1; worker < num_workers; ++worker) {
@@ -48,12 +52,17 @@ void WorkerPool::Run(int32_t count, Function function, const void* context) {
   // Closed before the description changes: a worker that comes late from the loop before must not
   // take its end for an open index of this one.
   const uint32_t number = loop_number_.load(std::memory_order_relaxed) + 1;
-  ticket_.store(Ticket(number, kClosed), std::memory_order_release);
+  for (int32_t owner = 0; owner < num_workers(); ++owner) {
+    shares_[owner].ticket.store(Ticket(number, kClosed), std::memory_order_release);
+  }
   count_.store(count, std::memory_order_release);
   function_.store(function, std::memory_order_release);
   context_.store(context, std::memory_order_release);
   unfinished_.store(count, std::memory_order_release);
-  ticket_.store(Ticket(number, 0), std::memory_order_release);
+  for (int32_t owner = 0; owner < num_workers(); ++owner) {
+    const auto begin = static_cast<uint32_t>(ShareBegin(count, owner));
+    shares_[owner].ticket.store(Ticket(number, begin), std::memory_order_release);
+  }
   loop_number_.store(number, std::memory_order_release);
   loop_number_.notify_all();  // a system call only if somebody is parked
 
@@ -69,21 +78,37 @@ void WorkerPool::Run(int32_t count, Function function, const void* context) {
 }
 
 void WorkerPool::TakeIndices(int32_t worker) {
-  uint64_t ticket = ticket_.load(std::memory_order_acquire);
+  int32_t taken = 0;
+  for (int32_t i = 0; i < num_workers(); ++i) {
+    taken += TakeShare((worker + i) % num_workers(), worker);
+  }
+  if (taken == 0) return;
+  // After the last one the loop's owner may be gone: nothing but our own members from here on.
+  if (unfinished_.fetch_sub(taken, std::memory_order_acq_rel) == taken) unfinished_.notify_one();
+}
+
+int32_t WorkerPool::TakeShare(int32_t owner, int32_t worker) {
+  std::atomic<uint64_t>& share = shares_[owner].ticket;
+  int32_t taken = 0, known_count = 0;
+  uint32_t end = 0;
+  uint64_t ticket = share.load(std::memory_order_acquire);
   while (true) {
     const int32_t count = count_.load(std::memory_order_acquire);
     const Function function = function_.load(std::memory_order_acquire);
     const void* context = context_.load(std::memory_order_acquire);
     const uint32_t index = static_cast<uint32_t>(ticket);
-    if (index >= static_cast<uint32_t>(count)) return;
-    if (!ticket_.compare_exchange_weak(ticket, ticket + 1, std::memory_order_acq_rel,
-                                       std::memory_order_acquire)) {
+    if (count != known_count) {  // the division is not for every index
+      known_count = count;
+      end = static_cast<uint32_t>(ShareBegin(count, owner + 1));
+    }
+    if (index >= end) return taken;
+    if (!share.compare_exchange_weak(ticket, ticket + 1, std::memory_order_acq_rel,
+                                     std::memory_order_acquire)) {
       continue;
     }
     function(context, static_cast<int32_t>(index), worker);
-    // After the last one the loop's owner may be gone: nothing but our own members from here on.
-    if (unfinished_.fetch_sub(1, std::memory_order_acq_rel) == 1) unfinished_.notify_one();
-    ticket = ticket_.load(std::memory_order_acquire);
+    ++taken;
+    ticket = share.load(std::memory_order_acquire);
   }
 }
 

@@ -1,14 +1,16 @@
 // Splits the work of a step over a fixed set of threads: the caller is worker 0, the others are
 // started once and stay.
 //
-//            ParallelFor                 no index left          nothing for some 20 us
+//            ParallelFor                 no index left          nothing for some 100 us
 //   parked ---------------> working ---------------> watching ---------------> parked (futex)
 //                              ^                        |
 //                              +------- ParallelFor ----+
 //
 // A step has some hundred short loops, so a worker watches for the next one a short while before it
-// parks; an idle pool uses no processor. Indices are handed out one by one from a counter: which
-// worker computes an index is open, what an index computes must not depend on it (promise 1).
+// parks; an idle pool uses no processor. Each worker has a share of a loop's indices, neighbours,
+// and takes them one by one from a counter that nobody else touches; who is done takes from the
+// others' shares. So which worker computes an index is open, what an index computes must not depend
+// on it (promise 1).
 //
 // Thread: ParallelFor from one thread at a time, and not from inside an index. Allocates nothing.
 // Bounds: num_workers threads, 2^31 - 1 indices.
@@ -16,6 +18,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <thread>
 #include <vector>
 
@@ -47,17 +50,27 @@ class WorkerPool final {
  private:
   using Function = void (*)(const void* context, int32_t index, int32_t worker);
 
+  // A worker's share of the current loop: the loop's number in the high half, the next index to
+  // hand out in the low one. A worker that comes late finds another number and takes nothing; so
+  // nobody waits for those still asleep.
+  struct alignas(64) Share {
+    std::atomic<uint64_t> ticket{0};
+  };
+
   void Run(int32_t count, Function function, const void* context);
   // Takes indices of the current loop until none is left.
   void TakeIndices(int32_t worker);
+  // Takes and computes what is left of a share; returns how many.
+  int32_t TakeShare(int32_t owner, int32_t worker);
   void WorkerMain(int32_t worker);
+  int32_t ShareBegin(int32_t count, int32_t owner) const {
+    return static_cast<int32_t>(int64_t{count} * owner / num_workers());
+  }
 
-  // Number of the loop in the high half, next index to hand out in the low one. A worker that
-  // comes late finds another number and takes nothing; so nobody waits for those still asleep.
-  alignas(64) std::atomic<uint64_t> ticket_{0};
-  // The current loop. Written only while no index is open; read before an index is taken, and used
+  const std::unique_ptr<Share[]> shares_;  // [num_workers]
+  // The current loop. Written only while no share is open; read before an index is taken, and used
   // only if the taking then succeeds, which proves that they belong to it.
-  std::atomic<int32_t> count_{0};
+  alignas(64) std::atomic<int32_t> count_{0};
   std::atomic<Function> function_{nullptr};
   std::atomic<const void*> context_{nullptr};
 

@@ -55,6 +55,20 @@ TEST(WorkerPoolTest, SeveralWorkersTakePart) {
   EXPECT_EQ(arrived.load(), 2);
 }
 
+TEST(WorkerPoolTest, WhoIsDoneTakesFromTheSharesOfOthers) {
+  WorkerPool pool(2);
+  for (int loop = 0; loop < 20; ++loop) {
+    // Who has the first index waits for all others, also those of his own share: this ends only if
+    // somebody else takes them.
+    std::atomic<int32_t> done = 0;
+    pool.ParallelFor(8, [&](int32_t index, int32_t) {
+      while (index == 0 && done.load() < 7) std::this_thread::yield();
+      ++done;
+    });
+    ASSERT_EQ(done.load(), 8);
+  }
+}
+
 TEST(WorkerPoolTest, NothingRunsForAnEmptyLoop) {
   WorkerPool pool(2);
   pool.ParallelFor(0, [](int32_t, int32_t) { FAIL(); });
