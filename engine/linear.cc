@@ -22,8 +22,10 @@ const std::byte* RowOf(const WeightTensor& tensor, int32_t row) {
   return tensor.data + static_cast<size_t>(row) * RowBytes(tensor.type, tensor.cols);
 }
 
+bool IsPacked(TensorType type) { return type != TensorType::kF32; }
+
 bool CanPackTogether(const WeightTensor& a, const WeightTensor& b) {
-  return IsQuantized(b.type) && a.type == b.type && a.rows % kPanelRows == 0;
+  return IsPacked(b.type) && a.type == b.type && a.rows % kPanelRows == 0;
 }
 
 }  // namespace
@@ -49,7 +51,7 @@ absl::StatusOr<Linear> Linear::Create(std::span<const Source> sources, WeightsMo
     size_t next = i + 1;
     if (mode == WeightsMode::kF32) {
       RETURN_IF_ERROR(linear.AddF32(sources[i], pool));
-    } else if (IsQuantized(weight.type)) {
+    } else if (IsPacked(weight.type)) {
       while (next < sources.size() &&
              CanPackTogether(sources[next - 1].weight, sources[next].weight)) {
         ++next;
@@ -95,7 +97,7 @@ absl::Status Linear::AddPacked(std::span<const Source> sources, WorkerPool& pool
     offset += weight.rows;
   }
   n_ += section.n;
-  wants_quantized_ = true;
+  wants_quantized_ |= IsQuantized(type);
   weight_bytes_ += bytes;
   sections_.push_back(std::move(section));
   return absl::OkStatus();
@@ -121,18 +123,12 @@ absl::Status Linear::AddF32(const Source& source, WorkerPool& pool) {
 absl::Status Linear::AddDense(const Source& source, WorkerPool& pool) {
   const WeightTensor& weight = source.weight;
   Section section{.n_begin = n_, .n = weight.rows, .panel_outputs = DenseMatmul::kPanelOutputs};
-  const bool bf16 = weight.type == TensorType::kBf16 && DenseMatmul::HasNativeBf16();
-  if (bf16) {
-    ASSIGN_OR_RETURN(section.dense,
-                     DenseMatmul::Create(DenseType::kBf16, weight.data, weight.rows, k_, pool));
-  } else {
-    const std::vector<float> floats = FloatsOf(weight);
-    ASSIGN_OR_RETURN(section.dense,
-                     DenseMatmul::Create(DenseType::kF32, floats.data(), weight.rows, k_, pool));
-  }
+  const std::vector<float> floats = FloatsOf(weight);
+  ASSIGN_OR_RETURN(section.dense,
+                   DenseMatmul::Create(DenseType::kF32, floats.data(), weight.rows, k_, pool));
   n_ += section.n;
   uses_dense_ = true;
-  weight_bytes_ += (bf16 ? 2 : 4) * static_cast<size_t>(weight.rows) * static_cast<size_t>(k_);
+  weight_bytes_ += sizeof(float) * floats.size();
   sections_.push_back(std::move(section));
   return absl::OkStatus();
 }
@@ -143,7 +139,7 @@ void Linear::CutTasks(int32_t num_workers) {
     num_panels += (section.n + section.panel_outputs - 1) / section.panel_outputs;
   }
   int32_t step = std::clamp(num_panels / (num_workers * kTasksPerWorker), 1, kPanelsPerTaskMax);
-  if (wants_quantized_ && step > kernels_->matmul_panels) step -= step % kernels_->matmul_panels;
+  if (step > kernels_->matmul_panels) step -= step % kernels_->matmul_panels;
   for (size_t s = 0; s < sections_.size(); ++s) {
     const Section& section = sections_[s];
     const int32_t panels = (section.n + section.panel_outputs - 1) / section.panel_outputs;
@@ -174,7 +170,10 @@ void Linear::RunTask(const Task& task, const LinearInput& input, int32_t row_beg
   float* out = y + row * y_stride + section.n_begin;
   const int32_t begin = task.panel_begin * section.panel_outputs;
   const int32_t end = std::min(task.panel_end * section.panel_outputs, section.n);
-  if (section.packed.data != nullptr) {
+  if (section.packed.data != nullptr && !IsQuantized(section.packed.type)) {
+    kernels_->half_matmul(section.packed, x, rows, k_, task.panel_begin, task.panel_end, out,
+                          y_stride);
+  } else if (section.packed.data != nullptr) {
     kernels_->quantized_matmul(section.packed, input.quantized, row_begin, row_begin + rows,
                                task.panel_begin, task.panel_end, y + section.n_begin, y_stride);
   } else if (section.dense != nullptr) {

@@ -3,7 +3,8 @@
 // file.
 //
 //   quantised types ─► PackedMatrix ─► KernelTable::quantized_matmul   x quantised by the caller
-//   f32, f16, bf16  ─► DenseMatmul (oneDNN), or without it the f32 kernel
+//   f16, bf16       ─► PackedMatrix ─► KernelTable::half_matmul        x as it is
+//   f32             ─► DenseMatmul (oneDNN), or without it the f32 kernel
 //   any, in mode kF32 ─► dequantised ─► KernelTable::f32_matmul        the reference arithmetic
 //
 // The work is cut into tasks of whole panels and runs of rows; each output is one fixed sequence of
@@ -66,7 +67,7 @@ class Linear final {
     int32_t n = 0;
     int32_t panel_outputs = kPanelRows;
     PageBuffer buffer;                   // packed or f32 weights
-    PackedMatrix packed;                 // data set: quantised
+    PackedMatrix packed;                 // data set: not f32 in the file
     std::unique_ptr<DenseMatmul> dense;  // set: oneDNN
   };
   struct Task {

@@ -7,6 +7,8 @@
 #include "kernels/float_rows.inl"
 #include "kernels/quantize_rows.inl"
 #include "kernels/quantized_matmul.inl"
+//
+#include "kernels/half_matmul.inl"
 #include "kernels/write_kv.inl"
 
 namespace holdfast {
@@ -18,6 +20,7 @@ constexpr KernelTable MakeKernelTable(Isa isa, const char* name) {
           .matmul_panels = kUnpackedPanels,
           .quantize_rows = QuantizeRows,
           .quantized_matmul = QuantizedMatmul,
+          .half_matmul = HalfMatmul,
           .f32_matmul = F32Matmul,
           .rms_norm = RmsNorm,
           .rope = Rope,

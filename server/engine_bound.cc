@@ -12,6 +12,7 @@ namespace {
 Arithmetic ArithmeticOf(TensorType type, WeightsMode mode) {
   if (mode == WeightsMode::kF32) return Arithmetic::kF32;
   if (IsQuantized(type)) return Arithmetic::kInt8;
+  if (type != TensorType::kF32) return Arithmetic::kF32;  // widened, times activations in f32
   return DenseMatmul::Available() ? Arithmetic::kDense : Arithmetic::kF32;
 }
 

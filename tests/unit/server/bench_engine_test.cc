@@ -135,7 +135,9 @@ TEST(EngineBoundTest, CountsWeightsByWhatMultipliesThem) {
   RandomModel quantised({.type = TensorType::kQ8_0});
   EXPECT_GT(WorkOf(quantised.model.weights, WeightsMode::kF32).row_multiply_adds[1], 0);
   EXPECT_EQ(WorkOf(quantised.model.weights, WeightsMode::kF32).row_multiply_adds[0], 0);
-  RandomModel dense({.type = TensorType::kBf16});
+  RandomModel half({.type = TensorType::kBf16});
+  EXPECT_GT(WorkOf(half.model.weights, WeightsMode::kNative).row_multiply_adds[1], 0);
+  RandomModel dense({.type = TensorType::kF32});
   const ModelWork work = WorkOf(dense.model.weights, WeightsMode::kNative);
   EXPECT_EQ(work.row_multiply_adds[0], 0);
   EXPECT_GT(work.row_multiply_adds[DenseMatmul::Available() ? 2 : 1], 0);
