@@ -149,6 +149,7 @@ absl::StatusOr<LoadedModel> ReadHuggingFaceModel(const std::string& folder) {
   model.vocabulary.tokenizer_config_path = PathIfExists(folder, "tokenizer_config.json");
   model.vocabulary.chat_template_path = PathIfExists(folder, "chat_template.jinja");
   model.digest = digest.Finish();
+  for (const std::unique_ptr<MappedFile>& file : *mappings) model.files.push_back(file.get());
   model.mapping = std::move(mappings);
   return model;
 }

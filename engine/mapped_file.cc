@@ -40,6 +40,11 @@ absl::StatusOr<std::unique_ptr<MappedFile>> MappedFile::Open(const std::string& 
       new MappedFile(path, static_cast<const std::byte*>(data), size));
 }
 
+void MappedFile::LetGoOfPages() const {
+  // A hint: where the system does not take it, the pages stay.
+  (void)madvise(const_cast<std::byte*>(data_), size_, MADV_DONTNEED);
+}
+
 MappedFile::~MappedFile() { munmap(const_cast<std::byte*>(data_), size_); }
 
 }  // namespace holdfast

@@ -27,6 +27,10 @@ class MappedFile final {
   std::span<const std::byte> bytes() const { return {data_, size_}; }
   const std::string& path() const { return path_; }
 
+  // Gives back the memory of what was read so far, for when most of it is not needed again: reading
+  // it later is as slow as the first time, and gives the same.
+  void LetGoOfPages() const;
+
  private:
   MappedFile(std::string path, const std::byte* data, size_t size)
       : path_(std::move(path)), data_(data), size_(size) {}

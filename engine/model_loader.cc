@@ -42,6 +42,7 @@ absl::StatusOr<LoadedModel> LoadModel(const std::string& path) {
   ASSIGN_OR_RETURN(const GgufFile gguf, GgufFile::Parse(mapped->bytes(), path));
   ASSIGN_OR_RETURN(LoadedModel model, ReadGgufModel(gguf));
   model.digest = DigestOf(gguf, mapped->bytes().size());
+  model.files = {mapped.get()};
   model.mapping = std::shared_ptr<const MappedFile>(std::move(mapped));
   return model;
 }

@@ -66,6 +66,8 @@ absl::StatusOr<std::unique_ptr<Transformer>> Transformer::Create(const LoadedMod
                                                                  WorkerPool& pool) {
   std::unique_ptr<Transformer> transformer(new Transformer(model, options, kernels, pool));
   RETURN_IF_ERROR(transformer->PrepareWeights(model.weights, options.weights_mode));
+  // The prepared weights are copies; of the files only rows of the embedding are read from here on.
+  for (const MappedFile* file : model.files) file->LetGoOfPages();
   RETURN_IF_ERROR(transformer->TakeMemory());
   return transformer;
 }

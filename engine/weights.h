@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "engine/mapped_file.h"
 #include "engine/model_config.h"
 #include "kernels/dtype.h"
 
@@ -59,8 +60,9 @@ struct LoadedModel {
   ModelConfig config;
   ModelWeights weights;
   VocabularySource vocabulary;
-  std::array<uint8_t, 32> digest{};     // of all tensor data and configuration
-  std::shared_ptr<const void> mapping;  // keeps the files mapped; shared by all tensor views
+  std::array<uint8_t, 32> digest{};      // of all tensor data and configuration
+  std::shared_ptr<const void> mapping;   // keeps the files mapped; shared by all tensor views
+  std::vector<const MappedFile*> files;  // those of `mapping`
 };
 
 // Opens a GGUF file or a Hugging Face folder. Every offset, count and string is checked against
