@@ -85,15 +85,13 @@ const char* ActivationBitsName(ActivationBits bits) {
 }
 
 // The model's digest, and all that decides the bits of its KV: how weights are multiplied and what
-// KV is stored as. The instruction set is not in it, because it changes no bit (kernel_table.h);
-// oneDNN's is.
-std::array<uint8_t, 32> ArithmeticDigest(const LoadedModel& model, const CpuEngineOptions& options,
-                                         bool uses_dense) {
+// KV is stored as. The instruction set is not in it, because it changes no bit (kernel_table.h).
+std::array<uint8_t, 32> ArithmeticDigest(const LoadedModel& model,
+                                         const CpuEngineOptions& options) {
   const std::string arithmetic = absl::StrCat(
       "cpu version=", kArithmeticVersion, " weights=", WeightsModeName(options.weights_mode),
       " activations=", ActivationBitsName(options.activations),
-      " kv=", KvDtypeName(options.kv_dtype),
-      " dense=", uses_dense ? DenseMatmul::InstructionsName() : std::string("none"));
+      " kv=", KvDtypeName(options.kv_dtype));
   ModelDigest digest;
   digest.AddBytes("model", std::as_bytes(std::span(model.digest)));
   digest.AddBytes("arithmetic", std::as_bytes(std::span(arithmetic)));
@@ -163,7 +161,7 @@ absl::Status CpuEngine::TakeMemory(const LoadedModel& model) {
                                         .num_device_blocks = info_.num_blocks,
                                         .host_kv = options_.host_kv},
                                        kernels_, pool_));
-  info_.model_digest = ArithmeticDigest(model, options_, transformer_->uses_dense());
+  info_.model_digest = ArithmeticDigest(model, options_);
 
   std::optional<PageBuffer> arena =
       PageBuffer::Map(static_cast<size_t>(num_blocks) * info_.kv_layout.block_bytes());
@@ -191,14 +189,12 @@ absl::Status CpuEngine::TakeMemory(const LoadedModel& model) {
 std::string CpuEngine::Describe() const {
   const double kv_token_bytes = static_cast<double>(info_.kv_layout.block_bytes()) / kBlockTokens;
   return absl::StrFormat(
-      "cpu engine: isa=%s threads=%d weights=%s (%.1f MB%s) kv=%s (%d blocks of %d tokens, %.1f "
+      "cpu engine: isa=%s threads=%d weights=%s (%.1f MB) kv=%s (%d blocks of %d tokens, %.1f "
       "MB, %.1f kB a token) context_tokens=%d step_tokens_max=%d sequence_slots=%d",
       kernels_.name, pool_.num_workers(), WeightsModeName(options_.weights_mode),
-      static_cast<double>(transformer_->weight_bytes()) / kMega,
-      transformer_->uses_dense() ? absl::StrCat(", oneDNN ", DenseMatmul::InstructionsName()) : "",
-      KvDtypeName(options_.kv_dtype), info_.num_blocks, kBlockTokens,
-      static_cast<double>(kv_arena_.bytes()) / kMega, kv_token_bytes / 1e3, info_.context_tokens,
-      info_.step_tokens_max, info_.num_sequence_slots);
+      static_cast<double>(transformer_->weight_bytes()) / kMega, KvDtypeName(options_.kv_dtype),
+      info_.num_blocks, kBlockTokens, static_cast<double>(kv_arena_.bytes()) / kMega,
+      kv_token_bytes / 1e3, info_.context_tokens, info_.step_tokens_max, info_.num_sequence_slots);
 }
 
 // ---- Execute ------------------------------------------------------------------------------------

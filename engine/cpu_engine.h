@@ -6,7 +6,7 @@
 //
 // Thread: Create by one, then Execute by one (the engine's); the workers are its own.
 // Memory: all of it is taken at Create, so that a step that fits the plan's bounds cannot fail for
-// want of it; a warm step allocates nothing but what dense_matmul_onednn.h and sampler.h say.
+// want of it; a warm step allocates nothing but what sampler.h says.
 #pragma once
 
 #include <cstdint>

@@ -22,10 +22,8 @@ const std::byte* RowOf(const WeightTensor& tensor, int32_t row) {
   return tensor.data + static_cast<size_t>(row) * RowBytes(tensor.type, tensor.cols);
 }
 
-bool IsPacked(TensorType type) { return type != TensorType::kF32; }
-
 bool CanPackTogether(const WeightTensor& a, const WeightTensor& b) {
-  return IsPacked(b.type) && a.type == b.type && a.rows % kPanelRows == 0;
+  return IsQuantized(b.type) && a.type == b.type && a.rows % kPanelRows == 0;
 }
 
 }  // namespace
@@ -49,18 +47,14 @@ absl::StatusOr<Linear> Linear::Create(std::span<const Source> sources, WeightsMo
     const WeightTensor& weight = sources[i].weight;
     CHECK(weight && weight.cols == linear.k_);
     size_t next = i + 1;
-    if (mode == WeightsMode::kF32) {
-      RETURN_IF_ERROR(linear.AddF32(sources[i], pool));
-    } else if (IsPacked(weight.type)) {
+    if (mode == WeightsMode::kNative && IsQuantized(weight.type)) {
       while (next < sources.size() &&
              CanPackTogether(sources[next - 1].weight, sources[next].weight)) {
         ++next;
       }
       RETURN_IF_ERROR(linear.AddPacked(sources.subspan(i, next - i), pool));
-    } else if (DenseMatmul::Available()) {
-      RETURN_IF_ERROR(linear.AddDense(sources[i], pool));
     } else {
-      RETURN_IF_ERROR(linear.AddF32(sources[i], pool));
+      RETURN_IF_ERROR(linear.AddFloats(sources[i], mode, pool));
     }
     i = next;
   }
@@ -97,38 +91,37 @@ absl::Status Linear::AddPacked(std::span<const Source> sources, WorkerPool& pool
     offset += weight.rows;
   }
   n_ += section.n;
-  wants_quantized_ |= IsQuantized(type);
+  wants_quantized_ = true;
   weight_bytes_ += bytes;
   sections_.push_back(std::move(section));
   return absl::OkStatus();
 }
 
-absl::Status Linear::AddF32(const Source& source, WorkerPool& pool) {
+absl::Status Linear::AddFloats(const Source& source, WeightsMode mode, WorkerPool& pool) {
   const WeightTensor& weight = source.weight;
-  Section section{.n_begin = n_, .n = weight.rows};
-  const size_t bytes = sizeof(float) * static_cast<size_t>(weight.rows) * static_cast<size_t>(k_);
+  const TensorType type = mode == WeightsMode::kF32 ? TensorType::kF32 : weight.type;
+  const size_t bytes = FloatMatrixBytes(type, weight.rows, k_);
   std::optional<PageBuffer> buffer = PageBuffer::Map(bytes);
-  if (!buffer.has_value()) return NoMemory(section.n, k_);
+  if (!buffer.has_value()) return NoMemory(weight.rows, k_);
+  Section section{.n_begin = n_, .n = weight.rows, .panel_outputs = kFloatPanelRows};
   section.buffer = *std::move(buffer);
-  auto* floats = reinterpret_cast<float*>(section.buffer.data());
-  pool.ParallelFor(weight.rows, [&](int32_t row, int32_t) {
-    DequantizeRow(weight.type, RowOf(weight, row), k_, floats + static_cast<int64_t>(row) * k_);
+  section.floats = {.type = type, .n = weight.rows, .k = k_, .data = section.buffer.data()};
+  std::byte* const packed = section.buffer.data();
+  pool.ParallelFor(section.floats.num_panels(), [&](int32_t panel, int32_t) {
+    const int32_t begin = panel * kFloatPanelRows;
+    const int32_t end = std::min(begin + kFloatPanelRows, weight.rows);
+    const std::byte* rows = RowOf(weight, begin);
+    std::vector<float> floats;
+    if (type != weight.type) {
+      const int64_t count = int64_t{end - begin} * k_;
+      floats.resize(static_cast<size_t>(count));
+      DequantizeRow(weight.type, rows, count, floats.data());
+      rows = std::as_bytes(std::span(floats)).data();
+    }
+    PackFloatRows(type, rows, k_, begin, end, packed);
   });
   n_ += section.n;
   weight_bytes_ += bytes;
-  sections_.push_back(std::move(section));
-  return absl::OkStatus();
-}
-
-absl::Status Linear::AddDense(const Source& source, WorkerPool& pool) {
-  const WeightTensor& weight = source.weight;
-  Section section{.n_begin = n_, .n = weight.rows, .panel_outputs = DenseMatmul::kPanelOutputs};
-  const std::vector<float> floats = FloatsOf(weight);
-  ASSIGN_OR_RETURN(section.dense,
-                   DenseMatmul::Create(DenseType::kF32, floats.data(), weight.rows, k_, pool));
-  n_ += section.n;
-  uses_dense_ = true;
-  weight_bytes_ += sizeof(float) * floats.size();
   sections_.push_back(std::move(section));
   return absl::OkStatus();
 }
@@ -139,7 +132,7 @@ void Linear::CutTasks(int32_t num_workers) {
     num_panels += (section.n + section.panel_outputs - 1) / section.panel_outputs;
   }
   int32_t step = std::clamp(num_panels / (num_workers * kTasksPerWorker), 1, kPanelsPerTaskMax);
-  if (step > kernels_->matmul_panels) step -= step % kernels_->matmul_panels;
+  if (wants_quantized_ && step > kernels_->matmul_panels) step -= step % kernels_->matmul_panels;
   for (size_t s = 0; s < sections_.size(); ++s) {
     const Section& section = sections_[s];
     const int32_t panels = (section.n + section.panel_outputs - 1) / section.panel_outputs;
@@ -155,32 +148,27 @@ void Linear::Run(const LinearInput& input, int32_t rows, float* y, int64_t y_str
   const bool cut_rows = num_tasks < kTasksPerWorker * pool.num_workers();
   const int32_t rows_per_task = cut_rows ? kRowsPerTask : rows;
   const int32_t row_parts = (rows + rows_per_task - 1) / std::max(rows_per_task, 1);
-  pool.ParallelFor(num_tasks * row_parts, [&](int32_t index, int32_t worker) {
+  pool.ParallelFor(num_tasks * row_parts, [&](int32_t index, int32_t) {
     const int32_t row_begin = index / num_tasks * rows_per_task;
     RunTask(tasks_[index % num_tasks], input, row_begin, std::min(rows_per_task, rows - row_begin),
-            y, y_stride, worker);
+            y, y_stride);
   });
 }
 
 void Linear::RunTask(const Task& task, const LinearInput& input, int32_t row_begin, int32_t rows,
-                     float* y, int64_t y_stride, int32_t worker) const {
+                     float* y, int64_t y_stride) const {
   const Section& section = sections_[task.section];
   const int64_t row = row_begin;
   const float* x = input.x + row * k_;
   float* out = y + row * y_stride + section.n_begin;
   const int32_t begin = task.panel_begin * section.panel_outputs;
   const int32_t end = std::min(task.panel_end * section.panel_outputs, section.n);
-  if (section.packed.data != nullptr && !IsQuantized(section.packed.type)) {
-    kernels_->half_matmul(section.packed, x, rows, k_, task.panel_begin, task.panel_end, out,
-                          y_stride);
-  } else if (section.packed.data != nullptr) {
+  if (section.packed.data != nullptr) {
     kernels_->quantized_matmul(section.packed, input.quantized, row_begin, row_begin + rows,
                                task.panel_begin, task.panel_end, y + section.n_begin, y_stride);
-  } else if (section.dense != nullptr) {
-    section.dense->Run(task.panel_begin, task.panel_end, x, rows, out, y_stride, worker);
   } else {
-    kernels_->f32_matmul(reinterpret_cast<const float*>(section.buffer.data()), k_, x, rows, k_,
-                         begin, end, out, y_stride);
+    kernels_->float_matmul(section.floats, x, rows, task.panel_begin, task.panel_end, out,
+                           y_stride);
   }
   if (bias_.empty()) return;
   const float* bias = bias_.data() + section.n_begin;

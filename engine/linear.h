@@ -3,9 +3,8 @@
 // file.
 //
 //   quantised types ─► PackedMatrix ─► KernelTable::quantized_matmul   x quantised by the caller
-//   f16, bf16       ─► PackedMatrix ─► KernelTable::half_matmul        x as it is
-//   f32             ─► DenseMatmul (oneDNN), or without it the f32 kernel
-//   any, in mode kF32 ─► dequantised ─► KernelTable::f32_matmul        the reference arithmetic
+//   f32, f16, bf16  ─► FloatMatrix  ─► KernelTable::float_matmul       x in f32
+//   any, in mode kF32 ─► dequantised to a FloatMatrix of f32           the reference arithmetic
 //
 // The work is cut into tasks of whole panels and runs of rows; each output is one fixed sequence of
 // operations, so how it is cut changes no bit (promise 1).
@@ -14,14 +13,12 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "config/base/page_buffer.h"
-#include "engine/dense_matmul_onednn.h"
 #include "engine/weights.h"
 #include "engine/worker_pool.h"
 #include "kernels/kernel_table.h"
@@ -54,7 +51,6 @@ class Linear final {
   int32_t k() const { return k_; }
   size_t weight_bytes() const { return weight_bytes_; }
   bool wants_quantized() const { return wants_quantized_; }
-  bool uses_dense() const { return uses_dense_; }  // oneDNN takes part
 
   // y: row r at y + r * y_stride, n() columns.
   void Run(const LinearInput& input, int32_t rows, float* y, int64_t y_stride,
@@ -66,9 +62,9 @@ class Linear final {
     int32_t n_begin = 0;
     int32_t n = 0;
     int32_t panel_outputs = kPanelRows;
-    PageBuffer buffer;                   // packed or f32 weights
-    PackedMatrix packed;                 // data set: not f32 in the file
-    std::unique_ptr<DenseMatmul> dense;  // set: oneDNN
+    PageBuffer buffer;    // of whichever is next
+    PackedMatrix packed;  // data set: quantised weights
+    FloatMatrix floats;   // data set: float weights
   };
   struct Task {
     int32_t section;
@@ -76,15 +72,14 @@ class Linear final {
   };
 
   absl::Status AddPacked(std::span<const Source> sources, WorkerPool& pool);
-  absl::Status AddF32(const Source& source, WorkerPool& pool);
-  absl::Status AddDense(const Source& source, WorkerPool& pool);
+  absl::Status AddFloats(const Source& source, WeightsMode mode, WorkerPool& pool);
   void CutTasks(int32_t num_workers);
   void RunTask(const Task& task, const LinearInput& input, int32_t row_begin, int32_t rows,
-               float* y, int64_t y_stride, int32_t worker) const;
+               float* y, int64_t y_stride) const;
 
   const KernelTable* kernels_ = nullptr;
   int32_t n_ = 0, k_ = 0;
-  bool wants_quantized_ = false, uses_dense_ = false;
+  bool wants_quantized_ = false;
   size_t weight_bytes_ = 0;
   std::vector<Section> sections_;
   std::vector<Task> tasks_;

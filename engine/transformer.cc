@@ -100,7 +100,6 @@ absl::Status Transformer::PrepareWeights(const ModelWeights& weights, WeightsMod
     if (!made.ok()) return made.status();
     linear = *std::move(made);
     weight_bytes_ += linear.weight_bytes();
-    uses_dense_ |= linear.uses_dense();
     return absl::OkStatus();
   };
   CHECK(static_cast<int32_t>(weights.layers.size()) == config_.num_layers);

@@ -17,7 +17,7 @@
 // mean nothing, and touch nobody else's, as rows never do.
 //
 // Thread: one, the pool's caller. Memory: weights and one set of activations for step_tokens_max
-// rows, taken at Create; a forward pass allocates nothing (but see dense_matmul_onednn.h).
+// rows, taken at Create; a forward pass allocates nothing.
 #pragma once
 
 #include <cstdint>
@@ -64,7 +64,6 @@ class Transformer final {
 
   int32_t vocab_size() const { return config_.vocab_size; }
   size_t weight_bytes() const { return weight_bytes_; }  // as prepared, without the mapped file
-  bool uses_dense() const { return uses_dense_; }
 
   // Computes the plan's rows, in the order of its sequences, and writes their KV into the blocks of
   // `kv_arena`. The plan keeps its contract (step_plan.h); ids were checked by the caller.
@@ -153,7 +152,6 @@ class Transformer final {
   std::vector<float> final_norm_;
   Linear head_;
   size_t weight_bytes_ = 0;
-  bool uses_dense_ = false;
 
   // Activations, [step_tokens_max][...], parts of one buffer.
   PageBuffer memory_;

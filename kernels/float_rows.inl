@@ -1,66 +1,8 @@
-// The f32 kernels of a row: norms, rotations, activations, the reference product. Written once over
+// The f32 kernels of a row: norms, rotations, activations. Written once over
 // the lanes of the including path.
 
 namespace holdfast {
 namespace {
-
-// y[r][n] = sum_k x[r][k] w[n][k]: one vector of 16 partial sums an output, k ascending, then the
-// tree of SumLanes.
-template <int kRows, int kOutputs>
-void MultiplyF32Tile(const float* w, int32_t k, const float* x, int64_t x_stride, float* y,
-                     int64_t y_stride) {
-  F32x16 acc[kRows * kOutputs];
-  ForEach<kRows * kOutputs>(HOLDFAST_EACH { acc[i] = Zero(); });
-  const auto step = [&](auto load, int64_t at) __attribute__((always_inline)) {
-    F32x16 weight[kOutputs];
-    ForEach<kOutputs>(HOLDFAST_EACH { weight[i] = load(w + int64_t{i} * k + at); });
-    ForEach<kRows>(HOLDFAST_EACH {
-      const F32x16 input = load(x + i * x_stride + at);
-      ForEach<kOutputs>([&](auto j) __attribute__((always_inline)) {
-        acc[i * kOutputs + j] = Fma(weight[j], input, acc[i * kOutputs + j]);
-      });
-    });
-  };
-  int32_t at = 0;
-  for (; at + 16 <= k; at += 16) {
-    step(
-        [](const float* p) __attribute__((always_inline)) { return Load(p); }, at);
-  }
-  if (at < k) {
-    const int32_t rest = k - at;
-    step(
-        [rest](const float* p) __attribute__((always_inline)) { return LoadPartial(p, rest); }, at);
-  }
-  ForEach<kRows>(HOLDFAST_EACH {
-    ForEach<kOutputs>([&](auto j) __attribute__((always_inline)) {
-      y[i * y_stride + j] = SumLanes(acc[i * kOutputs + j]);
-    });
-  });
-}
-
-void F32Matmul(const float* w, int32_t k, const float* x, int32_t rows, int64_t x_stride,
-               int32_t n_begin, int32_t n_end, float* y, int64_t y_stride) {
-  constexpr int kOutputs = 2;
-  for (int32_t n = n_begin; n < n_end;) {
-    const float* weights = w + int64_t{n} * k;
-    const bool whole = n + kOutputs <= n_end;
-    int32_t r = 0;
-    for (; whole && r + kTileRows / 2 <= rows; r += kTileRows / 2) {
-      MultiplyF32Tile<kTileRows / 2, kOutputs>(weights, k, x + r * x_stride, x_stride,
-                                               y + r * y_stride + n, y_stride);
-    }
-    for (; r < rows; ++r) {
-      const float* input = x + r * x_stride;
-      float* out = y + r * y_stride + n;
-      if (whole) {
-        MultiplyF32Tile<1, kOutputs>(weights, k, input, x_stride, out, y_stride);
-      } else {
-        MultiplyF32Tile<1, 1>(weights, k, input, x_stride, out, y_stride);
-      }
-    }
-    n += whole ? kOutputs : 1;
-  }
-}
 
 void RmsNorm(const float* x, int64_t x_stride, const float* weight, int32_t rows, int32_t hidden,
              float eps, float* out, int64_t out_stride) {

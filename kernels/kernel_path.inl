@@ -4,11 +4,10 @@
 #include "kernels/attention_products.inl"
 //
 #include "kernels/attention.inl"
+#include "kernels/float_matmul.inl"
 #include "kernels/float_rows.inl"
 #include "kernels/quantize_rows.inl"
 #include "kernels/quantized_matmul.inl"
-//
-#include "kernels/half_matmul.inl"
 #include "kernels/write_kv.inl"
 
 namespace holdfast {
@@ -20,8 +19,7 @@ constexpr KernelTable MakeKernelTable(Isa isa, const char* name) {
           .matmul_panels = kUnpackedPanels,
           .quantize_rows = QuantizeRows,
           .quantized_matmul = QuantizedMatmul,
-          .half_matmul = HalfMatmul,
-          .f32_matmul = F32Matmul,
+          .float_matmul = FloatMatmul,
           .rms_norm = RmsNorm,
           .rope = Rope,
           .swiglu = Swiglu,

@@ -26,15 +26,15 @@ inline constexpr Isa kIsas[] = {Isa::kScalar, Isa::kAvx2, Isa::kAvx512Vnni};  //
 
 inline constexpr int32_t kPanelRows = 16;  // weight rows (outputs) interleaved in one panel
 
-// A view of weights repacked from any TensorType but f32 into panels that every path reads:
+// A view of weights repacked from any quantised TensorType into panels that every path reads:
 // per panel and block of k, kPanelRows scales and offsets (f16 where the file has them so, else
 // f32; w = scale * q + offset) and the unsigned codes q, interleaved by groups of 4 along k for
-// 8-bit dot products. Weights of two bytes (f16, bf16) are only interleaved. The exact bytes are
-// the business of packed_layout.h, which also gives the sizes.
+// 8-bit dot products. The exact bytes are the business of packed_layout.h, which also gives the
+// sizes.
 struct PackedMatrix {
   TensorType type = TensorType::kQ4_0;
   int32_t n = 0;                    // outputs; the last panel is padded with zero weights
-  int32_t k = 0;                    // inputs; of quantised types a multiple of 32
+  int32_t k = 0;                    // inputs, a multiple of 32
   const std::byte* data = nullptr;  // 64-byte aligned
 
   int32_t num_panels() const { return (n + kPanelRows - 1) / kPanelRows; }
@@ -90,6 +90,28 @@ struct QuantizedRows {
   }
 };
 
+// ---- Float matrix product -----------------------------------------------------------------------
+// y[r, n] = sum_k x[r, k] * w[n, k] in f32, w as it is stored: f32, f16 or bf16.
+
+inline constexpr int32_t kFloatPanelRows = 48;  // weight rows (outputs) side by side in one panel
+
+// A view of weights repacked by PackFloatRows, [panels][k][kFloatPanelRows] of the type.
+struct FloatMatrix {
+  TensorType type = TensorType::kF32;
+  int32_t n = 0;  // outputs; the last panel is padded with zero weights
+  int32_t k = 0;
+  const std::byte* data = nullptr;  // 64-byte aligned
+
+  int32_t num_panels() const { return (n + kFloatPanelRows - 1) / kFloatPanelRows; }
+};
+
+// Bytes that PackFloatRows writes; the caller allocates, 64-byte aligned.
+size_t FloatMatrixBytes(TensorType type, int32_t n, int32_t k);
+// Packs weight rows [row_begin, row_end), which lie row-major at `rows`; row_begin a multiple of
+// kFloatPanelRows, row_end too unless it is n.
+void PackFloatRows(TensorType type, const std::byte* rows, int32_t k, int32_t row_begin,
+                   int32_t row_end, std::byte* packed);
+
 // ---- The table ----------------------------------------------------------------------------------
 
 enum class RopePairing : uint8_t {
@@ -110,13 +132,9 @@ struct KernelTable {
   void (*quantized_matmul)(const PackedMatrix& w, const QuantizedRows& x, int32_t row_begin,
                            int32_t row_end, int32_t panel_begin, int32_t panel_end, float* y,
                            int64_t y_stride);
-  // Likewise for weights of two bytes, widened to f32: w.type is kF16 or kBf16. Row r of x at x +
-  // r * x_stride, of y at y + r * y_stride.
-  void (*half_matmul)(const PackedMatrix& w, const float* x, int32_t rows, int64_t x_stride,
-                      int32_t panel_begin, int32_t panel_end, float* y, int64_t y_stride);
-  // Reference product with f32 weights [n][k] row-major, outputs [n_begin, n_end).
-  void (*f32_matmul)(const float* w, int32_t k, const float* x, int32_t rows, int64_t x_stride,
-                     int32_t n_begin, int32_t n_end, float* y, int64_t y_stride);
+  // The same of float weights; x: [rows][k] without gaps.
+  void (*float_matmul)(const FloatMatrix& w, const float* x, int32_t rows, int32_t panel_begin,
+                       int32_t panel_end, float* y, int64_t y_stride);
 
   // out[r,h] = x[r,h] * weight[h] / sqrt(mean_h(x[r,h]^2) + eps); out may alias x; sums in f32.
   void (*rms_norm)(const float* x, int64_t x_stride, const float* weight, int32_t rows,

@@ -95,17 +95,17 @@ HOLDFAST_INLINE F32x16 LoadHalf(const void* p) {
   const auto* halves = static_cast<const __m128i*>(p);
   return {_mm256_cvtph_ps(_mm_loadu_si128(halves)), _mm256_cvtph_ps(_mm_loadu_si128(halves + 1))};
 }
-HOLDFAST_INLINE F32x16 LoadBf16(const void* p) {
-  const auto* words = static_cast<const __m128i*>(p);
-  const auto widen = [](__m128i half) {
-    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(half), 16));
-  };
-  return {widen(_mm_loadu_si128(words)), widen(_mm_loadu_si128(words + 1))};
-}
 HOLDFAST_INLINE void StoreHalf(void* p, F32x16 x) {
   auto* halves = static_cast<__m128i*>(p);
   _mm_storeu_si128(halves, _mm256_cvtps_ph(x.low, _MM_FROUND_TO_NEAREST_INT));
   _mm_storeu_si128(halves + 1, _mm256_cvtps_ph(x.high, _MM_FROUND_TO_NEAREST_INT));
+}
+HOLDFAST_INLINE F32x16 LoadBf16(const void* p) {
+  const auto* eights = static_cast<const __m128i*>(p);
+  const auto widen = [](__m128i eight) __attribute__((always_inline)) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(eight), 16));
+  };
+  return {widen(_mm_loadu_si128(eights)), widen(_mm_loadu_si128(eights + 1))};
 }
 HOLDFAST_INLINE F32x16 LoadI8(const int8_t* p) {
   const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
@@ -272,9 +272,8 @@ HOLDFAST_INLINE void DotCodes(const uint8_t* codes, int64_t panel_stride, const 
 
 inline constexpr int kMatmulRows = 4;  // of 16 registers 8 are for 16-bit sums
 inline constexpr int kUnpackedRows = 4, kUnpackedPanels = 1;
-inline constexpr int kHalfRows = 4, kHalfPanels = 1;  // of weights of two bytes
-inline constexpr int kTileRows = 4;
-inline constexpr int kAttentionRows = 6;  // 12 registers of sums
+inline constexpr int kFloatRows = 6, kFloatVectors = 1;  // 12 registers of sums
+inline constexpr int kAttentionRows = 6;                 // 12 registers of sums
 constexpr int AttentionColumns(int rows) { return rows <= 2 ? 2 : 1; }
 
 }  // namespace

@@ -64,12 +64,12 @@ HOLDFAST_INLINE float MaxLanes(F32x16 x) {
 HOLDFAST_INLINE F32x16 LoadHalf(const void* p) {
   return {_mm512_cvtph_ps(_mm256_loadu_si256(static_cast<const __m256i*>(p)))};
 }
-HOLDFAST_INLINE F32x16 LoadBf16(const void* p) {
-  const __m256i words = _mm256_loadu_si256(static_cast<const __m256i*>(p));
-  return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(words), 16))};
-}
 HOLDFAST_INLINE void StoreHalf(void* p, F32x16 x) {
   _mm256_storeu_si256(static_cast<__m256i*>(p), _mm512_cvtps_ph(x.v, _MM_FROUND_TO_NEAREST_INT));
+}
+HOLDFAST_INLINE F32x16 LoadBf16(const void* p) {
+  const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(static_cast<const __m256i*>(p)));
+  return {_mm512_castsi512_ps(_mm512_slli_epi32(wide, 16))};
 }
 HOLDFAST_INLINE F32x16 LoadI8(const int8_t* p) {
   const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
@@ -174,9 +174,8 @@ inline constexpr int kMatmulRows = 8;
 // Three panels share a broadcast: with one, a dot product waits for two loads where there is room
 // for one.
 inline constexpr int kUnpackedRows = 4, kUnpackedPanels = 3;
-inline constexpr int kHalfRows = 8, kHalfPanels = 3;  // of weights of two bytes
-inline constexpr int kTileRows = 8;
-inline constexpr int kAttentionRows = 6;  // by four vectors: 24 sums
+inline constexpr int kFloatRows = 8, kFloatVectors = 3;  // 24 registers of sums
+inline constexpr int kAttentionRows = 6;                 // by four vectors: 24 sums
 constexpr int AttentionColumns(int /*rows*/) { return 4; }
 
 }  // namespace

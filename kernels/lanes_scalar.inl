@@ -96,15 +96,16 @@ inline F32x16 LoadHalf(const void* p) {
   __builtin_memcpy(half, p, sizeof half);
   return EachLane([&](int i) { return FloatOfHalf(half[i]); });
 }
-inline F32x16 LoadBf16(const void* p) {  // bf16 is the upper half of an f32
-  uint16_t words[16];
-  __builtin_memcpy(words, p, sizeof words);
-  return EachLane([&](int i) { return FloatOfBits(uint32_t{words[i]} << 16); });
-}
 inline void StoreHalf(void* p, F32x16 x) {
   uint16_t half[16];
   for (int i = 0; i < 16; ++i) half[i] = HalfOfFloat(x.lane[i]);
   __builtin_memcpy(p, half, sizeof half);
+}
+
+inline F32x16 LoadBf16(const void* p) {
+  uint16_t bf16[16];
+  __builtin_memcpy(bf16, p, sizeof bf16);
+  return EachLane([&](int i) { return FloatOfBits(uint32_t{bf16[i]} << 16); });
 }
 
 inline F32x16 LoadI8(const int8_t* p) {
@@ -211,8 +212,7 @@ inline constexpr bool kSignedDotsOf8Bits = false;
 // and vectors of K or V for so many queries.
 inline constexpr int kMatmulRows = 1;
 inline constexpr int kUnpackedRows = 1, kUnpackedPanels = 1;  // with weights unpacked to bytes
-inline constexpr int kHalfRows = 4, kHalfPanels = 1;          // of weights of two bytes
-inline constexpr int kTileRows = 4;
+inline constexpr int kFloatRows = 4, kFloatVectors = 1;
 inline constexpr int kAttentionRows = 4;
 constexpr int AttentionColumns(int /*rows*/) { return 1; }
 

@@ -7,8 +7,6 @@
 //   scales   per block  [32 / scale_block][kPanelRows], then, if the type has them,
 //                       offsets [kPanelRows]; f16 if they are so in the file, else f32
 //
-// Weights of two bytes, f16 or bf16, lie as [k][kPanelRows], and nothing else does.
-//
 // So one vector times 4 activations, broadcast, is one 8-bit dot-product instruction over all 16
 // rows. Codes lie before the scales, not between them, so that every vector is aligned to a cache
 // line. Resident size against the file: 1.0 for Q4_0, Q4_1 and Q8_0, 1.33 for Q4_K, 1.5 for
@@ -21,6 +19,7 @@
 #include <cstdint>
 
 #include "kernels/gguf_block.h"
+#include "kernels/kernel_table.h"
 
 namespace holdfast {
 
@@ -43,8 +42,13 @@ static constexpr size_t PanelBytes(CodeFormat format, int32_t k) {
   return (bytes + 63) / 64 * 64;
 }
 
-static constexpr size_t HalfPanelBytes(int32_t k) {
-  return (static_cast<size_t>(k) * 2 * 16 + 63) / 64 * 64;
+// Of float weights, a panel is [k][kFloatPanelRows], in the type they have: one input's weights of
+// all outputs side by side.
+static constexpr int32_t FloatBytes(TensorType type) { return type == TensorType::kF32 ? 4 : 2; }
+
+static constexpr size_t FloatPanelBytes(TensorType type, int32_t k) {
+  const auto floats = static_cast<size_t>(k) * kFloatPanelRows;
+  return (floats * static_cast<size_t>(FloatBytes(type)) + 63) / 64 * 64;
 }
 
 }  // namespace holdfast

@@ -49,39 +49,46 @@ void PackRow(TensorType type, const std::byte* row_blocks, int32_t k, int32_t ro
   }
 }
 
-void PackHalfRow(const std::byte* weights, int32_t k, int32_t row, std::byte* panel) {
-  for (int32_t i = 0; i < k; ++i) {
-    __builtin_memcpy(panel + 2 * (kPanelRows * i + row), weights + 2 * i, 2);
-  }
-}
-
-size_t PanelBytesOf(TensorType type, int32_t k) {
-  return IsQuantized(type) ? PanelBytes(FormatOf(type), k) : HalfPanelBytes(k);
-}
-
 }  // namespace
 
 size_t PackedMatrixBytes(TensorType type, int32_t n, int32_t k) {
   const auto panels = static_cast<size_t>((n + kPanelRows - 1) / kPanelRows);
-  return panels * PanelBytesOf(type, k);
+  return panels * PanelBytes(FormatOf(type), k);
 }
 
 void PackRows(TensorType type, const std::byte* rows, int32_t n, int32_t k, int32_t row_begin,
               int32_t row_end, std::byte* packed) {
-  const size_t panel_bytes = PanelBytesOf(type, k);
+  const size_t panel_bytes = PanelBytes(FormatOf(type), k);
   const size_t row_bytes = RowBytes(type, k);
   for (int32_t row = row_begin; row < row_end; ++row) {
     std::byte* panel = packed + static_cast<size_t>(row / kPanelRows) * panel_bytes;
     // Scale and offset zero make the padding rows of the last panel zero weights.
     if (row % kPanelRows == 0) __builtin_memset(panel, 0, panel_bytes);
-    if (IsQuantized(type)) {
-      PackRow(type, rows, k, row % kPanelRows, panel);
-    } else {
-      PackHalfRow(rows, k, row % kPanelRows, panel);
-    }
+    PackRow(type, rows, k, row % kPanelRows, panel);
     rows += row_bytes;
   }
   static_cast<void>(n);
+}
+
+size_t FloatMatrixBytes(TensorType type, int32_t n, int32_t k) {
+  const auto panels = static_cast<size_t>((n + kFloatPanelRows - 1) / kFloatPanelRows);
+  return panels * FloatPanelBytes(type, k);
+}
+
+void PackFloatRows(TensorType type, const std::byte* rows, int32_t k, int32_t row_begin,
+                   int32_t row_end, std::byte* packed) {
+  const size_t panel_bytes = FloatPanelBytes(type, k);
+  const auto element = static_cast<size_t>(FloatBytes(type));
+  for (int32_t row = row_begin; row < row_end; ++row) {
+    std::byte* panel = packed + static_cast<size_t>(row / kFloatPanelRows) * panel_bytes;
+    if (row % kFloatPanelRows == 0) __builtin_memset(panel, 0, panel_bytes);
+    std::byte* out = panel + static_cast<size_t>(row % kFloatPanelRows) * element;
+    for (int32_t at = 0; at < k; ++at) {
+      __builtin_memcpy(out, rows, element);
+      out += kFloatPanelRows * element;
+      rows += element;
+    }
+  }
 }
 
 }  // namespace holdfast

@@ -77,8 +77,7 @@ CpuEngineOptions EngineFor(const BenchEngineOptions& options, const LoadedModel&
   return engine;
 }
 
-// Operations per second of what `work` has; of oneDNN's share the most that this processor does in
-// f32 or bf16 (it may have units of its own for bf16, which are not measured).
+// Operations per second of what `work` has.
 PerArithmetic<double> MeasureArithmetic(const ModelWork& work, Isa isa, int32_t threads,
                                         const SpeedSamples& samples) {
   const auto has = [&](Arithmetic arithmetic) {
@@ -89,15 +88,14 @@ PerArithmetic<double> MeasureArithmetic(const ModelWork& work, Isa isa, int32_t 
     return kernel.run == nullptr ? 0.0 : MeasurePeak(kernel, threads, samples).median;
   };
   PerArithmetic<double> speeds{};
-  const PeakKernels own = PeakKernelsOf(isa), best = PeakKernelsOf(BestIsa());
+  const PeakKernels own = PeakKernelsOf(isa);
   if (has(Arithmetic::kInt8)) speeds[0] = speed_of(own.int8);
   if (has(Arithmetic::kF32)) speeds[1] = speed_of(own.f32);
-  if (has(Arithmetic::kDense)) speeds[2] = std::max(speed_of(best.f32), speed_of(best.bf16));
   return speeds;
 }
 
 double MultiplyAdds(const ModelWork& work, double rows, double draws) {
-  return SecondsOf(work, rows, draws, {2.0, 2.0, 2.0});
+  return SecondsOf(work, rows, draws, {2.0, 2.0});
 }
 
 absl::Status AddBounds(const LoadedModel& model, const BenchEngineOptions& options,

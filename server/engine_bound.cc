@@ -10,10 +10,7 @@ namespace holdfast {
 namespace {
 
 Arithmetic ArithmeticOf(TensorType type, WeightsMode mode) {
-  if (mode == WeightsMode::kF32) return Arithmetic::kF32;
-  if (IsQuantized(type)) return Arithmetic::kInt8;
-  if (type != TensorType::kF32) return Arithmetic::kF32;  // widened, times activations in f32
-  return DenseMatmul::Available() ? Arithmetic::kDense : Arithmetic::kF32;
+  return mode == WeightsMode::kNative && IsQuantized(type) ? Arithmetic::kInt8 : Arithmetic::kF32;
 }
 
 void Add(const WeightTensor& matrix, WeightsMode mode, PerArithmetic<int64_t>& multiply_adds) {

@@ -48,8 +48,6 @@ FOREIGN = {
     "xxh": ["kvstore", "workload/read_agent_texts", "workload/token_runs"],
     "zlib.h": ["workload/unpacked_file"],
     "lzma.h": ["workload/unpacked_file"],
-    "dnnl": ["engine/dense_matmul_onednn"],
-    "omp.h": ["engine/dense_matmul_onednn"],
     "immintrin.h": ["kernels"],
     "grpcpp/": ["server"],
     "google/protobuf": ["server"],

@@ -16,6 +16,7 @@
 #include <string>
 #include <vector>
 
+#include "config/base/page_buffer.h"
 #include "kernels/half.h"
 #include "kernels/kernel_table.h"
 #include "tests/parity/activations.h"
@@ -72,13 +73,16 @@ void BenchMatmul(benchmark::State& state, const KernelTable& kernels, TensorType
       static_cast<double>(packed_bytes) * iterations / kGiga, benchmark::Counter::kIsRate);
 }
 
-void BenchF32Matmul(benchmark::State& state, const KernelTable& kernels, int32_t m, int32_t k,
-                    int32_t n) {
-  const auto w = RandomFloats(static_cast<size_t>(k) * n);
+void BenchFloatMatmul(benchmark::State& state, const KernelTable& kernels, TensorType type,
+                      int32_t m, int32_t k, int32_t n) {
+  const std::vector<std::byte> rows(RowBytes(type, k) * static_cast<size_t>(n));
+  PageBuffer packed = *PageBuffer::Map(FloatMatrixBytes(type, n, k));
+  PackFloatRows(type, rows.data(), k, 0, n, packed.data());
+  const FloatMatrix w{type, n, k, packed.data()};
   const auto x = RandomFloats(static_cast<size_t>(m) * k);
   std::vector<float> y(static_cast<size_t>(m) * n);
   for (auto _ : state) {
-    kernels.f32_matmul(w.data(), k, x.data(), m, k, 0, n, y.data(), n);
+    kernels.float_matmul(w, x.data(), m, 0, w.num_panels(), y.data(), n);
     benchmark::ClobberMemory();
   }
   state.counters["GFLOP/s"] =
@@ -220,10 +224,14 @@ void RegisterPath(const KernelTable& kernels) {
         TensorType::kQ4_K, TensorType::kQ5_K, TensorType::kQ6_K}) {
     for (const int32_t m : {1, 64}) matmul(type, m, 1536, 576);
   }
-  for (const int32_t m : {1, 16}) {
-    benchmark::RegisterBenchmark(
-        name({"F32Matmul", path, number(m), "576", "576"}).c_str(),
-        [&kernels, m](benchmark::State& s) { BenchF32Matmul(s, kernels, m, 576, 576); });
+  for (const TensorType type : {TensorType::kF32, TensorType::kF16, TensorType::kBf16}) {
+    for (const int32_t m : {1, 16, 128}) {
+      benchmark::RegisterBenchmark(
+          name({"FloatMatmul", path, TraitsOf(type).name, number(m), "576", "576"}).c_str(),
+          [&kernels, type, m](benchmark::State& s) {
+            BenchFloatMatmul(s, kernels, type, m, 576, 576);
+          });
+    }
   }
   for (const Shape shape :
        {Shape{1, 100}, Shape{1, 1000}, Shape{1, 8000}, Shape{64, 64}, Shape{64, 1000}}) {

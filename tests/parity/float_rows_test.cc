@@ -24,54 +24,6 @@ struct Shifted {
   std::vector<float> storage;
 };
 
-TEST(F32MatmulTest, PathsAgreeAndAreNearDouble) {
-  for (const int32_t k : kLengths) {
-    for (const int32_t n : {1, 2, 17}) {
-      Shifted w(RandomFloats(static_cast<size_t>(n) * k, 1));
-      for (const int32_t rows : {0, 1, 2, 3, 5, 17}) {
-        Shifted x(RandomFloats(static_cast<size_t>(rows) * k, 2));
-        const auto product = [&](const KernelTable& kernels) {
-          std::vector<float> y(static_cast<size_t>(rows) * n);
-          kernels.f32_matmul(w.data(), k, x.data(), rows, k, 0, n, y.data(), n);
-          return y;
-        };
-        const auto wanted = product(KernelsOf(Isa::kScalar));
-        for (int32_t r = 0; r < rows; ++r) {
-          for (int32_t i = 0; i < n; ++i) {
-            double sum = 0, magnitude = 0;
-            for (int32_t j = 0; j < k; ++j) {
-              const double p = double{x.data()[r * k + j]} * w.data()[i * k + j];
-              sum += p;
-              magnitude += std::abs(p);
-            }
-            ASSERT_NEAR(wanted[static_cast<size_t>(r) * n + i], sum, 1e-6 * magnitude);
-          }
-        }
-        for (const KernelTable* path : VectorPaths()) {
-          ASSERT_TRUE(SameBits(product(*path), wanted)) << path->name << " " << k << " " << rows;
-        }
-      }
-    }
-  }
-}
-
-TEST(F32MatmulTest, AnOutputDoesNotDependOnItsNeighbours) {
-  constexpr int32_t kInputs = 70, kOutputs = 9, kRows = 7;
-  const auto w = RandomFloats(kOutputs * kInputs, 3), x = RandomFloats(kRows * kInputs, 4);
-  for (const KernelTable* path : AllPaths()) {
-    std::vector<float> together(kRows * kOutputs), alone(kRows * kOutputs);
-    path->f32_matmul(w.data(), kInputs, x.data(), kRows, kInputs, 0, kOutputs, together.data(),
-                     kOutputs);
-    for (int32_t r = 0; r < kRows; ++r) {
-      for (int32_t n = 0; n < kOutputs; ++n) {
-        path->f32_matmul(w.data(), kInputs, x.data() + r * kInputs, 1, kInputs, n, n + 1,
-                         alone.data() + r * kOutputs, kOutputs);
-      }
-    }
-    EXPECT_TRUE(SameBits(together, alone)) << path->name;
-  }
-}
-
 TEST(RmsNormTest, PathsAgreeAreNearDoubleAndWorkInPlace) {
   constexpr int32_t kRows = 3;
   for (const int32_t hidden : kLengths) {

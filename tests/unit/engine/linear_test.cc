@@ -6,7 +6,6 @@
 #include <cstring>
 #include <random>
 
-#include "engine/dense_matmul_onednn.h"
 #include "tests/parity/activations.h"
 
 namespace holdfast {
@@ -98,84 +97,6 @@ TEST(LinearTest, TensorsStandSideBySideWithTheirBiasesInEveryMode) {
     }
   }
 }
-
-class DenseMatmulTest : public testing::TestWithParam<DenseType> {
- protected:
-  void SetUp() override {
-    if (!DenseMatmul::Available()) GTEST_SKIP() << "this build has no oneDNN";
-    if (GetParam() == DenseType::kBf16 && !DenseMatmul::HasNativeBf16()) {
-      GTEST_SKIP() << "this processor has no bf16 products";
-    }
-  }
-
-  // Weights that both types hold exactly.
-  static std::vector<float> Weights(std::mt19937& rng, size_t count) {
-    std::vector<float> floats(count);
-    for (float& w : floats) w = static_cast<float>(static_cast<int32_t>(rng() % 255) - 127) / 128;
-    return floats;
-  }
-
-  static absl::StatusOr<std::unique_ptr<DenseMatmul>> Make(const std::vector<float>& weights,
-                                                           int32_t n, int32_t k, WorkerPool& pool) {
-    if (GetParam() == DenseType::kF32) {
-      return DenseMatmul::Create(DenseType::kF32, weights.data(), n, k, pool);
-    }
-    std::vector<uint16_t> halves(weights.size());
-    for (size_t i = 0; i < weights.size(); ++i) {
-      uint32_t bits;
-      std::memcpy(&bits, &weights[i], 4);
-      halves[i] = static_cast<uint16_t>(bits >> 16);
-    }
-    return DenseMatmul::Create(DenseType::kBf16, halves.data(), n, k, pool);
-  }
-};
-
-TEST_P(DenseMatmulTest, AgreesWithASumInDoubles) {
-  std::mt19937 rng(4);
-  WorkerPool pool(2);
-  for (const auto& [n, k] : {std::pair{1, 32}, {64, 576}, {65, 100}, {200, 33}}) {
-    SCOPED_TRACE(testing::Message() << n << " x " << k);
-    const std::vector<float> weights = Weights(rng, static_cast<size_t>(n) * k);
-    const auto dense = Make(weights, n, k, pool);
-    ASSERT_TRUE(dense.ok()) << dense.status();
-    for (int32_t rows : {1, 16, 35}) {
-      const std::vector<float> x = Weights(rng, static_cast<size_t>(rows) * k);
-      const std::vector<float> expected = SimpleProduct(weights, x, n, k);
-      std::vector<float> y(expected.size());
-      (*dense)->Run(0, (*dense)->num_panels(), x.data(), rows, y.data(), n, 0);
-      for (size_t i = 0; i < y.size(); ++i) ASSERT_NEAR(y[i], expected[i], 1e-3);
-    }
-  }
-}
-
-TEST_P(DenseMatmulTest, ARowsBitsDependNeitherOnItsPlaceNorOnItsNeighbours) {
-  std::mt19937 rng(6);
-  WorkerPool pool(2);
-  for (const auto& [n, k] : {std::pair{64, 64}, {192, 576}, {100, 1536}, {70, 77}}) {
-    SCOPED_TRACE(testing::Message() << n << " x " << k);
-    const std::vector<float> weights = RandomFloats(rng, static_cast<size_t>(n) * k);
-    const auto dense = Make(weights, n, k, pool);
-    ASSERT_TRUE(dense.ok()) << dense.status();
-    const std::vector<float> row = RandomFloats(rng, k);
-    std::vector<float> alone(n);
-    (*dense)->Run(0, (*dense)->num_panels(), row.data(), 1, alone.data(), n, 0);
-    for (int32_t rows : {2, 15, 16, 17, 40}) {
-      for (int32_t place = 0; place < rows; ++place) {
-        std::vector<float> x = RandomFloats(rng, static_cast<size_t>(rows) * k);
-        std::copy(row.begin(), row.end(), x.begin() + static_cast<ptrdiff_t>(place) * k);
-        std::vector<float> y(static_cast<size_t>(rows) * n);
-        (*dense)->Run(0, (*dense)->num_panels(), x.data(), rows, y.data(), n, 1);
-        ASSERT_EQ(
-            std::memcmp(y.data() + static_cast<size_t>(place) * n, alone.data(), sizeof(float) * n),
-            0)
-            << "row " << place << " of " << rows;
-      }
-    }
-  }
-}
-
-INSTANTIATE_TEST_SUITE_P(Types, DenseMatmulTest,
-                         testing::Values(DenseType::kF32, DenseType::kBf16));
 
 }  // namespace
 }  // namespace holdfast
