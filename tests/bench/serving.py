@@ -11,11 +11,15 @@ server is started anew, warmed by a request of another system prompt, then asked
 as the concurrency says, each sending its next request when the last is answered in full. Servers
 take turns, in the opposite order every other run, so that a slow hour of the machine meets them all.
 
-A run is dropped for no reason but a failed request, which ends the benchmark. Medians of the runs, and
-lowest and highest. TTFT: from sending to the first text; ITL: between two pieces of text of a
-stream. Start: from starting the process to the answer to a first request of one token. Memory: of all
-processes of the server, pages shared between them counted once, after the last answer; with
---padding-words each question is that much longer, so that KV fills. See tests/bench/peers.md for how to get the peers.
+A failed request ends the benchmark. Printed are medians of the runs, lowest and highest.
+
+    TTFT    from sending to the first text
+    ITL     between two pieces of text of a stream
+    start   from starting the process to the answer to a first request of one token
+    memory  of all processes of the server after the last answer, pages that they share counted
+            once; with --padding-words each question is that much longer, so that KV fills
+
+tests/bench/peers.md tells how to get the peers.
 """
 
 import argparse
