@@ -73,23 +73,6 @@ inline AttentionScratch Carve(const AttentionTile& tile) {
   return scratch;
 }
 
-inline int32_t ElementBytes(KvElement element) {
-  return element == KvElement::kF32 ? 4 : element == KvElement::kF16 ? 2 : 1;
-}
-
-// 16 numbers as they are stored, in f32; of kI8, the codes.
-[[gnu::always_inline]] inline F32x16 LoadElements(KvElement element, const std::byte* p) {
-  switch (element) {
-    case KvElement::kF32:
-      return Load(reinterpret_cast<const float*>(p));
-    case KvElement::kF16:
-      return LoadHalf(p);
-    case KvElement::kI8:
-      break;
-  }
-  return LoadI8(reinterpret_cast<const int8_t*>(p));
-}
-
 // What merging two partial results multiplies each by, and the merged lse; a query in each lane.
 struct MergeShares {
   F32x16 old, part, lse;

@@ -40,13 +40,7 @@ void MultiplyFloatTile(const std::byte* weights, int32_t k, const float* x, floa
   }
   ForEach<kRows>([&](auto r) __attribute__((always_inline)) {
     ForEach<kVectors>(HOLDFAST_EACH {
-      float* out = y + r * y_stride + 16 * i;
-      const int32_t left = outputs - 16 * i;
-      if (left >= 16) {
-        Store(out, acc[r * kVectors + i]);
-      } else if (left > 0) {
-        StorePartial(out, left, acc[r * kVectors + i]);
-      }
+      StoreUpTo(y + r * y_stride + 16 * i, outputs - 16 * i, acc[r * kVectors + i]);
     });
   });
 }

@@ -25,6 +25,15 @@ inline void StorePartial(float* p, int64_t count, F32x16 x) {
   __builtin_memcpy(p, lane, static_cast<size_t>(count) * sizeof(float));
 }
 
+// The first `count` lanes: all of them from 16 on, none below 1.
+inline void StoreUpTo(float* p, int64_t count, F32x16 x) {
+  if (count >= 16) {
+    Store(p, x);
+  } else if (count > 0) {
+    StorePartial(p, count, x);
+  }
+}
+
 inline constexpr float kInfinity = __builtin_inff();
 
 // e^x with a relative error below 2e-7 for -87 <= x <= 88; 0 below, infinity above, NaN for NaN.
@@ -55,12 +64,6 @@ inline F32x16 Exp(F32x16 x) {
 inline F32x16 ExpOfMinus(F32x16 x) {
   const F32x16 low = Splat(-87.0f);
   return SelectLess(x, low, Zero(), ExpInRange(Max(low, x)));
-}
-
-inline float ExpOne(float x) {
-  float lane[16];
-  Store(lane, Exp(Splat(x)));
-  return lane[0];
 }
 
 // Natural logarithm of a positive finite normal x, else x, to about 2e-7 relative. x = m 2^e with m

@@ -212,14 +212,6 @@ template <int kRows, typename Weights>
   }
 }
 
-inline void StoreColumns(float* y, int32_t columns, F32x16 x) {
-  if (columns >= kPanelRows) {
-    Store(y, x);
-  } else {
-    StorePartial(y, columns, x);
-  }
-}
-
 // Rows first_row .. first_row + kRows of y for one panel, as packed.
 template <TensorType kType, int kRows>
 void MultiplyPanel(const std::byte* panel, const QuantizedRows& x, int32_t k, int32_t first_row,
@@ -229,7 +221,7 @@ void MultiplyPanel(const std::byte* panel, const QuantizedRows& x, int32_t k, in
   ForEach<kRows>(HOLDFAST_EACH { acc[i] = Zero(); });
   MultiplyBlocks<kRows>(PackedBlocks<kType>(panel, k), RowsCursor(x, k, first_row, 0), k / 32, acc);
   float* out = y + first_row * y_stride;
-  ForEach<kRows>(HOLDFAST_EACH { StoreColumns(out + i * y_stride, columns, acc[i]); });
+  ForEach<kRows>(HOLDFAST_EACH { StoreUpTo(out + i * y_stride, columns, acc[i]); });
 }
 
 // The rows that are left, by halves of the largest group.
@@ -299,8 +291,8 @@ void MultiplyUnpacked(const UnpackedBlock<kType>* unpacked, const QuantizedRows&
                           RowsCursor(x, k, row, block_begin), block_end - block_begin, acc);
     ForEach<kRows>([&](auto r) __attribute__((always_inline)) {
       ForEach<kPanels>(HOLDFAST_EACH {
-        StoreColumns(out + r * y_stride + i * kPanelRows, columns - i * kPanelRows,
-                     acc[r * kPanels + i]);
+        StoreUpTo(out + r * y_stride + i * kPanelRows, columns - i * kPanelRows,
+                  acc[r * kPanels + i]);
       });
     });
   }

@@ -4,6 +4,10 @@
 namespace holdfast {
 namespace {
 
+inline int32_t ElementBytes(KvElement element) {
+  return element == KvElement::kF32 ? 4 : element == KvElement::kF16 ? 2 : 1;
+}
+
 // K lies [head_dim][16]: number d of the token at place `slot` is kPlaces elements after d - 1's.
 inline void ScatterKeys(const std::byte* keys, int32_t count, size_t element, std::byte* key_at) {
   for (int32_t i = 0; i < count; ++i) {

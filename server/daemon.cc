@@ -31,7 +31,6 @@
 #include "config/base/concat.h"
 #include "config/base/metrics.h"
 #include "config/base/status_macros.h"
-#include "config/scheduler_policy.h"
 #include "engine/cpu_block_mover.h"
 #include "engine/cpu_engine.h"
 #include "engine/weights.h"
@@ -48,6 +47,7 @@
 #include "server/loading_service.h"
 #include "server/log.h"
 #include "server/model_text.h"
+#include "server/scheduler_settings.h"
 #include "server/stop_signals.h"
 #include "server/tenant_auth.h"
 #include "text/text.h"
@@ -326,26 +326,11 @@ class Daemon final {
   }
 
   SchedulerOptions LoopOptions() const {
-    return {.running_max = config_.scheduler.running_max,
-            .waiting_max = config_.scheduler.waiting_max,
-            .step_tokens_max = config_.scheduler.step_tokens_max,
-            .chunk_tokens_max = config_.scheduler.chunk_tokens_max,
-            .long_prefill_tokens_max = config_.scheduler.long_prefill_tokens_max,
-            .offline_step_tokens_max = config_.scheduler.offline_step_tokens_max,
-            .step_time_max = config_.scheduler.step_time_max,
-            .policy = *SchedulerPolicyOf(config_.scheduler.policy),  // checked when it was read
-            .order = *WaitOrderOf(config_.scheduler.order),
-            .ageing_time = config_.scheduler.ageing_time,
-            .bypass_max = config_.scheduler.bypass_max,
-            .pin_window = config_.scheduler.pin_window,
-            .queue_wait_max = config_.scheduler.queue_wait_max > absl::ZeroDuration()
-                                  ? config_.scheduler.queue_wait_max
-                                  : absl::InfiniteDuration(),
-            .lookup_wait = config_.kv.remote.call_timeout,
-            .prefix_cache = config_.scheduler.prefix_cache,
-            .tenants = config_.tenants,
-            .model_name = front_->model_info().name,
-            .kv = tiers_.options};
+    SchedulerOptions options = SchedulerOptionsOf(config_);
+    options.lookup_wait = config_.kv.remote.call_timeout;
+    options.model_name = front_->model_info().name;
+    options.kv = tiers_.options;
+    return options;
   }
 
   // While ready, `loop_` is there: it is made before and goes after the ports are closed.

@@ -19,6 +19,7 @@
 #include "kvstore/kv_store.h"
 #include "server/kv_tiers.h"
 #include "server/progress_bar.h"
+#include "server/scheduler_settings.h"
 #include "server/turns_file.h"
 #include "server/workload_arguments.h"
 #include "simulator/simulation_report.h"
@@ -61,26 +62,11 @@ std::vector<TenantConfig> TenantsOf(const DaemonConfig& config, const Workload& 
   return tenants;
 }
 
-SchedulerOptions SchedulerOptionsOf(const DaemonConfig& config, const Workload& workload,
-                                    const CostProfile& profile, const EngineInfo& engine) {
-  SchedulerOptions options{.running_max = config.scheduler.running_max,
-                           .waiting_max = config.scheduler.waiting_max,
-                           .step_tokens_max = config.scheduler.step_tokens_max,
-                           .chunk_tokens_max = config.scheduler.chunk_tokens_max,
-                           .long_prefill_tokens_max = config.scheduler.long_prefill_tokens_max,
-                           .offline_step_tokens_max = config.scheduler.offline_step_tokens_max,
-                           .step_time_max = config.scheduler.step_time_max,
-                           .policy = *SchedulerPolicyOf(config.scheduler.policy),  // checked
-                           .order = *WaitOrderOf(config.scheduler.order),
-                           .ageing_time = config.scheduler.ageing_time,
-                           .bypass_max = config.scheduler.bypass_max,
-                           .pin_window = config.scheduler.pin_window,
-                           .queue_wait_max = config.scheduler.queue_wait_max > absl::ZeroDuration()
-                                                 ? config.scheduler.queue_wait_max
-                                                 : absl::InfiniteDuration(),
-                           .prefix_cache = config.scheduler.prefix_cache,
-                           .tenants = TenantsOf(config, workload),
-                           .model_name = "simulated"};
+SchedulerOptions SimulatedOptions(const DaemonConfig& config, const Workload& workload,
+                                  const CostProfile& profile, const EngineInfo& engine) {
+  SchedulerOptions options = SchedulerOptionsOf(config);
+  options.tenants = TenantsOf(config, workload);
+  options.model_name = "simulated";
   // As the daemon: one longest sequence finds room without anything being dropped uncopied.
   const double longest = BlocksFor(engine.context_tokens);
   options.kv.pinned_max = kPinnedShareMax;
@@ -162,7 +148,7 @@ absl::StatusOr<FleetOptions> FleetOptionsOf(const CommandLine& line, const Daemo
   instance.retain = arguments.Time("--retain");
   instance.slo = SloOf(arguments);
   if (!arguments.status().ok()) return arguments.status();
-  instance.scheduler = SchedulerOptionsOf(config, workload, instance.profile, engine);
+  instance.scheduler = SimulatedOptions(config, workload, instance.profile, engine);
   return fleet;
 }
 

@@ -61,9 +61,10 @@ FOREIGN = {
 
 # The places that see every room: they choose the parts and wire them up.
 SEES_ALL = ("server/main.cc", "server/daemon.", "server/engine_options.", "server/kv_tiers.",
-            "server/model_text.", "server/simulate.", "server/replay", "server/turns_file.",
-            "server/workload_arguments.", "server/bench_", "server/engine_bound.",
-            "server/engine_speed.", "server/machine_speed.", "server/serving_measurement.")
+            "server/model_text.", "server/scheduler_settings.", "server/simulate.",
+            "server/replay", "server/turns_file.", "server/workload_arguments.",
+            "server/bench_", "server/engine_bound.", "server/engine_speed.",
+            "server/machine_speed.", "server/serving_measurement.")
 
 INCLUDE = re.compile(r'^\s*#\s*include\s+(?:"([^"]+)"|<([^>]+)>)', re.MULTILINE)
 SOURCE_SUFFIXES = {".cc", ".h", ".inl", ".cu", ".cuh"}

@@ -33,6 +33,12 @@ struct Cached {
     CHECK(bench.Submit(std::move(request)));
     bench.RunToEnd();
   }
+  // One runs, with a prompt of 20 tokens; then one waits that goes on from Early.
+  void LetOneWait(int32_t max_tokens) {
+    CHECK(bench.Submit(MakeRequest(3, MakePrompt(20, 3), max_tokens)));
+    CHECK(bench.Step());
+    CHECK(bench.Submit(GoesOnFromEarly(4)));
+  }
   int32_t held() const { return bench.scheduler->block_counts().held; }
 
   SchedulerBench bench;
@@ -41,9 +47,7 @@ struct Cached {
 TEST(SchedulerHeadTest, WhatTheNextWillFindIsNotEvictedWhileItWaits) {
   for (const int32_t pin_window : {0, 1}) {
     Cached cached(pin_window);
-    ASSERT_TRUE(cached.bench.Submit(MakeRequest(3, MakePrompt(20, 3), 130)));  // ten blocks
-    ASSERT_TRUE(cached.bench.Step());
-    ASSERT_TRUE(cached.bench.Submit(Cached::GoesOnFromEarly(4)));
+    cached.LetOneWait(130);  // ten blocks
     cached.bench.RunToEnd();
     const int32_t found = cached.bench.sink[RequestId{4}].prompt->cached_tokens;
     EXPECT_EQ(found == 80, pin_window == 1) << found;
@@ -52,9 +56,7 @@ TEST(SchedulerHeadTest, WhatTheNextWillFindIsNotEvictedWhileItWaits) {
 
 TEST(SchedulerHeadTest, WhoRunsAndGrowsIsNotPreemptedForIt) {
   Cached cached(8);
-  ASSERT_TRUE(cached.bench.Submit(MakeRequest(3, MakePrompt(20, 3), 236)));  // the whole pool
-  ASSERT_TRUE(cached.bench.Step());
-  ASSERT_TRUE(cached.bench.Submit(Cached::GoesOnFromEarly(4)));
+  cached.LetOneWait(236);  // the whole pool
   cached.bench.RunToEnd();
   EXPECT_TRUE(cached.bench.sink[RequestId{3}].done->ok());
   EXPECT_TRUE(cached.bench.sink[RequestId{4}].done->ok());
@@ -64,9 +66,7 @@ TEST(SchedulerHeadTest, WhoRunsAndGrowsIsNotPreemptedForIt) {
 
 TEST(SchedulerHeadTest, WhoIsToGoFirstGetsItsBlocksFromThoseBehind) {
   Cached cached(8);
-  ASSERT_TRUE(cached.bench.Submit(MakeRequest(3, MakePrompt(20, 3), 20)));
-  ASSERT_TRUE(cached.bench.Step());
-  ASSERT_TRUE(cached.bench.Submit(Cached::GoesOnFromEarly(4)));
+  cached.LetOneWait(20);
   ASSERT_TRUE(cached.bench.Step());
   EXPECT_EQ(cached.held(), 2 + 5);
   Request urgent = MakeRequest(5, MakePrompt(230, 7), 4);
@@ -80,9 +80,7 @@ TEST(SchedulerHeadTest, WhoIsToGoFirstGetsItsBlocksFromThoseBehind) {
 
 TEST(SchedulerHeadTest, WhoLeavesTheHeadOrTheQueueKeepsNothing) {
   Cached cached(1);
-  ASSERT_TRUE(cached.bench.Submit(MakeRequest(3, MakePrompt(20, 3), 10)));
-  ASSERT_TRUE(cached.bench.Step());
-  ASSERT_TRUE(cached.bench.Submit(Cached::GoesOnFromEarly(4)));
+  cached.LetOneWait(10);
   ASSERT_TRUE(cached.bench.Step());
   EXPECT_EQ(cached.held(), 2 + 5);
   cached.bench.scheduler->Cancel(RequestId{4});

@@ -135,8 +135,8 @@ TEST(EngineBoundTest, CountsWeightsByWhatMultipliesThem) {
   RandomModel quantised({.type = TensorType::kQ8_0});
   EXPECT_GT(WorkOf(quantised.model.weights, WeightsMode::kF32).row_multiply_adds[1], 0);
   EXPECT_EQ(WorkOf(quantised.model.weights, WeightsMode::kF32).row_multiply_adds[0], 0);
-  RandomModel dense({.type = TensorType::kBf16});
-  const ModelWork work = WorkOf(dense.model.weights, WeightsMode::kNative);
+  RandomModel floats({.type = TensorType::kBf16});
+  const ModelWork work = WorkOf(floats.model.weights, WeightsMode::kNative);
   EXPECT_EQ(work.row_multiply_adds[0], 0);
   EXPECT_GT(work.row_multiply_adds[1], 0);
 }
