@@ -46,7 +46,7 @@ struct DaemonConfig {
 
   struct EngineSettings {
     int32_t threads = 0;                     // 0: all cores
-    std::string isa = "auto";                // auto | scalar | avx2 | avx512-vnni
+    std::string isa = "auto";                // auto | scalar | avx2 | avx512-vnni | avx512-amx
     std::string kv_dtype = "f16";            // f16 | f32 | i8
     std::optional<int64_t> kv_device_bytes;  // default: a share of free memory
     std::optional<int32_t> context_tokens;   // default and most: the model's

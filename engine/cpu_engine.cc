@@ -26,7 +26,7 @@ constexpr size_t kKvBytesAhead = size_t{256} << 20;  // a dozen steps of the lon
 
 // Raised whenever a change of kernels or forward pass changes bits: KV that outlives the process
 // must not be taken for this one's.
-constexpr int kArithmeticVersion = 4;
+constexpr int kArithmeticVersion = 5;
 
 int32_t UsableProcessors() {
   cpu_set_t set;

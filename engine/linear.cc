@@ -91,7 +91,7 @@ absl::Status Linear::AddPacked(std::span<const Source> sources, WorkerPool& pool
     offset += weight.rows;
   }
   n_ += section.n;
-  wants_quantized_ = true;
+  reads_quantized_ = true;
   weight_bytes_ += bytes;
   sections_.push_back(std::move(section));
   return absl::OkStatus();
@@ -121,6 +121,7 @@ absl::Status Linear::AddFloats(const Source& source, WeightsMode mode, WorkerPoo
     PackFloatRows(type, rows, k_, begin, end, packed);
   });
   n_ += section.n;
+  reads_rounded_ |= type == TensorType::kBf16;
   weight_bytes_ += bytes;
   sections_.push_back(std::move(section));
   return absl::OkStatus();
@@ -132,7 +133,7 @@ void Linear::CutTasks(int32_t num_workers) {
     num_panels += (section.n + section.panel_outputs - 1) / section.panel_outputs;
   }
   int32_t step = std::clamp(num_panels / (num_workers * kTasksPerWorker), 1, kPanelsPerTaskMax);
-  if (wants_quantized_ && step > kernels_->matmul_panels) step -= step % kernels_->matmul_panels;
+  if (reads_quantized_ && step > kernels_->matmul_panels) step -= step % kernels_->matmul_panels;
   for (size_t s = 0; s < sections_.size(); ++s) {
     const Section& section = sections_[s];
     const int32_t panels = (section.n + section.panel_outputs - 1) / section.panel_outputs;
@@ -140,6 +141,12 @@ void Linear::CutTasks(int32_t num_workers) {
       tasks_.push_back({static_cast<int32_t>(s), begin, std::min(begin + step, panels)});
     }
   }
+}
+
+void Linear::PrepareRow(const float* x, int32_t row, ActivationBits bits,
+                        const PreparedRows& out) const {
+  if (reads_quantized_) kernels_->quantize_rows(x, row, row + 1, k_, bits, out.quantized);
+  if (reads_rounded_) kernels_->round_rows(x, row, row + 1, k_, out.rounded);
 }
 
 void Linear::Run(const LinearInput& input, int32_t rows, float* y, int64_t y_stride,
@@ -159,16 +166,19 @@ void Linear::RunTask(const Task& task, const LinearInput& input, int32_t row_beg
                      float* y, int64_t y_stride) const {
   const Section& section = sections_[task.section];
   const int64_t row = row_begin;
-  const float* x = input.x + row * k_;
+  const int32_t row_end = row_begin + rows;
   float* out = y + row * y_stride + section.n_begin;
   const int32_t begin = task.panel_begin * section.panel_outputs;
   const int32_t end = std::min(task.panel_end * section.panel_outputs, section.n);
   if (section.packed.data != nullptr) {
-    kernels_->quantized_matmul(section.packed, input.quantized, row_begin, row_begin + rows,
+    kernels_->quantized_matmul(section.packed, input.prepared.quantized, row_begin, row_end,
                                task.panel_begin, task.panel_end, y + section.n_begin, y_stride);
+  } else if (section.floats.type == TensorType::kBf16) {
+    kernels_->bf16_matmul(section.floats, input.prepared.rounded, row_begin, row_end,
+                          task.panel_begin, task.panel_end, y + section.n_begin, y_stride);
   } else {
-    kernels_->float_matmul(section.floats, x, rows, task.panel_begin, task.panel_end, out,
-                           y_stride);
+    kernels_->float_matmul(section.floats, input.x + row * k_, rows, task.panel_begin,
+                           task.panel_end, out, y_stride);
   }
   if (bias_.empty()) return;
   const float* bias = bias_.data() + section.n_begin;

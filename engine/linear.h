@@ -2,8 +2,9 @@
 // tensors whose outputs stand side by side (q, k, v; gate and up), each in the type it has in the
 // file.
 //
-//   quantised types ─► PackedMatrix ─► KernelTable::quantized_matmul   x quantised by the caller
-//   f32, f16, bf16  ─► FloatMatrix  ─► KernelTable::float_matmul       x in f32
+//   quantised types ─► PackedMatrix ─► KernelTable::quantized_matmul   x quantised by PrepareRow
+//   f32, f16        ─► FloatMatrix  ─► KernelTable::float_matmul       x in f32
+//   bf16            ─► FloatMatrix  ─► KernelTable::bf16_matmul        x rounded by PrepareRow
 //   any, in mode kF32 ─► dequantised to a FloatMatrix of f32           the reference arithmetic
 //
 // The work is cut into tasks of whole panels and runs of rows; each output is one fixed sequence of
@@ -25,14 +26,19 @@
 namespace holdfast {
 
 enum class WeightsMode : uint8_t {
-  kNative,  // as stored: quantised products on quantised activations
+  kNative,  // as stored: quantised products on quantised activations, bf16 on bf16
   kF32      // everything dequantised to f32: the oracle's arithmetic, slow and large
 };
 
-// Activations in the forms that a linear layer may ask for.
+// Activations in the forms that some weights take instead of f32.
+struct PreparedRows {
+  QuantizedRows quantized;
+  Bf16Rows rounded;
+};
+
 struct LinearInput {
   const float* x = nullptr;  // [rows][k]
-  QuantizedRows quantized;   // of the same rows; filled if the layer wants_quantized()
+  PreparedRows prepared;     // the same rows, after PrepareRow of each
 };
 
 class Linear final {
@@ -49,8 +55,10 @@ class Linear final {
   int32_t n() const { return n_; }
   int32_t k() const { return k_; }
   size_t weight_bytes() const { return weight_bytes_; }
-  bool wants_quantized() const { return wants_quantized_; }
 
+  // Row `row` of `out` from its values x [k()], in the forms that Run reads: none where all weights
+  // are f32 or f16. `bits` of products with quantised weights.
+  void PrepareRow(const float* x, int32_t row, ActivationBits bits, const PreparedRows& out) const;
   // y: row r at y + r * y_stride, n() columns.
   void Run(const LinearInput& input, int32_t rows, float* y, int64_t y_stride,
            WorkerPool& pool) const;
@@ -78,7 +86,7 @@ class Linear final {
 
   const KernelTable* kernels_ = nullptr;
   int32_t n_ = 0, k_ = 0;
-  bool wants_quantized_ = false;
+  bool reads_quantized_ = false, reads_rounded_ = false;
   size_t weight_bytes_ = 0;
   std::vector<Section> sections_;
   std::vector<Task> tasks_;

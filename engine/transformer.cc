@@ -151,14 +151,14 @@ absl::Status Transformer::TakeMemory() {
     activated_ = carver.Take<float>(rows * intermediate);
     projected_ = carver.Take<float>(rows * hidden);
     cos_sin_ = carver.Take<float>(rows * 2 * static_cast<size_t>(rope_.num_pairs()));
-    const size_t blocks =
-        QuantizedRows::NumBlocks(static_cast<int32_t>(rows), static_cast<int32_t>(k_max));
-    quantized_.high = carver.Take<int8_t>(32 * blocks);
-    quantized_.low = carver.Take<int8_t>(32 * blocks);
-    quantized_.scale = carver.Take<float>(blocks);
-    quantized_.negative_sum = carver.Take<int32_t>(2 * blocks);
-    quantized_.scaled_sum = carver.Take<float>(blocks);
-    quantized_.wide = carver.Take<uint8_t>(blocks);
+    const size_t blocks = RowBlocks::Count(static_cast<int32_t>(rows), static_cast<int32_t>(k_max));
+    prepared_.quantized.high = carver.Take<int8_t>(32 * blocks);
+    prepared_.quantized.low = carver.Take<int8_t>(32 * blocks);
+    prepared_.quantized.scale = carver.Take<float>(blocks);
+    prepared_.quantized.negative_sum = carver.Take<int32_t>(2 * blocks);
+    prepared_.quantized.scaled_sum = carver.Take<float>(blocks);
+    prepared_.quantized.wide = carver.Take<uint8_t>(blocks);
+    prepared_.rounded.values = carver.Take<uint16_t>(32 * blocks);
     attention_workspace_ =
         carver.Take<float>(attention_workspace_floats_ * static_cast<size_t>(pool_.num_workers()));
     const auto results = static_cast<size_t>(split_results_max_);
@@ -196,7 +196,7 @@ void Transformer::ForRows(const Body& body) {
   const auto num_rows = static_cast<int32_t>(rows_.size());
   // Whole groups where there are enough of them: the scales of a group's quantised rows lie on one
   // cache line, for which two workers would fight (that made quantising four times as dear).
-  constexpr int32_t kGroup = QuantizedRows::kGroup;
+  constexpr int32_t kGroup = RowBlocks::kGroup;
   const bool by_groups = num_rows >= 2 * kGroup * pool_.num_workers();
   const int32_t rows_per_task = by_groups ? kGroup : kRowsPerTask;
   pool_.ParallelFor((num_rows + rows_per_task - 1) / rows_per_task, [&](int32_t index, int32_t) {
@@ -273,16 +273,15 @@ void Transformer::EmbedRow(int32_t row) {
   rope_.Fill(r.position, cos_sin_ + static_cast<int64_t>(row) * 2 * rope_.num_pairs());
 }
 
-void Transformer::QuantizeRow(const float* x, int32_t row, int32_t k, const Linear& reader) {
-  if (!reader.wants_quantized()) return;
-  kernels_.quantize_rows(x, row, row + 1, k, options_.activations, quantized_);
+void Transformer::PrepareRow(const float* x, int32_t row, const Linear& reader) {
+  reader.PrepareRow(x, row, options_.activations, prepared_);
 }
 
 void Transformer::NormRow(int32_t row, const std::vector<float>& weight, const Linear& reader) {
   const int64_t offset = static_cast<int64_t>(row) * config_.hidden;
   kernels_.rms_norm(residual_ + offset, config_.hidden, weight.data(), 1, config_.hidden,
                     config_.rms_norm_eps, normed_ + offset, config_.hidden);
-  QuantizeRow(normed_ + offset, row, config_.hidden, reader);
+  PrepareRow(normed_ + offset, row, reader);
 }
 
 // From the projections of one row to what attention reads: normed and rotated q, and KV in place.
@@ -447,14 +446,14 @@ void Transformer::MergeSplits(const Tile& tile) {
   }
 }
 
-// On entry normed_ (and its quantised form) is the layer's input after attention_norm; on return it
+// On entry normed_ (and its prepared form) is the layer's input after attention_norm; on return it
 // is the next layer's.
 void Transformer::RunLayer(int32_t layer_index, std::byte* kv_arena) {
   const Layer& layer = layers_[layer_index];
   const auto rows = static_cast<int32_t>(rows_.size());
   const int32_t hidden = config_.hidden, intermediate = config_.intermediate;
 
-  layer.qkv.Run({.x = normed_, .quantized = quantized_}, rows, qkv_, qkv_width_, pool_);
+  layer.qkv.Run({.x = normed_, .prepared = prepared_}, rows, qkv_, qkv_width_, pool_);
   ForRows([&](int32_t row) { PlaceRow(layer, layer_index, row, kv_arena); });
   WaitForLayer(layer_index);
   pool_.ParallelFor(static_cast<int32_t>(tasks_.size()), [&](int32_t index, int32_t worker) {
@@ -463,24 +462,23 @@ void Transformer::RunLayer(int32_t layer_index, std::byte* kv_arena) {
   pool_.ParallelFor(static_cast<int32_t>(cut_tiles_.size()),
                     [&](int32_t index, int32_t) { MergeSplits(tiles_[cut_tiles_[index]]); });
   ForRows([&](int32_t row) {
-    QuantizeRow(attended_ + static_cast<int64_t>(row) * q_width_, row, q_width_, layer.o);
+    PrepareRow(attended_ + static_cast<int64_t>(row) * q_width_, row, layer.o);
   });
-  layer.o.Run({.x = attended_, .quantized = quantized_}, rows, projected_, hidden, pool_);
+  layer.o.Run({.x = attended_, .prepared = prepared_}, rows, projected_, hidden, pool_);
   ForRows([&](int32_t row) {
     const int64_t offset = static_cast<int64_t>(row) * hidden;
     kernels_.add(projected_ + offset, hidden, residual_ + offset);
     NormRow(row, layer.mlp_norm, layer.gate_up);
   });
 
-  layer.gate_up.Run({.x = normed_, .quantized = quantized_}, rows, gate_up_, 2 * intermediate,
-                    pool_);
+  layer.gate_up.Run({.x = normed_, .prepared = prepared_}, rows, gate_up_, 2 * intermediate, pool_);
   ForRows([&](int32_t row) {
     const float* gate = gate_up_ + static_cast<int64_t>(row) * 2 * intermediate;
     float* out = activated_ + static_cast<int64_t>(row) * intermediate;
     kernels_.swiglu(gate, gate + intermediate, intermediate, out);
-    QuantizeRow(out, row, intermediate, layer.down);
+    PrepareRow(out, row, layer.down);
   });
-  layer.down.Run({.x = activated_, .quantized = quantized_}, rows, projected_, hidden, pool_);
+  layer.down.Run({.x = activated_, .prepared = prepared_}, rows, projected_, hidden, pool_);
   const bool last = layer_index + 1 == config_.num_layers;
   ForRows([&](int32_t row) {
     const int64_t offset = static_cast<int64_t>(row) * hidden;
@@ -510,9 +508,9 @@ void Transformer::Logits(std::span<const int32_t> rows, float* logits) {
     float* const normed = normed_ + static_cast<int64_t>(i) * hidden;
     kernels_.rms_norm(residual_ + static_cast<int64_t>(rows[i]) * hidden, hidden,
                       final_norm_.data(), 1, hidden, config_.rms_norm_eps, normed, hidden);
-    QuantizeRow(normed, i, hidden, head_);
+    PrepareRow(normed, i, head_);
   }
-  head_.Run({.x = normed_, .quantized = quantized_}, num_rows, logits, config_.vocab_size, pool_);
+  head_.Run({.x = normed_, .prepared = prepared_}, num_rows, logits, config_.vocab_size, pool_);
 }
 
 }  // namespace holdfast

@@ -120,9 +120,9 @@ class Transformer final {
   // makes the numbers their arena's; lists no part where all are the device's.
   void ListParts(int32_t blocks_begin);
   void EmbedRow(int32_t row);
-  // Norm of residual row into normed_, and its quantised form if `reader` wants it.
+  // Norm of residual row into normed_, prepared for `reader`.
   void NormRow(int32_t row, const std::vector<float>& weight, const Linear& reader);
-  void QuantizeRow(const float* x, int32_t row, int32_t k, const Linear& reader);
+  void PrepareRow(const float* x, int32_t row, const Linear& reader);
   void PlaceRow(const Layer& layer, int32_t layer_index, int32_t row, std::byte* kv_arena);
   // Waits until the layer of every gated sequence is there, or will not come.
   void WaitForLayer(int32_t layer_index);
@@ -163,7 +163,7 @@ class Transformer final {
   float* activated_ = nullptr;            // [intermediate]
   float* projected_ = nullptr;            // [hidden]
   float* cos_sin_ = nullptr;              // [2 * rope pairs]
-  QuantizedRows quantized_;               // of whichever of the above is read next
+  PreparedRows prepared_;                 // of whichever of the above is read next
   float* attention_workspace_ = nullptr;  // [workers][attention_workspace_floats_]
   size_t attention_workspace_floats_ = 0;
   // Of cut tiles, split by split: [split][q_width_] and [split][num_heads].

@@ -1,5 +1,5 @@
-// The product with float weights, as stored in the file (f32, f16, bf16) and widened in registers;
-// packed as in packed_layout.h. Written once over the lanes of the including path.
+// The product with f32 and f16 weights, the latter widened in registers; packed as in
+// packed_layout.h. Written once over the lanes of the including path.
 //
 // Each output is one sum over k in ascending order, every step a fused multiply-add in f32: 16
 // outputs side by side in a vector, so that neither rows nor panels nor the path change a bit.
@@ -7,14 +7,12 @@
 namespace holdfast {
 namespace {
 
-inline constexpr int kFloatPanelVectors = kFloatPanelRows / 16;
 inline constexpr int64_t kFloatBytesAhead = 4096;
 
 template <TensorType kType>
 inline F32x16 LoadWeights(const std::byte* p) {
   if constexpr (kType == TensorType::kF32) return Load(reinterpret_cast<const float*>(p));
   if constexpr (kType == TensorType::kF16) return LoadHalf(p);
-  if constexpr (kType == TensorType::kBf16) return LoadBf16(p);
 }
 
 // kRows rows by kVectors vectors of outputs; `weights` at the first of those vectors in the panel.
@@ -79,9 +77,8 @@ void MultiplyFloatPanels(const FloatMatrix& w, const float* x, int32_t rows, int
 
 void FloatMatmul(const FloatMatrix& w, const float* x, int32_t rows, int32_t panel_begin,
                  int32_t panel_end, float* y, int64_t y_stride) {
-  const auto multiply = w.type == TensorType::kF32   ? MultiplyFloatPanels<TensorType::kF32>
-                        : w.type == TensorType::kF16 ? MultiplyFloatPanels<TensorType::kF16>
-                                                     : MultiplyFloatPanels<TensorType::kBf16>;
+  const auto multiply = w.type == TensorType::kF32 ? MultiplyFloatPanels<TensorType::kF32>
+                                                   : MultiplyFloatPanels<TensorType::kF16>;
   multiply(w, x, rows, panel_begin, panel_end, y, y_stride);
 }
 

@@ -4,6 +4,7 @@
 #include "kernels/attention_products.inl"
 //
 #include "kernels/attention.inl"
+#include "kernels/bf16_matmul.inl"
 #include "kernels/float_matmul.inl"
 #include "kernels/float_rows.inl"
 #include "kernels/quantize_rows.inl"
@@ -20,6 +21,8 @@ constexpr KernelTable MakeKernelTable(Isa isa, const char* name) {
           .quantize_rows = QuantizeRows,
           .quantized_matmul = QuantizedMatmul,
           .float_matmul = FloatMatmul,
+          .round_rows = RoundRows,
+          .bf16_matmul = Bf16Matmul,
           .rms_norm = RmsNorm,
           .rope = Rope,
           .swiglu = Swiglu,

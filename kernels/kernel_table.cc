@@ -3,6 +3,10 @@
 #ifdef HOLDFAST_X86
 #include <cpuid.h>
 #endif
+#ifdef __linux__
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 #include "kernels/kernel_paths.h"
 
@@ -28,6 +32,27 @@ static bool HasF16c() {
 }
 #endif
 
+#ifdef HOLDFAST_X86
+static bool HasAmxBf16() {
+  constexpr unsigned int kBf16 = 1u << 22, kTile = 1u << 24;
+  unsigned int eax, ebx, ecx, edx;
+  return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) != 0 && (edx & kBf16) != 0 &&
+         (edx & kTile) != 0;
+}
+
+// The system keeps the 8 KB of tiles only for processes that asked for it; the first use of a tile
+// kills others.
+static bool MayUseTiles() {
+#if defined(__linux__) && defined(SYS_arch_prctl)
+  constexpr int kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XTILEDATA
+  static const bool granted = syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+  return granted;
+#else
+  return false;
+#endif
+}
+#endif
+
 bool IsaSupported(Isa isa) {
   switch (isa) {
     case Isa::kScalar:
@@ -39,6 +64,8 @@ bool IsaSupported(Isa isa) {
       return IsaSupported(Isa::kAvx2) && __builtin_cpu_supports("avx512f") &&
              __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
              __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
+    case Isa::kAvx512Amx:
+      return IsaSupported(Isa::kAvx512Vnni) && HasAmxBf16() && MayUseTiles();
 #else
     default:
       return false;
@@ -48,7 +75,7 @@ bool IsaSupported(Isa isa) {
 }
 
 Isa BestIsa() {
-  for (const Isa isa : {Isa::kAvx512Vnni, Isa::kAvx2}) {
+  for (const Isa isa : {Isa::kAvx512Amx, Isa::kAvx512Vnni, Isa::kAvx2}) {
     if (IsaSupported(isa)) return isa;
   }
   return Isa::kScalar;
@@ -56,6 +83,10 @@ Isa BestIsa() {
 
 const KernelTable& KernelsOf(Isa isa) {
 #ifdef HOLDFAST_X86
+  if (isa == Isa::kAvx512Amx) {
+    static const KernelTable kernels = Avx512AmxKernels();
+    return kernels;
+  }
   if (isa == Isa::kAvx512Vnni) return Avx512VnniKernels();
   if (isa == Isa::kAvx2) return Avx2Kernels();
 #endif
@@ -71,6 +102,8 @@ const char* IsaName(Isa isa) {
       return "avx2";
     case Isa::kAvx512Vnni:
       return "avx512-vnni";
+    case Isa::kAvx512Amx:
+      return "avx512-amx";
   }
   return "?";
 }

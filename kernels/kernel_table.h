@@ -4,8 +4,9 @@
 // Promise 1 lives here. Each output element is one fixed sequence of operations, whatever the
 // number of rows, panels or threads, and the sequence is the same on every instruction path: the
 // integer dot products are exact, and float work is written once in 16 lanes (*.inl) and compiled
-// per path with contraction off, so that scalar, AVX2 and AVX-512 agree bit for bit. Only the
-// payload of a NaN may differ.
+// per path with contraction off, so that scalar, AVX2 and AVX-512 agree bit for bit. What a matrix
+// unit computes (bf16), the others repeat operation by operation. Only the payload of a NaN may
+// differ.
 #pragma once
 
 #include <cstddef>
@@ -18,8 +19,25 @@
 
 namespace holdfast {
 
-enum class Isa : uint8_t { kScalar, kAvx2, kAvx512Vnni };
-inline constexpr Isa kIsas[] = {Isa::kScalar, Isa::kAvx2, Isa::kAvx512Vnni};  // slowest first
+enum class Isa : uint8_t { kScalar, kAvx2, kAvx512Vnni, kAvx512Amx };
+// Slowest first.
+inline constexpr Isa kIsas[] = {Isa::kScalar, Isa::kAvx2, Isa::kAvx512Vnni, Isa::kAvx512Amx};
+
+// Where the activations of a product lie that takes them in blocks of 32 along k (the last one
+// filled up with zeros): sixteen rows together, block by block, so that a product of them reads
+// memory in order and finds each at a constant distance.
+struct RowBlocks {
+  static constexpr int32_t kGroup = 16;
+
+  // [rows / 16][k / 32][16], as if rows were whole groups.
+  static constexpr size_t Count(int32_t rows, int32_t k) {
+    const auto groups = static_cast<size_t>((rows + kGroup - 1) / kGroup);
+    return groups * kGroup * static_cast<size_t>((k + 31) / 32);
+  }
+  static constexpr int64_t At(int64_t row, int64_t block, int32_t k) {
+    return (row / kGroup * ((k + 31) / 32) + block) * kGroup + row % kGroup;
+  }
+};
 
 // ---- Quantised matrix product -------------------------------------------------------------------
 // y[r, n] = sum_k x[r, k] * w[n, k], w quantised, x quantised on the fly per row and block of 32.
@@ -69,33 +87,33 @@ void DequantizeRow(TensorType type, const std::byte* row, int64_t count, float* 
 enum class ActivationBits : uint8_t { kMixed, k16 };
 inline constexpr float kWideEnergy = 2.0f;
 
-// Sixteen rows lie together, block by block, so that a product of them reads memory in order and
-// finds each at a constant distance. Row r's block b is at BlockAt(r, b, k).
+// Row by row and block by block as RowBlocks says.
 struct QuantizedRows {
-  static constexpr int32_t kGroup = 16;
-
-  int8_t* high = nullptr;           // [rows / 16][k / 32][16][32], as if rows were whole groups
-  int8_t* low = nullptr;            // likewise
-  float* scale = nullptr;           // [rows / 16][k / 32][16]
-  int32_t* negative_sum = nullptr;  // [rows / 16][k / 32][16][2], for zero points: minus the sums
-                                    // of q over the block and over its first half
-  float* scaled_sum = nullptr;      // [rows / 16][k / 32][16]: scale * sum of q, for offsets
-  uint8_t* wide = nullptr;          // [rows / 16][k / 32][16]: whether low may be other than 0
-
-  static constexpr size_t NumBlocks(int32_t rows, int32_t k) {
-    return static_cast<size_t>((rows + kGroup - 1) / kGroup) * kGroup * static_cast<size_t>(k / 32);
-  }
-  static constexpr int64_t BlockAt(int64_t row, int64_t block, int32_t k) {
-    return (row / kGroup * (k / 32) + block) * kGroup + row % kGroup;
-  }
+  int8_t* high = nullptr;           // [32] a block
+  int8_t* low = nullptr;            // [32]
+  float* scale = nullptr;           // [1]
+  int32_t* negative_sum = nullptr;  // [2], for zero points: minus the sums of q over the block and
+                                    // over its first half
+  float* scaled_sum = nullptr;      // [1]: scale * sum of q, for offsets
+  uint8_t* wide = nullptr;          // [1]: whether low may be other than 0
 };
 
 // ---- Float matrix product -----------------------------------------------------------------------
-// y[r, n] = sum_k x[r, k] * w[n, k] in f32, w as it is stored: f32, f16 or bf16.
+// y[r, n] = sum_k x[r, k] * w[n, k], w as it is stored: f32, f16 or bf16. With f32 and f16 x and
+// all arithmetic are f32. With bf16 x is bf16 as well, and the sums are those of a matrix unit
+// (TDPBF16PS): over each block of 32 inputs a chain of f32 fused multiply-adds of the even inputs
+// and one of the odd, both from 0 and in order; then sum += even + odd, block by block.
+//
+// A matrix unit takes denormal numbers for zero, and other units do if told so. Here none comes up:
+// bf16 numbers below kLeastBf16, weights or activations, count as zero. The others are multiples of
+// 2^-63, so that products, and sums of those, are multiples of 2^-126 however they are rounded:
+// zero or normal.
 
 inline constexpr int32_t kFloatPanelRows = 48;  // weight rows (outputs) side by side in one panel
+inline constexpr float kLeastBf16 = 0x1p-56f;
 
-// A view of weights repacked by PackFloatRows, [panels][k][kFloatPanelRows] of the type.
+// A view of weights repacked by PackFloatRows: of f32 and f16 [panels][k][kFloatPanelRows]; of bf16
+// [panels][k / 2][kFloatPanelRows][2], k rounded up to 32 with zeros.
 struct FloatMatrix {
   TensorType type = TensorType::kF32;
   int32_t n = 0;  // outputs; the last panel is padded with zero weights
@@ -111,6 +129,11 @@ size_t FloatMatrixBytes(TensorType type, int32_t n, int32_t k);
 // kFloatPanelRows, row_end too unless it is n.
 void PackFloatRows(TensorType type, const std::byte* rows, int32_t k, int32_t row_begin,
                    int32_t row_end, std::byte* packed);
+
+// Activations rounded to bf16, to nearest even. Row by row and block by block as RowBlocks says.
+struct Bf16Rows {
+  uint16_t* values = nullptr;  // [32] a block
+};
 
 // ---- The table ----------------------------------------------------------------------------------
 
@@ -132,9 +155,14 @@ struct KernelTable {
   void (*quantized_matmul)(const PackedMatrix& w, const QuantizedRows& x, int32_t row_begin,
                            int32_t row_end, int32_t panel_begin, int32_t panel_end, float* y,
                            int64_t y_stride);
-  // The same of float weights; x: [rows][k] without gaps.
+  // The same of f32 and f16 weights; x: [rows][k] without gaps.
   void (*float_matmul)(const FloatMatrix& w, const float* x, int32_t rows, int32_t panel_begin,
                        int32_t panel_end, float* y, int64_t y_stride);
+  // The two of bf16 weights; row_begin of the second a multiple of RowBlocks::kGroup.
+  void (*round_rows)(const float* x, int32_t row_begin, int32_t row_end, int32_t k,
+                     const Bf16Rows& out);
+  void (*bf16_matmul)(const FloatMatrix& w, const Bf16Rows& x, int32_t row_begin, int32_t row_end,
+                      int32_t panel_begin, int32_t panel_end, float* y, int64_t y_stride);
 
   // out[r,h] = x[r,h] * weight[h] / sqrt(mean_h(x[r,h]^2) + eps); out may alias x; sums in f32.
   void (*rms_norm)(const float* x, int64_t x_stride, const float* weight, int32_t rows,
@@ -160,9 +188,9 @@ struct KernelTable {
   float (*log_sum_exp)(const float* logits, int32_t count);
 };
 
-bool IsaSupported(Isa isa);             // by this CPU and build
+bool IsaSupported(Isa isa);             // by this CPU, system and build
 Isa BestIsa();                          // the fastest supported
 const KernelTable& KernelsOf(Isa isa);  // isa must be supported
-const char* IsaName(Isa isa);           // "scalar", "avx2", "avx512-vnni"
+const char* IsaName(Isa isa);           // "scalar", "avx2", "avx512-vnni", "avx512-amx"
 
 }  // namespace holdfast

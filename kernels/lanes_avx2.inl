@@ -107,6 +107,28 @@ HOLDFAST_INLINE F32x16 LoadBf16(const void* p) {
   };
   return {widen(_mm_loadu_si128(eights)), widen(_mm_loadu_si128(eights + 1))};
 }
+HOLDFAST_INLINE void LoadBf16Pairs(const void* p, F32x16& first, F32x16& second) {
+  const auto* pairs = static_cast<const __m256i*>(p);
+  const __m256i low = _mm256_loadu_si256(pairs), high = _mm256_loadu_si256(pairs + 1);
+  const __m256i upper = _mm256_set1_epi32(static_cast<int32_t>(0xffff0000u));
+  first = {_mm256_castsi256_ps(_mm256_slli_epi32(low, 16)),
+           _mm256_castsi256_ps(_mm256_slli_epi32(high, 16))};
+  second = {_mm256_castsi256_ps(_mm256_and_si256(low, upper)),
+            _mm256_castsi256_ps(_mm256_and_si256(high, upper))};
+}
+HOLDFAST_INLINE void StoreBf16(void* p, F32x16 x) {
+  const auto rounded = [](__m256 half) __attribute__((always_inline)) {
+    const __m256i bits = _mm256_castps_si256(half), high = _mm256_srli_epi32(bits, 16);
+    const __m256i odd = _mm256_and_si256(high, _mm256_set1_epi32(1));
+    const __m256i up = _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff));
+    const __m256i number = _mm256_srli_epi32(_mm256_add_epi32(bits, up), 16);
+    const __m256i nan = _mm256_or_si256(high, _mm256_set1_epi32(0x40));
+    const __m256i is_nan = _mm256_castps_si256(_mm256_cmp_ps(half, half, _CMP_UNORD_Q));
+    return _mm256_blendv_epi8(number, nan, is_nan);
+  };
+  const __m256i words = _mm256_packus_epi32(rounded(x.low), rounded(x.high));
+  _mm256_storeu_si256(static_cast<__m256i*>(p), _mm256_permute4x64_epi64(words, 0xd8));
+}
 HOLDFAST_INLINE F32x16 LoadI8(const int8_t* p) {
   const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
   return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)),
@@ -273,6 +295,7 @@ HOLDFAST_INLINE void DotCodes(const uint8_t* codes, int64_t panel_stride, const 
 inline constexpr int kMatmulRows = 4;  // of 16 registers 8 are for 16-bit sums
 inline constexpr int kUnpackedRows = 4, kUnpackedPanels = 1;
 inline constexpr int kFloatRows = 6, kFloatVectors = 1;  // 12 registers of sums
+inline constexpr int kBf16Rows = 3, kBf16Vectors = 1;    // likewise
 inline constexpr int kAttentionRows = 6;                 // 12 registers of sums
 constexpr int AttentionColumns(int rows) { return rows <= 2 ? 2 : 1; }
 

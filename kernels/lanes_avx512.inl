@@ -71,6 +71,21 @@ HOLDFAST_INLINE F32x16 LoadBf16(const void* p) {
   const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(static_cast<const __m256i*>(p)));
   return {_mm512_castsi512_ps(_mm512_slli_epi32(wide, 16))};
 }
+HOLDFAST_INLINE void LoadBf16Pairs(const void* p, F32x16& first, F32x16& second) {
+  const __m512i pairs = _mm512_loadu_si512(p);
+  const __m512i upper = _mm512_set1_epi32(static_cast<int32_t>(0xffff0000u));
+  first = {_mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16))};
+  second = {_mm512_castsi512_ps(_mm512_and_si512(pairs, upper))};
+}
+HOLDFAST_INLINE void StoreBf16(void* p, F32x16 x) {
+  const __m512i bits = _mm512_castps_si512(x.v), high = _mm512_srli_epi32(bits, 16);
+  const __m512i odd = _mm512_and_si512(high, _mm512_set1_epi32(1));
+  const __m512i up = _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff));
+  const __m512i number = _mm512_srli_epi32(_mm512_add_epi32(bits, up), 16);
+  const __mmask16 is_nan = _mm512_cmp_ps_mask(x.v, x.v, _CMP_UNORD_Q);
+  const __m512i rounded = _mm512_mask_or_epi32(number, is_nan, high, _mm512_set1_epi32(0x40));
+  _mm256_storeu_si256(static_cast<__m256i*>(p), _mm512_cvtepi32_epi16(rounded));
+}
 HOLDFAST_INLINE F32x16 LoadI8(const int8_t* p) {
   const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
   return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes))};
@@ -175,6 +190,7 @@ inline constexpr int kMatmulRows = 8;
 // for one.
 inline constexpr int kUnpackedRows = 4, kUnpackedPanels = 3;
 inline constexpr int kFloatRows = 8, kFloatVectors = 3;  // 24 registers of sums
+inline constexpr int kBf16Rows = 4, kBf16Vectors = 3;    // likewise
 inline constexpr int kAttentionRows = 6;                 // by four vectors: 24 sums
 constexpr int AttentionColumns(int /*rows*/) { return 4; }
 

@@ -107,6 +107,23 @@ inline F32x16 LoadBf16(const void* p) {
   __builtin_memcpy(bf16, p, sizeof bf16);
   return EachLane([&](int i) { return FloatOfBits(uint32_t{bf16[i]} << 16); });
 }
+// 16 pairs of bf16 lying one after the other.
+inline void LoadBf16Pairs(const void* p, F32x16& first, F32x16& second) {
+  uint16_t bf16[32];
+  __builtin_memcpy(bf16, p, sizeof bf16);
+  first = EachLane([&](int i) { return FloatOfBits(uint32_t{bf16[2 * i]} << 16); });
+  second = EachLane([&](int i) { return FloatOfBits(uint32_t{bf16[2 * i + 1]} << 16); });
+}
+// Rounds to nearest even; NaN becomes quiet.
+inline void StoreBf16(void* p, F32x16 x) {
+  uint16_t bf16[16];
+  for (int i = 0; i < 16; ++i) {
+    const uint32_t bits = BitsOfFloat(x.lane[i]), high = bits >> 16;
+    const bool nan = (bits & 0x7fffffffu) > 0x7f800000u;
+    bf16[i] = static_cast<uint16_t>(nan ? high | 0x40u : (bits + 0x7fffu + (high & 1u)) >> 16);
+  }
+  __builtin_memcpy(p, bf16, sizeof bf16);
+}
 
 inline F32x16 LoadI8(const int8_t* p) {
   return EachLane([&](int i) { return static_cast<float>(p[i]); });
@@ -208,11 +225,12 @@ inline void DotCodes(const uint8_t* codes, int64_t panel_stride, const int8_t* x
 // True where DotCodes takes 8-bit codes (max_code 255) as code - 128, without a zero point in dot.
 inline constexpr bool kSignedDotsOf8Bits = false;
 
-// Rows that the quantised product and the f32 product work on at once; queries that attention does,
-// and vectors of K or V for so many queries.
+// Rows that the products work on at once; queries that attention does, and vectors of K or V for so
+// many queries.
 inline constexpr int kMatmulRows = 1;
 inline constexpr int kUnpackedRows = 1, kUnpackedPanels = 1;  // with weights unpacked to bytes
 inline constexpr int kFloatRows = 4, kFloatVectors = 1;
+inline constexpr int kBf16Rows = 4, kBf16Vectors = 1;
 inline constexpr int kAttentionRows = 4;
 constexpr int AttentionColumns(int /*rows*/) { return 1; }
 

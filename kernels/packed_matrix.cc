@@ -49,6 +49,17 @@ void PackRow(TensorType type, const std::byte* row_blocks, int32_t k, int32_t ro
   }
 }
 
+// `out`: the first pair of the row's output.
+void PackBf16Row(const std::byte* row, int32_t k, std::byte* out) {
+  for (size_t at = 0; at < static_cast<size_t>(k); ++at) {
+    uint16_t bf16;
+    __builtin_memcpy(&bf16, row + 2 * at, sizeof bf16);
+    const bool counts = (bf16 & 0x7fffu) >= BitsOfFloat(kLeastBf16) >> 16;
+    if (!counts) bf16 = 0;
+    __builtin_memcpy(out + at / 2 * kPairsBytes + at % 2 * 2, &bf16, sizeof bf16);
+  }
+}
+
 }  // namespace
 
 size_t PackedMatrixBytes(TensorType type, int32_t n, int32_t k) {
@@ -82,12 +93,16 @@ void PackFloatRows(TensorType type, const std::byte* rows, int32_t k, int32_t ro
   for (int32_t row = row_begin; row < row_end; ++row) {
     std::byte* panel = packed + static_cast<size_t>(row / kFloatPanelRows) * panel_bytes;
     if (row % kFloatPanelRows == 0) __builtin_memset(panel, 0, panel_bytes);
-    std::byte* out = panel + static_cast<size_t>(row % kFloatPanelRows) * element;
-    for (int32_t at = 0; at < k; ++at) {
-      __builtin_memcpy(out, rows, element);
-      out += kFloatPanelRows * element;
-      rows += element;
+    const auto output = static_cast<size_t>(row % kFloatPanelRows);
+    if (type == TensorType::kBf16) {
+      PackBf16Row(rows, k, panel + output * 4);
+    } else {
+      for (size_t at = 0; at < static_cast<size_t>(k); ++at) {
+        __builtin_memcpy(panel + (at * kFloatPanelRows + output) * element, rows + at * element,
+                         element);
+      }
     }
+    rows += static_cast<size_t>(k) * element;
   }
 }
 

@@ -6,6 +6,12 @@ namespace holdfast {
 
 PeakKernels PeakKernelsOf(Isa isa) {
 #ifdef HOLDFAST_X86
+  if (isa == Isa::kAvx512Amx) {
+    PeakKernels peaks = Avx512VnniPeaks();
+    peaks.isa = isa;
+    peaks.bf16 = Avx512AmxPeaks();
+    return peaks;
+  }
   if (isa == Isa::kAvx512Vnni) {
     PeakKernels peaks = Avx512VnniPeaks();
     if (__builtin_cpu_supports("avx512bf16")) peaks.bf16 = Avx512Bf16Peaks();

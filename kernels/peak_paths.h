@@ -10,5 +10,6 @@ PeakKernels ScalarPeaks();
 PeakKernels Avx2Peaks();        // what the kernels of the path need
 PeakKernels Avx512VnniPeaks();  // likewise; without bf16
 PeakKernel Avx512Bf16Peaks();   // AVX-512 F and BF16
+PeakKernel Avx512AmxPeaks();    // tiles and their bf16
 
 }  // namespace holdfast

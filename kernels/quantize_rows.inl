@@ -58,12 +58,12 @@ void QuantizeRows(const float* x, int32_t row_begin, int32_t row_end, int32_t k,
     float energy = 0.0f;
     for (int32_t b = 0; b < blocks; ++b) {
       const float most = FloatOfBits(MaxMagnitudeBits(Load(row + 32 * b), Load(row + 32 * b + 16)));
-      out.scale[QuantizedRows::BlockAt(r, b, k)] = most;  // until the scale is known
+      out.scale[RowBlocks::At(r, b, k)] = most;  // until the scale is known
       energy += most * most;
     }
     const float threshold = energy * (kWideEnergy / static_cast<float>(blocks));
     for (int32_t b = 0; b < blocks; ++b) {
-      const int64_t at = QuantizedRows::BlockAt(r, b, k);
+      const int64_t at = RowBlocks::At(r, b, k);
       const float most = out.scale[at];
       const bool wide = bits == ActivationBits::k16 || most * most > threshold;
       QuantizeBlock(row + 32 * b, most, wide, out, at);

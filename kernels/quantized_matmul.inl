@@ -35,7 +35,7 @@ struct RowsCursor {
   const uint8_t* wide;
 
   RowsCursor(const QuantizedRows& x, int32_t k, int32_t row, int32_t block) {
-    const int64_t at = QuantizedRows::BlockAt(row, block, k);
+    const int64_t at = RowBlocks::At(row, block, k);
     high = x.high + 32 * at;
     low = x.low + 32 * at;
     scale = x.scale + at;
@@ -44,7 +44,7 @@ struct RowsCursor {
     wide = x.wide + at;
   }
   void Advance() {
-    constexpr int64_t kStride = QuantizedRows::kGroup;
+    constexpr int64_t kStride = RowBlocks::kGroup;
     high += 32 * kStride;
     low += 32 * kStride;
     scale += kStride;
@@ -216,7 +216,7 @@ template <int kRows, typename Weights>
 template <TensorType kType, int kRows>
 void MultiplyPanel(const std::byte* panel, const QuantizedRows& x, int32_t k, int32_t first_row,
                    float* y, int64_t y_stride, int32_t columns) {
-  static_assert(QuantizedRows::kGroup % kRows == 0);
+  static_assert(RowBlocks::kGroup % kRows == 0);
   F32x16 acc[kRows];
   ForEach<kRows>(HOLDFAST_EACH { acc[i] = Zero(); });
   MultiplyBlocks<kRows>(PackedBlocks<kType>(panel, k), RowsCursor(x, k, first_row, 0), k / 32, acc);
@@ -330,7 +330,7 @@ void MultiplyPanels(const PackedMatrix& w, const QuantizedRows& x, int32_t row_b
                     int64_t y_stride) {
   const size_t panel_bytes = PanelBytes(FormatOf(kType), w.k);
   const int32_t rows_per_pass =
-      Most(kUnpackRows, kPassBytes / w.k / QuantizedRows::kGroup * QuantizedRows::kGroup);
+      Most(kUnpackRows, kPassBytes / w.k / RowBlocks::kGroup * RowBlocks::kGroup);
   for (int32_t row = row_begin; row < row_end; row += rows_per_pass) {
     const int32_t end = Least(row_end, row + rows_per_pass);
     int32_t panel = panel_begin;

@@ -91,11 +91,12 @@ PerArithmetic<double> MeasureArithmetic(const ModelWork& work, Isa isa, int32_t 
   const PeakKernels own = PeakKernelsOf(isa);
   if (has(Arithmetic::kInt8)) speeds[0] = speed_of(own.int8);
   if (has(Arithmetic::kF32)) speeds[1] = speed_of(own.f32);
+  if (has(Arithmetic::kBf16)) speeds[2] = std::max(speed_of(own.bf16), speed_of(own.f32));
   return speeds;
 }
 
 double MultiplyAdds(const ModelWork& work, double rows, double draws) {
-  return SecondsOf(work, rows, draws, {2.0, 2.0});
+  return SecondsOf(work, rows, draws, {2.0, 2.0, 2.0});
 }
 
 absl::Status AddBounds(const LoadedModel& model, const BenchEngineOptions& options,

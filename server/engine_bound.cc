@@ -10,7 +10,9 @@ namespace holdfast {
 namespace {
 
 Arithmetic ArithmeticOf(TensorType type, WeightsMode mode) {
-  return mode == WeightsMode::kNative && IsQuantized(type) ? Arithmetic::kInt8 : Arithmetic::kF32;
+  if (mode != WeightsMode::kNative) return Arithmetic::kF32;
+  if (IsQuantized(type)) return Arithmetic::kInt8;
+  return type == TensorType::kBf16 ? Arithmetic::kBf16 : Arithmetic::kF32;
 }
 
 void Add(const WeightTensor& matrix, WeightsMode mode, PerArithmetic<int64_t>& multiply_adds) {

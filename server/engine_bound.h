@@ -16,11 +16,11 @@
 
 namespace holdfast {
 
-// How the engine multiplies a matrix's weights: quantised ones by 8-bit products, float ones in
-// f32.
-enum class Arithmetic : uint8_t { kInt8, kF32 };
+// How the engine multiplies a matrix's weights: quantised ones by 8-bit products, bf16 ones by
+// those of bf16, other float ones in f32.
+enum class Arithmetic : uint8_t { kInt8, kF32, kBf16 };
 template <typename T>
-using PerArithmetic = std::array<T, 2>;  // by Arithmetic
+using PerArithmetic = std::array<T, 3>;  // by Arithmetic
 
 struct ModelWork {
   PerArithmetic<int64_t> row_multiply_adds{};   // of every row: the layers

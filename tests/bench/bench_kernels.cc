@@ -81,8 +81,13 @@ void BenchFloatMatmul(benchmark::State& state, const KernelTable& kernels, Tenso
   const FloatMatrix w{type, n, k, packed.data()};
   const auto x = RandomFloats(static_cast<size_t>(m) * k);
   std::vector<float> y(static_cast<size_t>(m) * n);
+  const RoundedActivations rounded(kernels, x, m, k);
   for (auto _ : state) {
-    kernels.float_matmul(w, x.data(), m, 0, w.num_panels(), y.data(), n);
+    if (type == TensorType::kBf16) {
+      kernels.bf16_matmul(w, rounded.view(), 0, m, 0, w.num_panels(), y.data(), n);
+    } else {
+      kernels.float_matmul(w, x.data(), m, 0, w.num_panels(), y.data(), n);
+    }
     benchmark::ClobberMemory();
   }
   state.counters["GFLOP/s"] =
@@ -262,8 +267,7 @@ void RegisterPath(const KernelTable& kernels) {
 }  // namespace holdfast
 
 int main(int argc, char** argv) {
-  for (const holdfast::Isa isa :
-       {holdfast::Isa::kScalar, holdfast::Isa::kAvx2, holdfast::Isa::kAvx512Vnni}) {
+  for (const holdfast::Isa isa : holdfast::kIsas) {
     if (holdfast::IsaSupported(isa)) holdfast::RegisterPath(holdfast::KernelsOf(isa));
   }
   benchmark::Initialize(&argc, argv);

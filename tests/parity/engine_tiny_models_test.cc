@@ -57,6 +57,7 @@ TEST_P(TinyModelTest, LogitsAreTransformersLogits) {
   const absl::StatusOr<LoadedModel> model = LoadModel(folder);
   ASSERT_TRUE(model.ok()) << model.status();
   ASSERT_EQ(model->config.vocab_size, static_cast<int32_t>(golden.vocabulary));
+  const bool bf16 = model->weights.layers[0].q.type == TensorType::kBf16;
 
   for (Isa isa : {Isa::kScalar, BestIsa()}) {
     for (WeightsMode mode : {WeightsMode::kF32, WeightsMode::kNative}) {
@@ -67,6 +68,10 @@ TEST_P(TinyModelTest, LogitsAreTransformersLogits) {
       ASSERT_NE(engine, nullptr);
       const std::vector<float> logits =
           AllLogits(*engine, golden.tokens, 29, Blocks(1, static_cast<int32_t>(golden.positions)));
+      if (bf16 && mode == WeightsMode::kNative) {  // activations have 8 bits
+        EXPECT_LE(LargestDifference(golden, logits), 2e-2);
+        continue;
+      }
       // f32 against f32: rounding alone, far below the 2e-3 that the default model is held to.
       EXPECT_LE(LargestDifference(golden, logits), 1e-4);
       for (size_t i = 0; i < golden.positions; ++i) {

@@ -29,8 +29,8 @@ inline constexpr TensorType kQuantizedTypes[] = {
 // The paths but scalar, which is what they are compared with.
 inline std::vector<const KernelTable*> VectorPaths() {
   std::vector<const KernelTable*> paths;
-  for (const Isa isa : {Isa::kAvx2, Isa::kAvx512Vnni}) {
-    if (IsaSupported(isa)) paths.push_back(&KernelsOf(isa));
+  for (const Isa isa : kIsas) {
+    if (isa != Isa::kScalar && IsaSupported(isa)) paths.push_back(&KernelsOf(isa));
   }
   return paths;
 }

@@ -517,8 +517,9 @@ TEST_F(SameAnswerTest, OfSeveralChoicesAsOfOneRequestEach) {
 }
 
 TEST_F(SameAnswerTest, OnEveryFastInstructionPath) {
-  for (Isa isa : {Isa::kAvx2, Isa::kAvx512Vnni}) {
-    if (IsaSupported(isa)) ExpectSameAsAlone({.name = IsaName(isa), .isa = isa});
+  for (Isa isa : kIsas) {
+    if (isa == Isa::kScalar || !IsaSupported(isa)) continue;
+    ExpectSameAsAlone({.name = IsaName(isa), .isa = isa});
   }
 }
 

@@ -241,7 +241,8 @@ TEST(DaemonConfigTest, EachFaultNamesItsLineWhatWasWantedAndWhatWasFound) {
       {"scheduler:\n  prefix_cache: yes\n",
        "f.yaml:2: `scheduler.prefix_cache`: wanted true or false, found `yes`"},
       {"engine:\n  isa: sse\n",
-       "f.yaml:2: `engine.isa`: wanted auto | scalar | avx2 | avx512-vnni, found `sse`"},
+       "f.yaml:2: `engine.isa`: wanted auto | scalar | avx2 | avx512-vnni | avx512-amx, found "
+       "`sse`"},
       {"engine:\n  kv_device_bytes: lots\n",
        "f.yaml:2: `engine.kv_device_bytes`: wanted a size such as 4GiB, from 1048576 to "
        "1125899906842624 bytes, found `lots`"},

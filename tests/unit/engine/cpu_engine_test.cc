@@ -16,7 +16,7 @@ using testing::HasSubstr;
 
 std::vector<Isa> SupportedIsas() {
   std::vector<Isa> isas;
-  for (Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512Vnni}) {
+  for (Isa isa : kIsas) {
     if (IsaSupported(isa)) isas.push_back(isa);
   }
   return isas;

@@ -24,6 +24,13 @@ WeightTensor TensorOf(const std::vector<float>& values, int32_t rows, int32_t co
           .data = reinterpret_cast<const std::byte*>(values.data())};
 }
 
+WeightTensor Bf16TensorOf(const std::vector<uint16_t>& values, int32_t rows, int32_t cols) {
+  return {.type = TensorType::kBf16,
+          .rows = rows,
+          .cols = cols,
+          .data = reinterpret_cast<const std::byte*>(values.data())};
+}
+
 std::vector<float> SimpleProduct(const std::vector<float>& w, const std::vector<float>& x,
                                  int32_t n, int32_t k) {
   std::vector<float> y;
@@ -48,23 +55,27 @@ std::vector<std::byte> RandomQ8(std::mt19937& rng, int32_t rows, int32_t cols) {
   return bytes;
 }
 
-// Three tensors side by side, of types and sizes that pack together, apart, and not at all.
+// Tensors side by side, of types and sizes that pack together, apart, and not at all.
 TEST(LinearTest, TensorsStandSideBySideWithTheirBiasesInEveryMode) {
   constexpr int32_t kCols = 64, kRows = 37;
   std::mt19937 rng(2);
   WorkerPool pool(2);
-  const int32_t heights[4] = {32, 19, 48, 5};
+  const int32_t heights[5] = {32, 19, 48, 5, 20};
   std::vector<std::vector<std::byte>> quantised;
-  std::vector<float> floats = RandomFloats(rng, 48 * kCols);
+  const std::vector<float> floats = RandomFloats(rng, 48 * kCols);
+  std::vector<uint16_t> bf16(20 * kCols);
+  for (uint16_t& w : bf16) w = static_cast<uint16_t>(0x3e00 + rng() % 384 + (rng() % 2 << 15));
   const std::vector<float> bias = RandomFloats(rng, 19);
   std::vector<Linear::Source> sources;
-  for (int i = 0; i < 4; ++i) {
+  for (int i = 0; i < 5; ++i) {
     quantised.push_back(RandomQ8(rng, heights[i], kCols));
     WeightTensor tensor{.type = TensorType::kQ8_0,
                         .rows = heights[i],
                         .cols = kCols,
                         .data = quantised.back().data()};
-    sources.push_back({.weight = i == 2 ? TensorOf(floats, 48, kCols) : tensor});
+    sources.push_back({.weight = i == 2   ? TensorOf(floats, 48, kCols)
+                                 : i == 4 ? Bf16TensorOf(bf16, 20, kCols)
+                                          : tensor});
   }
   sources[1].bias = TensorOf(bias, 1, 19);
 
@@ -74,26 +85,30 @@ TEST(LinearTest, TensorsStandSideBySideWithTheirBiasesInEveryMode) {
     all_weights.insert(all_weights.end(), part.begin(), part.end());
   }
   const std::vector<float> x = RandomFloats(rng, kRows * kCols);
-  std::vector<float> expected = SimpleProduct(all_weights, x, 104, kCols);
+  std::vector<float> expected = SimpleProduct(all_weights, x, 124, kCols);
   for (int32_t row = 0; row < kRows; ++row) {
-    for (int32_t i = 0; i < 19; ++i) expected[row * 104 + 32 + i] += bias[i];
+    for (int32_t i = 0; i < 19; ++i) expected[row * 124 + 32 + i] += bias[i];
   }
 
   const KernelTable& kernels = KernelsOf(BestIsa());
-  const Activations quantized(kernels, x, kRows, kCols, ActivationBits::k16);
   for (WeightsMode mode : {WeightsMode::kNative, WeightsMode::kF32}) {
     const absl::StatusOr<Linear> linear = Linear::Create(sources, mode, kernels, pool);
     ASSERT_TRUE(linear.ok()) << linear.status();
-    EXPECT_EQ(linear->n(), 104);
-    EXPECT_EQ(linear->wants_quantized(), mode == WeightsMode::kNative);
-    std::vector<float> y(kRows * 110, -7.0f);
-    linear->Run({.x = x.data(), .quantized = quantized.view()}, kRows, y.data(), 110, pool);
-    const float tolerance = mode == WeightsMode::kNative ? 1e-3f : 1e-4f;
+    EXPECT_EQ(linear->n(), 124);
+    Activations quantized(kRows, kCols);
+    RoundedActivations rounded(kRows, kCols);
+    const PreparedRows prepared{.quantized = quantized.view(), .rounded = rounded.view()};
     for (int32_t row = 0; row < kRows; ++row) {
-      for (int32_t i = 0; i < 104; ++i) {
-        ASSERT_NEAR(y[row * 110 + i], expected[row * 104 + i], tolerance) << row << " " << i;
+      linear->PrepareRow(x.data() + row * kCols, row, ActivationBits::k16, prepared);
+    }
+    std::vector<float> y(kRows * 130, -7.0f);
+    linear->Run({.x = x.data(), .prepared = prepared}, kRows, y.data(), 130, pool);
+    for (int32_t row = 0; row < kRows; ++row) {
+      for (int32_t i = 0; i < 124; ++i) {
+        const float tolerance = mode != WeightsMode::kNative ? 1e-4f : i < 104 ? 1e-3f : 3e-2f;
+        ASSERT_NEAR(y[row * 130 + i], expected[row * 124 + i], tolerance) << row << " " << i;
       }
-      for (int32_t i = 104; i < 110; ++i) ASSERT_EQ(y[row * 110 + i], -7.0f);
+      for (int32_t i = 124; i < 130; ++i) ASSERT_EQ(y[row * 130 + i], -7.0f);
     }
   }
 }

@@ -128,17 +128,19 @@ TEST(EngineBoundTest, CountsOneProductAWeightAndTheHeadOnlyWhereATokenIsDrawn) {
   constexpr int64_t kLayers = 2 * (64 * 64 + 2 * 32 * 64 + 64 * 64 + 3 * 64 * 96);
   EXPECT_EQ(work.row_multiply_adds, (PerArithmetic<int64_t>{kLayers, 0}));
   EXPECT_EQ(work.draw_multiply_adds, (PerArithmetic<int64_t>{101 * 64, 0}));
-  EXPECT_DOUBLE_EQ(SecondsOf(work, 10.0, 1.0, {2e9, 0.0}), (10 * kLayers + 101 * 64) / 1e9);
+  EXPECT_DOUBLE_EQ(SecondsOf(work, 10.0, 1.0, {2e9, 0.0, 0.0}), (10 * kLayers + 101 * 64) / 1e9);
 }
 
 TEST(EngineBoundTest, CountsWeightsByWhatMultipliesThem) {
   RandomModel quantised({.type = TensorType::kQ8_0});
   EXPECT_GT(WorkOf(quantised.model.weights, WeightsMode::kF32).row_multiply_adds[1], 0);
   EXPECT_EQ(WorkOf(quantised.model.weights, WeightsMode::kF32).row_multiply_adds[0], 0);
-  RandomModel floats({.type = TensorType::kBf16});
-  const ModelWork work = WorkOf(floats.model.weights, WeightsMode::kNative);
-  EXPECT_EQ(work.row_multiply_adds[0], 0);
-  EXPECT_GT(work.row_multiply_adds[1], 0);
+  RandomModel halves({.type = TensorType::kF16}), bf16({.type = TensorType::kBf16});
+  const auto rows_of = [](const RandomModel& random) {
+    return WorkOf(random.model.weights, WeightsMode::kNative).row_multiply_adds;
+  };
+  EXPECT_EQ(rows_of(halves), (PerArithmetic<int64_t>{0, rows_of(halves)[1], 0}));
+  EXPECT_EQ(rows_of(bf16), (PerArithmetic<int64_t>{0, 0, rows_of(halves)[1]}));
 }
 
 TEST(EngineBoundTest, CountsKvUpToTheWindow) {
