@@ -1,16 +1,16 @@
 #include "engine/cpu_engine.h"
 
-#include <sched.h>
-
 #include <algorithm>
 #include <cstring>
 #include <limits>
 #include <span>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "config/base/check.h"
 #include "config/base/status_macros.h"
+#include "engine/compute_thread.h"
 #include "engine/model_digest.h"
 
 namespace holdfast {
@@ -27,12 +27,6 @@ constexpr size_t kKvBytesAhead = size_t{256} << 20;  // a dozen steps of the lon
 // Raised whenever a change of kernels or forward pass changes bits: KV that outlives the process
 // must not be taken for this one's.
 constexpr int kArithmeticVersion = 5;
-
-int32_t UsableProcessors() {
-  cpu_set_t set;
-  if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
-  return std::max(CPU_COUNT(&set), 1);
-}
 
 int32_t BlocksOf(int32_t tokens) { return (tokens + kBlockTokens - 1) / kBlockTokens; }
 
@@ -105,7 +99,8 @@ std::array<uint8_t, 32> ArithmeticDigest(const LoadedModel& model,
 absl::StatusOr<std::unique_ptr<CpuEngine>> CpuEngine::Create(const LoadedModel& model,
                                                              const CpuEngineOptions& options) {
   RETURN_IF_ERROR(CheckOptions(model.config, options));
-  const int32_t threads = options.threads > 0 ? options.threads : UsableProcessors();
+  const int32_t threads =
+      options.threads > 0 ? options.threads : static_cast<int32_t>(UsableProcessors().size());
   std::unique_ptr<CpuEngine> engine(
       new CpuEngine(options, KernelsOf(options.isa.value_or(BestIsa())), threads));
   RETURN_IF_ERROR(engine->TakeMemory(model));
@@ -114,7 +109,7 @@ absl::StatusOr<std::unique_ptr<CpuEngine>> CpuEngine::Create(const LoadedModel& 
 
 CpuEngine::CpuEngine(const CpuEngineOptions& options, const KernelTable& kernels,
                      int32_t num_threads)
-    : options_(options), kernels_(kernels), pool_(num_threads) {}
+    : options_(options), kernels_(kernels), pool_(num_threads, options.pin_threads) {}
 
 absl::Status CpuEngine::TakeMemory(const LoadedModel& model) {
   const ModelConfig& config = model.config;
@@ -200,6 +195,7 @@ std::string CpuEngine::Describe() const {
 // ---- Execute ------------------------------------------------------------------------------------
 
 absl::Status CpuEngine::Execute(const StepPlan& plan, StepResult& result) {
+  if (!std::exchange(caller_prepared_, true)) pool_.PrepareCaller();
   result.Clear();
   CheckPlan(plan);
   for (const SequenceOpen& open : plan.opens) slots_[Number(open.slot)].Open(open);

@@ -27,8 +27,9 @@
 namespace holdfast {
 
 struct CpuEngineOptions {
-  int32_t threads = 0;     // 0: all processors this process may use
-  std::optional<Isa> isa;  // nullopt: the fastest here
+  int32_t threads = 0;       // 0: all processors this process may use
+  bool pin_threads = false;  // each to a processor of its own
+  std::optional<Isa> isa;    // nullopt: the fastest here
   WeightsMode weights_mode = WeightsMode::kNative;
   ActivationBits activations = ActivationBits::kMixed;
   KvDtype kv_dtype = KvDtype::kF16;
@@ -84,6 +85,7 @@ class CpuEngine final : public Engine {
   const CpuEngineOptions options_;
   const KernelTable& kernels_;
   WorkerPool pool_;
+  bool caller_prepared_ = false;  // for the pool: the first step's thread is the engine's
   std::unique_ptr<Transformer> transformer_;
   EngineInfo info_;
   PageBuffer kv_arena_;

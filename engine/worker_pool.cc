@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "config/base/check.h"
+#include "engine/compute_thread.h"
 
 namespace holdfast {
 namespace {
@@ -27,8 +28,9 @@ constexpr uint64_t Ticket(uint32_t loop_number, uint32_t index) {
 
 }  // namespace
 
-WorkerPool::WorkerPool(int32_t num_workers)
-    : shares_(std::make_unique<Share[]>(static_cast<size_t>(std::max(num_workers, 1)))) {
+WorkerPool::WorkerPool(int32_t num_workers, bool pinned)
+    : shares_(std::make_unique<Share[]>(static_cast<size_t>(std::max(num_workers, 1)))),
+      processors_(pinned ? UsableProcessors() : std::vector<int32_t>()) {
   CHECK(num_workers >= 1);
   threads_.reserve(static_cast<size_t>(num_workers) - 1);
   for (int32_t worker = 1; worker < num_workers; ++worker) {
@@ -41,6 +43,12 @@ WorkerPool::~WorkerPool() {
   loop_number_.fetch_add(1, std::memory_order_release);
   loop_number_.notify_all();
   for (std::thread& thread : threads_) thread.join();
+}
+
+void WorkerPool::PrepareThread(int32_t worker) const {
+  TakeLongTurns();
+  if (processors_.empty()) return;
+  PinTo(processors_[static_cast<size_t>(worker) % processors_.size()]);
 }
 
 void WorkerPool::Run(int32_t count, Function function, const void* context) {
@@ -113,6 +121,7 @@ int32_t WorkerPool::TakeShare(int32_t owner, int32_t worker) {
 }
 
 void WorkerPool::WorkerMain(int32_t worker) {
+  PrepareThread(worker);
   uint32_t seen = 0;
   while (true) {
     uint32_t number = loop_number_.load(std::memory_order_acquire);

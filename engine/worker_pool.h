@@ -26,12 +26,18 @@ namespace holdfast {
 
 class WorkerPool final {
  public:
-  explicit WorkerPool(int32_t num_workers);  // >= 1, the caller included
+  // num_workers >= 1, the caller included. `pinned`: each worker to a processor of its own, in the
+  // order of their numbers, so that weights which it packed, and so placed, are near it.
+  explicit WorkerPool(int32_t num_workers, bool pinned = false);
   ~WorkerPool();
   WorkerPool(const WorkerPool&) = delete;
   WorkerPool& operator=(const WorkerPool&) = delete;
 
   int32_t num_workers() const { return static_cast<int32_t>(threads_.size()) + 1; }
+
+  // Tells the system what the other workers tell it of themselves (compute_thread.h). From the
+  // thread that will call ParallelFor; once.
+  void PrepareCaller() const { PrepareThread(0); }
 
   // Calls body(index, worker) once for each index in [0, count), on several workers at once, and
   // returns when all calls have. 0 <= worker < num_workers(); calls of one worker do not overlap,
@@ -57,6 +63,7 @@ class WorkerPool final {
     std::atomic<uint64_t> ticket{0};
   };
 
+  void PrepareThread(int32_t worker) const;
   void Run(int32_t count, Function function, const void* context);
   // Takes indices of the current loop until none is left.
   void TakeIndices(int32_t worker);
@@ -68,6 +75,7 @@ class WorkerPool final {
   }
 
   const std::unique_ptr<Share[]> shares_;  // [num_workers]
+  const std::vector<int32_t> processors_;  // to pin workers to; empty: nobody is pinned
   // The current loop. Written only while no share is open; read before an index is taken, and used
   // only if the taking then succeeds, which proves that they belong to it.
   alignas(64) std::atomic<int32_t> count_{0};

@@ -8,6 +8,7 @@ namespace holdfast {
 CpuEngineOptions EngineOptionsOf(const DaemonConfig& config) {
   CpuEngineOptions options{
       .threads = config.engine.threads,
+      .pin_threads = config.engine.pin_threads,
       .weights_mode = config.model.weights == "f32" ? WeightsMode::kF32 : WeightsMode::kNative,
       .activations =
           config.model.activations == "16bit" ? ActivationBits::k16 : ActivationBits::kMixed,

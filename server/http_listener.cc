@@ -427,7 +427,12 @@ void HttpListener::Spawn(asio::awaitable<void> task, std::shared_ptr<Conn> conn)
     if (thrown != nullptr) conn->Abort();
     conns_.erase(conn);
     metrics_.AddConnections(-1);
+    TellIfAllGone();
   });
+}
+
+void HttpListener::TellIfAllGone() {
+  if (closed_ && conns_.empty()) hooks_.on_all_gone();
 }
 
 // Goes on whatever happens: a daemon that accepts no more must not look ready.
@@ -513,6 +518,7 @@ void HttpListener::Close() {
   acceptor_.close(ignored);
   accept_pause_.cancel();
   for (const auto& conn : std::vector(conns_.begin(), conns_.end())) conn->Abort();
+  TellIfAllGone();
 }
 
 }  // namespace holdfast

@@ -41,6 +41,7 @@ class HttpListener final {
     Endpoints endpoints;  // answers an accepted request
     std::function<Readiness()> readiness;
     std::function<void(int)> on_in_flight;  // +1 and -1
+    std::function<void()> on_all_gone;      // once, after Close: no connection is left
   };
 
   // What is passed by reference must outlive the listener.
@@ -62,6 +63,7 @@ class HttpListener final {
   void Take(asio::ip::tcp::socket socket);
   asio::awaitable<void> Serve(std::shared_ptr<Conn> conn);
   void Spawn(asio::awaitable<void> task, std::shared_ptr<Conn> conn);
+  void TellIfAllGone();
   void RefuseConnection(asio::ip::tcp::socket socket);
   std::string MakeRequestId();
 

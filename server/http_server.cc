@@ -28,7 +28,7 @@ class AsioHttpServer final : public HttpServer {
       : options_(std::move(options)),
         readiness_(std::move(readiness)),
         http_metrics_(metrics),
-        gate_(std::make_shared<IoGate>(io_)),
+        gate_(std::make_shared<IoGate>()),
         api_(
             {.version = options_.version,
              .system_fingerprint = options_.system_fingerprint,
@@ -38,12 +38,14 @@ class AsioHttpServer final : public HttpServer {
         listener_(io_, options_, authenticator, http_metrics_,
                   {.endpoints = [this](HttpExchange& exchange) { return api_.Handle(exchange); },
                    .readiness = [this] { return ReadinessNow(); },
-                   .on_in_flight = [this](int change) { CountInFlight(change); }}) {}
+                   .on_in_flight = [this](int change) { CountInFlight(change); },
+                   .on_all_gone = [this] { gate_->Shut(); }}) {}
 
   ~AsioHttpServer() override { Stop(); }
 
   absl::Status Begin() {
     RETURN_IF_ERROR(listener_.Listen());
+    RETURN_IF_ERROR(gate_->Begin(io_));
     port_ = listener_.port();
     thread_ = std::thread([this] { Run(); });
     return absl::OkStatus();
@@ -63,7 +65,6 @@ class AsioHttpServer final : public HttpServer {
     draining_.store(true);
     asio::post(io_, [this] { listener_.Close(); });
     thread_.join();  // its tasks all end: every wait of theirs has just been cut
-    gate_->Shut();
   }
 
  private:

@@ -1,21 +1,10 @@
 #include "server/ready_signal.h"
 
 #include <boost/asio/as_tuple.hpp>
-#include <boost/asio/post.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <utility>
 
 namespace holdfast {
-
-void IoGate::Post(absl::AnyInvocable<void()> task) {
-  absl::MutexLock lock(&mutex_);
-  if (io_ != nullptr) asio::post(*io_, std::move(task));
-}
-
-void IoGate::Shut() {
-  absl::MutexLock lock(&mutex_);
-  io_ = nullptr;
-}
 
 ReadySignal::ReadySignal(std::shared_ptr<IoGate> gate, asio::any_io_executor executor)
     : gate_(std::move(gate)), wake_(std::move(executor)) {}

@@ -8,34 +8,18 @@
 // A notifier may outlive the signal, the coroutine, and the I/O thread itself: it then does
 // nothing.
 //
-// Thread: the I/O thread's alone, but for the notifiers (any) and IoGate (any).
+// Thread: the I/O thread's alone, but for the notifiers (any).
 #pragma once
 
 #include <boost/asio/awaitable.hpp>
-#include <boost/asio/io_context.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <chrono>
 #include <memory>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/functional/any_invocable.h"
-#include "absl/synchronization/mutex.h"
+#include "server/io_gate.h"
 
 namespace holdfast {
-
-namespace asio = boost::asio;
-
-// The way into the I/O thread while there is one.
-class IoGate final {
- public:
-  explicit IoGate(asio::io_context& io) : io_(&io) {}
-  void Post(absl::AnyInvocable<void()> task);  // any thread; dropped once shut
-  void Shut();                                 // before the io_context goes
-
- private:
-  absl::Mutex mutex_;
-  asio::io_context* io_ ABSL_GUARDED_BY(mutex_);
-};
 
 class ReadySignal final : public std::enable_shared_from_this<ReadySignal> {
  public:

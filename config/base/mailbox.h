@@ -1,7 +1,10 @@
 // A bounded queue of move-only messages between threads: the only way in which threads meet. Full
 // is an answer, not a wait.
 //
-// Thread: Push by any thread, Take by the one owner.
+// The owner is woken when the lock is free again: woken before, on busy processors it would go back
+// to sleep for the lock, and another thread might compute for milliseconds before it has its turn.
+//
+// Thread: Push by any thread, Take by the one owner. No Push may still be at work when it goes.
 #pragma once
 
 #include <cstddef>
@@ -23,9 +26,11 @@ class Mailbox final {
 
   // False: full or closed; the message is untouched and still the caller's.
   [[nodiscard]] bool Push(Message&& message) ABSL_LOCKS_EXCLUDED(mutex_) {
-    MutexLock lock(&mutex_);
-    if (closed_ || messages_.size() >= capacity_) return false;
-    messages_.push_back(std::move(message));
+    {
+      MutexLock lock(&mutex_);
+      if (closed_ || messages_.size() >= capacity_) return false;
+      messages_.push_back(std::move(message));
+    }
     news_.NotifyOne();
     return true;
   }
@@ -33,9 +38,11 @@ class Mailbox final {
   // Past the bound too: for messages that must not be lost and are bounded by others (a cancel
   // for each accepted request). False only when closed.
   bool PushUrgent(Message&& message) ABSL_LOCKS_EXCLUDED(mutex_) {
-    MutexLock lock(&mutex_);
-    if (closed_) return false;
-    messages_.push_back(std::move(message));
+    {
+      MutexLock lock(&mutex_);
+      if (closed_) return false;
+      messages_.push_back(std::move(message));
+    }
     news_.NotifyOne();
     return true;
   }

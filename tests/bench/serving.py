@@ -47,6 +47,10 @@ MEASURES = {"output_tokens_per_second": "output tokens/s", "ttft_p50_ms": "p50 T
             "itl_p99_ms": "p99 ITL, ms", "start_seconds": "start, s", "memory_mb": "memory, MB"}
 MORE_IS_BETTER = {"output_tokens_per_second"}
 
+# The default model's tokens without text. Some servers never draw them under ignore_eos, others
+# draw them and send nothing, which would look like a long time between two texts.
+NEVER_DRAWN = {"0": -100, "1": -100, "2": -100}
+
 # About 300 tokens of the default model's tokenizer.
 SYSTEM = (
     "You answer for the help desk of a railway that runs trains between forty towns on both sides "
@@ -153,6 +157,7 @@ async def ask(session, server, model, system, user, output_tokens):
     """(seconds to the first text, seconds between texts, tokens of the answer)"""
     body = {"model": model, "stream": True, "stream_options": {"include_usage": True},
             "temperature": 0, "max_tokens": output_tokens, "ignore_eos": True,
+            "logit_bias": NEVER_DRAWN,
             "messages": [{"role": "system", "content": system}, {"role": "user", "content": user}]}
     sent, first, last, gaps, tokens = time.perf_counter(), None, None, [], None
     async with session.post(f"{server.url}/v1/chat/completions", json=body) as answer:

@@ -1,6 +1,8 @@
 #include "engine/worker_pool.h"
 
 #include <gtest/gtest.h>
+#include <sched.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <array>
@@ -8,6 +10,9 @@
 #include <random>
 #include <thread>
 #include <vector>
+
+#include "config/base/check.h"
+#include "engine/compute_thread.h"
 
 namespace holdfast {
 namespace {
@@ -85,6 +90,48 @@ TEST(WorkerPoolTest, WorkersThatParkedComeBack) {
     pool.ParallelFor(100, [&](int32_t index, int32_t) { sum += index; });
     ASSERT_EQ(sum.load(), 4950);
   }
+}
+
+cpu_set_t ProcessorsOfThisThread() {
+  cpu_set_t set;
+  CHECK(sched_getaffinity(0, sizeof set, &set) == 0);
+  return set;
+}
+
+TEST(WorkerPoolTest, PinnedWorkersEachHaveAProcessorOfTheirOwn) {
+  const std::vector<int32_t> usable = UsableProcessors();
+  constexpr int32_t kWorkers = 2;
+  std::array<cpu_set_t, kWorkers> seen{};
+  std::thread([&] {  // pinned for good
+    WorkerPool pool(kWorkers, /*pinned=*/true);
+    pool.PrepareCaller();
+    std::atomic<int32_t> arrived{0};
+    pool.ParallelFor(kWorkers, [&](int32_t, int32_t worker) {
+      arrived.fetch_add(1);
+      while (arrived.load() < kWorkers) std::this_thread::yield();  // one index each
+      seen[static_cast<size_t>(worker)] = ProcessorsOfThisThread();
+    });
+  })
+      .join();
+  for (size_t worker = 0; worker < kWorkers; ++worker) {
+    EXPECT_EQ(CPU_COUNT(&seen[worker]), 1);
+    EXPECT_TRUE(CPU_ISSET(static_cast<size_t>(usable[worker % usable.size()]), &seen[worker]));
+  }
+  const cpu_set_t own = ProcessorsOfThisThread();
+  EXPECT_EQ(CPU_COUNT(&own), static_cast<int>(usable.size()));
+}
+
+TEST(WorkerPoolTest, ThreadsThatTakeLongTurnsKeepTheirPolicyAndPlace) {
+  std::thread([] {
+    const int policy = sched_getscheduler(0);
+    const int nice = getpriority(PRIO_PROCESS, 0);
+    const cpu_set_t processors = ProcessorsOfThisThread();
+    TakeLongTurns();
+    EXPECT_EQ(sched_getscheduler(0), policy);
+    EXPECT_EQ(getpriority(PRIO_PROCESS, 0), nice);
+    const cpu_set_t after = ProcessorsOfThisThread();
+    EXPECT_TRUE(CPU_EQUAL(&after, &processors));
+  }).join();
 }
 
 }  // namespace
