@@ -7,49 +7,12 @@
 #include "absl/strings/str_cat.h"
 #include "config/base/check.h"
 #include "config/base/status_macros.h"
+#include "engine/carver.h"
 
 namespace holdfast {
 namespace {
 
-constexpr int32_t kRowsPerTask = 4;         // element-wise work: about 10 us
-constexpr int32_t kAttentionTileRows = 16;  // query rows that share one reading of the keys
-
-// A row's attention is cut if it is more than a worker's share over this, so that nobody waits long
-// for the last one.
-constexpr int32_t kAttentionTasksPerWorker = 8;
-constexpr int32_t kSplitBlocks = kAttentionSplitTokens / kBlockTokens;
-
-constexpr int32_t kDeviceArena = 0, kHostArena = 1;
-
-// Hands out parts of one buffer, each on its own cache lines; without a buffer it only counts.
-class Carver {
- public:
-  explicit Carver(std::byte* base) : base_(base) {}
-
-  template <typename T>
-  T* Take(size_t count) {
-    std::byte* const part = base_ == nullptr ? nullptr : base_ + used_;
-    used_ += (count * sizeof(T) + 63) / 64 * 64;
-    return reinterpret_cast<T*>(part);
-  }
-  size_t used() const { return used_; }
-
- private:
-  std::byte* const base_;
-  size_t used_ = 0;
-};
-
-KvElement ElementOf(KvDtype dtype) {
-  switch (dtype) {
-    case KvDtype::kF16:
-      return KvElement::kF16;
-    case KvDtype::kF32:
-      return KvElement::kF32;
-    case KvDtype::kI8:
-      return KvElement::kI8;
-  }
-  CHECK(false);  // no such dtype
-}
+constexpr int32_t kRowsPerTask = 4;  // element-wise work: about 10 us
 
 int32_t WindowOf(const ModelConfig& config, int32_t layer) {
   const bool has_window = config.layer_has_window.empty() || config.layer_has_window[layer];
@@ -134,14 +97,6 @@ absl::Status Transformer::TakeMemory() {
   const auto intermediate = static_cast<size_t>(config_.intermediate);
   const auto k_max =
       static_cast<size_t>(std::max({config_.hidden, q_width_, config_.intermediate}));
-  const auto workspace_floats =
-      options_.host_kv.num_blocks > 0 ? PartialAttentionWorkspaceFloats : AttentionWorkspaceFloats;
-  attention_workspace_floats_ =
-      workspace_floats(kAttentionTileRows, config_.num_heads / config_.num_kv_heads,
-                       config_.head_dim) +
-      16;                               // no two workers on one cache line
-  constexpr int32_t kLongContexts = 4;  // of the longest; a step with more has enough tasks
-  split_results_max_ = kLongContexts * ((config_.context_tokens - 1) / kAttentionSplitTokens + 1);
   const auto carve = [&](Carver carver) {
     residual_ = carver.Take<float>(rows * hidden);
     normed_ = carver.Take<float>(rows * hidden);
@@ -159,11 +114,6 @@ absl::Status Transformer::TakeMemory() {
     prepared_.quantized.scaled_sum = carver.Take<float>(blocks);
     prepared_.quantized.wide = carver.Take<uint8_t>(blocks);
     prepared_.rounded.values = carver.Take<uint16_t>(32 * blocks);
-    attention_workspace_ =
-        carver.Take<float>(attention_workspace_floats_ * static_cast<size_t>(pool_.num_workers()));
-    const auto results = static_cast<size_t>(split_results_max_);
-    split_out_ = carver.Take<float>(results * static_cast<size_t>(q_width_));
-    split_lse_ = carver.Take<NaturalLse>(results * static_cast<size_t>(config_.num_heads));
     return carver.used();
   };
   const size_t bytes = carve(Carver(nullptr));
@@ -176,16 +126,23 @@ absl::Status Transformer::TakeMemory() {
   memory_ = *std::move(memory);
   carve(Carver(memory_.data()));
   rows_.reserve(rows);
-  tiles_.reserve(rows);
-  tasks_.reserve(rows * static_cast<size_t>(config_.num_kv_heads) +
-                 static_cast<size_t>(split_results_max_ * config_.num_kv_heads));
-  cut_tiles_.reserve(static_cast<size_t>(split_results_max_));
   gated_.reserve(rows);
   gate_failed_.reserve(rows);
   block_numbers_.reserve(static_cast<size_t>(options_.step_blocks_max));
   if (options_.host_kv.num_blocks > 0) {
     parts_.reserve(static_cast<size_t>(options_.step_blocks_max));  // a run has a block at least
   }
+  bool has_window = false;
+  for (const Layer& layer : layers_) has_window |= layer.window > 0;
+  ASSIGN_OR_RETURN(attention_,
+                   StepAttention::Create({.num_heads = config_.num_heads,
+                                          .context_tokens = config_.context_tokens,
+                                          .rows_max = static_cast<int32_t>(rows),
+                                          .has_window = has_window,
+                                          .kv_layout = kv_layout_,
+                                          .num_device_blocks = options_.num_device_blocks,
+                                          .host_kv = options_.host_kv},
+                                         kernels_, pool_));
   return absl::OkStatus();
 }
 
@@ -229,11 +186,11 @@ void Transformer::ListParts(int32_t blocks_begin) {
 
 void Transformer::ListRows(const StepPlan& plan) {
   rows_.clear();
-  tiles_.clear();
   block_numbers_.clear();
   parts_.clear();
   gated_.clear();
   gate_failed_.clear();
+  attention_->Begin();
   for (const PlanSequence& sequence : plan.sequences) {
     if (sequence.gate != nullptr) {
       gated_.push_back({.gate = sequence.gate,
@@ -249,17 +206,14 @@ void Transformer::ListRows(const StepPlan& plan) {
           sequence.first_position + static_cast<int32_t>(rows_.size()) - first_row;
       rows_.push_back({.token = token, .position = position, .blocks_begin = blocks_begin});
     }
-    for (int32_t begin = 0; begin < sequence.num_tokens; begin += kAttentionTileRows) {
-      tiles_.push_back({.row_begin = first_row + begin,
-                        .num_rows = std::min(kAttentionTileRows, sequence.num_tokens - begin),
-                        .parts_begin = parts_begin,
-                        .num_parts = static_cast<int32_t>(parts_.size()) - parts_begin,
-                        .gated = sequence.gate == nullptr
-                                     ? kNotGated
-                                     : static_cast<int32_t>(gated_.size()) - 1});
-    }
+    attention_->Add({.row_begin = first_row,
+                     .num_rows = sequence.num_tokens,
+                     .first_position = sequence.first_position,
+                     .blocks = block_numbers_.data() + blocks_begin,
+                     .parts = std::span(parts_).subspan(static_cast<size_t>(parts_begin)),
+                     .failed = sequence.gate == nullptr ? nullptr : &gated_.back().failed});
   }
-  ListAttentionTasks();
+  attention_->Cut();
   CHECK(static_cast<int32_t>(rows_.size()) <= options_.step_tokens_max);
   CHECK(static_cast<int64_t>(block_numbers_.size()) <= options_.step_blocks_max);
 }
@@ -324,128 +278,6 @@ void Transformer::WaitForLayer(int32_t layer_index) {
   }
 }
 
-void Transformer::ListAttentionTasks() {
-  tasks_.clear();
-  cut_tiles_.clear();
-  const auto keys_of = [this](const Tile& tile) {
-    return rows_[tile.row_begin].position + tile.num_rows;
-  };
-  int64_t all = 0;  // products of a query and a key, for one head
-  for (const Tile& tile : tiles_) all += int64_t{keys_of(tile)} * tile.num_rows;
-  all *= config_.num_kv_heads;
-  const int32_t parts = pool_.num_workers() * kAttentionTasksPerWorker;
-  const int32_t keys_each = static_cast<int32_t>(all / parts) + 1;
-  const int32_t splits_each = (keys_each - 1) / kAttentionSplitTokens + 1;
-  int32_t num_results = 0;
-  for (Tile& tile : tiles_) {
-    const auto index = static_cast<int32_t>(&tile - tiles_.data());
-    tile.num_splits = (keys_of(tile) - 1) / kAttentionSplitTokens + 1;
-    const bool cut = pool_.num_workers() > 1 && tile.num_rows == 1 && tile.num_parts == 0 &&
-                     tile.num_splits > splits_each &&
-                     num_results + tile.num_splits <= split_results_max_;
-    if (cut) {
-      tile.split_results = num_results;
-      num_results += tile.num_splits;
-      cut_tiles_.push_back(index);
-    }
-    const int32_t step = cut ? splits_each : tile.num_splits;
-    for (int32_t kv_head = 0; kv_head < config_.num_kv_heads; ++kv_head) {
-      for (int32_t begin = 0; begin < tile.num_splits; begin += step) {
-        tasks_.push_back({.tile = index,
-                          .kv_head = kv_head,
-                          .split_begin = begin,
-                          .split_end = std::min(begin + step, tile.num_splits)});
-      }
-    }
-  }
-}
-
-void Transformer::Attend(const Layer& layer, int32_t layer_index, const AttentionTask& task,
-                         const std::byte* kv_arena, int32_t worker) {
-  const Tile& tile = tiles_[task.tile];
-  const int32_t group = config_.num_heads / config_.num_kv_heads;
-  const int32_t head_dim = config_.head_dim;
-  const int64_t row = tile.row_begin;
-  const int64_t first_query = static_cast<int64_t>(task.kv_head) * group * head_dim;
-  float* const out = attended_ + row * q_width_ + first_query;
-  if (tile.gated != kNotGated && gated_[tile.gated].failed) {
-    for (int32_t i = 0; i < tile.num_rows; ++i) {
-      std::fill_n(out + static_cast<int64_t>(i) * q_width_, group * head_dim, 0.0f);
-    }
-    return;
-  }
-  const auto head_index =
-      static_cast<size_t>(layer_index) * static_cast<size_t>(config_.num_kv_heads) +
-      static_cast<size_t>(task.kv_head);
-  const size_t head_offset = head_index * kv_layout_.head_bytes();
-  const AttentionTile attention{
-      .q = qkv_ + row * qkv_width_ + first_query,
-      .q_row_stride = qkv_width_,
-      .num_rows = tile.num_rows,
-      .num_heads = group,
-      .head_dim = head_dim,
-      .first_position = rows_[row].position,
-      .window = layer.window,
-      .scale = 1.0f / std::sqrt(static_cast<float>(head_dim)),
-      .kv_base = kv_arena + head_offset,
-      .kv_block_stride = kv_layout_.block_bytes(),
-      .block_table = block_numbers_.data() + rows_[row].blocks_begin,
-      .kv_element = ElementOf(kv_layout_.dtype),
-      .out = out,
-      .out_row_stride = q_width_,
-      .lse = nullptr,
-      .workspace =
-          attention_workspace_ + attention_workspace_floats_ * static_cast<size_t>(worker)};
-  if (tile.split_results != kNotCut) return AttendSplits(attention, task);
-  if (tile.num_parts == 0) return kernels_.attention(attention);
-  const KvArena arenas[] = {{.data = kv_arena,
-                             .block_stride = kv_layout_.block_bytes(),
-                             .num_blocks = options_.num_device_blocks},
-                            options_.host_kv};
-  static_assert(kDeviceArena == 0 && kHostArena == 1);
-  AttendParts(kernels_, attention, std::span(parts_).subspan(tile.parts_begin, tile.num_parts),
-              arenas, head_offset);
-}
-
-void Transformer::AttendSplits(const AttentionTile& tile, const AttentionTask& task) {
-  const int64_t first_result = tiles_[task.tile].split_results;
-  const int32_t num_blocks = tile.first_position / kBlockTokens + 1;
-  const int32_t end_block = std::min(task.split_end * kSplitBlocks, num_blocks);
-  for (int32_t split = task.split_begin; split < task.split_end; ++split) {
-    const int32_t begin = split * kSplitBlocks, end = std::min(begin + kSplitBlocks, end_block);
-    AttentionPart part{.tile = tile,
-                       .first_block = begin,
-                       .num_blocks = end - begin,
-                       .num_blocks_next = end_block - end};
-    part.tile.block_table += begin;
-    part.tile.out = split_out_ + (first_result + split) * q_width_ +
-                    int64_t{task.kv_head} * tile.num_heads * tile.head_dim;
-    part.tile.lse = split_lse_ + (first_result + split) * config_.num_heads +
-                    int64_t{task.kv_head} * tile.num_heads;
-    kernels_.attention_part(part);
-  }
-}
-
-// In the order in which KernelTable::attention merges them, so that no bit tells whether a tile was
-// cut.
-void Transformer::MergeSplits(const Tile& tile) {
-  if (tile.gated != kNotGated && gated_[tile.gated].failed) return;
-  float* const out = attended_ + static_cast<int64_t>(tile.row_begin) * q_width_;
-  const int64_t first = tile.split_results;
-  std::copy_n(split_out_ + first * q_width_, q_width_, out);
-  for (int64_t split = first + 1; split < first + tile.num_splits; ++split) {
-    kernels_.merge_attention({.num_rows = 1,
-                              .num_heads = config_.num_heads,
-                              .head_dim = config_.head_dim,
-                              .out = out,
-                              .out_row_stride = q_width_,
-                              .lse = split_lse_ + first * config_.num_heads,
-                              .part_out = split_out_ + split * q_width_,
-                              .part_row_stride = q_width_,
-                              .part_lse = split_lse_ + split * config_.num_heads});
-  }
-}
-
 // On entry normed_ (and its prepared form) is the layer's input after attention_norm; on return it
 // is the next layer's.
 void Transformer::RunLayer(int32_t layer_index, std::byte* kv_arena) {
@@ -456,11 +288,12 @@ void Transformer::RunLayer(int32_t layer_index, std::byte* kv_arena) {
   layer.qkv.Run({.x = normed_, .prepared = prepared_}, rows, qkv_, qkv_width_, pool_);
   ForRows([&](int32_t row) { PlaceRow(layer, layer_index, row, kv_arena); });
   WaitForLayer(layer_index);
-  pool_.ParallelFor(static_cast<int32_t>(tasks_.size()), [&](int32_t index, int32_t worker) {
-    Attend(layer, layer_index, tasks_[index], kv_arena, worker);
-  });
-  pool_.ParallelFor(static_cast<int32_t>(cut_tiles_.size()),
-                    [&](int32_t index, int32_t) { MergeSplits(tiles_[cut_tiles_[index]]); });
+  attention_->Run({.index = layer_index,
+                   .window = layer.window,
+                   .kv_arena = kv_arena,
+                   .q = qkv_,
+                   .q_stride = qkv_width_,
+                   .out = attended_});
   ForRows([&](int32_t row) {
     PrepareRow(attended_ + static_cast<int64_t>(row) * q_width_, row, layer.o);
   });

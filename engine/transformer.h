@@ -8,9 +8,8 @@
 //   rows that are asked for ─► final norm ─► head ─► logits
 //
 // Between two matrix products, a row's element-wise work is one task; a product is cut by panels
-// (linear.h), attention by (sequence, run of rows, KV head), and a long context of few rows into
-// runs of its splits besides. No result depends on how it is cut or on which rows share the step
-// (promise 1).
+// (linear.h), attention by rows, KV heads and splits (step_attention.h). No result depends on how
+// it is cut or on which rows share the step (promise 1).
 //
 // A sequence whose blocks are still coming back (PlanSequence::gate) is waited for before each
 // layer's attention. If its gate fails its rows attend to nothing from there on: they are finite,
@@ -28,8 +27,8 @@
 #include "absl/status/statusor.h"
 #include "config/base/page_buffer.h"
 #include "engine/linear.h"
-#include "engine/partial_attention.h"
 #include "engine/rope_table.h"
+#include "engine/step_attention.h"
 #include "engine/step_plan.h"
 #include "engine/weights.h"
 #include "engine/worker_pool.h"
@@ -87,23 +86,6 @@ class Transformer final {
     int32_t position;
     int32_t blocks_begin;  // of its sequence, into block_numbers_; numbers within their arena
   };
-  struct Tile {
-    int32_t row_begin;
-    int32_t num_rows;
-    int32_t parts_begin;  // of its sequence, into parts_
-    int32_t num_parts;    // 0: all blocks are the device's
-    int32_t gated;        // into gated_; kNotGated
-    int32_t num_splits = 0;
-    int32_t split_results = kNotCut;  // into split_out_ and split_lse_; kNotCut
-  };
-  static constexpr int32_t kNotCut = -1;
-  // A KV head's queries of a tile over a run of its splits.
-  struct AttentionTask {
-    int32_t tile;
-    int32_t kv_head;
-    int32_t split_begin, split_end;  // from the tile's first on; of a tile that is not cut, all
-  };
-  static constexpr int32_t kNotGated = -1;
   struct Gated {
     const LayerGate* gate;
     int32_t sequence;  // into the plan's
@@ -126,14 +108,6 @@ class Transformer final {
   void PlaceRow(const Layer& layer, int32_t layer_index, int32_t row, std::byte* kv_arena);
   // Waits until the layer of every gated sequence is there, or will not come.
   void WaitForLayer(int32_t layer_index);
-  // Makes tasks_ of tiles_: each tile and KV head is one, but where that is much of the step it is
-  // cut into runs of splits, whose results meet in MergeSplits.
-  void ListAttentionTasks();
-  void Attend(const Layer& layer, int32_t layer_index, const AttentionTask& task,
-              const std::byte* kv_arena, int32_t worker);
-  // The tile's splits of the task, each for itself.
-  void AttendSplits(const AttentionTile& tile, const AttentionTask& task);
-  void MergeSplits(const Tile& tile);
   void RunLayer(int32_t layer_index, std::byte* kv_arena);
   template <typename Body>
   void ForRows(const Body& body);  // body(row), in runs, over the pool
@@ -155,27 +129,20 @@ class Transformer final {
 
   // Activations, [step_tokens_max][...], parts of one buffer.
   PageBuffer memory_;
-  float* residual_ = nullptr;             // [hidden]
-  float* normed_ = nullptr;               // [hidden]
-  float* qkv_ = nullptr;                  // [qkv_width_]
-  float* attended_ = nullptr;             // [q_width_]
-  float* gate_up_ = nullptr;              // [2 * intermediate]
-  float* activated_ = nullptr;            // [intermediate]
-  float* projected_ = nullptr;            // [hidden]
-  float* cos_sin_ = nullptr;              // [2 * rope pairs]
-  PreparedRows prepared_;                 // of whichever of the above is read next
-  float* attention_workspace_ = nullptr;  // [workers][attention_workspace_floats_]
-  size_t attention_workspace_floats_ = 0;
-  // Of cut tiles, split by split: [split][q_width_] and [split][num_heads].
-  float* split_out_ = nullptr;
-  NaturalLse* split_lse_ = nullptr;
-  int32_t split_results_max_ = 0;
+  float* residual_ = nullptr;   // [hidden]
+  float* normed_ = nullptr;     // [hidden]
+  float* qkv_ = nullptr;        // [qkv_width_]
+  float* attended_ = nullptr;   // [q_width_]
+  float* gate_up_ = nullptr;    // [2 * intermediate]
+  float* activated_ = nullptr;  // [intermediate]
+  float* projected_ = nullptr;  // [hidden]
+  float* cos_sin_ = nullptr;    // [2 * rope pairs]
+  PreparedRows prepared_;       // of whichever of the above is read next
+
+  std::unique_ptr<StepAttention> attention_;
 
   // The step at work; capacity is taken at Create.
   std::vector<Row> rows_;
-  std::vector<Tile> tiles_;
-  std::vector<AttentionTask> tasks_;
-  std::vector<int32_t> cut_tiles_;
   std::vector<int32_t> block_numbers_;
   std::vector<KvPart> parts_;  // of sequences that have HostBlocks
   std::vector<Gated> gated_;

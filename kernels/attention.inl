@@ -109,8 +109,9 @@ class AttentionOfTile {
   // The tile's rows over those of their visible keys that lie in blocks [first_block, end_block);
   // the block table begins with first_block, and names blocks up to table_end.
   AttentionOfTile(const AttentionTile& tile, int32_t first_block, int32_t end_block,
-                  int32_t table_end)
+                  int32_t table_end, bool continues)
       : tile_(tile),
+        continues_(continues),
         first_block_(first_block),
         table_end_(table_end),
         keys_{first_block * kPlaces, end_block * kPlaces},
@@ -155,6 +156,12 @@ class AttentionOfTile {
     const int64_t queries = int64_t{tile_.num_rows} * tile_.num_heads;
     for (int64_t i = 0; i < queries; i += 16) Store(scratch_.lse + i, Splat(-kInfinity));
     for (int64_t i = 0; i < queries * padded_dim_; i += 16) Store(scratch_.out + i, Zero());
+    if (!continues_) return;
+    ForOutputs([this](int64_t query, float* out) {
+      __builtin_memcpy(scratch_.out + query * padded_dim_, out,
+                       Size(tile_.head_dim) * sizeof(float));
+      scratch_.lse[query] = tile_.lse[query].value;
+    });
   }
 
   const std::byte* HeadOfBlock(int32_t block) const {
@@ -432,18 +439,25 @@ class AttentionOfTile {
   }
 
   void WriteOutputs() {
+    ForOutputs([this](int64_t query, float* out) {
+      __builtin_memcpy(out, scratch_.out + query * padded_dim_,
+                       Size(tile_.head_dim) * sizeof(float));
+      if (tile_.lse != nullptr) tile_.lse[query].value = scratch_.lse[query];
+    });
+  }
+
+  // f(query, its output) of each row and head.
+  template <typename F>
+  void ForOutputs(const F& f) const {
     for (int32_t r = 0; r < tile_.num_rows; ++r) {
       for (int32_t h = 0; h < tile_.num_heads; ++h) {
-        const int64_t query = Query(r) + h;
-        __builtin_memcpy(tile_.out + r * tile_.out_row_stride + int64_t{h} * tile_.head_dim,
-                         scratch_.out + query * padded_dim_,
-                         static_cast<size_t>(tile_.head_dim) * sizeof(float));
-        if (tile_.lse != nullptr) tile_.lse[query].value = scratch_.lse[query];
+        f(Query(r) + h, tile_.out + r * tile_.out_row_stride + int64_t{h} * tile_.head_dim);
       }
     }
   }
 
   const AttentionTile& tile_;
+  const bool continues_;
   const int32_t first_block_;
   const int32_t table_end_;
   const Range keys_;
@@ -456,12 +470,13 @@ class AttentionOfTile {
 void Attention(const AttentionTile& tile) {
   constexpr int32_t kAllBlocks = INT32_MAX / kPlaces;
   const int32_t table_end = (tile.first_position + tile.num_rows - 1) / kPlaces + 1;
-  AttentionOfTile(tile, 0, kAllBlocks, table_end).Run();
+  AttentionOfTile(tile, 0, kAllBlocks, table_end, /*continues=*/false).Run();
 }
 
 void AttendPart(const AttentionPart& part) {
   const int32_t end = part.first_block + part.num_blocks;
-  AttentionOfTile(part.tile, part.first_block, end, end + part.num_blocks_next).Run();
+  AttentionOfTile(part.tile, part.first_block, end, end + part.num_blocks_next, part.continues)
+      .Run();
 }
 
 void MergeAttention(const AttentionMerge& merge) {

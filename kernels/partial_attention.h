@@ -32,6 +32,9 @@ struct AttentionPart {
   // Further entries of the block table, of the same memory: this thread attends them next, so that
   // their keys are asked for ahead. Changes no bit.
   int32_t num_blocks_next = 0;
+  // out and lse hold the result over the parts before, in ascending order, and this part's splits
+  // are merged into it one by one. Whole splits before: the same bits as over all keys at once.
+  bool continues = false;
 };
 
 // (out, lse) <- (out, lse) merged with (part_out, part_lse), query by query: where either has lse

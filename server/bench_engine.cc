@@ -174,10 +174,11 @@ absl::StatusOr<EngineReport> BenchEngine(const LoadedModel& model,
 std::string FormatEngineText(const EngineReport& report) {
   const EngineSpeedOptions& options = report.options;
   std::string text = absl::StrFormat(
-      "%s on %s\n%s\n\n%d stream(s): a prompt of %d tokens each, then %d tokens each behind %d; "
+      "%s on %s\n%s\n\n%d stream(s): a prompt of %d tokens each, then %d tokens each behind %d%s; "
       "%d runs\n",
       report.model, report.processor, report.engine, options.streams, options.prompt_tokens,
-      options.generate_tokens, options.context_tokens, options.runs);
+      options.generate_tokens, options.context_tokens,
+      options.shared_context ? ", the same of all" : "", options.runs);
   text += absl::StrFormat("%-8s %30s %12s %10s\n", "tokens/s", "median (lowest-highest)", "bound",
                           "share");
   text += SpeedLine("prefill", report.speed.prefill_tokens_per_second, report.prefill_bound,
@@ -211,6 +212,7 @@ std::string FormatEngineJson(const EngineReport& report) {
                {"generate_tokens", options.generate_tokens},
                {"streams", options.streams},
                {"context_tokens", options.context_tokens},
+               {"shared_context", options.shared_context},
                {"runs", options.runs}};
   AddSpeedJson("prefill", report.speed.prefill_tokens_per_second, report.prefill_bound, json);
   AddSpeedJson("decode", report.speed.decode_tokens_per_second, report.decode_bound(), json);
@@ -239,6 +241,7 @@ absl::StatusOr<BenchEngineOptions> BenchEngineOptionsOf(const CommandLine& line,
   arguments.Count("--runs", 1, options.speed.runs);
   options.speed.context_tokens = options.speed.prompt_tokens;
   arguments.Count("--context", 0, options.speed.context_tokens);
+  options.speed.shared_context = arguments.Find("--shared-context") != nullptr;
   if (!arguments.status().ok()) return arguments.status();
   options.engine = EngineOptionsOf(config);
   return options;

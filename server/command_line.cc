@@ -122,6 +122,7 @@ constexpr Flag kBenchEngineFlags[] = {
     {"--generate", "", "N", "tokens that each stream generates, default 128"},
     {"--streams", "", "N", "sequences at once, default 1"},
     {"--context", "", "N", "tokens in front of what is generated; default: the prompt's"},
+    {"--shared-context", "", "", "which all streams have in common", FlagKind::kSwitch},
     {"--runs", "", "N", "timed, default 5; the median counts"},
     {"--json", "", "", "for programs to read", FlagKind::kSwitch},
 };

@@ -98,8 +98,10 @@ class Streams {
     for (int32_t i = 0; i < count; ++i) {
       plan_.tokens.push_back((7 + 31 * (position + i)) % engine_.info().vocab_size);
     }
+    const int32_t shared =
+        options_.shared_context && count == 1 ? options_.context_tokens / kBlockTokens : 0;
     for (int32_t i = 0; i < plan_.sequences.back().num_blocks; ++i) {
-      plan_.blocks.push_back(BlockId{stream * blocks_each_ + i});
+      plan_.blocks.push_back(BlockId{(i < shared ? 0 : stream) * blocks_each_ + i});
     }
   }
 
