@@ -7,6 +7,7 @@
 namespace holdfast {
 namespace {
 
+inline constexpr int kFloatPanelVectors = kFloatPanelRows / 16;
 inline constexpr int64_t kFloatBytesAhead = 4096;
 
 template <TensorType kType>

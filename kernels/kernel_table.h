@@ -113,7 +113,8 @@ inline constexpr int32_t kFloatPanelRows = 48;  // weight rows (outputs) side by
 inline constexpr float kLeastBf16 = 0x1p-56f;
 
 // A view of weights repacked by PackFloatRows: of f32 and f16 [panels][k][kFloatPanelRows]; of bf16
-// [panels][k / 2][kFloatPanelRows][2], k rounded up to 32 with zeros.
+// [panels][k / 32][kFloatPanelRows / 16][16][16][2], tiles of 16 pairs of inputs by 16 outputs, the
+// last inputs filled up with zeros.
 struct FloatMatrix {
   TensorType type = TensorType::kF32;
   int32_t n = 0;  // outputs; the last panel is padded with zero weights

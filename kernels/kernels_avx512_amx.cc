@@ -7,34 +7,34 @@
 namespace holdfast {
 namespace {
 
-constexpr int32_t kTileRows = 16, kTileOutputs = 16;
-constexpr int64_t kTileBytes = 1024;
-constexpr int kTiles = kFloatPanelRows / kTileOutputs;
-static_assert(kTiles == 3 && RowBlocks::kGroup == kTileRows);
+constexpr int32_t kTileRows = 16;
+static_assert(kPanelTiles == 3 && RowBlocks::kGroup == kTileRows);
 
-constexpr int64_t kBytesAhead = 6144;
+// A tile's lines asked for together, before its load does so in turn: of 270 MB two cores read 26
+// GB/s without, 30 with it.
+[[gnu::always_inline]] inline void AskForTile(const std::byte* tile) {
+  for (size_t line = 0; line < kTileBytes; line += 64) __builtin_prefetch(tile + line);
+}
 
 // Tiles 0..2 = 16 rows from x on times a panel.
-template <bool kAskAhead>
+template <bool kFromMemory>
 void MultiplyTiles(const std::byte* weights, const uint16_t* x, int32_t blocks) {
   _tile_zero(0);
   _tile_zero(1);
   _tile_zero(2);
   for (int32_t b = 0; b < blocks; ++b) {
-    if constexpr (kAskAhead) {
-      for (size_t line = 0; line < kPairsBlockBytes; line += 64) {
-        __builtin_prefetch(weights + kBytesAhead + line);
-      }
-    }
     _tile_loadd(6, x, 64);
-    _tile_loadd(3, weights, kPairsBytes);
+    if constexpr (kFromMemory) AskForTile(weights);
+    _tile_loadd(3, weights, 64);
     _tile_dpbf16ps(0, 6, 3);
-    _tile_loadd(4, weights + 64, kPairsBytes);
+    if constexpr (kFromMemory) AskForTile(weights + kTileBytes);
+    _tile_loadd(4, weights + kTileBytes, 64);
     _tile_dpbf16ps(1, 6, 4);
-    _tile_loadd(5, weights + 128, kPairsBytes);
+    if constexpr (kFromMemory) AskForTile(weights + 2 * kTileBytes);
+    _tile_loadd(5, weights + 2 * kTileBytes, 64);
     _tile_dpbf16ps(2, 6, 5);
-    x += kTileBytes / 2;
-    weights += kPairsBlockBytes;
+    x += kTileBytes / sizeof(uint16_t);
+    weights += kPanelTiles * kTileBytes;
   }
 }
 

@@ -36,8 +36,6 @@ inline void StoreUpTo(float* p, int64_t count, F32x16 x) {
 
 inline constexpr float kInfinity = __builtin_inff();
 
-inline constexpr int kFloatPanelVectors = kFloatPanelRows / 16;  // of one input, or pair of inputs
-
 // e^x with a relative error below 2e-7 for -87 <= x <= 88; 0 below, infinity above, NaN for NaN.
 // x = n ln 2 + r, |r| <= ln 2 / 2; e^r by its Taylor series, whose rest after r^7 / 7! is 5e-9.
 [[gnu::always_inline]] inline F32x16 ExpInRange(F32x16 clamped) {

@@ -295,7 +295,7 @@ HOLDFAST_INLINE void DotCodes(const uint8_t* codes, int64_t panel_stride, const 
 inline constexpr int kMatmulRows = 4;  // of 16 registers 8 are for 16-bit sums
 inline constexpr int kUnpackedRows = 4, kUnpackedPanels = 1;
 inline constexpr int kFloatRows = 6, kFloatVectors = 1;  // 12 registers of sums
-inline constexpr int kBf16Rows = 3, kBf16Vectors = 1;    // likewise
+inline constexpr int kBf16Rows = 3;                      // likewise
 inline constexpr int kAttentionRows = 6;                 // 12 registers of sums
 constexpr int AttentionColumns(int rows) { return rows <= 2 ? 2 : 1; }
 

@@ -190,7 +190,7 @@ inline constexpr int kMatmulRows = 8;
 // for one.
 inline constexpr int kUnpackedRows = 4, kUnpackedPanels = 3;
 inline constexpr int kFloatRows = 8, kFloatVectors = 3;  // 24 registers of sums
-inline constexpr int kBf16Rows = 4, kBf16Vectors = 3;    // likewise
+inline constexpr int kBf16Rows = 8;                      // 16 registers of sums
 inline constexpr int kAttentionRows = 6;                 // by four vectors: 24 sums
 constexpr int AttentionColumns(int /*rows*/) { return 4; }
 

@@ -230,7 +230,7 @@ inline constexpr bool kSignedDotsOf8Bits = false;
 inline constexpr int kMatmulRows = 1;
 inline constexpr int kUnpackedRows = 1, kUnpackedPanels = 1;  // with weights unpacked to bytes
 inline constexpr int kFloatRows = 4, kFloatVectors = 1;
-inline constexpr int kBf16Rows = 4, kBf16Vectors = 1;
+inline constexpr int kBf16Rows = 4;
 inline constexpr int kAttentionRows = 4;
 constexpr int AttentionColumns(int /*rows*/) { return 1; }
 

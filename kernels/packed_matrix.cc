@@ -49,14 +49,15 @@ void PackRow(TensorType type, const std::byte* row_blocks, int32_t k, int32_t ro
   }
 }
 
-// `out`: the first pair of the row's output.
+// `out`: the first pair of the row's output, in its first tile.
 void PackBf16Row(const std::byte* row, int32_t k, std::byte* out) {
   for (size_t at = 0; at < static_cast<size_t>(k); ++at) {
     uint16_t bf16;
     __builtin_memcpy(&bf16, row + 2 * at, sizeof bf16);
     const bool counts = (bf16 & 0x7fffu) >= BitsOfFloat(kLeastBf16) >> 16;
     if (!counts) bf16 = 0;
-    __builtin_memcpy(out + at / 2 * kPairsBytes + at % 2 * 2, &bf16, sizeof bf16);
+    std::byte* const pair = out + at / 32 * kPanelTiles * kTileBytes + at % 32 / 2 * 64;
+    __builtin_memcpy(pair + at % 2 * 2, &bf16, sizeof bf16);
   }
 }
 
@@ -95,7 +96,7 @@ void PackFloatRows(TensorType type, const std::byte* rows, int32_t k, int32_t ro
     if (row % kFloatPanelRows == 0) __builtin_memset(panel, 0, panel_bytes);
     const auto output = static_cast<size_t>(row % kFloatPanelRows);
     if (type == TensorType::kBf16) {
-      PackBf16Row(rows, k, panel + output * 4);
+      PackBf16Row(rows, k, panel + output / 16 * kTileBytes + output % 16 * 4);
     } else {
       for (size_t at = 0; at < static_cast<size_t>(k); ++at) {
         __builtin_memcpy(panel + (at * kFloatPanelRows + output) * element, rows + at * element,
