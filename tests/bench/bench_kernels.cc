@@ -6,10 +6,14 @@
 //                               through more memory than the caches hold where a model's would
 // Attention/<path>/<kv type>/rows/context  GFLOP/s, 3 query heads of 64 on one KV head
 // The rest: GB/s read and written.
+//
+// With HOLDFAST_COUNT_INSTRUCTIONS=1 in the environment also `instructions`, of one call (products
+// of matrices: of 96 outputs), where it has at most a million products.
 #include <benchmark/benchmark.h>
 
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <random>
@@ -19,6 +23,7 @@
 #include "config/base/page_buffer.h"
 #include "kernels/half.h"
 #include "kernels/kernel_table.h"
+#include "tests/bench/instruction_count.h"
 #include "tests/parity/activations.h"
 
 namespace holdfast {
@@ -32,6 +37,18 @@ std::vector<float> RandomFloats(size_t count) {
   std::vector<float> out(count);
   for (float& x : out) x = normal(rng);
   return out;
+}
+
+constexpr double kProductsMax = 1e6;
+
+bool CountsInstructions() { return std::getenv("HOLDFAST_COUNT_INSTRUCTIONS") != nullptr; }
+
+template <typename Call>
+void CountInstructions(benchmark::State& state, double products, const Call& call) {
+  if (!CountsInstructions() || products > kProductsMax) return;
+  const auto count = static_cast<double>(InstructionsOf(call));
+  state.counters["instructions"] = count;
+  if (products > 0) state.counters["products_per_instruction"] = products / count;
 }
 
 struct AlignedBytes {
@@ -59,13 +76,18 @@ void BenchMatmul(benchmark::State& state, const KernelTable& kernels, TensorType
   const auto x = RandomFloats(static_cast<size_t>(m) * k);
   std::vector<float> y(static_cast<size_t>(m) * n);
   const Activations rows(kernels, x, m, k);
+  const auto multiply = [&](size_t copy, int32_t num_panels) {
+    const PackedMatrix w{type, n, k, packed.data + copy * packed_bytes};
+    kernels.quantized_matmul(w, rows.view(), 0, m, 0, num_panels, y.data(), n);
+    benchmark::ClobberMemory();
+  };
   size_t copy = 0;
   for (auto _ : state) {
-    const PackedMatrix w{type, n, k, packed.data + copy * packed_bytes};
-    kernels.quantized_matmul(w, rows.view(), 0, m, 0, w.num_panels(), y.data(), n);
-    benchmark::ClobberMemory();
+    multiply(copy, n / kPanelRows);
     copy = (copy + 1) % copies;
   }
+  constexpr int32_t kCounted = 6;  // panels
+  CountInstructions(state, double{kCounted} * kPanelRows * m * k, [&] { multiply(0, kCounted); });
   const double iterations = static_cast<double>(state.iterations());
   state.counters["GOP/s"] =
       benchmark::Counter(2.0 * m * k * n * iterations / kGiga, benchmark::Counter::kIsRate);
@@ -82,14 +104,17 @@ void BenchFloatMatmul(benchmark::State& state, const KernelTable& kernels, Tenso
   const auto x = RandomFloats(static_cast<size_t>(m) * k);
   std::vector<float> y(static_cast<size_t>(m) * n);
   const RoundedActivations rounded(kernels, x, m, k);
-  for (auto _ : state) {
+  const auto multiply = [&](int32_t num_panels) {
     if (type == TensorType::kBf16) {
-      kernels.bf16_matmul(w, rounded.view(), 0, m, 0, w.num_panels(), y.data(), n);
+      kernels.bf16_matmul(w, rounded.view(), 0, m, 0, num_panels, y.data(), n);
     } else {
-      kernels.float_matmul(w, x.data(), m, 0, w.num_panels(), y.data(), n);
+      kernels.float_matmul(w, x.data(), m, 0, num_panels, y.data(), n);
     }
     benchmark::ClobberMemory();
-  }
+  };
+  for (auto _ : state) multiply(w.num_panels());
+  constexpr int32_t kCounted = 2;  // panels
+  CountInstructions(state, double{kCounted} * kFloatPanelRows * m * k, [&] { multiply(kCounted); });
   state.counters["GFLOP/s"] =
       benchmark::Counter(2.0 * m * k * n * static_cast<double>(state.iterations()) / kGiga,
                          benchmark::Counter::kIsRate);
@@ -136,12 +161,14 @@ void BenchAttention(benchmark::State& state, const KernelTable& kernels, KvEleme
                            .out = out.data(),
                            .out_row_stride = kHeads * kDim,
                            .workspace = workspace.data()};
-  for (auto _ : state) {
+  const auto attend = [&] {
     kernels.attention(tile);
     benchmark::ClobberMemory();
-  }
+  };
+  for (auto _ : state) attend();
   double keys = 0;
   for (int32_t r = 0; r < rows; ++r) keys += context - rows + r + 1;
+  CountInstructions(state, 2.0 * kDim * kHeads * keys, attend);
   state.counters["GFLOP/s"] = benchmark::Counter(
       4.0 * kDim * kHeads * keys * static_cast<double>(state.iterations()) / kGiga,
       benchmark::Counter::kIsRate);
@@ -151,10 +178,12 @@ void BenchQuantizeRows(benchmark::State& state, const KernelTable& kernels) {
   constexpr int32_t kRows = 16, kInputs = 1536;
   const auto x = RandomFloats(size_t{kRows} * kInputs);
   const Activations rows(kernels, x, kRows, kInputs);
-  for (auto _ : state) {
+  const auto call = [&] {
     kernels.quantize_rows(x.data(), 0, kRows, kInputs, ActivationBits::kMixed, rows.view());
     benchmark::ClobberMemory();
-  }
+  };
+  for (auto _ : state) call();
+  CountInstructions(state, 0, call);
   state.SetBytesProcessed(state.iterations() * kRows * kInputs * 6);
 }
 
@@ -162,10 +191,12 @@ void BenchSwiglu(benchmark::State& state, const KernelTable& kernels) {
   constexpr int32_t kCount = 1536;
   const auto gate = RandomFloats(kCount);
   std::vector<float> out(kCount);
-  for (auto _ : state) {
+  const auto call = [&] {
     kernels.swiglu(gate.data(), gate.data(), kCount, out.data());
     benchmark::ClobberMemory();
-  }
+  };
+  for (auto _ : state) call();
+  CountInstructions(state, 0, call);
   state.SetBytesProcessed(state.iterations() * kCount * 12);
 }
 
@@ -173,10 +204,12 @@ void BenchRmsNorm(benchmark::State& state, const KernelTable& kernels) {
   constexpr int32_t kHidden = 576;
   const auto x = RandomFloats(kHidden);
   std::vector<float> out(kHidden);
-  for (auto _ : state) {
+  const auto call = [&] {
     kernels.rms_norm(x.data(), kHidden, x.data(), 1, kHidden, 1e-5f, out.data(), kHidden);
     benchmark::ClobberMemory();
-  }
+  };
+  for (auto _ : state) call();
+  CountInstructions(state, 0, call);
   state.SetBytesProcessed(state.iterations() * kHidden * 8);
 }
 
@@ -184,10 +217,12 @@ void BenchRope(benchmark::State& state, const KernelTable& kernels, RopePairing 
   constexpr int32_t kHeads = 12, kDim = 64;
   auto heads = RandomFloats(kHeads * kDim);
   const std::vector<float> cos_sin(kDim, 0.70710678f);
-  for (auto _ : state) {
+  const auto call = [&] {
     kernels.rope(heads.data(), kHeads, kDim, kDim, pairing, cos_sin.data());
     benchmark::ClobberMemory();
-  }
+  };
+  for (auto _ : state) call();
+  CountInstructions(state, 0, call);
   state.SetBytesProcessed(state.iterations() * kHeads * kDim * 8);
 }
 
@@ -200,6 +235,12 @@ void BenchLogSumExp(benchmark::State& state, const KernelTable& kernels) {
   state.SetBytesProcessed(state.iterations() * kVocabulary * 4);
 }
 
+template <typename Bench>
+void Register(const char* name, const Bench& bench) {
+  auto* const registered = benchmark::RegisterBenchmark(name, bench);
+  if (CountsInstructions()) registered->Iterations(1);  // else it is called until its time is long
+}
+
 void RegisterPath(const KernelTable& kernels) {
   const std::string path = kernels.name;
   const auto name = [](std::initializer_list<std::string> parts) {
@@ -209,7 +250,7 @@ void RegisterPath(const KernelTable& kernels) {
   };
   const auto number = [](int32_t x) { return std::to_string(x); };
   const auto matmul = [&](TensorType type, int32_t m, int32_t k, int32_t n) {
-    benchmark::RegisterBenchmark(
+    Register(
         name({"Matmul", path, TraitsOf(type).name, number(m), number(k), number(n)}).c_str(),
         [&kernels, type, m, k, n](benchmark::State& s) { BenchMatmul(s, kernels, type, m, k, n); });
   };
@@ -231,17 +272,16 @@ void RegisterPath(const KernelTable& kernels) {
   }
   for (const TensorType type : {TensorType::kF32, TensorType::kF16, TensorType::kBf16}) {
     for (const int32_t m : {1, 16, 128}) {
-      benchmark::RegisterBenchmark(
-          name({"FloatMatmul", path, TraitsOf(type).name, number(m), "576", "576"}).c_str(),
-          [&kernels, type, m](benchmark::State& s) {
-            BenchFloatMatmul(s, kernels, type, m, 576, 576);
-          });
+      Register(name({"FloatMatmul", path, TraitsOf(type).name, number(m), "576", "576"}).c_str(),
+               [&kernels, type, m](benchmark::State& s) {
+                 BenchFloatMatmul(s, kernels, type, m, 576, 576);
+               });
     }
   }
   for (const Shape shape :
        {Shape{1, 100}, Shape{1, 1000}, Shape{1, 8000}, Shape{64, 64}, Shape{64, 1000}}) {
     for (const KvElement element : {KvElement::kF16, KvElement::kF32, KvElement::kI8}) {
-      benchmark::RegisterBenchmark(
+      Register(
           name({"Attention", path, ElementName(element), number(shape.k), number(shape.n)}).c_str(),
           [&kernels, element, shape](benchmark::State& s) {
             BenchAttention(s, kernels, element, shape.k, shape.n);
@@ -249,15 +289,15 @@ void RegisterPath(const KernelTable& kernels) {
     }
   }
   const auto row = [&](const char* what, void (*bench)(benchmark::State&, const KernelTable&)) {
-    benchmark::RegisterBenchmark(name({what, path}).c_str(),
-                                 [&kernels, bench](benchmark::State& s) { bench(s, kernels); });
+    Register(name({what, path}).c_str(),
+             [&kernels, bench](benchmark::State& s) { bench(s, kernels); });
   };
   row("QuantizeRows", BenchQuantizeRows);
   row("Swiglu", BenchSwiglu);
   row("RmsNorm", BenchRmsNorm);
   row("LogSumExp", BenchLogSumExp);
   for (const RopePairing pairing : {RopePairing::kInterleaved, RopePairing::kHalves}) {
-    benchmark::RegisterBenchmark(
+    Register(
         name({"Rope", path, pairing == RopePairing::kHalves ? "halves" : "interleaved"}).c_str(),
         [&kernels, pairing](benchmark::State& s) { BenchRope(s, kernels, pairing); });
   }

@@ -3,9 +3,13 @@
 // wait, tenants.
 //
 //   bench_scheduler --benchmark_format=json
+//
+// With HOLDFAST_COUNT_INSTRUCTIONS=1 in the environment also `instructions_per_sequence`: whether a
+// sequence costs the same work in a larger step, whatever the caches do to its time.
 #include <benchmark/benchmark.h>
 
 #include <chrono>
+#include <cstdlib>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -16,6 +20,7 @@
 #include "config/base/metrics.h"
 #include "scheduler/metrics.h"
 #include "scheduler/scheduler.h"
+#include "tests/bench/instruction_count.h"
 
 namespace holdfast {
 namespace {
@@ -102,6 +107,10 @@ void BM_Step(benchmark::State& state, SchedulerPolicy policy, WaitOrder order) {
     seconds += took;
   }
   CHECK(scheduler->num_running() == running && scheduler->num_waiting() == waiting);
+  if (std::getenv("HOLDFAST_COUNT_INSTRUCTIONS") != nullptr) {
+    state.counters["instructions_per_sequence"] =
+        static_cast<double>(InstructionsOf(step)) / running;
+  }
   state.counters["ns_per_sequence"] = 1e9 * seconds / (static_cast<double>(kSteps) * running);
 }
 
