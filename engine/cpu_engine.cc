@@ -119,6 +119,7 @@ absl::Status CpuEngine::TakeMemory(const LoadedModel& model) {
   info_.step_tokens_max = options_.step_tokens_max;
 
   info_.waits_for_layers = true;
+  info_.verifies_drafts = true;
   info_.kv_layout = Transformer::KvLayoutOf(config, options_.kv_dtype);
   const int32_t sequence_blocks = BlocksOf(info_.context_tokens);
   const auto block_bytes = static_cast<int64_t>(info_.kv_layout.block_bytes());
@@ -178,6 +179,7 @@ absl::Status CpuEngine::TakeMemory(const LoadedModel& model) {
   }
   logit_rows_.reserve(static_cast<size_t>(options_.step_tokens_max));
   row_numbers_.reserve(kLogitRowsMax);
+  runs_.reserve(kLogitRowsMax);
   return absl::OkStatus();
 }
 
@@ -223,9 +225,13 @@ absl::Status CpuEngine::Execute(const StepPlan& plan, StepResult& result) {
     row_numbers_.clear();
     for (const LogitRow& logit_row : batch) row_numbers_.push_back(logit_row.row);
     transformer_->Logits(row_numbers_, logits);
-    pool_.ParallelFor(static_cast<int32_t>(batch.size()), [&](int32_t index, int32_t worker) {
-      const std::span<float> row(logits + static_cast<size_t>(index) * vocab, vocab);
-      FinishRow(batch[index], row, worker, result);
+    ListRuns(batch);
+    pool_.ParallelFor(static_cast<int32_t>(runs_.size()), [&](int32_t index, int32_t worker) {
+      for (const LogitRow& logit_row : runs_[index]) {
+        if (!IsReached(logit_row, result)) continue;
+        const auto place = static_cast<size_t>(&logit_row - batch.data());
+        FinishRow(logit_row, {logits + place * vocab, vocab}, worker, result);
+      }
     });
   }
   return absl::OkStatus();
@@ -276,6 +282,8 @@ void CpuEngine::CheckPlan(const StepPlan& plan) const {
       CHECK(Number(blocks[i]) >= 0 && Number(blocks[i]) < in_arenas);
     }
     CHECK(s.gate == nullptr || s.gate->num_layers() == info_.kv_layout.num_layers);
+    CHECK(s.num_drafts >= 0 && s.num_drafts < s.num_tokens);
+    CHECK(s.num_drafts == 0 || (s.samples && s.gate == nullptr && !s.prompt_top_logprobs));
     if (s.next_token.has_value()) CHECK(*s.next_token >= 0 && *s.next_token < info_.vocab_size);
     num_rows += s.num_tokens;
   }
@@ -311,7 +319,8 @@ void CpuEngine::ListLogitRows(const StepPlan& plan, StepResult& result) {
         AddResultEntry(result.prompt_logprobs, s.slot, last ? *s.next_token : tokens[i + 1],
                        s.prompt_top_logprobs, result);
       }
-      if (s.samples && last) {
+      if (s.samples && i + 1 + static_cast<size_t>(s.num_drafts) >= tokens.size()) {
+        if (i + static_cast<size_t>(s.num_drafts) >= tokens.size()) logit_row.draft = tokens[i];
         logit_row.sample = static_cast<int32_t>(result.samples.size());
         AddResultEntry(result.samples, s.slot, 0, slots_[Number(s.slot)].params().top_logprobs,
                        result);
@@ -319,6 +328,26 @@ void CpuEngine::ListLogitRows(const StepPlan& plan, StepResult& result) {
       if (logit_row.sample || logit_row.prompt_logprob) logit_rows_.push_back(logit_row);
     }
   }
+}
+
+// A run that goes on from the call before begins with a draft, and is another task of this one.
+void CpuEngine::ListRuns(std::span<const LogitRow> batch) {
+  runs_.clear();
+  for (const LogitRow& logit_row : batch) {
+    if (logit_row.draft && !runs_.empty()) {
+      runs_.back() = {runs_.back().data(), runs_.back().size() + 1};
+    } else {
+      runs_.push_back({&logit_row, 1});
+    }
+  }
+}
+
+bool CpuEngine::IsReached(const LogitRow& logit_row, StepResult& result) {
+  if (!logit_row.draft) return true;
+  const SampledToken& before = result.samples[*logit_row.sample - 1];
+  const bool reached = !before.undefined && !before.passed_over && before.token == *logit_row.draft;
+  result.samples[*logit_row.sample].passed_over = !reached;
+  return reached;
 }
 
 void CpuEngine::FinishRow(const LogitRow& logit_row, std::span<float> logits, int32_t worker,

@@ -65,6 +65,7 @@ class CpuEngine final : public Engine {
     int32_t row;
     SequenceSlot slot;
     std::optional<int32_t> sample;          // into StepResult::samples
+    std::optional<TokenId> draft;           // this row's token, if it is one: drawn from if right
     std::optional<int32_t> prompt_logprob;  // into StepResult::prompt_logprobs
   };
 
@@ -77,6 +78,10 @@ class CpuEngine final : public Engine {
   void ListLogitRows(const StepPlan& plan, StepResult& result);
   void AddResultEntry(std::vector<SampledToken>& entries, SequenceSlot slot, TokenId token,
                       std::optional<int32_t> top_logprobs, StepResult& result) const;
+  // Cuts rows of one Logits call into runs_: each is one task, a row and the drafts after it.
+  void ListRuns(std::span<const LogitRow> batch);
+  // Whether what was drawn before it was the row's draft, or it has none; else it is passed over.
+  static bool IsReached(const LogitRow& logit_row, StepResult& result);
   // Draws and scores; marks the row's entries where its logits have no finite value.
   void FinishRow(const LogitRow& logit_row, std::span<float> logits, int32_t worker,
                  StepResult& result);
@@ -96,6 +101,7 @@ class CpuEngine final : public Engine {
 
   std::vector<LogitRow> logit_rows_;  // of the step at work
   std::vector<int32_t> row_numbers_;
+  std::vector<std::span<const LogitRow>> runs_;
 };
 
 }  // namespace holdfast

@@ -21,6 +21,7 @@ struct EngineInfo {
   int32_t step_tokens_max = 0;     // most rows in one step
   KvLayout kv_layout;
   bool waits_for_layers = false;  // knows PlanSequence::gate
+  bool verifies_drafts = false;   // knows PlanSequence::num_drafts
   // Names weights and arithmetic: KV of two engines is interchangeable only if it is equal.
   std::array<uint8_t, 32> model_digest{};
 };

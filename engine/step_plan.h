@@ -69,6 +69,12 @@ struct PlanSequence {
   int32_t blocks_begin = 0;
   int32_t num_blocks = 0;
   bool samples = false;  // the last row's logits are wanted: prompt done, draw a token
+  // Its last so many tokens are drafts: guesses of what the rows before them draw. With `samples`,
+  // a token is drawn at the row before the first of them, and then at each draft's row as long as
+  // what was drawn last is that draft. What is drawn is so what it would be one row a step; KV of a
+  // draft's row counts only if the draft was right. Below num_tokens, and never beside prompt
+  // logprobs or a gate. Only where EngineInfo::verifies_drafts.
+  int32_t num_drafts = 0;
   // Wanted for `echo` with logprobs: for each row the logprob of the next prompt token and this
   // many alternatives. `next_token` is the one after the last row, if the prompt has it.
   std::optional<int32_t> prompt_top_logprobs;
@@ -135,10 +141,13 @@ struct SampledToken {
   int32_t num_top = 0;
   // The model gave no finite logit for this row: nothing was drawn, and the rest means nothing.
   bool undefined = false;
+  // Of a draft's row: a draft up to there was wrong, or a row before it undefined: likewise.
+  bool passed_over = false;
 };
 
 struct StepResult {
-  std::vector<SampledToken> samples;          // one a sequence with `samples`, in plan order
+  // One a sequence with `samples`, and after it one a draft of it, in plan order.
+  std::vector<SampledToken> samples;
   std::vector<SampledToken> prompt_logprobs;  // one a row that has a next prompt token, plan order
   std::vector<TokenLogprob> top;
   // Into StepPlan::sequences, ascending: those whose gate failed. They have no entries above; what
@@ -157,7 +166,8 @@ struct StepResult {
 };
 
 // Puts the tokens that the step before has drawn where `plan` waits for them. Before Execute; it
-// must have had no gates. Where there was no finite number to draw from, 0 is as good as any.
+// must have had no gates, and no drafts of who is waited for. Where there was no finite number to
+// draw from, 0 is as good as any.
 inline void FillDraws(const StepResult& before, StepPlan& plan) {
   for (const PlanSequence& part : plan.sequences) {
     if (!part.draw) continue;

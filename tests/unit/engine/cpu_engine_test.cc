@@ -210,6 +210,123 @@ TEST(CpuEngineTest, APreemptedSequenceGoesOnAsIfNothingHadHappened) {
   }
 }
 
+// Whatever is drafted, right or wrong, what is drawn is what one row a step draws, bit for bit.
+TEST(CpuEngineTest, DraftsChangeNoTokenAndNoLogprob) {
+  RandomModel random({});
+  const std::unique_ptr<CpuEngine> engine = MakeEngine(random.model, SmallOptions());
+  const std::vector<TokenId> prompt = random.RandomTokens(30);
+  constexpr int32_t kDraws = 40;
+  for (const float temperature : {0.0f, 1.3f}) {
+    const SequenceOpen open = {.slot = SequenceSlot{0},
+                               .sampling = {.temperature = temperature,
+                                            .top_p = 0.95f,
+                                            .presence_penalty = 0.5f,
+                                            .repetition_penalty = 1.1f,
+                                            .seed = 77,
+                                            .min_tokens = 20,
+                                            .banned_until_min = {1, 2, 3},
+                                            .top_logprobs = 3},
+                               .prompt = prompt};
+    // One row a step, then with so many drafts of which about every so-many-th is wrong.
+    struct Drawn {
+      std::vector<TokenId> tokens;
+      std::vector<float> logprobs;
+      std::vector<TokenLogprob> tops;
+      bool operator==(const Drawn&) const = default;
+    };
+    const auto draw = [&](int32_t num_drafts, int32_t wrong_every, const Drawn* right) {
+      Drawn drawn;
+      std::vector<TokenId> tokens = prompt;
+      StepPlan plan;
+      StepResult result;
+      plan.opens.push_back(open);
+      int32_t position = 0, num_steps = 0;
+      while (static_cast<int32_t>(drawn.tokens.size()) < kDraws) {
+        const auto done = static_cast<int32_t>(drawn.tokens.size());
+        const int32_t drafts = done == 0 ? 0 : std::min(num_drafts, kDraws - done - 1);
+        std::vector<TokenId> with_drafts = tokens;
+        for (int32_t i = 0; i < drafts; ++i) {
+          const TokenId token = right->tokens[static_cast<size_t>(done + i)];
+          with_drafts.push_back((num_steps + i) % wrong_every == 0 ? (token + 1) % 50 : token);
+        }
+        const int32_t rows = static_cast<int32_t>(with_drafts.size()) - position;
+        PlanSequence& part =
+            AddRows(plan, SequenceSlot{0}, with_drafts, position, rows, Blocks(0, 6));
+        part.samples = true;
+        part.num_drafts = drafts;
+        EXPECT_TRUE(engine->Execute(plan, result).ok());
+        EXPECT_EQ(result.samples.size(), static_cast<size_t>(1 + drafts));
+        position = static_cast<int32_t>(tokens.size());
+        for (const SampledToken& sample : result.samples) {
+          if (sample.passed_over) break;
+          drawn.tokens.push_back(sample.token);
+          drawn.logprobs.push_back(sample.logprob);
+          const auto top = result.TopOf(sample);
+          drawn.tops.insert(drawn.tops.end(), top.begin(), top.end());
+          tokens.push_back(sample.token);
+        }
+        position = static_cast<int32_t>(tokens.size()) - 1;
+        ++num_steps;
+        plan.Clear();
+      }
+      return std::pair(drawn, num_steps);
+    };
+    const auto [plain, num_plain_steps] = draw(0, 1, nullptr);
+    EXPECT_EQ(num_plain_steps, kDraws);
+    for (const int32_t num_drafts : {1, 3, 15}) {
+      const auto [all_right, fewest_steps] = draw(num_drafts, 1000, &plain);
+      EXPECT_EQ(all_right, plain);
+      // The first step's first draft is wrong.
+      EXPECT_LE(fewest_steps, 3 + kDraws / (1 + num_drafts));
+      for (const int32_t wrong_every : {1, 2, 5}) {
+        const auto [some_wrong, steps] = draw(num_drafts, wrong_every, &plain);
+        EXPECT_EQ(some_wrong, plain) << num_drafts << " drafts, wrong every " << wrong_every;
+        EXPECT_GE(steps, fewest_steps);
+      }
+    }
+  }
+}
+
+TEST(CpuEngineTest, RunsOfDraftsGoOnFromOneProductOfLogitsToTheNext) {
+  RandomModel random({});
+  CpuEngineOptions options = SmallOptions();
+  options.num_sequence_slots = 1;
+  const std::unique_ptr<CpuEngine> engine = MakeEngine(random.model, options);
+  std::vector<TokenId> tokens = random.RandomTokens(10);
+  const SequenceOpen open = {
+      .slot = SequenceSlot{0}, .sampling = {.temperature = 0.0f}, .prompt = tokens};
+  const auto size = tokens.size();
+  StepPlan plan;
+  StepResult result;
+  plan.opens.push_back(open);
+  for (int32_t i = 0; i < 100; ++i) {
+    const auto rows = i == 0 ? static_cast<int32_t>(size) : 1;
+    AddRows(plan, SequenceSlot{0}, tokens, static_cast<int32_t>(tokens.size()) - rows, rows,
+            Blocks(0, 8))
+        .samples = true;
+    ASSERT_TRUE(engine->Execute(plan, result).ok());
+    tokens.push_back(result.samples[0].token);
+    plan.Clear();
+  }
+  for (const size_t wrong : {size_t{200}, size + 70, size + 64, size + 63}) {
+    std::vector<TokenId> drafted = tokens;
+    if (wrong < drafted.size()) drafted[wrong] = (drafted[wrong] + 1) % 50;
+    plan.opens.push_back(open);
+    PlanSequence& part =
+        AddRows(plan, SequenceSlot{0}, drafted, 0, static_cast<int32_t>(size) + 99, Blocks(0, 8));
+    part.samples = true;
+    part.num_drafts = 99;
+    ASSERT_TRUE(engine->Execute(plan, result).ok());
+    ASSERT_EQ(result.samples.size(), 100u);
+    for (size_t i = 0; i < 100; ++i) {
+      ASSERT_EQ(result.samples[i].passed_over, size + i > wrong) << i;
+      if (result.samples[i].passed_over) continue;
+      ASSERT_EQ(result.samples[i].token, tokens[size + i]);
+    }
+    plan.Clear();
+  }
+}
+
 TEST(CpuEngineTest, AStepWithoutSequencesIsAnEmptyResult) {
   RandomModel random({});
   const std::unique_ptr<CpuEngine> engine = MakeEngine(random.model, SmallOptions());

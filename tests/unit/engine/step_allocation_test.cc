@@ -24,8 +24,8 @@ void operator delete(void* memory, size_t) noexcept { std::free(memory); }
 namespace holdfast {
 namespace {
 
-// Prefill chunks and decodes, draws with every option, logprobs: the plan's and the result's own
-// vectors have grown in the first round; the second may not allocate.
+// Prefill chunks, decodes and drafts, draws with every option, logprobs: the plan's and the
+// result's own vectors have grown in the first round; the second may not allocate.
 TEST(StepAllocationTest, AWarmStepAllocatesNothing) {
   constexpr int32_t kSequences = 4;
   RandomModel random({.type = TensorType::kQ4_1});
@@ -61,6 +61,7 @@ TEST(StepAllocationTest, AWarmStepAllocatesNothing) {
         PlanSequence& entry = AddRows(plan, SequenceSlot{s}, tokens, position, count, blocks[s]);
         entry.samples = true;
         if (s == 1) entry.prompt_top_logprobs = 3;
+        if (s == 2) entry.num_drafts = count - 1;
       }
       ASSERT_TRUE(engine->Execute(plan, result).ok());
       position += count;
