@@ -1,5 +1,5 @@
-// Which published idea orders the queue and keeps an agent's KV, and by what requests of one rank
-// are ordered: the names of the configuration file as types.
+// Which published idea orders the queue and keeps an agent's KV, by what requests of one rank are
+// ordered, and whether tokens are drafted: the names of the configuration file as types.
 #pragma once
 
 #include <array>
@@ -31,11 +31,23 @@ enum class WaitOrder : uint8_t {
 inline constexpr std::array<std::string_view, 3> kWaitOrderNames = {"remaining_work", "hit_rate",
                                                                     "arrival"};
 
+// Whether tokens that a sequence will probably draw are computed ahead of being drawn.
+enum class Speculation : uint8_t {
+  kOff,
+  kAuto,    // where they are likely enough for what they cost
+  kAlways,  // wherever there is a guess: for tests and comparisons
+};
+inline constexpr std::array<std::string_view, 3> kSpeculationNames = {"off", "auto", "always"};
+
 inline constexpr std::string_view Name(SchedulerPolicy policy) {
   return kSchedulerPolicyNames[static_cast<size_t>(policy)];
 }
 inline constexpr std::string_view Name(WaitOrder order) {
   return kWaitOrderNames[static_cast<size_t>(order)];
+}
+
+inline constexpr std::string_view Name(Speculation speculation) {
+  return kSpeculationNames[static_cast<size_t>(speculation)];
 }
 
 // nullopt: no such name.
@@ -48,6 +60,13 @@ inline constexpr std::optional<SchedulerPolicy> SchedulerPolicyOf(std::string_vi
 inline constexpr std::optional<WaitOrder> WaitOrderOf(std::string_view name) {
   for (size_t i = 0; i < kWaitOrderNames.size(); ++i) {
     if (kWaitOrderNames[i] == name) return static_cast<WaitOrder>(i);
+  }
+  return std::nullopt;
+}
+
+inline constexpr std::optional<Speculation> SpeculationOf(std::string_view name) {
+  for (size_t i = 0; i < kSpeculationNames.size(); ++i) {
+    if (kSpeculationNames[i] == name) return static_cast<Speculation>(i);
   }
   return std::nullopt;
 }

@@ -33,6 +33,11 @@ SchedulerMetrics::SchedulerMetrics(MetricsRegistry& registry, const SchedulerOpt
                                     "that it found were back.")),
       run_ahead_lost(registry.AddCounter("holdfast_scheduler_run_ahead_lost_total",
                                          "Of these, in vain: a layer was bad or did not come.")),
+      draft_tokens(registry.AddCounter("holdfast_scheduler_draft_tokens_total",
+                                       "Tokens that were guessed, and computed before they were "
+                                       "drawn.")),
+      accepted_draft_tokens(registry.AddCounter("holdfast_scheduler_accepted_draft_tokens_total",
+                                                "Of these, drawn as they were guessed.")),
       step_seconds(registry.AddHistogram("holdfast_scheduler_step_seconds",
                                          "Time of a step, from planned to committed.",
                                          StepBuckets())),

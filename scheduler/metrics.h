@@ -44,13 +44,15 @@ class SchedulerMetrics final {
   };
   Tenant& Of(TenantIndex tenant) { return tenants_[static_cast<size_t>(Number(tenant))]; }
 
-  Counter preemptions;        // holdfast_scheduler_preemptions_total
-  Counter recomputed_tokens;  // holdfast_scheduler_recomputed_tokens_total; after preemption
-  Counter steps_failed;       // holdfast_scheduler_steps_failed_total
-  Counter run_ahead;          // holdfast_scheduler_run_ahead_total; see scheduler.h
-  Counter run_ahead_lost;     // holdfast_scheduler_run_ahead_lost_total; of the former, in vain
-  Histogram step_seconds;     // holdfast_scheduler_step_seconds; planned to committed
-  Histogram step_rows;        // holdfast_scheduler_step_rows
+  Counter preemptions;            // holdfast_scheduler_preemptions_total
+  Counter recomputed_tokens;      // holdfast_scheduler_recomputed_tokens_total; after preemption
+  Counter steps_failed;           // holdfast_scheduler_steps_failed_total
+  Counter run_ahead;              // holdfast_scheduler_run_ahead_total; see scheduler.h
+  Counter run_ahead_lost;         // holdfast_scheduler_run_ahead_lost_total; of the former, in vain
+  Counter draft_tokens;           // holdfast_scheduler_draft_tokens_total; computed
+  Counter accepted_draft_tokens;  // holdfast_scheduler_accepted_draft_tokens_total; drawn as well
+  Histogram step_seconds;         // holdfast_scheduler_step_seconds; planned to committed
+  Histogram step_rows;            // holdfast_scheduler_step_rows
 
   KvMetrics kv;             // the store's
   ProgramMetrics programs;  // of agents, and their pins

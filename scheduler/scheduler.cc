@@ -73,6 +73,10 @@ absl::StatusOr<std::unique_ptr<Scheduler>> Scheduler::Create(const EngineInfo& e
     status.Update(absl::InvalidArgumentError(
         absl::StrCat("scheduler.pin_window is ", options.pin_window, "; it must be at least 0")));
   }
+  if (options.draft_tokens_max < 0) {
+    status.Update(absl::InvalidArgumentError(absl::StrCat(
+        "scheduler.draft_tokens_max is ", options.draft_tokens_max, "; it must be at least 0")));
+  }
   status.Update(check_positive(engine.vocab_size, "the engine's vocabulary"));
   status.Update(check_positive(engine.context_tokens, "the engine's context"));
   status.Update(check_positive(engine.num_blocks, "the engine's number of KV blocks"));
@@ -120,12 +124,16 @@ Scheduler::Scheduler(const EngineInfo& engine, const SchedulerOptions& options,
       offline_(MakeClass(options)),
       rows_(WeightsOf(options)),
       pace_(tenants_.size(), step_tokens_max_, options.step_time_max),
+      speculation_(engine.verifies_drafts && options.draft_tokens_max > 0 ? options.speculation
+                                                                          : Speculation::kOff),
       preemptions_(tenants_.size(), kPreemptionContexts * int64_t{engine.context_tokens}) {
   shares_.places.resize(static_cast<size_t>(num_tenants()));
   running_.reserve(static_cast<size_t>(running_max_));
   for (Step* step : {&steps_[0], &steps_[1], &committed_}) {
     step->parts.reserve(static_cast<size_t>(running_max_));
   }
+  draft_candidates_.reserve(static_cast<size_t>(running_max_));
+  drafting_.reserve(static_cast<size_t>(running_max_));
   drawn_.resize(static_cast<size_t>(num_tenants()));
   num_found_programs_.resize(static_cast<size_t>(num_tenants()));
   for (int32_t slot = running_max_ - 1; slot >= 0; --slot) {

@@ -41,6 +41,10 @@
 // read: later steps come after it, and nothing is restored into it before that step is through.
 // Where a step has run ahead of a restore, none is planned beside it.
 //
+// A sequence whose text repeats itself may get rows for drafts, last of all (scheduler_drafts.cc):
+// the step then draws as many tokens for it as were drafted right, and one more. None is planned
+// beside such a step, nor beside one whose tokens are awaited to draft after them.
+//
 // A step: decodes first (one row each, growing by a block where needed, preempting when there is
 // none), then chunks of running prefills and admissions while places, blocks and rows last: each
 // tenant's up to its part of the rows (tenant_rows.h), then the least served tenant's first, then
@@ -91,6 +95,7 @@
 #include "scheduler/chunker.h"
 #include "scheduler/events.h"
 #include "scheduler/metrics.h"
+#include "scheduler/policy/draft_deal.h"
 #include "scheduler/policy/fair_share.h"
 #include "scheduler/policy/reload_cost.h"
 #include "scheduler/preemption_budget.h"
@@ -215,7 +220,8 @@ class Scheduler final {
  private:
   struct InFlight {
     Sequence* sequence = nullptr;  // nullptr: it has gone, and what comes of this is dropped
-    int32_t num_tokens = 0;
+    int32_t num_tokens = 0;        // without drafts
+    int32_t num_drafts = 0;
     bool samples = false;
     int32_t num_scored = 0;  // prompt logprobs that come back
     bool ahead = false;      // of what it restores
@@ -223,6 +229,7 @@ class Scheduler final {
   struct Step {                             // that runs, or is planned
     std::vector<InFlight> parts;            // in plan order
     int32_t num_samples = 0, num_rows = 0;  // of those
+    int32_t drafts = 0;                     // of those rows
     bool ahead = false;                     // one of those is
     StepWork work;
     absl::Time begun;  // planned, or the one before it committed
@@ -354,7 +361,8 @@ class Scheduler final {
   // Takes its entries out of the result.
   void CommitSequence(const InFlight& part, const StepResult& result, size_t& next_sample,
                       size_t& next_prompt_logprob);
-  void CommitRows(const InFlight& part, const StepResult& result, const SampledToken* sampled);
+  void CommitRows(const InFlight& part, const StepResult& result,
+                  std::span<const SampledToken> sampled);
   bool CatchUp(Sequence& sequence);   // false: not all that it has run ahead of is there
   void TakeBack(Sequence& sequence);  // what it has run ahead
   void Publish(Sequence& sequence);
@@ -362,7 +370,21 @@ class Scheduler final {
   void CountCompletions();
   void PrefetchCommit(size_t index) const;  // what some parts after this one will need
   void FinishPrompt(ActiveRequest& request);
-  void DeliverToken(Sequence& sequence, const SampledToken& sampled, const StepResult& result);
+  // False: that was its last, and it may be gone.
+  bool DeliverToken(Sequence& sequence, const SampledToken& sampled, const StepResult& result);
+  static absl::Status UndefinedError();
+
+  // Drafts (scheduler_drafts.cc).
+  bool SpeculatesNow() const;
+  int32_t DraftsMax(const Sequence& sequence) const;
+  void ListDrafters(const Step& step);
+  bool DealDrafts(const Step& step, int32_t rows_left);
+  void AddDrafts(const Chunker& chunker, StepPlan& plan);
+  void PutDrafts(StepPlan& plan);
+  void PutDraftsOf(InFlight& in_flight, int32_t num_drafts, PlanSequence& part, StepPlan& plan);
+  void NoteWaitsToDraft();
+  void CommitDrafts(Sequence& sequence, std::span<const SampledToken> sampled,
+                    const StepResult& result);
 
   // Transitions.
   void Preempt(Sequence& sequence, TenantIndex for_tenant);
@@ -409,6 +431,11 @@ class Scheduler final {
   TenantRows rows_;        // of the plan being made, as the next
   int32_t more_rows_ = 0;  // that may be added so as not to cut a prompt
   StepPace pace_;
+  const Speculation speculation_;
+  DraftCost draft_cost_;
+  std::vector<DraftCandidate> draft_candidates_;  // of one step
+  std::vector<int32_t> drafting_;                 // likewise, which of its parts each is
+  bool waits_to_draft_ = false;  // no plan beside the step that runs: its tokens are wanted first
   PreemptionBudget preemptions_;
   std::vector<Sequence*> head_, last_head_;  // who is let in next, as the last plans found it
   std::vector<double> head_served_;  // while that is found: what each tenant would have been served

@@ -7,15 +7,12 @@
 #include "scheduler/scheduler.h"
 
 namespace holdfast {
-namespace {
 
-absl::Status UndefinedError() {
+absl::Status Scheduler::UndefinedError() {
   return absl::InternalError(
       "the model gave no finite number for this sequence; the same prompt will end the same way: "
       "change it, or serve the model with KV of more range (f32)");
 }
-
-}  // namespace
 
 void Scheduler::Commit(const StepResult& result, absl::Time now) {
   thread_.CheckThread();
@@ -51,12 +48,15 @@ void Scheduler::Commit(const StepResult& result, absl::Time now) {
   const absl::Duration took = now - committed_.begun;
   reload_.OnStep(committed_.work, took);
   forecast_.OnStep(committed_.work, took);
+  draft_cost_.OnStep(committed_.work.decode_rows + committed_.drafts, committed_.work.prefill_rows,
+                     took);
   pace_.OnStep(
       committed_.work.prefill_rows, took,
       forecast_.Of({.decode_rows = committed_.work.decode_rows}).value_or(absl::ZeroDuration()));
   metrics_.step_rows.Observe(committed_.num_rows);
   metrics_.step_seconds.Observe(std::max(0.0, absl::ToDoubleSeconds(took)));
   steps_[0].begun = std::max(steps_[0].begun, now);  // if there is one
+  NoteWaitsToDraft();
   PublishCounts();
 }
 
@@ -86,14 +86,16 @@ void Scheduler::EndWithStep(ActiveRequest& request, absl::Status status) {
 void Scheduler::CommitSequence(const InFlight& part, const StepResult& result, size_t& next_sample,
                                size_t& next_prompt_logprob) {
   if (part.num_scored > 0) TakePromptLogprobs(part, result, next_prompt_logprob);
-  const SampledToken* sampled = nullptr;
+  std::span<const SampledToken> sampled;
   if (part.samples) {
-    CHECK(next_sample < result.samples.size());
-    sampled = &result.samples[next_sample++];
+    const auto num_samples = static_cast<size_t>(1 + part.num_drafts);
+    CHECK(next_sample + num_samples <= result.samples.size());
+    sampled = std::span(result.samples).subspan(next_sample, num_samples);
+    next_sample += num_samples;
   }
   if (part.sequence == nullptr) return;
   Sequence& sequence = *part.sequence;
-  CHECK(sampled == nullptr || sampled->slot == sequence.slot);
+  CHECK(sampled.empty() || sampled.front().slot == sequence.slot);
   if (part.ahead && !CatchUp(sequence)) {
     TakeBack(sequence);
   } else {
@@ -121,7 +123,7 @@ void Scheduler::TakeBack(Sequence& sequence) {
 }
 
 void Scheduler::CommitRows(const InFlight& part, const StepResult& result,
-                           const SampledToken* sampled) {
+                           std::span<const SampledToken> sampled) {
   Sequence& sequence = *part.sequence;
   ActiveRequest& request = *sequence.request;
   if (sequence.request_ends) return;  // all of it goes when the step is through
@@ -129,7 +131,7 @@ void Scheduler::CommitRows(const InFlight& part, const StepResult& result,
     EndSequence(sequence);
     return;
   }
-  if (sampled != nullptr && sampled->undefined) {
+  if (!sampled.empty() && sampled.front().undefined) {
     EndWithStep(request, UndefinedError());
     return;
   }
@@ -146,8 +148,10 @@ void Scheduler::CommitRows(const InFlight& part, const StepResult& result,
       sequence.computed_tokens >= request.prompt_size) {
     FinishPrompt(request);
   }
-  if (sampled != nullptr) {
-    DeliverToken(sequence, *sampled, result);
+  if (!sampled.empty()) {
+    if (DeliverToken(sequence, sampled.front(), result)) {
+      CommitDrafts(sequence, sampled.subspan(1), result);
+    }
   } else if (sequence.max_tokens == 0 && sequence.computed_tokens == sequence.num_tokens()) {
     EndSequence(sequence);
   }
@@ -199,7 +203,7 @@ void Scheduler::FinishPrompt(ActiveRequest& request) {
   }
 }
 
-void Scheduler::DeliverToken(Sequence& sequence, const SampledToken& sampled,
+bool Scheduler::DeliverToken(Sequence& sequence, const SampledToken& sampled,
                              const StepResult& result) {
   sequence.tokens.push_back(sampled.token);
   sequence.last_drawn = sampled.token;
@@ -214,7 +218,12 @@ void Scheduler::DeliverToken(Sequence& sequence, const SampledToken& sampled,
   }
   ++drawn_[static_cast<size_t>(Number(sequence.tenant))];
   sink_.OnToken(std::move(event));
-  if (end) EndSequence(sequence);
+  if (end) {
+    EndSequence(sequence);
+    return false;
+  }
+  if (SpeculatesNow()) sequence.repeats.OnToken(sequence.tokens);
+  return true;
 }
 
 }  // namespace holdfast

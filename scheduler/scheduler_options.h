@@ -29,6 +29,9 @@ struct SchedulerOptions {
   int32_t bypass_max = 32;
   // Of those that are let in next, so many keep what they would find; 0: none does.
   int32_t pin_window = 0;
+  // Drafts of what a sequence may draw next, and at most so many of one sequence in a step.
+  Speculation speculation = Speculation::kOff;
+  int32_t draft_tokens_max = 8;
   // A request that would wait longer before it runs is refused; infinite: none is.
   absl::Duration queue_wait_max = absl::InfiniteDuration();
   // How long a sequence waits, while others pass, to hear what the remote tier has of its prompt.

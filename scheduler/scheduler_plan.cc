@@ -25,7 +25,8 @@ constexpr int32_t kRestOfStep = 2;
 }  // namespace
 
 bool Scheduler::may_plan() const {
-  return num_steps_ == 0 || (num_steps_ < kStepsMax && !steps_[0].ahead);
+  if (num_steps_ == 0) return true;
+  return num_steps_ < kStepsMax && !steps_[0].ahead && steps_[0].drafts == 0 && !waits_to_draft_;
 }
 
 absl::Time Scheduler::StepEndsAt() const {
@@ -52,7 +53,7 @@ bool Scheduler::Plan(absl::Time now, StepPlan& plan) {
   CHECK(may_plan());
   BeginKeeping(plan, running_max_);
   planned().parts.clear();
-  planned().num_samples = 0;
+  planned().num_samples = planned().drafts = 0;
   planned().ahead = false;
   ++num_plans_;
   store_.ExpirePins(now);
@@ -93,6 +94,7 @@ bool Scheduler::Plan(absl::Time now, StepPlan& plan) {
   KeepForHead();
   PlanPrefills(chunker, plan);
   RunAhead(chunker, plan);
+  AddDrafts(chunker, plan);
   store_.PlanMoves(now);
 
   SortMoves();

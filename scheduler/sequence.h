@@ -27,6 +27,7 @@
 #include "engine/step_plan.h"
 #include "kvstore/kv_store.h"
 #include "scheduler/events.h"
+#include "scheduler/policy/prompt_lookup.h"
 #include "scheduler/request.h"
 #include "scheduler/turn_ends.h"
 
@@ -120,6 +121,7 @@ struct alignas(64) Sequence {
   absl::Time started;       // to run, this time
   PinId continued_pin{};    // goes with the Commit of its first step
   int32_t plan_place = 0;   // among the prefills of the plan being made
+  PromptLookup repeats;     // guesses its next tokens
 
   // While waiting.
   WaitRank rank;                               // constant while it waits

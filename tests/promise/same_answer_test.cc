@@ -27,6 +27,7 @@
 #include "kvstore/tier_mover.h"
 #include "scheduler/scheduler.h"
 #include "tests/sim/hooked_host_tier.h"
+#include "tests/sim/metric_values.h"
 
 namespace holdfast {
 namespace {
@@ -208,6 +209,7 @@ struct Circumstance {
   int rounds = 1;  // the second meets a warm cache
   bool expect_preemption = false;
   int32_t host_blocks = 0;  // above 0: a host tier of so many, and a disk tier below it
+  Speculation speculation = Speculation::kOff;
 };
 
 class SameAnswerTest : public testing::Test {
@@ -269,6 +271,7 @@ class SameAnswerTest : public testing::Test {
     options.step_tokens_max = c.step_tokens;
     options.chunk_tokens_max = c.chunk_tokens;
     options.prefix_cache = c.prefix_cache;
+    options.speculation = c.speculation;
     std::unique_ptr<LowerTiers> tiers;
     if (c.host_blocks > 0) {
       tiers = std::make_unique<LowerTiers>(engine, c.host_blocks);
@@ -316,6 +319,13 @@ class SameAnswerTest : public testing::Test {
         EXPECT_GT(num_ahead, 0);
       }
       EXPECT_EQ((*scheduler)->store().counters().corrupt_blocks, 0u);
+    }
+    if (c.speculation == Speculation::kAlways) {
+      const MetricValues values(registry);
+      const double drafted = values.Sum("holdfast_scheduler_draft_tokens_total");
+      const double accepted = values.Sum("holdfast_scheduler_accepted_draft_tokens_total");
+      EXPECT_GT(accepted, 10);
+      EXPECT_GT(drafted, accepted + 10);
     }
     const bool preempted =
         registry.Serialize().find("holdfast_scheduler_preemptions_total 0\n") == std::string::npos;
@@ -384,6 +394,44 @@ TEST_F(SameAnswerTest, WithBlocksThatCameBackFromHostAndDisk) {
                      .rounds = 2,
                      .expect_preemption = true,
                      .host_blocks = 30});
+}
+
+// Right and wrong drafts, greedy and drawn, with penalties and logprobs: beside others and alone,
+// across preemption, over what was found again, and with every number of threads.
+TEST_F(SameAnswerTest, WithDrafts) {
+  constexpr Speculation kAlways = Speculation::kAlways;
+  ExpectSameAsAlone({.name = "drafts", .speculation = kAlways});
+  ExpectSameAsAlone({.name = "drafts, 3 threads, chunks of 7, few beside each other",
+                     .threads = 3,
+                     .chunk_tokens = 7,
+                     .running = 2,
+                     .speculation = kAlways});
+  ExpectSameAsAlone({.name = "drafts, budget 24",
+                     .chunk_tokens = 16,
+                     .step_tokens = 24,
+                     .running = 4,
+                     .speculation = kAlways});
+  ExpectSameAsAlone({.name = "drafts, tiny pool",
+                     .pool_blocks = 22,
+                     .expect_preemption = true,
+                     .speculation = kAlways});
+  ExpectSameAsAlone({.name = "drafts, warm cache", .rounds = 2, .speculation = kAlways});
+  ExpectSameAsAlone({.name = "drafts, host and disk",
+                     .pool_blocks = 22,
+                     .rounds = 2,
+                     .expect_preemption = true,
+                     .host_blocks = 30,
+                     .speculation = kAlways});
+  ExpectSameAsAlone({.name = "drafts, i8", .kv_dtype = KvDtype::kI8, .speculation = kAlways});
+}
+
+TEST_F(SameAnswerTest, WithDraftsOnEveryFastInstructionPath) {
+  for (Isa isa : {Isa::kAvx2, Isa::kAvx512Vnni}) {
+    if (!IsaSupported(isa)) continue;
+    ExpectSameAsAlone({.name = absl::StrCat("drafts, ", IsaName(isa)),
+                       .isa = isa,
+                       .speculation = Speculation::kAlways});
+  }
 }
 
 // Agents in simulated time, a step at a tick, over a tiny pool: they come while others compute,

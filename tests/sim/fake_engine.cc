@@ -24,7 +24,8 @@ float ToLogprob(uint64_t digest) { return -static_cast<float>(digest % 4096) / 2
 
 }  // namespace
 
-FakeEngine::FakeEngine(const FakeEngineOptions& options) {
+FakeEngine::FakeEngine(const FakeEngineOptions& options)
+    : repeats_of_8_(options.repeats_of_8), repeat_period_(options.repeat_period) {
   info_.vocab_size = options.vocab_size;
   info_.context_tokens = options.context_tokens;
   info_.num_blocks = options.num_blocks;
@@ -35,6 +36,7 @@ FakeEngine::FakeEngine(const FakeEngineOptions& options) {
                      .num_kv_heads = 1,
                      .head_dim = options.num_layers == 1 ? 2 : 1};
   info_.waits_for_layers = options.num_layers > 1;
+  info_.verifies_drafts = true;
   block_words_ = info_.kv_layout.block_bytes() / sizeof(uint64_t);
   CHECK(block_words_ % kBlockTokens == 0);
   places_.assign(static_cast<size_t>(options.num_blocks) * block_words_, kUnwritten);
@@ -64,6 +66,8 @@ void FakeEngine::CheckPlan(const StepPlan& plan) const {
     tokens_end += part.num_tokens;
     const int32_t end = part.first_position + part.num_tokens;
     CHECK(part.num_blocks == (end + kBlockTokens - 1) / kBlockTokens);
+    CHECK(part.num_drafts >= 0 && part.num_drafts < part.num_tokens);
+    CHECK(part.num_drafts == 0 || (part.samples && !part.gate && !part.prompt_top_logprobs));
     std::set<BlockId> own;
     for (BlockId block : plan.BlocksOf(part)) {
       CHECK(Number(block) >= 0 && Number(block) < info_.num_blocks);
@@ -170,6 +174,7 @@ void FakeEngine::ComputeSequence(const StepPlan& plan, const PlanSequence& part,
     visible = See(visible, kv);
   }
 
+  num_drafts_ += part.num_drafts;
   for (int32_t i = 0; i < part.num_tokens; ++i) {
     const int32_t position = part.first_position + i;
     const TokenId token = tokens[static_cast<size_t>(i)];
@@ -177,6 +182,18 @@ void FakeEngine::ComputeSequence(const StepPlan& plan, const PlanSequence& part,
     Place(blocks, position) = kv;
     visible = See(visible, kv);
     poisoned |= token == poison_;
+    const int32_t rows_after = part.num_tokens - 1 - i;
+    if (part.samples && rows_after == part.num_drafts) {
+      CHECK(slot.prompt.size() + slot.completion.size() == static_cast<size_t>(position + 1));
+      DrawFrom(visible, part, poisoned, result);
+    } else if (rows_after < part.num_drafts) {
+      const SampledToken before = result.samples.back();
+      if (!before.undefined && !before.passed_over && before.token == token) {
+        DrawFrom(visible, part, poisoned, result);
+      } else {
+        result.samples.push_back({.slot = part.slot, .passed_over = true});
+      }
+    }
     if (!part.prompt_top_logprobs) continue;
     const bool last_row = i + 1 == part.num_tokens;
     if (last_row && !part.next_token) continue;
@@ -185,13 +202,25 @@ void FakeEngine::ComputeSequence(const StepPlan& plan, const PlanSequence& part,
         Score(visible, part.slot, next, *part.prompt_top_logprobs, result));
     result.prompt_logprobs.back().undefined = poisoned;
   }
-  if (!part.samples) return;
+}
 
-  const auto drawn = slot.completion.size();
-  CHECK(slot.prompt.size() + drawn == static_cast<size_t>(part.first_position + part.num_tokens));
-  uint64_t digest = Mix(Mix(visible, slot.sampling.seed), drawn);
+TokenId FakeEngine::TokenOf(uint64_t digest, const Slot& slot) const {
+  const size_t length = slot.prompt.size() + slot.completion.size();
+  const auto period = static_cast<size_t>(repeat_period_);
+  if (static_cast<int32_t>(digest >> 61) < repeats_of_8_ && length >= period) {
+    const size_t place = length - period;
+    return place < slot.prompt.size() ? slot.prompt[place]
+                                      : slot.completion[place - slot.prompt.size()];
+  }
+  return static_cast<TokenId>(digest % static_cast<uint64_t>(info_.vocab_size));
+}
+
+void FakeEngine::DrawFrom(uint64_t visible, const PlanSequence& part, bool poisoned,
+                          StepResult& result) {
+  Slot& slot = slots_[static_cast<size_t>(Number(part.slot))];
+  uint64_t digest = Mix(Mix(visible, slot.sampling.seed), slot.completion.size());
   for (TokenId token : slot.completion) digest = Mix(digest, static_cast<uint64_t>(token));
-  const auto token = static_cast<TokenId>(digest % static_cast<uint64_t>(info_.vocab_size));
+  const TokenId token = TokenOf(digest, slot);
   slot.completion.push_back(token);
   result.samples.push_back(
       Score(digest, part.slot, token, slot.sampling.top_logprobs.value_or(0), result));

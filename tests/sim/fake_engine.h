@@ -34,6 +34,10 @@ struct FakeEngineOptions {
   int32_t num_sequence_slots = 16;
   int32_t step_tokens_max = 256;
   int32_t num_layers = 1;  // or 2, 4, 8: then it waits for layers, each of which holds some places
+  // Of eight draws about so many are the token that lies `repeat_period` before, as in text that
+  // goes round in circles.
+  int32_t repeats_of_8 = 0;
+  int32_t repeat_period = 12;
 };
 
 class FakeEngine final : public Engine {
@@ -52,6 +56,7 @@ class FakeEngine final : public Engine {
   int64_t num_steps() const { return num_steps_; }
   int64_t num_rows() const { return num_rows_; }  // computed since the start
   int64_t num_copies() const { return num_copies_; }
+  int64_t num_drafts() const { return num_drafts_; }  // rows of those, part of num_rows
   int64_t num_foreign_reads() const { return num_foreign_reads_; }
 
   // What the KV of a token is, after KV that was seen as `visible` (of the first token: 0), and how
@@ -77,6 +82,8 @@ class FakeEngine final : public Engine {
   void CheckPlan(const StepPlan& plan) const;
   uint64_t& Place(std::span<const BlockId> blocks, int32_t position);
   void ComputeSequence(const StepPlan& plan, const PlanSequence& part, StepResult& result);
+  void DrawFrom(uint64_t visible, const PlanSequence& part, bool poisoned, StepResult& result);
+  TokenId TokenOf(uint64_t digest, const Slot& slot) const;
   SampledToken Score(uint64_t digest, SequenceSlot slot, TokenId token, int32_t num_top,
                      StepResult& result) const;
 
@@ -91,6 +98,8 @@ class FakeEngine final : public Engine {
   int64_t num_rows_ = 0;
   int64_t num_copies_ = 0;
   int64_t num_foreign_reads_ = 0;
+  int64_t num_drafts_ = 0;
+  const int32_t repeats_of_8_, repeat_period_;
 };
 
 }  // namespace holdfast

@@ -30,10 +30,13 @@ std::vector<TokenLogprob> ChosenOf(const std::optional<PromptEvent>& prompt) {
   return chosen;
 }
 
-Expected Alone(Request request) {
+Expected Alone(Request request, const FakeEngineOptions& engine) {
   request.tenant = {};
   request.retain.reset();
-  SchedulerBench bench({.num_blocks = 512}, {.prefix_cache = false});
+  SchedulerBench bench({.num_blocks = 512,
+                        .repeats_of_8 = engine.repeats_of_8,
+                        .repeat_period = engine.repeat_period},
+                       {.prefix_cache = false});
   const RequestId id = request.id;
   CHECK(bench.Submit(request));
   bench.RunToEnd();
@@ -66,7 +69,9 @@ Setup MakeSetup(std::mt19937& rng, Tiers tiers, const BlockKeyFunctions& keys) {
   setup.engine = {.context_tokens = longest * kBlockTokens,
                   .num_blocks = longest + between(0, 12),
                   .num_sequence_slots = between(1, 10),
-                  .step_tokens_max = between(10, 80)};
+                  .step_tokens_max = between(10, 80),
+                  .repeats_of_8 = between(0, 8),
+                  .repeat_period = between(1, 20)};
   setup.scheduler = {.running_max = between(1, 10),
                      .waiting_max = between(1, 12),
                      .step_tokens_max = between(1, 90),
@@ -80,6 +85,8 @@ Setup MakeSetup(std::mt19937& rng, Tiers tiers, const BlockKeyFunctions& keys) {
   scheduler.order = static_cast<WaitOrder>(rng() % kWaitOrderNames.size());
   scheduler.bypass_max = between(1, 6);
   scheduler.pin_window = between(0, 3);
+  scheduler.speculation = static_cast<Speculation>(rng() % kSpeculationNames.size());
+  scheduler.draft_tokens_max = between(1, 12);
   scheduler.long_prefill_tokens_max = between(1, 60);
   scheduler.offline_step_tokens_max = between(1, 30);
   for (TenantConfig& tenant : scheduler.tenants) tenant.weight = between(1, 8) / 4.0;
@@ -152,6 +159,7 @@ class Walk {
   int64_t num_compared() const { return num_compared_; }
   int64_t num_ahead() const { return num_ahead_; }
   int64_t num_copies() const { return bench_.engine.num_copies(); }
+  int64_t num_drafts() const { return bench_.engine.num_drafts(); }
   const KvStore& store() const { return bench_.scheduler->store(); }
   const SimMover& mover() const { return mover_; }
 
@@ -252,7 +260,7 @@ class Walk {
     ASSERT_TRUE(code == absl::StatusCode::kOk || code == absl::StatusCode::kCancelled ||
                 code == absl::StatusCode::kResourceExhausted ||
                 code == absl::StatusCode::kUnavailable);
-    const Expected expected = Alone(request);
+    const Expected expected = Alone(request, setup_.engine);
     if (recorded.prompt) {
       ASSERT_EQ(ChosenOf(recorded.prompt), expected.prompt_logprobs);
       if (!request.reuse_prefix || request.prompt_top_logprobs) {
@@ -285,7 +293,7 @@ class Walk {
 };
 
 TEST(RandomWalkTest, EachRequestSaysWhatItSaysAlone) {
-  int64_t num_compared = 0, num_ahead = 0;
+  int64_t num_compared = 0, num_ahead = 0, num_drafts = 0;
   for (uint32_t seed = 0; seed < 250; ++seed) {
     const SeedNote note("the walk", seed);
     Walk walk(seed);
@@ -293,8 +301,10 @@ TEST(RandomWalkTest, EachRequestSaysWhatItSaysAlone) {
     if (HasFailure()) return;
     num_compared += walk.num_compared();
     num_ahead += walk.num_ahead();
+    num_drafts += walk.num_drafts();
   }
   EXPECT_GT(num_ahead, 2500);
+  EXPECT_GT(num_drafts, 5000);
   EXPECT_GT(num_compared, 2500);  // the walks are not all cancels and refusals
 }
 
