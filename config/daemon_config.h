@@ -81,6 +81,8 @@ struct DaemonConfig {
     std::string order = "remaining_work";            // likewise
     int32_t bypass_max = 32;                         // requests that may overtake one
     int32_t pin_window = 8;                          // that keep what they will find; 0: none
+    std::string speculation = "off";                 // likewise
+    int32_t draft_tokens_max = 8;                    // of one sequence in a step
     absl::Duration ageing_time = absl::Seconds(10);  // then who waits counts as more important
     absl::Duration queue_wait_max = absl::ZeroDuration();  // expected; beyond: 429; 0: any
     int32_t offline_step_tokens_max = 64;                  // of a step, for offline requests

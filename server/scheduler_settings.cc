@@ -17,6 +17,8 @@ SchedulerOptions SchedulerOptionsOf(const DaemonConfig& config) {
           .ageing_time = config.scheduler.ageing_time,
           .bypass_max = config.scheduler.bypass_max,
           .pin_window = config.scheduler.pin_window,
+          .speculation = *SpeculationOf(config.scheduler.speculation),
+          .draft_tokens_max = config.scheduler.draft_tokens_max,
           .queue_wait_max = config.scheduler.queue_wait_max > absl::ZeroDuration()
                                 ? config.scheduler.queue_wait_max
                                 : absl::InfiniteDuration(),

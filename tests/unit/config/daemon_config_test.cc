@@ -70,7 +70,7 @@ model: {path: /m.gguf, name: m, aliases: [a, b], weights: f32, activations: 16bi
 engine: {threads: 3, isa: avx2, kv_dtype: f32, kv_device_bytes: 4GiB, context_tokens: 2048}
 scheduler: {running_max: 2, waiting_max: 3, step_tokens_max: 64, chunk_tokens_max: 7,
             prefix_cache: false, policy: plas, order: hit_rate, bypass_max: 5, ageing_time: 3s,
-            pin_window: 4, queue_wait_max: 7s, step_time_max: 8ms,
+            pin_window: 4, speculation: always, draft_tokens_max: 5, queue_wait_max: 7s, step_time_max: 8ms,
             offline_step_tokens_max: 9, long_prefill_tokens_max: 11}
 server: {text_threads: 1, http_connections_max: 9, drain_timeout: 500ms, request_timeout: 1h30m}
 log: {level: debug, format: json}
@@ -119,6 +119,8 @@ tenants:
   EXPECT_EQ(config->scheduler.order, "hit_rate");
   EXPECT_EQ(config->scheduler.bypass_max, 5);
   EXPECT_EQ(config->scheduler.pin_window, 4);
+  EXPECT_EQ(config->scheduler.speculation, "always");
+  EXPECT_EQ(config->scheduler.draft_tokens_max, 5);
   EXPECT_EQ(config->scheduler.ageing_time, absl::Seconds(3));
   EXPECT_EQ(config->scheduler.queue_wait_max, absl::Seconds(7));
   EXPECT_EQ(config->scheduler.step_time_max, absl::Milliseconds(8));
