@@ -3,6 +3,7 @@ turn, on this machine.
 
     ./dev bench serving [--serve 'NAME=COMMAND'] [--concurrency 1,4,16] [--requests 64]
                         [--output-tokens 64] [--padding-words 0] [--runs 5] [--threads 2]
+                        [--prompts chat|repeating|FILE] [--temperature 0]
                         [--model FILE] [--json FILE]
 
 Each COMMAND starts an OpenAI-compatible server on 127.0.0.1:{port}; {model} and {threads} are filled
@@ -10,6 +11,9 @@ in as well. Holdfast is always the first, and the others are told as its multipl
 server is started anew, warmed by a request of another system prompt, then asked by as many clients
 as the concurrency says, each sending its next request when the last is answered in full. Servers
 take turns, in the opposite order every other run, so that a slow hour of the machine meets them all.
+
+--prompts repeating asks for what the prompt holds already, with one change: code, JSON and a list.
+A FILE has one conversation a line, as JSON with `messages` as in a chat request.
 
 A failed request ends the benchmark. Printed are medians of the runs, lowest and highest.
 
@@ -19,7 +23,8 @@ A failed request ends the benchmark. Printed are medians of the runs, lowest and
     memory  of all processes of the server after the last answer, pages that they share counted
             once; with --padding-words each question is that much longer, so that KV fills
 
-tests/bench/peers.md tells how to get the peers.
+tests/bench/peers.md tells how to get the peers. docs/speculation.md has the commands that compare
+Holdfast with and without drafts.
 """
 
 import argparse
@@ -89,6 +94,44 @@ def question(number, padding_words):
     return " ".join([*padding, asked])
 
 
+def repeating(number):
+    """Messages that ask for a copy of what they hold, with one change."""
+    rng = random.Random(number)
+    names = rng.sample(PLACES, 6)
+    if number % 3 == 0:
+        text = "\n".join(
+            f"def tickets_to_{name.lower()}(count, day):\n"
+            f'    """The price of tickets to {name}, in cents."""\n'
+            f"    price = {rng.randrange(100, 999)} * count\n"
+            f"    if day in WEEKEND:\n        price = price * {rng.randrange(2, 9)} // 10\n"
+            f"    return price\n" for name in names[:4])
+        asked = f"Rename the argument day to date in tickets_to_{names[0].lower()}."
+    elif number % 3 == 1:
+        text = json.dumps([{"town": name, "platform": rng.randrange(1, 9), "bicycles": True,
+                            "leaves": f"{rng.randrange(6, 22)}:{rng.randrange(10, 60)}",
+                            "calls_at": rng.sample(PLACES, 2)} for name in names], indent=1)
+        asked = f"Change the platform of {names[1]} to 12."
+    else:
+        text = "\n".join(f"{i + 1}. The train to {name} leaves at {rng.randrange(6, 22)}:"
+                         f"{rng.randrange(10, 60)} from platform {rng.randrange(1, 9)} and carries "
+                         f"no {rng.choice(THINGS)}." for i, name in enumerate(names))
+        asked = f"Move the train to {names[0]} to platform 12."
+    return [{"role": "system", "content": "You edit text. Answer with the whole text and nothing "
+                                          "else."},
+            {"role": "user", "content": f"{asked} Repeat everything else as it is.\n\n{text}"}]
+
+
+def conversations(args):
+    """number -> messages"""
+    if args.prompts == "chat":
+        return lambda number: [{"role": "system", "content": SYSTEM},
+                               {"role": "user", "content": question(number, args.padding_words)}]
+    if args.prompts == "repeating":
+        return repeating
+    lines = pathlib.Path(args.prompts).read_text().splitlines()
+    return lambda number: json.loads(lines[number % len(lines)])["messages"]
+
+
 class Server:
     """A server process; its log goes to a file that is shown if it fails."""
 
@@ -153,12 +196,11 @@ class Server:
                 self.process.wait()
 
 
-async def ask(session, server, model, system, user, output_tokens):
+async def ask(session, server, model, messages, args):
     """(seconds to the first text, seconds between texts, tokens of the answer)"""
     body = {"model": model, "stream": True, "stream_options": {"include_usage": True},
-            "temperature": 0, "max_tokens": output_tokens, "ignore_eos": True,
-            "logit_bias": NEVER_DRAWN,
-            "messages": [{"role": "system", "content": system}, {"role": "user", "content": user}]}
+            "temperature": args.temperature, "max_tokens": args.output_tokens, "ignore_eos": True,
+            "seed": 1, "logit_bias": NEVER_DRAWN, "messages": messages}
     sent, first, last, gaps, tokens = time.perf_counter(), None, None, [], None
     async with session.post(f"{server.url}/v1/chat/completions", json=body) as answer:
         if answer.status != 200:
@@ -178,7 +220,7 @@ async def ask(session, server, model, system, user, output_tokens):
                 gaps.append(now - last)
             last = now
     if first is None or tokens is None:
-        server.fail(f"an answer without text or usage to: {user}")
+        server.fail(f"an answer without text or usage to: {messages[-1]['content']}")
     return first, gaps, tokens
 
 
@@ -188,14 +230,14 @@ async def load(server, concurrency, args):
     connector = aiohttp.TCPConnector(limit=concurrency, force_close=True)
     async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
         model, start_seconds = await server.wait_ready(session)
-        await ask(session, server, model, "You tell the time.", "How late is it?",
-                  args.output_tokens)
-        numbers, answers = iter(range(args.requests)), []
+        await ask(session, server, model,
+                  [{"role": "system", "content": "You tell the time."},
+                   {"role": "user", "content": "How late is it?"}], args)
+        numbers, answers, messages_of = iter(range(args.requests)), [], conversations(args)
 
         async def client():
             for number in numbers:
-                answers.append(await ask(session, server, model, SYSTEM,
-                                         question(number, args.padding_words), args.output_tokens))
+                answers.append(await ask(session, server, model, messages_of(number), args))
 
         start = time.perf_counter()
         await asyncio.gather(*(client() for _ in range(concurrency)))
@@ -255,6 +297,8 @@ def main():
     parser.add_argument("--requests", type=int, default=64)
     parser.add_argument("--output-tokens", type=int, default=64)
     parser.add_argument("--padding-words", type=int, default=0)
+    parser.add_argument("--prompts", default="chat", metavar="chat|repeating|FILE")
+    parser.add_argument("--temperature", type=float, default=0)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--model", default=os.environ.get("HOLDFAST_MODEL"))
