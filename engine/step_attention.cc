@@ -161,11 +161,13 @@ void StepAttention::ListShared(int32_t begin, int32_t end) {
     splits = CommonSplits(first.blocks, other.blocks, std::min(splits, SplitsBefore(other)));
   }
   if (splits == 0) return;
-  for (int32_t i = begin; i < end; ++i) tiles_[sharers_[i]].shared_splits = splits;
   const int32_t count = end - begin;
   const int32_t wanted = count * num_kv_heads_ / (pool_.num_workers() * kSharedTasksPerWorker);
   const int32_t rows_most = std::clamp(wanted, kSharersLeast, kTileRows);
   const int32_t chunks = (count + rows_most - 1) / rows_most;
+  // With less to do at once than there are workers, each row's own way is cut finer.
+  if (chunks * num_kv_heads_ < pool_.num_workers()) return;
+  for (int32_t i = begin; i < end; ++i) tiles_[sharers_[i]].shared_splits = splits;
   for (int32_t chunk = 0; chunk < chunks; ++chunk) {
     const int32_t from = count * chunk / chunks, to = count * (chunk + 1) / chunks;
     for (int32_t kv_head = 0; kv_head < num_kv_heads_; ++kv_head) {
@@ -190,13 +192,13 @@ void StepAttention::ListTasks() {
   int32_t num_results = 0;
   for (Tile& tile : tiles_) {
     const auto index = static_cast<int32_t>(&tile - tiles_.data());
+    const int32_t own_splits = tile.num_splits - tile.shared_splits;
     const bool cut = pool_.num_workers() > 1 && tile.rows.num_rows == 1 &&
-                     tile.rows.parts.empty() && tile.shared_splits == 0 &&
-                     tile.num_splits > splits_each &&
-                     num_results + tile.num_splits <= split_results_max_;
+                     tile.rows.parts.empty() && own_splits > splits_each &&
+                     num_results + own_splits <= split_results_max_;
     if (cut) {
       tile.split_results = num_results;
-      num_results += tile.num_splits;
+      num_results += own_splits;
       cut_tiles_.push_back(index);
     }
     const int32_t step = cut ? splits_each : tile.num_splits;
@@ -280,7 +282,7 @@ void StepAttention::RunTask(const Layer& layer, const Task& task, int32_t worker
 
 // The tile's splits of the task, each for itself.
 void StepAttention::RunSplits(const AttentionTile& tile, const Task& task) {
-  const int64_t first_result = tiles_[task.tile].split_results;
+  const int64_t first_result = tiles_[task.tile].split_results - tiles_[task.tile].shared_splits;
   const int32_t num_blocks = tile.first_position / kBlockTokens + 1;
   const int32_t end_block = std::min(task.split_end * kSplitBlocks, num_blocks);
   for (int32_t split = task.split_begin; split < task.split_end; ++split) {
@@ -335,15 +337,18 @@ void StepAttention::RunShared(const Layer& layer, const SharedTask& task, int32_
 void StepAttention::MergeSplits(const Layer& layer, const Tile& tile) {
   if (tile.rows.failed != nullptr && *tile.rows.failed) return;
   float* const out = layer.out + int64_t{tile.rows.row_begin} * width_;
-  const int64_t first = tile.split_results;
-  std::copy_n(split_out_ + first * width_, width_, out);
-  for (int64_t split = first + 1; split < first + tile.num_splits; ++split) {
+  const int64_t first = tile.split_results, end = first + tile.num_splits - tile.shared_splits;
+  const bool shares = tile.shared_splits > 0;  // then out and its lse are those of the common keys
+  NaturalLse* const lse = shares ? lse_ + int64_t{tile.rows.row_begin} * options_.num_heads
+                                 : split_lse_ + first * options_.num_heads;
+  if (!shares) std::copy_n(split_out_ + first * width_, width_, out);
+  for (int64_t split = shares ? first : first + 1; split < end; ++split) {
     kernels_.merge_attention({.num_rows = 1,
                               .num_heads = options_.num_heads,
                               .head_dim = head_dim_,
                               .out = out,
                               .out_row_stride = width_,
-                              .lse = split_lse_ + first * options_.num_heads,
+                              .lse = lse,
                               .part_out = split_out_ + split * width_,
                               .part_row_stride = width_,
                               .part_lse = split_lse_ + split * options_.num_heads});

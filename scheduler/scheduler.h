@@ -368,6 +368,7 @@ class Scheduler final {
   void Publish(Sequence& sequence);
   void TakePromptLogprobs(const InFlight& part, const StepResult& result, size_t& next);
   void CountCompletions();
+  void LearnFrom(const Step& step, absl::Duration took);
   void PrefetchCommit(size_t index) const;  // what some parts after this one will need
   void FinishPrompt(ActiveRequest& request);
   // False: that was its last, and it may be gone.

@@ -46,18 +46,23 @@ void Scheduler::Commit(const StepResult& result, absl::Time now) {
   ending_.clear();
   CountCompletions();
   const absl::Duration took = now - committed_.begun;
-  reload_.OnStep(committed_.work, took);
-  forecast_.OnStep(committed_.work, took);
-  draft_cost_.OnStep(committed_.work.decode_rows + committed_.drafts, committed_.work.prefill_rows,
-                     took);
-  pace_.OnStep(
-      committed_.work.prefill_rows, took,
-      forecast_.Of({.decode_rows = committed_.work.decode_rows}).value_or(absl::ZeroDuration()));
+  LearnFrom(committed_, took);
   metrics_.step_rows.Observe(committed_.num_rows);
   metrics_.step_seconds.Observe(std::max(0.0, absl::ToDoubleSeconds(took)));
   steps_[0].begun = std::max(steps_[0].begun, now);  // if there is one
   NoteWaitsToDraft();
   PublishCounts();
+}
+
+void Scheduler::LearnFrom(const Step& step, absl::Duration took) {
+  if (speculation_ != Speculation::kOff) {
+    draft_cost_.OnStep(step.work.decode_rows + step.drafts, step.work.prefill_rows, took);
+  }
+  if (step.drafts > 0) return;  // what follows knows steps without them
+  reload_.OnStep(step.work, took);
+  forecast_.OnStep(step.work, took);
+  pace_.OnStep(step.work.prefill_rows, took,
+               forecast_.Of({.decode_rows = step.work.decode_rows}).value_or(absl::ZeroDuration()));
 }
 
 void Scheduler::PrefetchCommit(size_t index) const {

@@ -118,7 +118,6 @@ void Scheduler::PutDraftsOf(InFlight& in_flight, int32_t num_drafts, PlanSequenc
       KeepTable(plan, sequence.slot, sequence.table_version, sequence.blocks, num_blocks);
   part.num_blocks = num_blocks;
   in_flight.num_drafts = num_drafts;
-  rows_.Take(sequence.tenant, num_drafts);
   ClassOf(sequence).share.Charge(sequence.tenant, ServiceCost().prefill * num_drafts);
   metrics_.draft_tokens.Add(num_drafts);
 }

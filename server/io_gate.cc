@@ -1,5 +1,6 @@
 #include "server/io_gate.h"
 
+#include <fcntl.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -18,7 +19,7 @@ IoGate::~IoGate() {
 
 absl::Status IoGate::Begin(asio::io_context& io) {
   event_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-  const int awaited = event_ < 0 ? -1 : dup(event_);
+  const int awaited = event_ < 0 ? -1 : fcntl(event_, F_DUPFD_CLOEXEC, 0);
   if (awaited < 0) {
     return absl::ResourceExhaustedError(
         absl::StrCat("no file descriptor for the I/O thread's events: ", std::strerror(errno)));

@@ -426,8 +426,8 @@ TEST_F(SameAnswerTest, WithDrafts) {
 }
 
 TEST_F(SameAnswerTest, WithDraftsOnEveryFastInstructionPath) {
-  for (Isa isa : {Isa::kAvx2, Isa::kAvx512Vnni}) {
-    if (!IsaSupported(isa)) continue;
+  for (Isa isa : kIsas) {
+    if (isa == Isa::kScalar || !IsaSupported(isa)) continue;
     ExpectSameAsAlone({.name = absl::StrCat("drafts, ", IsaName(isa)),
                        .isa = isa,
                        .speculation = Speculation::kAlways});
