@@ -20,9 +20,9 @@ struct EngineSpeedOptions {
   int32_t prompt_tokens = 512;    // of each stream
   int32_t generate_tokens = 128;  // likewise
   int32_t streams = 1;
-  int32_t context_tokens = 0;  // in front of the first generated token
+  int32_t context_tokens = 0;   // in front of the first generated token
   bool shared_context = false;  // all streams generate behind the same blocks, as far as whole
-  int32_t runs = 5;            // timed; a shorter one comes before them
+  int32_t runs = 5;             // timed; a shorter one comes before them
 };
 
 struct EngineSpeed {
