@@ -1,8 +1,6 @@
 #include "engine/transformer.h"
 
 #include <algorithm>
-#include <cmath>
-#include <cstring>
 
 #include "absl/strings/str_cat.h"
 #include "config/base/check.h"

@@ -73,7 +73,6 @@ void Scheduler::AddDrafts(const Chunker& chunker, StepPlan& plan) {
   waits_to_draft_ = false;
   // Beside a step that runs the token before the drafts is not known.
   if (!SpeculatesNow() || step_running() || planned().ahead) return;
-  planned().work = WorkOf(plan);
   const int32_t rows_left =
       std::min(chunker.left(), step_tokens_max_ - static_cast<int32_t>(plan.tokens.size()));
   if (DealDrafts(planned(), rows_left)) PutDrafts(plan);

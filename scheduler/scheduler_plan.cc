@@ -94,12 +94,12 @@ bool Scheduler::Plan(absl::Time now, StepPlan& plan) {
   KeepForHead();
   PlanPrefills(chunker, plan);
   RunAhead(chunker, plan);
+  planned().work = WorkOf(plan);  // without drafts, which are counted apart
   AddDrafts(chunker, plan);
   store_.PlanMoves(now);
 
   SortMoves();
 
-  planned().work = WorkOf(plan);
   planned().num_rows = static_cast<int32_t>(plan.tokens.size());
   planned().begun = now;
   const bool has_rows = !planned().parts.empty();

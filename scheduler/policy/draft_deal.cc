@@ -19,8 +19,7 @@ constexpr double kHeldUp = 4;
 
 }  // namespace
 
-void DraftCost::OnStep(int32_t drawing_rows, int32_t prefill_rows, absl::Duration took) {
-  const int32_t rows = drawing_rows;
+void DraftCost::OnStep(int32_t rows, int32_t prefill_rows, absl::Duration took) {
   double seconds = absl::ToDoubleSeconds(took);
   if (!(seconds > 0) || !std::isfinite(seconds)) return;
   if (prefill_rows > 0) {

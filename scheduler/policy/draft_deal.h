@@ -15,8 +15,8 @@
 // gain less than kDraftGainMin are none: a step with drafts cannot be planned ahead, nor can one be
 // planned beside it.
 //
-// Thread: the scheduler's.    Bound: seven numbers; dealing is O(candidates^2 *
-// drafts).
+// Thread: the scheduler's. Bound: DraftCost keeps a few numbers; dealing takes candidates times
+// drafts.
 #pragma once
 
 #include <cstdint>
@@ -32,8 +32,8 @@ class DraftCost final {
   static constexpr int32_t kStepsMin = 8;  // before, nothing is known
   static constexpr double kFade = 0.98;
 
-  // Drafts are among the rows that draw.
-  void OnStep(int32_t drawing_rows, int32_t prefill_rows, absl::Duration took);
+  // `rows`: those that draw, drafts among them.
+  void OnStep(int32_t rows, int32_t prefill_rows, absl::Duration took);
 
   bool known() const { return num_steps_ >= kStepsMin; }
   struct Cost {  // of a step, in seconds

@@ -63,7 +63,7 @@ std::optional<Terms> Solve(Gram gram, Terms moment, uint32_t chosen) {
 StepWork WorkOf(const StepPlan& plan) {
   StepWork work;
   for (const PlanSequence& part : plan.sequences) {
-    if (part.num_tokens - part.num_drafts == 1 && part.samples) {
+    if (part.num_tokens == 1 && part.samples) {
       ++work.decode_rows;
       continue;
     }

@@ -32,8 +32,7 @@ struct StepWork {
   bool operator==(const StepWork&) const = default;
 };
 
-// O(sequences of the plan). A part of one row that draws a token is a decode, whatever it is of,
-// also with drafts beside it, which are not counted.
+// O(sequences of the plan). A part of one row that draws a token is a decode, whatever it is of.
 StepWork WorkOf(const StepPlan& plan);
 
 class ReloadCost final {
