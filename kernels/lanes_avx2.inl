@@ -227,6 +227,13 @@ inline constexpr bool kSignedDotsOf8Bits = true;
 template <int kMaxCode>
 inline constexpr int kAddableProducts = 32767 / (2 * 127 * kMaxCode);
 
+// A sum that the compiler may not regroup: g++ 12 makes trees of integer additions, whose many
+// products then wait in memory.
+HOLDFAST_INLINE __m256i InThisOrder(__m256i sum) {
+  asm("" : "+x"(sum));
+  return sum;
+}
+
 // A broadcast of four activations serves both halves of the outputs at once: half by half, g++ 12
 // kept the broadcasts of a whole block for the second half, in memory.
 template <CodeFormat kFormat, int kRows, int kPanels, int kBegin, int kEnd>
@@ -268,8 +275,8 @@ HOLDFAST_INLINE void DotCodes(const uint8_t* codes, int64_t panel_stride, const 
           const __m256i four = BroadcastFour(at + i * x_stride);
           const __m256i a = _mm256_maddubs_epi16(low, four);
           const __m256i b = _mm256_maddubs_epi16(high, four);
-          pairs[i].low = first == 0 ? a : _mm256_add_epi16(pairs[i].low, a);
-          pairs[i].high = first == 0 ? b : _mm256_add_epi16(pairs[i].high, b);
+          pairs[i].low = first == 0 ? a : InThisOrder(_mm256_add_epi16(pairs[i].low, a));
+          pairs[i].high = first == 0 ? b : InThisOrder(_mm256_add_epi16(pairs[i].high, b));
         });
       };
       ForEach<kGroup>([&](auto g) __attribute__((always_inline)) {
