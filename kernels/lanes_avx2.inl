@@ -299,6 +299,57 @@ HOLDFAST_INLINE void DotCodes(const uint8_t* codes, int64_t panel_stride, const 
   }
 }
 
+// Products of words: of 8-bit codes two bytes' products do not fit in 16 bits, so that bytes save
+// no instruction, and a second byte of activations costs nothing here. Codes are made signed. Of
+// each four of a row, words 0 and 2 lie in one vector and 1 and 3 in the next, which shifts alone
+// do.
+template <int kMaxCode>
+struct DotsOfWords {
+  static constexpr bool kUsed = kMaxCode == 255;
+
+  HOLDFAST_INLINE static __m256i Evens(__m256i bytes) {
+    return _mm256_srai_epi16(_mm256_slli_epi16(bytes, 8), 8);
+  }
+  HOLDFAST_INLINE static __m256i Odds(__m256i bytes) { return _mm256_srai_epi16(bytes, 8); }
+
+  HOLDFAST_INLINE static void UnpackCodes(const uint8_t* codes, uint8_t* out) {
+    const __m256i top = _mm256_set1_epi8(-128);
+    ForEach<16>([&](auto i) __attribute__((always_inline)) {
+      const auto* at = reinterpret_cast<const __m256i*>(codes + 32 * i);
+      const __m256i bytes = _mm256_xor_si256(_mm256_loadu_si256(at), top);
+      auto* words = reinterpret_cast<__m256i*>(out + 128 * (i / 2) + 32 * (i % 2));
+      _mm256_storeu_si256(words, Evens(bytes));
+      _mm256_storeu_si256(words + 2, Odds(bytes));
+    });
+  }
+  // A row's 32 q = 256 * high + low.
+  HOLDFAST_INLINE static void Widen(const int8_t* high, const int8_t* low, int16_t* words) {
+    const __m256i h = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(high));
+    const __m256i l = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(low));
+    const __m256i odd_high = _mm256_and_si256(h, _mm256_set1_epi16(-256));
+    auto* out = reinterpret_cast<__m256i*>(words);
+    _mm256_storeu_si256(out, _mm256_add_epi16(_mm256_slli_epi16(h, 8), Evens(l)));
+    _mm256_storeu_si256(out + 1, _mm256_add_epi16(odd_high, Odds(l)));
+  }
+  // dot[r] += the products of a block; words: [kRows][32].
+  template <int kRows, int kPanels>
+  HOLDFAST_INLINE static void Add(const uint8_t* codes, int64_t panel_stride, const int16_t* words,
+                                  I32x16 (&dot)[kRows * kPanels]) {
+    static_assert(kPanels == 1);
+    static_cast<void>(panel_stride);
+    ForEach<16>([&](auto v) __attribute__((always_inline)) {
+      const auto* at = reinterpret_cast<const __m256i*>(codes + 64 * v);
+      const __m256i low = _mm256_loadu_si256(at), high = _mm256_loadu_si256(at + 1);
+      ForEach<kRows>([&](auto i) __attribute__((always_inline)) {
+        const int16_t* pair = words + 32 * i + 16 * (v % 2) + v / 2 * 2;
+        const __m256i two = BroadcastFour(reinterpret_cast<const int8_t*>(pair));
+        dot[i].low = InThisOrder(_mm256_add_epi32(dot[i].low, _mm256_madd_epi16(low, two)));
+        dot[i].high = InThisOrder(_mm256_add_epi32(dot[i].high, _mm256_madd_epi16(high, two)));
+      });
+    });
+  }
+};
+
 inline constexpr int kMatmulRows = 4;  // of 16 registers 8 are for 16-bit sums
 inline constexpr int kUnpackedRows = 4, kUnpackedPanels = 1;
 inline constexpr int kFloatRows = 6, kFloatVectors = 1;  // 12 registers of sums

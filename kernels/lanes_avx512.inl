@@ -184,6 +184,12 @@ HOLDFAST_INLINE void DotCodes(const uint8_t* codes, int64_t panel_stride, const 
   });
 }
 
+// Dots of codes and activations in words where a path gains by them: this one doesn't.
+template <int kMaxCode>
+struct DotsOfWords {
+  static constexpr bool kUsed = false;
+};
+
 // 32 registers: 8 rows of sums and of dots leave half for codes and scales.
 inline constexpr int kMatmulRows = 8;
 // Three panels share a broadcast: with one, a dot product waits for two loads where there is room

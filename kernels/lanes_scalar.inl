@@ -225,6 +225,12 @@ inline void DotCodes(const uint8_t* codes, int64_t panel_stride, const int8_t* x
 // True where DotCodes takes 8-bit codes (max_code 255) as code - 128, without a zero point in dot.
 inline constexpr bool kSignedDotsOf8Bits = false;
 
+// Dots of codes and activations in words where a path gains by them: this one doesn't.
+template <int kMaxCode>
+struct DotsOfWords {
+  static constexpr bool kUsed = false;
+};
+
 // Rows that the products work on at once; queries that attention does, and vectors of K or V for so
 // many queries.
 inline constexpr int kMatmulRows = 1;

@@ -12,7 +12,8 @@
 //
 // That sequence stands in MultiplyBlocks alone. It is given the weights as they are packed, for a
 // few rows, or unpacked to bytes: once for all rows of a pass, into a stack buffer that the first-
-// level cache holds.
+// level cache holds. Or to words, with a path that multiplies words (DotsOfWords, 8-bit codes on
+// AVX2): then activations are words too, and wide blocks cost no more than others.
 
 namespace holdfast {
 namespace {
@@ -54,6 +55,18 @@ struct RowsCursor {
   }
 };
 
+// The same of kRows rows whose q of these blocks lie as words, [block][kRows][32].
+template <int kRows>
+struct WordsCursor : RowsCursor {
+  const int16_t* words;
+
+  WordsCursor(RowsCursor rows, const int16_t* first) : RowsCursor(rows), words(first) {}
+  void Advance() {
+    RowsCursor::Advance();
+    words += 32 * kRows;
+  }
+};
+
 // Minus the sum of q over a block's part, in all lanes.
 template <int kParts, int kPart>
 inline I32x16 NegativeSum(const int32_t* sums) {
@@ -68,7 +81,7 @@ template <TensorType kType>
 struct PackedBlocks {
   static constexpr CodeFormat kFormat = FormatOf(kType);
   static constexpr int kPanels = 1;
-  static constexpr bool kAsksAhead = true;
+  static constexpr bool kAsksAhead = true, kInWords = false;
   static constexpr int64_t kPanelStride = 0;
 
   const uint8_t* codes;
@@ -102,23 +115,24 @@ struct PackedBlocks {
   }
 };
 
-// A block unpacked: its codes a byte each, vector v holding those of k = 4v + t.
+// A block unpacked: its codes a byte each, vector v holding those of k = 4v + t, or a word each.
 template <TensorType kType>
 struct UnpackedBlock {
   static constexpr int kParts = 32 / FormatOf(kType).scale_block;
+  static constexpr bool kInWords = DotsOfWords<FormatOf(kType).max_code>::kUsed;
 
-  uint8_t codes[512];
+  uint8_t codes[kInWords ? 1024 : 512];
   float scales[kParts][kPanelRows];
   float offsets[kPanelRows];  // if the format has them
 };
 
-// Of kCount panels, those of a block side by side.
-template <TensorType kType, int kCount>
+// Of kCount panels of kStride whose blocks lie side by side.
+template <TensorType kType, int kCount, int kStride>
 struct UnpackedBlocks {
   using Block = UnpackedBlock<kType>;
   static constexpr CodeFormat kFormat = FormatOf(kType).InBytes();
   static constexpr int kPanels = kCount;
-  static constexpr bool kAsksAhead = false;
+  static constexpr bool kAsksAhead = false, kInWords = Block::kInWords;
   static constexpr int64_t kPanelStride = sizeof(Block);
 
   const Block* block;
@@ -128,7 +142,7 @@ struct UnpackedBlocks {
   F32x16 Scale(int panel, int part) const { return Load(block[panel].scales[part]); }
   F32x16 Offset(int panel) const { return Load(block[panel].offsets); }
   void Advance() {
-    block += kCount;
+    block += kStride;
     codes = block->codes;
   }
 };
@@ -136,8 +150,8 @@ struct UnpackedBlocks {
 // ---- The product --------------------------------------------------------------------------------
 
 // acc[row * panels + panel] += `blocks` blocks of the rows from x on, times those of the panels.
-template <int kRows, typename Weights>
-[[gnu::always_inline]] inline void MultiplyBlocks(Weights w, RowsCursor x, int32_t blocks,
+template <int kRows, typename Weights, typename Cursor>
+[[gnu::always_inline]] inline void MultiplyBlocks(Weights w, Cursor x, int32_t blocks,
                                                   F32x16 (&acc)[kRows * Weights::kPanels]) {
   constexpr CodeFormat kFormat = Weights::kFormat;
   constexpr int kPanels = Weights::kPanels, kSums = kRows * kPanels;
@@ -171,9 +185,15 @@ template <int kRows, typename Weights>
           }
           ForEach<kPanels>(HOLDFAST_EACH { dot[r * kPanels + i] = start; });
         });
-        DotCodes<kFormat, kRows, kPanels, kBegin, kEnd>(w.codes, Weights::kPanelStride, x.high, 32,
-                                                        dot);
-        if constexpr (is_wide) {
+        if constexpr (Weights::kInWords) {
+          static_assert(kParts == 1 && !kTakeZeroPoint && is_wide);
+          DotsOfWords<kFormat.max_code>::template Add<kRows, kPanels>(
+              w.codes, Weights::kPanelStride, x.words, dot);
+        } else {
+          DotCodes<kFormat, kRows, kPanels, kBegin, kEnd>(w.codes, Weights::kPanelStride, x.high,
+                                                          32, dot);
+        }
+        if constexpr (is_wide && !Weights::kInWords) {
           ForEach<kRows>([&](auto r) __attribute__((always_inline)) {
             I32x16 start = SplatInt(0);
             if constexpr (kTakeZeroPoint) {
@@ -202,7 +222,9 @@ template <int kRows, typename Weights>
         });
       });
     };
-    if (AnyOf<kRows>(x.wide)) {
+    if constexpr (Weights::kInWords) {
+      multiply(Constant<1>{});
+    } else if (AnyOf<kRows>(x.wide)) {
       multiply(Constant<1>{});
     } else {
       multiply(Constant<0>{});
@@ -243,6 +265,8 @@ inline constexpr int32_t kUnpackRows = 32;
 // Of k at once, so that the unpacked panels of a tile stay in a first-level cache of 48 KB (32 KB
 // with one panel).
 inline constexpr int32_t kUnpackBlocks = 18;
+// That share an activation's way to words.
+inline constexpr int kUnpackedPanelsInWords = 4;
 // Activations of a pass stay in the second-level cache from panel to panel.
 inline constexpr int32_t kPassBytes = 512 << 10;
 
@@ -255,7 +279,11 @@ void UnpackPanel(const std::byte* panel, int32_t k, int32_t block_begin, int32_t
   packed.scales += static_cast<size_t>(block_begin) * ScaleBytesPerBlock(kFormat);
   for (int32_t b = block_begin; b < block_end; ++b) {
     packed.AskAhead(static_cast<size_t>(stride));
-    UnpackCodes<kFormat.code_bits>(packed.codes, out->codes);
+    if constexpr (UnpackedBlock<kType>::kInWords) {
+      DotsOfWords<kFormat.max_code>::UnpackCodes(packed.codes, out->codes);
+    } else {
+      UnpackCodes<kFormat.code_bits>(packed.codes, out->codes);
+    }
     for (int part = 0; part < UnpackedBlock<kType>::kParts; ++part) {
       Store(out->scales[part], packed.Scale(0, part));
     }
@@ -265,36 +293,68 @@ void UnpackPanel(const std::byte* panel, int32_t k, int32_t block_begin, int32_t
   }
 }
 
-// A span of k for kPanels panels whose outputs begin at y, of rows [row, end).
+// The q of kRows rows from x on, of `blocks` blocks, as words [block][kRows][32].
+template <int kMaxCode, int kRows>
+void WidenRows(RowsCursor x, int32_t blocks, int16_t* words) {
+  for (int32_t b = 0; b < blocks; ++b) {
+    for (int r = 0; r < kRows; ++r) {
+      DotsOfWords<kMaxCode>::Widen(x.high + 32 * r, x.low + 32 * r, words);
+      words += 32;
+    }
+    x.Advance();
+  }
+}
+
+// A span of k: blocks [begin, end) of kPanels panels whose outputs begin at y, times kRows rows
+// from x on. `unpacked`: the panels' blocks side by side, kStride of them.
+template <TensorType kType, int kPanels, int kStride, int kRows, typename Cursor>
+[[gnu::always_inline]] inline void MultiplySpan(const UnpackedBlock<kType>* unpacked, Cursor x,
+                                                int32_t begin, int32_t end, float* y,
+                                                int64_t y_stride, int32_t columns) {
+  F32x16 acc[kRows * kPanels];
+  ForEach<kRows>([&](auto r) __attribute__((always_inline)) {
+    ForEach<kPanels>(HOLDFAST_EACH {
+      const float* at = y + r * y_stride + i * kPanelRows;
+      const int32_t left = columns - i * kPanelRows;
+      F32x16& sum = acc[r * kPanels + i];
+      if (begin == 0) {
+        sum = Zero();
+      } else if (left >= kPanelRows) {
+        sum = Load(at);
+      } else {
+        sum = LoadPartial(at, left);
+      }
+    });
+  });
+  MultiplyBlocks<kRows>(UnpackedBlocks<kType, kPanels, kStride>(unpacked), x, end - begin, acc);
+  ForEach<kRows>([&](auto r) __attribute__((always_inline)) {
+    ForEach<kPanels>(HOLDFAST_EACH {
+      StoreUpTo(y + r * y_stride + i * kPanelRows, columns - i * kPanelRows, acc[r * kPanels + i]);
+    });
+  });
+}
+
+// The same for rows [row, end) of all rows `x`.
 template <TensorType kType, int kRows, int kPanels>
 void MultiplyUnpacked(const UnpackedBlock<kType>* unpacked, const QuantizedRows& x, int32_t k,
                       int32_t block_begin, int32_t block_end, int32_t row, int32_t end, float* y,
                       int64_t y_stride, int32_t columns) {
   for (; row + kRows <= end; row += kRows) {
-    F32x16 acc[kRows * kPanels];
+    const RowsCursor rows(x, k, row, block_begin);
     float* const out = y + row * y_stride;
-    ForEach<kRows>([&](auto r) __attribute__((always_inline)) {
-      ForEach<kPanels>(HOLDFAST_EACH {
-        const float* at = out + r * y_stride + i * kPanelRows;
-        const int32_t left = columns - i * kPanelRows;
-        F32x16& sum = acc[r * kPanels + i];
-        if (block_begin == 0) {
-          sum = Zero();
-        } else if (left >= kPanelRows) {
-          sum = Load(at);
-        } else {
-          sum = LoadPartial(at, left);
-        }
-      });
-    });
-    MultiplyBlocks<kRows>(UnpackedBlocks<kType, kPanels>(unpacked),
-                          RowsCursor(x, k, row, block_begin), block_end - block_begin, acc);
-    ForEach<kRows>([&](auto r) __attribute__((always_inline)) {
-      ForEach<kPanels>(HOLDFAST_EACH {
-        StoreUpTo(out + r * y_stride + i * kPanelRows, columns - i * kPanelRows,
-                  acc[r * kPanels + i]);
-      });
-    });
+    if constexpr (UnpackedBlock<kType>::kInWords) {
+      alignas(64) int16_t words[kUnpackBlocks * kRows * 32];
+      WidenRows<FormatOf(kType).max_code, kRows>(rows, block_end - block_begin, words);
+      for (int panel = 0; panel < kPanels; ++panel) {
+        const int32_t column = panel * kPanelRows;
+        MultiplySpan<kType, 1, kPanels, kRows>(unpacked + panel, WordsCursor<kRows>(rows, words),
+                                               block_begin, block_end, out + column, y_stride,
+                                               columns - column);
+      }
+    } else {
+      MultiplySpan<kType, kPanels, kPanels, kRows>(unpacked, rows, block_begin, block_end, out,
+                                                   y_stride, columns);
+    }
   }
   if constexpr (kRows > 1) {
     if (row < end) {
@@ -308,10 +368,12 @@ void MultiplyUnpacked(const UnpackedBlock<kType>* unpacked, const QuantizedRows&
 template <TensorType kType, int kPanels>
 void MultiplyManyRows(const PackedMatrix& w, const QuantizedRows& x, int32_t row, int32_t end,
                       int32_t panel, float* y, int64_t y_stride) {
-  alignas(64) UnpackedBlock<kType> unpacked[kUnpackBlocks * kPanels];
+  constexpr int32_t kBlocks =
+      UnpackedBlock<kType>::kInWords ? kUnpackBlocks / kPanels : kUnpackBlocks;
+  alignas(64) UnpackedBlock<kType> unpacked[kBlocks * kPanels];
   const size_t panel_bytes = PanelBytes(FormatOf(kType), w.k);
   const int32_t blocks = w.k / 32;
-  const int32_t spans = (blocks + kUnpackBlocks - 1) / kUnpackBlocks;
+  const int32_t spans = (blocks + kBlocks - 1) / kBlocks;
   const int32_t column = panel * kPanelRows;
   for (int32_t s = 0; s < spans; ++s) {
     const int32_t begin = blocks * s / spans, until = blocks * (s + 1) / spans;
@@ -335,8 +397,10 @@ void MultiplyPanels(const PackedMatrix& w, const QuantizedRows& x, int32_t row_b
     const int32_t end = Least(row_end, row + rows_per_pass);
     int32_t panel = panel_begin;
     if (end - row >= kUnpackRows) {
-      for (; panel + kUnpackedPanels <= panel_end; panel += kUnpackedPanels) {
-        MultiplyManyRows<kType, kUnpackedPanels>(w, x, row, end, panel, y, y_stride);
+      constexpr int kPanels =
+          UnpackedBlock<kType>::kInWords ? kUnpackedPanelsInWords : kUnpackedPanels;
+      for (; panel + kPanels <= panel_end; panel += kPanels) {
+        MultiplyManyRows<kType, kPanels>(w, x, row, end, panel, y, y_stride);
       }
       for (; panel < panel_end; ++panel) {
         MultiplyManyRows<kType, 1>(w, x, row, end, panel, y, y_stride);

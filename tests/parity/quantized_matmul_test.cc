@@ -46,7 +46,7 @@ TEST_P(QuantizedMatmulTest, PathsAgreeBitForBitOnOddShapes) {
 // The largest codes and activations of either sign: where 16-bit sums would overflow.
 TEST_P(QuantizedMatmulTest, PathsAgreeOnExtremeCodes) {
   const TensorType type = GetParam();
-  constexpr int32_t kOutputs = 16, kInputs = 256;
+  constexpr int32_t kOutputs = 16, kInputs = 256, kRows = 35;  // also as many rows share codes
   for (const int fill : {0x00, 0x7f, 0x80, 0xff}) {
     std::vector<std::byte> rows = RandomBlocks(type, kOutputs, kInputs, 3);
     const size_t block_bytes = static_cast<size_t>(TraitsOf(type).block_bytes);
@@ -58,13 +58,18 @@ TEST_P(QuantizedMatmulTest, PathsAgreeOnExtremeCodes) {
     }
     const auto packed = Pack(type, rows, kOutputs, kInputs);
     const PackedMatrix w{.type = type, .n = kOutputs, .k = kInputs, .data = packed.data()};
-    std::vector<float> x(size_t{3} * kInputs, 1.0f);  // quantised to 127, -127 and both
-    std::fill(x.begin() + kInputs, x.begin() + 2 * kInputs, -1.0f);
-    for (size_t i = 2 * kInputs; i < x.size(); ++i) x[i] = i % 2 == 0 ? 1.0f : -1.0f;
-    const Activations quantized(KernelsOf(Isa::kScalar), x, 3, kInputs);
-    const auto wanted = Product(KernelsOf(Isa::kScalar), w, quantized, 3);
-    for (const KernelTable* path : VectorPaths()) {
-      ASSERT_TRUE(SameBits(Product(*path, w, quantized, 3), wanted)) << path->name << " " << fill;
+    std::vector<float> x;  // quantised to 127 or 32639, to minus that and to both
+    for (int32_t i = 0; i < kRows * kInputs; ++i) {
+      const int32_t row = i / kInputs;
+      x.push_back(row % 3 == 0 || (row % 3 == 2 && i % 2 == 0) ? 1.0f : -1.0f);
+    }
+    for (const ActivationBits bits : {ActivationBits::kMixed, ActivationBits::k16}) {
+      const Activations quantized(KernelsOf(Isa::kScalar), x, kRows, kInputs, bits);
+      const auto wanted = Product(KernelsOf(Isa::kScalar), w, quantized, kRows);
+      for (const KernelTable* path : VectorPaths()) {
+        ASSERT_TRUE(SameBits(Product(*path, w, quantized, kRows), wanted))
+            << path->name << " " << fill;
+      }
     }
   }
 }
