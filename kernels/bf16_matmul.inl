@@ -59,12 +59,16 @@ template <int kRows, typename Tile>
 [[gnu::always_inline]] inline void AddTile(Tile tile, const float (&x)[kRows][32], float* sums) {
   F32x16 even[kRows], odd[kRows];
   ForEach<kRows>(HOLDFAST_EACH { even[i] = odd[i] = Zero(); });
-  for (int pair = 0; pair < 16; ++pair) {
-    // One after the other: of 16 registers, three rows leave four.
-    const F32x16 first = tile.LoadEven(pair);
-    ForEach<kRows>(HOLDFAST_EACH { even[i] = Fma(first, Splat(x[i][2 * pair]), even[i]); });
-    const F32x16 second = tile.LoadOdd(pair);
-    ForEach<kRows>(HOLDFAST_EACH { odd[i] = Fma(second, Splat(x[i][2 * pair + 1]), odd[i]); });
+  constexpr int kAtOnce = 4;  // else the loop itself is a third of one row's instructions
+  for (int begin = 0; begin < 16; begin += kAtOnce) {
+    ForEach<kAtOnce>([&](auto step) __attribute__((always_inline)) {
+      const int pair = begin + step;
+      // One after the other: of 16 registers, three rows leave four.
+      const F32x16 first = tile.LoadEven(pair);
+      ForEach<kRows>(HOLDFAST_EACH { even[i] = Fma(first, Splat(x[i][2 * pair]), even[i]); });
+      const F32x16 second = tile.LoadOdd(pair);
+      ForEach<kRows>(HOLDFAST_EACH { odd[i] = Fma(second, Splat(x[i][2 * pair + 1]), odd[i]); });
+    });
   }
   ForEach<kRows>(HOLDFAST_EACH {
     float* const sum = sums + i * kFloatPanelRows;
