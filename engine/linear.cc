@@ -36,7 +36,8 @@ std::vector<float> FloatsOf(const WeightTensor& tensor) {
 }
 
 absl::StatusOr<Linear> Linear::Create(std::span<const Source> sources, WeightsMode mode,
-                                      const KernelTable& kernels, WorkerPool& pool) {
+                                      const KernelTable& kernels, WorkerPool& pool,
+                                      WeightMemory& memory) {
   CHECK(!sources.empty());
   Linear linear;
   linear.kernels_ = &kernels;
@@ -52,9 +53,9 @@ absl::StatusOr<Linear> Linear::Create(std::span<const Source> sources, WeightsMo
              CanPackTogether(sources[next - 1].weight, sources[next].weight)) {
         ++next;
       }
-      RETURN_IF_ERROR(linear.AddPacked(sources.subspan(i, next - i), pool));
+      RETURN_IF_ERROR(linear.AddPacked(sources.subspan(i, next - i), pool, memory));
     } else {
-      RETURN_IF_ERROR(linear.AddFloats(sources[i], mode, pool));
+      RETURN_IF_ERROR(linear.AddFloats(sources[i], mode, pool, memory));
     }
     i = next;
   }
@@ -69,16 +70,15 @@ absl::StatusOr<Linear> Linear::Create(std::span<const Source> sources, WeightsMo
   return linear;
 }
 
-absl::Status Linear::AddPacked(std::span<const Source> sources, WorkerPool& pool) {
+absl::Status Linear::AddPacked(std::span<const Source> sources, WorkerPool& pool,
+                               WeightMemory& memory) {
   const TensorType type = sources[0].weight.type;
   Section section{.n_begin = n_};
   for (const Source& source : sources) section.n += source.weight.rows;
   const size_t bytes = PackedMatrixBytes(type, section.n, k_);
-  std::optional<PageBuffer> buffer = PageBuffer::Map(bytes);
-  if (!buffer.has_value()) return NoMemory(section.n, k_);
-  section.buffer = *std::move(buffer);
-  section.packed = {.type = type, .n = section.n, .k = k_, .data = section.buffer.data()};
-  std::byte* const packed = section.buffer.data();
+  std::byte* const packed = memory.Take(bytes);
+  if (packed == nullptr) return NoMemory(section.n, k_);
+  section.packed = {.type = type, .n = section.n, .k = k_, .data = packed};
   int32_t offset = 0;  // of the tensor's rows in the section
   for (const Source& source : sources) {
     constexpr int32_t kRows = 4 * kPanelRows;
@@ -97,16 +97,15 @@ absl::Status Linear::AddPacked(std::span<const Source> sources, WorkerPool& pool
   return absl::OkStatus();
 }
 
-absl::Status Linear::AddFloats(const Source& source, WeightsMode mode, WorkerPool& pool) {
+absl::Status Linear::AddFloats(const Source& source, WeightsMode mode, WorkerPool& pool,
+                               WeightMemory& memory) {
   const WeightTensor& weight = source.weight;
   const TensorType type = mode == WeightsMode::kF32 ? TensorType::kF32 : weight.type;
   const size_t bytes = FloatMatrixBytes(type, weight.rows, k_);
-  std::optional<PageBuffer> buffer = PageBuffer::Map(bytes);
-  if (!buffer.has_value()) return NoMemory(weight.rows, k_);
+  std::byte* const packed = memory.Take(bytes);
+  if (packed == nullptr) return NoMemory(weight.rows, k_);
   Section section{.n_begin = n_, .n = weight.rows, .panel_outputs = kFloatPanelRows};
-  section.buffer = *std::move(buffer);
-  section.floats = {.type = type, .n = weight.rows, .k = k_, .data = section.buffer.data()};
-  std::byte* const packed = section.buffer.data();
+  section.floats = {.type = type, .n = weight.rows, .k = k_, .data = packed};
   pool.ParallelFor(section.floats.num_panels(), [&](int32_t panel, int32_t) {
     const int32_t begin = panel * kFloatPanelRows;
     const int32_t end = std::min(begin + kFloatPanelRows, weight.rows);

@@ -18,7 +18,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "config/base/page_buffer.h"
+#include "engine/weight_memory.h"
 #include "engine/weights.h"
 #include "engine/worker_pool.h"
 #include "kernels/kernel_table.h"
@@ -48,9 +48,11 @@ class Linear final {
     WeightTensor bias;  // may be absent; cols = weight.rows
   };
 
-  // Sources have equal cols and are copied. kResourceExhausted: no memory for them.
+  // Sources have equal cols and are copied to `memory`, which outlives the layer.
+  // kResourceExhausted: no room for them.
   static absl::StatusOr<Linear> Create(std::span<const Source> sources, WeightsMode mode,
-                                       const KernelTable& kernels, WorkerPool& pool);
+                                       const KernelTable& kernels, WorkerPool& pool,
+                                       WeightMemory& memory);
 
   int32_t n() const { return n_; }
   int32_t k() const { return k_; }
@@ -69,7 +71,6 @@ class Linear final {
     int32_t n_begin = 0;
     int32_t n = 0;
     int32_t panel_outputs = kPanelRows;
-    PageBuffer buffer;    // of whichever is next
     PackedMatrix packed;  // data set: quantised weights
     FloatMatrix floats;   // data set: float weights
   };
@@ -78,8 +79,9 @@ class Linear final {
     int32_t panel_begin, panel_end;
   };
 
-  absl::Status AddPacked(std::span<const Source> sources, WorkerPool& pool);
-  absl::Status AddFloats(const Source& source, WeightsMode mode, WorkerPool& pool);
+  absl::Status AddPacked(std::span<const Source> sources, WorkerPool& pool, WeightMemory& memory);
+  absl::Status AddFloats(const Source& source, WeightsMode mode, WorkerPool& pool,
+                         WeightMemory& memory);
   void CutTasks(int32_t num_workers);
   void RunTask(const Task& task, const LinearInput& input, int32_t row_begin, int32_t rows,
                float* y, int64_t y_stride) const;

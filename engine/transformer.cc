@@ -56,8 +56,8 @@ KvLayout Transformer::KvLayoutOf(const ModelConfig& config, KvDtype dtype) {
 
 absl::Status Transformer::PrepareWeights(const ModelWeights& weights, WeightsMode mode) {
   const auto prepare = [&](std::initializer_list<Linear::Source> sources, Linear& linear) {
-    absl::StatusOr<Linear> made =
-        Linear::Create(std::span(sources.begin(), sources.size()), mode, kernels_, pool_);
+    absl::StatusOr<Linear> made = Linear::Create(std::span(sources.begin(), sources.size()), mode,
+                                                 kernels_, pool_, weight_memory_);
     if (!made.ok()) return made.status();
     linear = *std::move(made);
     weight_bytes_ += linear.weight_bytes();

@@ -92,7 +92,8 @@ TEST(LinearTest, TensorsStandSideBySideWithTheirBiasesInEveryMode) {
 
   const KernelTable& kernels = KernelsOf(BestIsa());
   for (WeightsMode mode : {WeightsMode::kNative, WeightsMode::kF32}) {
-    const absl::StatusOr<Linear> linear = Linear::Create(sources, mode, kernels, pool);
+    WeightMemory memory;
+    const absl::StatusOr<Linear> linear = Linear::Create(sources, mode, kernels, pool, memory);
     ASSERT_TRUE(linear.ok()) << linear.status();
     EXPECT_EQ(linear->n(), 124);
     Activations quantized(kRows, kCols);
