@@ -66,6 +66,7 @@ absl::StatusOr<Linear> Linear::Create(std::span<const Source> sources, WeightsMo
       linear.bias_.insert(linear.bias_.end(), bias.begin(), bias.end());
     }
   }
+  linear.FindPairs(sources);
   linear.CutTasks(pool.num_workers());
   return linear;
 }
@@ -78,6 +79,7 @@ absl::Status Linear::AddPacked(std::span<const Source> sources, WorkerPool& pool
   const size_t bytes = PackedMatrixBytes(type, section.n, k_);
   std::byte* const packed = memory.Take(bytes);
   if (packed == nullptr) return NoMemory(section.n, k_);
+  section.panel_bytes = bytes / static_cast<size_t>(section.num_panels());
   section.packed = {.type = type, .n = section.n, .k = k_, .data = packed};
   int32_t offset = 0;  // of the tensor's rows in the section
   for (const Source& source : sources) {
@@ -105,6 +107,7 @@ absl::Status Linear::AddFloats(const Source& source, WeightsMode mode, WorkerPoo
   std::byte* const packed = memory.Take(bytes);
   if (packed == nullptr) return NoMemory(weight.rows, k_);
   Section section{.n_begin = n_, .n = weight.rows, .panel_outputs = kFloatPanelRows};
+  section.panel_bytes = bytes / static_cast<size_t>(section.num_panels());
   section.floats = {.type = type, .n = weight.rows, .k = k_, .data = packed};
   pool.ParallelFor(section.floats.num_panels(), [&](int32_t panel, int32_t) {
     const int32_t begin = panel * kFloatPanelRows;
@@ -126,19 +129,67 @@ absl::Status Linear::AddFloats(const Source& source, WeightsMode mode, WorkerPoo
   return absl::OkStatus();
 }
 
+void Linear::FindPairs(std::span<const Source> sources) {
+  if (sources.size() != 2 || sources[0].weight.rows != sources[1].weight.rows) return;
+  const Section &first = sections_.front(), &last = sections_.back();
+  if (first.panel_outputs != last.panel_outputs) return;
+  pairs_.panel_outputs = first.panel_outputs;
+  if (sections_.size() == 1) {  // the first source ends with a panel then
+    pairs_.num_panels = first.num_panels() / 2;
+    pairs_.first_panel[1] = first.num_panels() - pairs_.num_panels;
+    return;
+  }
+  pairs_.num_panels = first.num_panels();
+  pairs_.section[1] = 1;
+}
+
 void Linear::CutTasks(int32_t num_workers) {
   int32_t num_panels = 0;
-  for (const Section& section : sections_) {
-    num_panels += (section.n + section.panel_outputs - 1) / section.panel_outputs;
-  }
-  int32_t step = std::clamp(num_panels / (num_workers * kTasksPerWorker), 1, kPanelsPerTaskMax);
-  if (reads_quantized_ && step > kernels_->matmul_panels) step -= step % kernels_->matmul_panels;
+  for (const Section& section : sections_) num_panels += section.num_panels();
+  const int32_t step =
+      std::clamp(num_panels / (num_workers * kTasksPerWorker), 1, kPanelsPerTaskMax);
+  const int32_t unit = reads_quantized_ ? std::min(kernels_->matmul_panels, step) : 1;
   for (size_t s = 0; s < sections_.size(); ++s) {
-    const Section& section = sections_[s];
-    const int32_t panels = (section.n + section.panel_outputs - 1) / section.panel_outputs;
-    for (int32_t begin = 0; begin < panels; begin += step) {
-      tasks_.push_back({static_cast<int32_t>(s), begin, std::min(begin + step, panels)});
+    const int32_t panels = sections_[s].num_panels(), units = std::max(panels / unit, 1);
+    int32_t count = (panels + step - 1) / step;
+    // As many for each worker, so that all are done at once.
+    count = std::min((count + num_workers - 1) / num_workers * num_workers, units);
+    for (int32_t i = 0; i < count; ++i) {
+      tasks_.push_back({.section = static_cast<int32_t>(s),
+                        .panel_begin = units * i / count * unit,
+                        .panel_end = i + 1 == count ? panels : units * (i + 1) / count * unit});
     }
+  }
+}
+
+int32_t Linear::NumPairTasks(int32_t num_workers) const {
+  return std::min(num_workers * kTasksPerWorker, pairs_.num_panels);
+}
+
+void Linear::Announce(WorkerPool& pool) const {
+  const int32_t workers = pool.num_workers();
+  const int32_t num_pair_tasks = NumPairTasks(workers);
+  const auto num_tasks = static_cast<int32_t>(tasks_.size());
+  for (int32_t worker = 0; worker < workers; ++worker) {
+    Task first{};  // of the worker's share, and what lies behind it
+    if (has_pairs()) {
+      const int32_t begin = pool.ShareBegin(num_pair_tasks, worker);
+      const int32_t end = pool.ShareBegin(num_pair_tasks, worker + 1);
+      if (begin == end) continue;
+      first = {.section = pairs_.section[0],
+               .panel_begin = PairPanels(begin, num_pair_tasks).begin + pairs_.first_panel[0],
+               .panel_end = PairPanels(end - 1, num_pair_tasks).end + pairs_.first_panel[0]};
+    } else {
+      const int32_t begin = pool.ShareBegin(num_tasks, worker);
+      const int32_t end = pool.ShareBegin(num_tasks, worker + 1);
+      if (begin == end) continue;
+      first = tasks_[begin];
+      if (tasks_[end - 1].section == first.section) first.panel_end = tasks_[end - 1].panel_end;
+    }
+    const Section& section = sections_[first.section];
+    pool.SetAhead(worker,
+                  section.data() + static_cast<size_t>(first.panel_begin) * section.panel_bytes,
+                  static_cast<size_t>(first.panel_end - first.panel_begin) * section.panel_bytes);
   }
 }
 

@@ -13,6 +13,7 @@
 // Thread: Run from the pool's caller.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -65,24 +66,70 @@ class Linear final {
   void Run(const LinearInput& input, int32_t rows, float* y, int64_t y_stride,
            WorkerPool& pool) const;
 
+  // Whether it has two sources of equal heights, whose outputs can be computed pair by pair.
+  bool has_pairs() const { return pairs_.num_panels > 0; }
+  // As Run, if has_pairs(), for few rows. Calls done(begin, end) from the workers, once for each
+  // column of the first source, when those columns and their partners n() / 2 further on are there
+  // in all rows.
+  template <typename Done>
+  void RunPairs(const LinearInput& input, int32_t rows, float* y, int64_t y_stride,
+                WorkerPool& pool, const Done& done) const {
+    const int32_t num_tasks = NumPairTasks(pool.num_workers());
+    pool.ParallelFor(num_tasks, [&](int32_t index, int32_t) {
+      const Range panels = PairPanels(index, num_tasks);
+      if (panels.begin == panels.end) return;
+      for (const int32_t side : {0, 1}) {
+        RunTask({.section = pairs_.section[side],
+                 .panel_begin = pairs_.first_panel[side] + panels.begin,
+                 .panel_end = pairs_.first_panel[side] + panels.end},
+                input, 0, rows, y, y_stride);
+      }
+      done(panels.begin * pairs_.panel_outputs,
+           std::min(panels.end * pairs_.panel_outputs, n_ / 2));
+    });
+  }
+
+  // Tells the workers what each will read first in the next Run of few rows (RunPairs where it has
+  // pairs), so that they ask memory for it while they wait.
+  void Announce(WorkerPool& pool) const;
+
  private:
   // Neighbouring sources of one kind, outputs [n_begin, n_begin + n).
   struct Section {
     int32_t n_begin = 0;
     int32_t n = 0;
     int32_t panel_outputs = kPanelRows;
+    size_t panel_bytes = 0;
     PackedMatrix packed;  // data set: quantised weights
     FloatMatrix floats;   // data set: float weights
+
+    int32_t num_panels() const { return (n + panel_outputs - 1) / panel_outputs; }
+    const std::byte* data() const { return packed.data != nullptr ? packed.data : floats.data; }
   };
   struct Task {
     int32_t section;
     int32_t panel_begin, panel_end;
   };
+  struct Range {
+    int32_t begin, end;
+  };
+  // The two sources' panels, side by side; num_panels of each, 0: they are no pairs.
+  struct Pairs {
+    int32_t section[2] = {};
+    int32_t first_panel[2] = {};
+    int32_t num_panels = 0;
+    int32_t panel_outputs = 0;
+  };
 
   absl::Status AddPacked(std::span<const Source> sources, WorkerPool& pool, WeightMemory& memory);
   absl::Status AddFloats(const Source& source, WeightsMode mode, WorkerPool& pool,
                          WeightMemory& memory);
+  void FindPairs(std::span<const Source> sources);
   void CutTasks(int32_t num_workers);
+  int32_t NumPairTasks(int32_t num_workers) const;
+  Range PairPanels(int32_t index, int32_t num_tasks) const {
+    return {pairs_.num_panels * index / num_tasks, pairs_.num_panels * (index + 1) / num_tasks};
+  }
   void RunTask(const Task& task, const LinearInput& input, int32_t row_begin, int32_t rows,
                float* y, int64_t y_stride) const;
 
@@ -92,6 +139,7 @@ class Linear final {
   size_t weight_bytes_ = 0;
   std::vector<Section> sections_;
   std::vector<Task> tasks_;
+  Pairs pairs_;
   std::vector<float> bias_;  // [n], empty: none
 };
 

@@ -11,6 +11,8 @@ namespace holdfast {
 namespace {
 
 constexpr int32_t kRowsPerTask = 4;  // element-wise work: about 10 us
+// So few wait for weights, and a worker's part of the outputs stays in its cache.
+constexpr int32_t kFewRows = RowBlocks::kGroup;
 
 int32_t WindowOf(const ModelConfig& config, int32_t layer) {
   const bool has_window = config.layer_has_window.empty() || config.layer_has_window[layer];
@@ -276,13 +278,44 @@ void Transformer::WaitForLayer(int32_t layer_index) {
   }
 }
 
+void Transformer::Announce(const Linear& linear) {
+  if (static_cast<int32_t>(rows_.size()) <= kFewRows) linear.Announce(pool_);
+}
+
+void Transformer::RunGateUp(const Layer& layer) {
+  const auto rows = static_cast<int32_t>(rows_.size());
+  const int32_t intermediate = config_.intermediate, width = 2 * intermediate;
+  const LinearInput input{.x = normed_, .prepared = prepared_};
+  const auto activate = [&](int32_t row, int32_t begin, int32_t end) {
+    const float* const gate = gate_up_ + static_cast<int64_t>(row) * width + begin;
+    float* const out = activated_ + static_cast<int64_t>(row) * intermediate + begin;
+    kernels_.swiglu(gate, gate + intermediate, end - begin, out);
+  };
+  const auto prepare = [&](int32_t row) {
+    PrepareRow(activated_ + static_cast<int64_t>(row) * intermediate, row, layer.down);
+  };
+  if (rows <= kFewRows && layer.gate_up.has_pairs()) {
+    layer.gate_up.RunPairs(input, rows, gate_up_, width, pool_, [&](int32_t begin, int32_t end) {
+      for (int32_t row = 0; row < rows; ++row) activate(row, begin, end);
+    });
+    ForRows(prepare);
+    return;
+  }
+  layer.gate_up.Run(input, rows, gate_up_, width, pool_);
+  ForRows([&](int32_t row) {
+    activate(row, 0, intermediate);
+    prepare(row);
+  });
+}
+
 // On entry normed_ (and its prepared form) is the layer's input after attention_norm; on return it
 // is the next layer's.
 void Transformer::RunLayer(int32_t layer_index, std::byte* kv_arena) {
   const Layer& layer = layers_[layer_index];
   const auto rows = static_cast<int32_t>(rows_.size());
-  const int32_t hidden = config_.hidden, intermediate = config_.intermediate;
+  const int32_t hidden = config_.hidden;
 
+  Announce(layer.o);
   layer.qkv.Run({.x = normed_, .prepared = prepared_}, rows, qkv_, qkv_width_, pool_);
   ForRows([&](int32_t row) { PlaceRow(layer, layer_index, row, kv_arena); });
   WaitForLayer(layer_index);
@@ -295,6 +328,7 @@ void Transformer::RunLayer(int32_t layer_index, std::byte* kv_arena) {
   ForRows([&](int32_t row) {
     PrepareRow(attended_ + static_cast<int64_t>(row) * q_width_, row, layer.o);
   });
+  Announce(layer.gate_up);
   layer.o.Run({.x = attended_, .prepared = prepared_}, rows, projected_, hidden, pool_);
   ForRows([&](int32_t row) {
     const int64_t offset = static_cast<int64_t>(row) * hidden;
@@ -302,15 +336,11 @@ void Transformer::RunLayer(int32_t layer_index, std::byte* kv_arena) {
     NormRow(row, layer.mlp_norm, layer.gate_up);
   });
 
-  layer.gate_up.Run({.x = normed_, .prepared = prepared_}, rows, gate_up_, 2 * intermediate, pool_);
-  ForRows([&](int32_t row) {
-    const float* gate = gate_up_ + static_cast<int64_t>(row) * 2 * intermediate;
-    float* out = activated_ + static_cast<int64_t>(row) * intermediate;
-    kernels_.swiglu(gate, gate + intermediate, intermediate, out);
-    PrepareRow(out, row, layer.down);
-  });
-  layer.down.Run({.x = activated_, .prepared = prepared_}, rows, projected_, hidden, pool_);
+  Announce(layer.down);
+  RunGateUp(layer);
   const bool last = layer_index + 1 == config_.num_layers;
+  Announce(last ? head_ : layers_[layer_index + 1].qkv);
+  layer.down.Run({.x = activated_, .prepared = prepared_}, rows, projected_, hidden, pool_);
   ForRows([&](int32_t row) {
     const int64_t offset = static_cast<int64_t>(row) * hidden;
     kernels_.add(projected_ + offset, hidden, residual_ + offset);
@@ -341,6 +371,7 @@ void Transformer::Logits(std::span<const int32_t> rows, float* logits) {
                       final_norm_.data(), 1, hidden, config_.rms_norm_eps, normed, hidden);
     PrepareRow(normed, i, head_);
   }
+  Announce(layers_[0].qkv);  // of the next step
   head_.Run({.x = normed_, .prepared = prepared_}, num_rows, logits, config_.vocab_size, pool_);
 }
 

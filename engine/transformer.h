@@ -110,6 +110,10 @@ class Transformer final {
   // Waits until the layer of every gated sequence is there, or will not come.
   void WaitForLayer(int32_t layer_index);
   void RunLayer(int32_t layer_index, std::byte* kv_arena);
+  // gate, up and SwiGLU: from normed_ to activated_, prepared for `layer.down`.
+  void RunGateUp(const Layer& layer);
+  // What will be run after the product that begins next.
+  void Announce(const Linear& linear);
   template <typename Body>
   void ForRows(const Body& body);  // body(row), in runs, over the pool
 

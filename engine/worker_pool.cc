@@ -20,6 +20,12 @@ inline void Pause() {
 #endif
 }
 
+constexpr uint64_t kLineBytes = 64;
+constexpr uint32_t kLinesBits = 16;  // of Ahead::wanted
+constexpr uint64_t kLinesMask = (1u << kLinesBits) - 1;
+// Between two looks at whether there is work.
+constexpr uint32_t kLinesAtOnce = 8;
+
 constexpr uint32_t kClosed = 0xFFFFFFFF;  // an index beyond every count
 
 constexpr uint64_t Ticket(uint32_t loop_number, uint32_t index) {
@@ -30,6 +36,7 @@ constexpr uint64_t Ticket(uint32_t loop_number, uint32_t index) {
 
 WorkerPool::WorkerPool(int32_t num_workers, bool pinned)
     : shares_(std::make_unique<Share[]>(static_cast<size_t>(std::max(num_workers, 1)))),
+      aheads_(std::make_unique<Ahead[]>(static_cast<size_t>(std::max(num_workers, 1)))),
       processors_(pinned ? UsableProcessors() : std::vector<int32_t>()) {
   CHECK(num_workers >= 1);
   threads_.reserve(static_cast<size_t>(num_workers) - 1);
@@ -49,6 +56,31 @@ void WorkerPool::PrepareThread(int32_t worker) const {
   TakeLongTurns();
   if (processors_.empty()) return;
   PinTo(processors_[static_cast<size_t>(worker) % processors_.size()]);
+}
+
+void WorkerPool::SetAhead(int32_t worker, const std::byte* data, size_t bytes) {
+  static_assert(kAheadBytesMost / kLineBytes <= kLinesMask);
+  const uint64_t first = reinterpret_cast<uintptr_t>(data) / kLineBytes;
+  const uint64_t lines = (std::min(bytes, kAheadBytesMost) + kLineBytes - 1) / kLineBytes;
+  aheads_[worker].wanted.store(first << kLinesBits | lines, std::memory_order_relaxed);
+}
+
+void WorkerPool::AskAheadOrPause(int32_t worker) {
+  Ahead& ahead = aheads_[worker];
+  const uint64_t wanted = ahead.wanted.load(std::memory_order_relaxed);
+  if (wanted != ahead.known) {
+    ahead.known = wanted;
+    ahead.next = (wanted >> kLinesBits) * kLineBytes;
+    ahead.lines_left = static_cast<uint32_t>(wanted & kLinesMask);
+  }
+  if (ahead.lines_left == 0) return Pause();
+  const uint32_t lines = std::min(ahead.lines_left, kLinesAtOnce);
+  for (uint32_t i = 0; i < lines; ++i) {
+    constexpr int kRead = 0, kSecondLevel = 2;
+    __builtin_prefetch(reinterpret_cast<const void*>(ahead.next), kRead, kSecondLevel);
+    ahead.next += kLineBytes;
+  }
+  ahead.lines_left -= lines;
 }
 
 void WorkerPool::Run(int32_t count, Function function, const void* context) {
@@ -77,7 +109,7 @@ void WorkerPool::Run(int32_t count, Function function, const void* context) {
   TakeIndices(0);
   for (int round = 0; round < kWatchRounds; ++round) {
     if (unfinished_.load(std::memory_order_acquire) == 0) return;
-    Pause();
+    AskAheadOrPause(0);
   }
   for (int32_t left = unfinished_.load(std::memory_order_acquire); left != 0;
        left = unfinished_.load(std::memory_order_acquire)) {
@@ -126,7 +158,7 @@ void WorkerPool::WorkerMain(int32_t worker) {
   while (true) {
     uint32_t number = loop_number_.load(std::memory_order_acquire);
     for (int round = 0; number == seen && round < kWatchRounds; ++round) {
-      Pause();
+      AskAheadOrPause(worker);
       number = loop_number_.load(std::memory_order_acquire);
     }
     if (number == seen) {

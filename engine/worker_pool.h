@@ -12,11 +12,16 @@
 // others' shares. So which worker computes an index is open, what an index computes must not depend
 // on it (promise 1).
 //
-// Thread: ParallelFor from one thread at a time, and not from inside an index. Allocates nothing.
+// A worker that waits, for the next loop or for a loop's end, can use the time to ask memory for
+// what it will read (SetAhead).
+//
+// Thread: ParallelFor from one thread at a time, and not from inside an index; SetAhead from that
+// thread too. Allocates nothing.
 // Bounds: num_workers threads, 2^31 - 1 indices.
 #pragma once
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <thread>
@@ -34,6 +39,12 @@ class WorkerPool final {
   WorkerPool& operator=(const WorkerPool&) = delete;
 
   int32_t num_workers() const { return static_cast<int32_t>(threads_.size()) + 1; }
+
+  // Of a loop of `count`, worker `owner` begins with indices [ShareBegin(owner), ShareBegin(owner +
+  // 1)), ascending.
+  int32_t ShareBegin(int32_t count, int32_t owner) const {
+    return static_cast<int32_t>(int64_t{count} * owner / num_workers());
+  }
 
   // Tells the system what the other workers tell it of themselves (compute_thread.h). From the
   // thread that will call ParallelFor; once.
@@ -53,6 +64,11 @@ class WorkerPool final {
         &body);
   }
 
+  // What `worker` will read before long, up to kAheadBytesMost from `data` on: it asks for that
+  // while it waits, until it is told of something else. Nothing is read, so it may be gone by then.
+  static constexpr size_t kAheadBytesMost = 256 << 10;  // well within a second-level cache
+  void SetAhead(int32_t worker, const std::byte* data, size_t bytes);
+
  private:
   using Function = void (*)(const void* context, int32_t index, int32_t worker);
 
@@ -63,18 +79,26 @@ class WorkerPool final {
     std::atomic<uint64_t> ticket{0};
   };
 
+  // Cache lines to ask for.
+  struct Ahead {
+    alignas(64) std::atomic<uint64_t> wanted{0};  // number of the first << 16 | how many
+    alignas(64) uint64_t known = 0;               // from here on the worker's own
+    uintptr_t next = 0;
+    uint32_t lines_left = 0;
+  };
+
   void PrepareThread(int32_t worker) const;
+  // For a moment of waiting: asks for some of what is ahead, or if all of it is here, pauses.
+  void AskAheadOrPause(int32_t worker);
   void Run(int32_t count, Function function, const void* context);
   // Takes indices of the current loop until none is left.
   void TakeIndices(int32_t worker);
   // Takes and computes what is left of a share; returns how many.
   int32_t TakeShare(int32_t owner, int32_t worker);
   void WorkerMain(int32_t worker);
-  int32_t ShareBegin(int32_t count, int32_t owner) const {
-    return static_cast<int32_t>(int64_t{count} * owner / num_workers());
-  }
 
   const std::unique_ptr<Share[]> shares_;  // [num_workers]
+  const std::unique_ptr<Ahead[]> aheads_;  // [num_workers]
   const std::vector<int32_t> processors_;  // to pin workers to; empty: nobody is pinned
   // The current loop. Written only while no share is open; read before an index is taken, and used
   // only if the taking then succeeds, which proves that they belong to it.

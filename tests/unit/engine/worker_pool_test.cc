@@ -79,6 +79,31 @@ TEST(WorkerPoolTest, NothingRunsForAnEmptyLoop) {
   pool.ParallelFor(0, [](int32_t, int32_t) { FAIL(); });
 }
 
+TEST(WorkerPoolTest, WhatIsAheadMayBeGoneAndChangesNoLoop) {
+  WorkerPool pool(3);
+  const std::byte* const nobodys = reinterpret_cast<const std::byte*>(uintptr_t{64});
+  for (int round = 0; round < 200; ++round) {
+    for (int32_t worker = 0; worker < pool.num_workers(); ++worker) {
+      pool.SetAhead(worker, nobodys + 4096 * round, size_t{1} << (round % 40));
+    }
+    std::atomic<int32_t> sum = 0;
+    pool.ParallelFor(100, [&](int32_t index, int32_t) { sum += index; });
+    ASSERT_EQ(sum.load(), 4950);
+  }
+}
+
+TEST(WorkerPoolTest, SharesOfALoopAreAllOfItInOrder) {
+  const WorkerPool pool(3);
+  for (int32_t count : {0, 1, 2, 3, 100}) {
+    EXPECT_EQ(pool.ShareBegin(count, 0), 0);
+    EXPECT_EQ(pool.ShareBegin(count, 3), count);
+    for (int32_t worker = 0; worker < 3; ++worker) {
+      const int32_t size = pool.ShareBegin(count, worker + 1) - pool.ShareBegin(count, worker);
+      EXPECT_TRUE(size == count / 3 || size == (count + 2) / 3) << count << " " << worker;
+    }
+  }
+}
+
 TEST(WorkerPoolTest, WorkersThatParkedComeBack) {
   WorkerPool pool(3);
   for (int round = 0; round < 50; ++round) {
