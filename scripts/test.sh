@@ -60,7 +60,7 @@ thread_tests() {
 }
 
 fuzz_tests() {
-  build fuzz
+  build fuzz fuzz_targets
   bash scripts/fuzz.sh "$FUZZ_SECONDS" "$reports/fuzz.xml"
 }
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "engine/weights.h"
+#include "kernels/half.h"
 
 namespace holdfast {
 
@@ -100,17 +101,11 @@ class RandomModel final {
   WeightTensor Matrix(int32_t rows, int32_t cols) {
     const size_t row_bytes = RowBytes(options_.type, cols);
     std::vector<std::byte> bytes(row_bytes * rows);
-    if (options_.type == TensorType::kF32 || options_.type == TensorType::kBf16) {
+    if (IsFloat(options_.type)) {
+      const size_t element_bytes = RowBytes(options_.type, 1);
       for (int64_t i = 0; i < static_cast<int64_t>(rows) * cols; ++i) {
-        const float value = 0.25f * Uniform();
-        uint32_t bits;
-        std::memcpy(&bits, &value, sizeof bits);
-        if (options_.type == TensorType::kF32) {
-          std::memcpy(bytes.data() + 4 * i, &bits, 4);
-        } else {
-          const auto high = static_cast<uint16_t>(bits >> 16);
-          std::memcpy(bytes.data() + 2 * i, &high, 2);
-        }
+        const uint32_t bits = StoredBits(0.25f * Uniform());
+        std::memcpy(bytes.data() + element_bytes * i, &bits, element_bytes);
       }
       return Own(options_.type, rows, cols, std::move(bytes));
     }
@@ -124,6 +119,17 @@ class RandomModel final {
       if (!wide) std::memcpy(bytes.data() + at + 2, &offset, 2);
     }
     return Own(options_.type, rows, cols, std::move(bytes));
+  }
+
+  static bool IsFloat(TensorType type) {
+    return type == TensorType::kF32 || type == TensorType::kF16 || type == TensorType::kBf16;
+  }
+
+  // The value as the model's float type stores it, in the low bits.
+  uint32_t StoredBits(float value) const {
+    if (options_.type == TensorType::kF16) return HalfOfFloat(value);
+    const uint32_t bits = BitsOfFloat(value);
+    return options_.type == TensorType::kBf16 ? bits >> 16 : bits;
   }
 
   float Uniform() { return static_cast<float>(rng_() % 20001) / 10000.0f - 1.0f; }
