@@ -9,7 +9,7 @@ MODEL_FILE="SmolLM2-135M-Instruct.Q4_1.gguf"
 MODEL_SHA256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
 # Oldest Rust that builds text/; Debian's plain rustc (1.63) is older, rustc-web is not.
-RUST_MIN="1.85.0"
+RUST_MIN="1.87.0"
 
 # Debian packages by what needs them, each with what for.
 declare -A PACKAGE_REASONS=(

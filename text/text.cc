@@ -3,13 +3,15 @@
 #include <ctime>
 #include <utility>
 
-#include "absl/strings/string_view.h"
+#include "text/rust_library.h"
 #include "text/text_c.h"
 
 namespace holdfast {
 namespace {
 
-TextView View(std::string_view text) { return {text.data(), text.size()}; }
+using text_internal::Buffer;
+using text_internal::ToStatus;
+using text_internal::View;
 
 std::vector<TextView> Views(const std::vector<std::string>* texts) {
   std::vector<TextView> views;
@@ -17,38 +19,6 @@ std::vector<TextView> Views(const std::vector<std::string>* texts) {
   views.reserve(texts->size());
   for (const std::string& text : *texts) views.push_back(View(text));
   return views;
-}
-
-// A buffer of the Rust side, freed at the end of the scope.
-class Buffer final {
- public:
-  Buffer() = default;
-  Buffer(const Buffer&) = delete;
-  Buffer& operator=(const Buffer&) = delete;
-  ~Buffer() { text_buffer_free(raw_); }
-  TextBuffer* out() { return &raw_; }
-  absl::string_view view() const {
-    return {reinterpret_cast<const char*>(raw_.data), raw_.data == nullptr ? 0 : raw_.size};
-  }
-  std::string text() const { return std::string(view()); }
-
- private:
-  TextBuffer raw_ = {};
-};
-
-absl::Status ToStatus(TextCode code, const Buffer& error) {
-  switch (code) {
-    case kTextOk:
-      return absl::OkStatus();
-    case kTextInvalidArgument:
-      return absl::InvalidArgumentError(error.view());
-    case kTextNotFound:
-      return absl::NotFoundError(error.view());
-    case kTextUnimplemented:
-      return absl::UnimplementedError(error.view());
-    default:
-      return absl::InternalError(error.view());
-  }
 }
 
 void AppendAndFree(TextIds found, std::vector<int32_t>& ids) {
@@ -158,6 +128,11 @@ size_t FormatNow(const char* format, uint8_t* out, size_t capacity) {
 
 }  // namespace
 
+const TextTokenizer* text_internal::RawTokenizer(const Tokenizer& tokenizer) {
+  const auto* const ours = dynamic_cast<const RustTokenizer*>(&tokenizer);
+  return ours == nullptr ? nullptr : ours->raw();
+}
+
 Tokenizer::~Tokenizer() = default;
 ChatTemplate::~ChatTemplate() = default;
 
@@ -206,8 +181,8 @@ absl::StatusOr<std::unique_ptr<ChatTemplate>> ChatTemplate::Create(std::string_v
                                                                    std::string_view eos_token,
                                                                    const Tokenizer& tokenizer,
                                                                    const TemplateLimits& limits) {
-  const auto* rust_tokenizer = dynamic_cast<const RustTokenizer*>(&tokenizer);
-  if (rust_tokenizer == nullptr) {
+  const TextTokenizer* const raw_tokenizer = text_internal::RawTokenizer(tokenizer);
+  if (raw_tokenizer == nullptr) {
     return absl::InvalidArgumentError(
         "a chat template needs a tokenizer made by FromGguf or "
         "FromJsonFile");
@@ -220,8 +195,7 @@ absl::StatusOr<std::unique_ptr<ChatTemplate>> ChatTemplate::Create(std::string_v
                                        .format_now = FormatNow};
   TextTemplate* chat_template = nullptr;
   Buffer error;
-  const TextCode code =
-      text_template_create(&options, rust_tokenizer->raw(), &chat_template, error.out());
+  const TextCode code = text_template_create(&options, raw_tokenizer, &chat_template, error.out());
   if (code != kTextOk) return ToStatus(code, error);
   return std::make_unique<RustChatTemplate>(chat_template);
 }

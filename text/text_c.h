@@ -1,9 +1,10 @@
-/* The C face of the Rust library (src/lib.rs): tokenizers and chat templates. Only text.cc includes
- * it.
+/* The C face of the Rust library (src/lib.rs): tokenizers, chat templates and grammars. Only
+ * text.cc and grammar.cc include it.
  *
  * Every call that can fail returns a TextCode and writes a message into `error`, which the caller
  * frees like every TextBuffer that it was given. No call keeps a pointer that it was passed, no
- * call unwinds: a panic becomes kTextInternal. Objects may be used by many threads at once. */
+ * call unwinds: a panic becomes kTextInternal. Objects may be used by many threads at once, but
+ * matchers by one. */
 #pragma once
 
 #include <stddef.h>
@@ -15,6 +16,9 @@ extern "C" {
 
 typedef struct TextTokenizer TextTokenizer;
 typedef struct TextTemplate TextTemplate;
+typedef struct TextGrammarCompiler TextGrammarCompiler;
+typedef struct TextGrammar TextGrammar;
+typedef struct TextMatcher TextMatcher;
 
 enum {
   kTextOk = 0,
@@ -102,6 +106,23 @@ TextCode text_template_render(const TextTemplate* chat_template, const TextChatI
 TextCode text_load_chat_template(TextView config_path, TextView template_path, TextBuffer* source,
                                  TextBuffer* tool_use_source, TextBuffer* bos_token,
                                  TextBuffer* eos_token, TextBuffer* error);
+
+/* `ends`: tokens that end an answer, at least one. Keeps the tokenizer alive by itself. */
+TextCode text_grammar_compiler_create(const TextTokenizer* tokenizer, size_t vocab_size,
+                                      const int32_t* ends, size_t num_ends,
+                                      TextGrammarCompiler** out, TextBuffer* error);
+void text_grammar_compiler_free(TextGrammarCompiler* compiler);
+/* `kind` as GrammarKind of grammar.h. A grammar needs no compiler any more. */
+TextCode text_grammar_compile(const TextGrammarCompiler* compiler, int32_t kind, TextView source,
+                              TextGrammar** out, TextBuffer* error);
+void text_grammar_free(TextGrammar* grammar);
+TextCode text_matcher_create(const TextGrammar* grammar, TextMatcher** out, TextBuffer* error);
+void text_matcher_free(TextMatcher* matcher);
+TextCode text_matcher_consume(TextMatcher* matcher, int32_t token, TextBuffer* error);
+/* What may come next: either `forced` alone, or `forced` is -1 and bit i of the words is set for
+ * each token i that may. */
+TextCode text_matcher_next(TextMatcher* matcher, uint32_t* words, size_t num_words, int32_t* forced,
+                           TextBuffer* error);
 
 #ifdef __cplusplus
 }

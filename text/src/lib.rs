@@ -1,18 +1,21 @@
-//! The text room's Rust side: tokenizers and chat templates behind the C header text_c.h, where the
+//! The text room's Rust side: tokenizers, chat templates and grammars behind the C header text_c.h, where the
 //! contract of each entry is told. No entry unwinds into C++: a panic becomes an internal error.
 
 #![allow(clippy::missing_safety_doc)] // text_c.h tells each contract
 
 mod gguf;
+mod grammar;
 mod guard;
 mod hugging_face;
 mod literal_set;
 mod python_json;
+mod schema_paths;
 mod spelling;
 mod template;
 mod tokenizer;
 
 use gguf::GgufVocabulary;
+use grammar::{Grammar, GrammarCompiler, GrammarMatcher, Kind, Next};
 use literal_set::Control;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::Arc;
@@ -354,6 +357,104 @@ pub unsafe extern "C" fn text_load_chat_template(
         *tool_use_source = Owned::from(found.tool_use_source.into_bytes());
         *bos_token = Owned::from(found.bos_token.into_bytes());
         *eos_token = Owned::from(found.eos_token.into_bytes());
+        Ok(())
+    })
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn text_grammar_compiler_create(
+    tokenizer: *const TextTokenizer,
+    vocab_size: usize,
+    ends: *const i32,
+    num_ends: usize,
+    out: *mut *mut GrammarCompiler,
+    error: *mut TextBuffer,
+) -> i32 {
+    entry(error, || {
+        let ends: Vec<u32> = slice(ends, num_ends).iter().map(|end| *end as u32).collect();
+        let compiler = GrammarCompiler::new(Arc::clone(&*tokenizer), vocab_size, &ends)?;
+        *out = Box::into_raw(Box::new(compiler));
+        Ok(())
+    })
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn text_grammar_compiler_free(compiler: *mut GrammarCompiler) {
+    if !compiler.is_null() {
+        drop(Box::from_raw(compiler));
+    }
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn text_grammar_compile(
+    compiler: *const GrammarCompiler,
+    kind: i32,
+    source: TextView,
+    out: *mut *mut Grammar,
+    error: *mut TextBuffer,
+) -> i32 {
+    entry(error, || {
+        let grammar = (*compiler).compile(Kind::from_raw(kind)?, source.text("the grammar")?)?;
+        *out = Box::into_raw(Box::new(grammar));
+        Ok(())
+    })
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn text_grammar_free(grammar: *mut Grammar) {
+    if !grammar.is_null() {
+        drop(Box::from_raw(grammar));
+    }
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn text_matcher_create(
+    grammar: *const Grammar,
+    out: *mut *mut GrammarMatcher,
+    error: *mut TextBuffer,
+) -> i32 {
+    entry(error, || {
+        *out = Box::into_raw(Box::new((*grammar).matcher()));
+        Ok(())
+    })
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn text_matcher_free(matcher: *mut GrammarMatcher) {
+    if !matcher.is_null() {
+        drop(Box::from_raw(matcher));
+    }
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn text_matcher_consume(
+    matcher: *mut GrammarMatcher,
+    token: i32,
+    error: *mut TextBuffer,
+) -> i32 {
+    entry(error, || (*matcher).consume(token as u32))
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn text_matcher_next(
+    matcher: *mut GrammarMatcher,
+    words: *mut u32,
+    num_words: usize,
+    forced: *mut i32,
+    error: *mut TextBuffer,
+) -> i32 {
+    entry(error, || {
+        *forced = -1;
+        match (*matcher).next()? {
+            Next::Forced(token) => *forced = token as i32,
+            Next::Mask(mask) => {
+                let words = std::slice::from_raw_parts_mut(words, num_words);
+                let known = mask.as_slice();
+                let count = known.len().min(num_words);
+                words[..count].copy_from_slice(&known[..count]);
+                words[count..].fill(0);
+            }
+        }
         Ok(())
     })
 }

@@ -1,0 +1,70 @@
+// Grammars that an answer is held to: which tokens may come next. The C++ face of src/grammar.rs
+// (the llguidance crate). Knows nothing of requests or tenants.
+//
+//   GrammarCompiler (one a model) ──Compile──► Grammar (shared) ──NewMatcher──► GrammarMatcher
+//                                                                       (one a sequence)
+//
+// Where a grammar leaves one text only, its canonical tokens are forced: what is allowed is then
+// one token. What a matcher allows depends on the tokens that it has consumed and on nothing else.
+// Bounded: what compiling and a mask may cost (ParserLimits in src/grammar.rs).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "text/text.h"
+
+namespace holdfast {
+
+enum class GrammarKind : int32_t {
+  kJsonSchema,  // a JSON schema, as JSON
+  kRegex,       // of the whole answer; Rust's syntax, without look-around
+  kChoice,      // one of the strings of a JSON array
+  kLark,        // llguidance's form of Lark, from the rule `start`
+};
+
+struct GrammarSource {
+  GrammarKind kind{};
+  std::string text;
+  bool operator==(const GrammarSource&) const = default;
+};
+
+// Thread: one at a time.
+class GrammarMatcher {
+ public:
+  virtual ~GrammarMatcher();
+  // The token that was drawn: one that was allowed.
+  virtual absl::Status Consume(int32_t token) = 0;
+  // What may come next: `only` that token, or each token whose bit is set in `mask` (32 a word, the
+  // lowest first; one bit a token of the model). Once the grammar is complete, end tokens.
+  // kInvalidArgument: a limit was passed; the message is for the caller.
+  virtual absl::Status Next(std::span<uint32_t> mask, std::optional<int32_t>& only) = 0;
+};
+
+// Thread: any.
+class Grammar {
+ public:
+  virtual ~Grammar();
+  virtual absl::StatusOr<std::unique_ptr<GrammarMatcher>> NewMatcher() const = 0;
+};
+
+// Thread: any.
+class GrammarCompiler {
+ public:
+  virtual ~GrammarCompiler();
+  // `tokenizer` must be one of text.h's factories; it is kept alive. `vocab_size` is the model's.
+  // `ends`: the tokens that end an answer, at least one.
+  static absl::StatusOr<std::unique_ptr<GrammarCompiler>> Create(const Tokenizer& tokenizer,
+                                                                 int32_t vocab_size,
+                                                                 std::span<const int32_t> ends);
+  // kInvalidArgument: what is wrong with it or not supported, for the caller.
+  virtual absl::StatusOr<std::unique_ptr<Grammar>> Compile(const GrammarSource& source) const = 0;
+};
+
+}  // namespace holdfast

@@ -1,0 +1,270 @@
+//! Grammars: which tokens may come next, by the `llguidance` crate.
+//!
+//! A compiler belongs to one tokenizer and one set of end tokens. What it compiles is a matcher at its
+//! beginning, which others are copied from; each copy has caches of its own, so that what one sequence is
+//! allowed, and when its limits are reached, depends on its own tokens alone.
+//!
+//! Forced tokens: where the grammar leaves only one text, its canonical tokens are the only ones
+//! allowed, one after the other, whether the caller takes them at once or draws them one by one.
+
+use crate::schema_paths::name_the_place;
+use crate::tokenizer::Tokenizer;
+use crate::{literal_set::Control, Failure};
+use llguidance::api::{GrammarWithLexer, ParserLimits, TopLevelGrammar};
+use llguidance::earley::SlicedBiasComputer;
+use llguidance::{JsonCompileOptions, Matcher, ParserFactory};
+use serde_json::{json, Value};
+use std::sync::{Arc, Mutex};
+use toktrie::{
+    InferenceCapabilities, SimpleVob, TokEnv, TokRxInfo, TokTrie, TokenId, TokenizerEnv,
+};
+
+/// Between two values of a JSON text: a space, or a line's end and its indentation. A model that
+/// may put any amount of it there now and then never stops.
+const WHITESPACE: &str = r" |\r?\n[ \t]{0,40}";
+
+/// Nesting of a grammar's brackets. Its parser recurs, and a stack that overflows is the end of
+/// the process.
+const NESTING_MAX: usize = 100;
+
+/// A lexer state is one to two kilobytes; a string with a bound on its length takes one a character.
+const LEXER_STATES_MAX: usize = 10_000;
+
+/// Tokens in a row of which the grammar leaves no choice.
+const FORCED_MAX: usize = 4096;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[repr(i32)]
+pub enum Kind {
+    JsonSchema = 0,
+    Regex = 1,
+    Choice = 2, // a JSON array of strings
+    Lark = 3,
+}
+
+impl Kind {
+    pub fn from_raw(raw: i32) -> Result<Kind, Failure> {
+        [Kind::JsonSchema, Kind::Regex, Kind::Choice, Kind::Lark]
+            .into_iter()
+            .find(|kind| *kind as i32 == raw)
+            .ok_or_else(|| Failure::invalid(format!("there is no kind of grammar {raw}")))
+    }
+}
+
+/// The tokenizer as the crate asks for it.
+struct Environment {
+    tokenizer: Arc<Tokenizer>,
+    trie: TokTrie,
+}
+
+impl TokenizerEnv for Environment {
+    fn tok_trie(&self) -> &TokTrie {
+        &self.trie
+    }
+
+    fn tokenize_bytes(&self, bytes: &[u8]) -> Vec<TokenId> {
+        self.trie.tokenize_with_greedy_fallback(bytes, |text| {
+            let mut ids = Vec::new();
+            match self.tokenizer.encode(text, Control::Nowhere, false, &mut ids) {
+                Ok(()) => ids.into_iter().map(|id| id as TokenId).collect(),
+                Err(_) => self.trie.greedy_tokenize(text.as_bytes()),
+            }
+        })
+    }
+
+    /// A tokenizer that puts a space before each text gives other tokens for its middle.
+    fn tokenize_is_canonical(&self) -> bool {
+        !self.tokenizer.adds_space_prefix()
+    }
+}
+
+pub struct GrammarCompiler {
+    factory: ParserFactory,
+    ends: Arc<[TokenId]>,
+}
+
+impl GrammarCompiler {
+    /// `vocab_size` is the model's, which may be above the tokenizer's. `ends`: the tokens that end
+    /// an answer, at least one.
+    pub fn new(
+        tokenizer: Arc<Tokenizer>,
+        vocab_size: usize,
+        ends: &[TokenId],
+    ) -> Result<Self, Failure> {
+        let table = tokenizer.table();
+        let count = table.special.len();
+        if ends.is_empty() || ends.iter().any(|end| *end as usize >= count) || vocab_size < count {
+            return Err(Failure::invalid(format!(
+                "grammars need end tokens within the vocabulary; got {ends:?} of {count} tokens"
+            )));
+        }
+        let word = |id: usize| -> Vec<u8> {
+            if id >= count {
+                return Vec::new();
+            }
+            let bytes = &table.bytes[table.offsets[id] as usize..table.offsets[id + 1] as usize];
+            // So marked, a control token is no text.
+            let special = table.special[id] != 0 || ends.contains(&(id as TokenId));
+            let mark: &[u8] = if special { &[TokTrie::SPECIAL_TOKEN_MARKER] } else { &[] };
+            [mark, bytes].concat()
+        };
+        let words: Vec<Vec<u8>> = (0..vocab_size).map(word).collect();
+        let trie = TokTrie::from(&TokRxInfo::new(vocab_size as u32, ends[0]), &words)
+            .with_eos_tokens(ends);
+        let environment: TokEnv = Arc::new(Environment { tokenizer, trie });
+        let capabilities = InferenceCapabilities { ff_tokens: true, ..Default::default() };
+        let slices = SlicedBiasComputer::general_slices();
+        let mut factory = ParserFactory::new(&environment, capabilities, &slices)
+            .map_err(|error| Failure::invalid(format!("tokenizer: {error}")))?;
+        factory.quiet();
+        *factory.limits_mut() = ParserLimits {
+            max_lexer_states: LEXER_STATES_MAX,
+            verbose_errors: false,
+            ..ParserLimits::default()
+        };
+        Ok(GrammarCompiler { factory, ends: ends.into() })
+    }
+
+    pub fn compile(&self, kind: Kind, source: &str) -> Result<Grammar, Failure> {
+        let parsed = match kind {
+            Kind::JsonSchema => of_schema(source)?,
+            Kind::Regex => TopLevelGrammar::from_regex(source),
+            Kind::Choice => of_choice(source)?,
+            Kind::Lark => of_lark(source)?,
+        };
+        let mut first = GrammarMatcher {
+            matcher: Matcher::new(self.factory.create_parser(parsed)),
+            ends: Arc::clone(&self.ends),
+            forced: Vec::new(),
+        };
+        if let Some(error) = first.matcher.get_error() {
+            let error = first_line(&error);
+            let is_schema = kind == Kind::JsonSchema;
+            return Err(Failure::invalid(if is_schema {
+                name_the_place(source, error)
+            } else {
+                error.to_string()
+            }));
+        }
+        // What the first token may be is found here, not in front of a step that waits for it.
+        first.next()?;
+        Ok(Grammar { first: Mutex::new(first) })
+    }
+}
+
+fn first_line(error: &str) -> &str {
+    error.trim().lines().next().unwrap_or("no reason was given")
+}
+
+fn of_schema(source: &str) -> Result<TopLevelGrammar, Failure> {
+    let mut schema: Value =
+        serde_json::from_str(source).map_err(|error| Failure::invalid(error.to_string()))?;
+    if schema == Value::Bool(true) {
+        schema = json!({});
+    }
+    let Value::Object(fields) = &mut schema else {
+        return Err(Failure::invalid("a schema must be an object"));
+    };
+    fields.remove("x-guidance"); // the crate's own settings are not the caller's
+    let options = JsonCompileOptions {
+        whitespace_pattern: Some(WHITESPACE.to_string()),
+        ..Default::default()
+    };
+    options.apply_to(&mut schema);
+    Ok(TopLevelGrammar::from_grammar(GrammarWithLexer::from_json_schema(schema)))
+}
+
+fn of_choice(source: &str) -> Result<TopLevelGrammar, Failure> {
+    let choices: Vec<String> =
+        serde_json::from_str(source).map_err(|error| Failure::invalid(error.to_string()))?;
+    if choices.is_empty() || choices.iter().any(String::is_empty) {
+        return Err(Failure::invalid("choices must be strings that are not empty, one at least"));
+    }
+    let literals: Vec<String> = choices.iter().map(|choice| json!(choice).to_string()).collect();
+    Ok(TopLevelGrammar::from_lark(format!("start: {}", literals.join(" | "))))
+}
+
+fn of_lark(source: &str) -> Result<TopLevelGrammar, Failure> {
+    let mut depth = 0usize;
+    for byte in source.bytes() {
+        match byte {
+            b'(' | b'[' | b'{' => depth += 1,
+            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > NESTING_MAX {
+            return Err(Failure::invalid(format!(
+                "the grammar's brackets are nested more than {NESTING_MAX} deep"
+            )));
+        }
+    }
+    Ok(TopLevelGrammar::from_lark(source.to_string()))
+}
+
+pub struct Grammar {
+    first: Mutex<GrammarMatcher>,
+}
+
+impl Grammar {
+    pub fn matcher(&self) -> GrammarMatcher {
+        let first = self.first.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        GrammarMatcher {
+            matcher: first.matcher.deep_clone(),
+            ends: Arc::clone(&first.ends),
+            forced: first.forced.clone(),
+        }
+    }
+}
+
+/// What may come next.
+pub enum Next {
+    Forced(TokenId),
+    Mask(SimpleVob),
+}
+
+pub struct GrammarMatcher {
+    matcher: Matcher,
+    ends: Arc<[TokenId]>,
+    forced: Vec<TokenId>, // the next last
+}
+
+impl GrammarMatcher {
+    pub fn consume(&mut self, token: TokenId) -> Result<(), Failure> {
+        if self.matcher.is_stopped() && !self.matcher.is_error() {
+            let is_end = self.ends.contains(&token);
+            return if is_end { Ok(()) } else { Err(failed("its grammar is complete")) };
+        }
+        if self.forced.last() == Some(&token) {
+            self.forced.pop();
+        } else {
+            self.forced.clear();
+        }
+        self.matcher.consume_token(token).map_err(|error| failed(&error.to_string()))
+    }
+
+    pub fn next(&mut self) -> Result<Next, Failure> {
+        if self.forced.is_empty() && !self.matcher.is_stopped() {
+            self.forced = self.matcher.compute_ff_tokens();
+            self.forced.reverse();
+            if self.forced.len() > FORCED_MAX {
+                return Err(failed(&format!("it forces more than {FORCED_MAX} tokens in a row")));
+            }
+        }
+        if let Some(token) = self.forced.last() {
+            return Ok(Next::Forced(*token));
+        }
+        let mask =
+            self.matcher.compute_mask_or_eos().map_err(|error| failed(&error.to_string()))?;
+        if mask.is_zero() {
+            return Err(failed("no token of the model's vocabulary fits"));
+        }
+        Ok(Next::Mask(mask))
+    }
+}
+
+fn failed(error: &str) -> Failure {
+    Failure::invalid(format!(
+        "the answer could not be held to its grammar: {}; make the grammar simpler",
+        first_line(error)
+    ))
+}
