@@ -284,6 +284,7 @@ void CpuEngine::CheckPlan(const StepPlan& plan) const {
     CHECK(s.gate == nullptr || s.gate->num_layers() == info_.kv_layout.num_layers);
     CHECK(s.num_drafts >= 0 && s.num_drafts < s.num_tokens);
     CHECK(s.num_drafts == 0 || (s.samples && s.gate == nullptr && !s.prompt_top_logprobs));
+    CHECK(s.mask == nullptr || (s.samples && s.num_drafts == 0));
     if (s.next_token.has_value()) CHECK(*s.next_token >= 0 && *s.next_token < info_.vocab_size);
     num_rows += s.num_tokens;
   }
@@ -322,6 +323,7 @@ void CpuEngine::ListLogitRows(const StepPlan& plan, StepResult& result) {
       if (s.samples && i + 1 + static_cast<size_t>(s.num_drafts) >= tokens.size()) {
         if (i + static_cast<size_t>(s.num_drafts) >= tokens.size()) logit_row.draft = tokens[i];
         logit_row.sample = static_cast<int32_t>(result.samples.size());
+        logit_row.mask = s.mask;
         AddResultEntry(result.samples, s.slot, 0, slots_[Number(s.slot)].params().top_logprobs,
                        result);
       }
@@ -365,7 +367,11 @@ void CpuEngine::FinishRow(const LogitRow& logit_row, std::span<float> logits, in
   if (logit_row.sample.has_value()) {
     SamplerState& state = slots_[Number(logit_row.slot)];
     SampledToken& entry = result.samples[*logit_row.sample];
-    entry.token = Sampler::Draw(logits, state, scratch_[worker]);
+    if (logit_row.mask != nullptr && !logit_row.mask->Wait()) {
+      entry.undefined = true;
+      return;
+    }
+    entry.token = Sampler::Draw(logits, state, scratch_[worker], logit_row.mask);
     state.Append(entry.token);
     if (state.params().top_logprobs.has_value()) FillLogprobs(logits, entry, result);
   }

@@ -67,6 +67,7 @@ class CpuEngine final : public Engine {
     std::optional<int32_t> sample;          // into StepResult::samples
     std::optional<TokenId> draft;           // this row's token, if it is one: drawn from if right
     std::optional<int32_t> prompt_logprob;  // into StepResult::prompt_logprobs
+    const TokenMask* mask = nullptr;        // of what is drawn
   };
 
   CpuEngine(const CpuEngineOptions& options, const KernelTable& kernels, int32_t num_threads);

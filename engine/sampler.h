@@ -1,7 +1,7 @@
 // From one row of logits to one token, and its logprobs.
 //
-//   logits ─► bias ─► penalties ─► bans ─► temperature ─► top_k ─► typical_p ─► top_p ─► min_p ─►
-//   draw
+//   logits ─► bias ─► penalties ─► bans ─► mask ─► temperature ─► top_k ─► typical_p ─► top_p ─►
+//   min_p ─► draw
 //      └────► log-softmax ─► logprob of a token, best alternatives
 //
 // Each truncation works on the distribution that the one before left, renormalised. Sets are cut by
@@ -80,9 +80,10 @@ class SamplerScratch final {
 class Sampler final {
  public:
   // The next token of a sequence; does not append it to the state. `logits` are finite. If bans and
-  // biases leave nothing reachable they give way: a request cannot make a draw fail.
+  // biases leave nothing reachable they give way: a request cannot make a draw fail. A mask, which
+  // is ready, never does.
   static TokenId Draw(std::span<const float> logits, const SamplerState& state,
-                      SamplerScratch& scratch);
+                      SamplerScratch& scratch, const TokenMask* mask = nullptr);
 
   // The out.size() best tokens by log-softmax, best first, ties by lowest id; `log_sum_exp` is that
   // of all logits. out.size() <= logits.size().
@@ -94,7 +95,7 @@ class Sampler final {
 
   static bool Before(const Candidate& a, const Candidate& b);  // by (key, token)
   static std::span<const float> Adjust(std::span<const float> logits, const SamplerState& state,
-                                       SamplerScratch& scratch);
+                                       const TokenMask* mask, SamplerScratch& scratch);
   static void Gather(std::span<const float> logits, const SamplingParams& params,
                      SamplerScratch& scratch);
   static void KeepTypical(double share, SamplerScratch& scratch);

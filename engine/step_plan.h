@@ -8,12 +8,14 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <utility>
 #include <vector>
 
 #include "config/ids.h"
+#include "engine/token_mask.h"
 #include "kvstore/kv_layout.h"
 #include "kvstore/layer_gate.h"
 
@@ -73,7 +75,7 @@ struct PlanSequence {
   // a token is drawn at the row before the first of them, and then at each draft's row as long as
   // what was drawn last is that draft. What is drawn is so what it would be one row a step; KV of a
   // draft's row counts only if the draft was right. Below num_tokens, and never beside prompt
-  // logprobs or a gate. Only where EngineInfo::verifies_drafts.
+  // logprobs, a gate or a mask. Only where EngineInfo::verifies_drafts.
   int32_t num_drafts = 0;
   // Wanted for `echo` with logprobs: for each row the logprob of the next prompt token and this
   // many alternatives. `next_token` is the one after the last row, if the prompt has it.
@@ -86,6 +88,8 @@ struct PlanSequence {
   // when this gate has opened for it. Only where EngineInfo::waits_for_layers. The rest of the step
   // waits too. Outlives the step.
   const LayerGate* gate = nullptr;
+  // What it draws must be one of these; is waited for before that. One of StepPlan::masked.
+  const TokenMask* mask = nullptr;
 };
 
 struct StepPlan {
@@ -95,6 +99,14 @@ struct StepPlan {
   std::vector<PlanSequence> sequences;
   std::vector<TokenId> tokens;
   std::vector<BlockId> blocks;
+
+  // The sequences that draw by a mask: before Execute it is begun, and made ready beside.
+  struct MaskedDraw {
+    std::shared_ptr<TokenMask> mask;
+    int32_t draw = 0;      // completion tokens before the one to be drawn
+    int32_t sequence = 0;  // into `sequences`
+  };
+  std::vector<MaskedDraw> masked;
 
   // For who fills the plan again and again, and leaves in `blocks` what has not changed; by slot.
   // An engine reads `blocks` by its offsets alone.
@@ -123,6 +135,7 @@ struct StepPlan {
     copies.clear();
     sequences.clear();
     tokens.clear();
+    masked.clear();
   }
 };
 
@@ -139,7 +152,8 @@ struct SampledToken {
   float logprob = 0.0f;
   int32_t top_begin = 0;  // into StepResult::top
   int32_t num_top = 0;
-  // The model gave no finite logit for this row: nothing was drawn, and the rest means nothing.
+  // The model gave no finite logit for this row, or its mask failed: nothing was drawn, and the
+  // rest means nothing.
   bool undefined = false;
   // Of a draft's row: a draft up to there was wrong, or a row before it undefined: likewise.
   bool passed_over = false;

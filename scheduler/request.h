@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -30,6 +31,8 @@ struct Request {
   std::vector<TokenId> stop_tokens;
   int32_t num_choices = 1;  // n; choice i draws with seed sampling.seed + i
   SamplingParams sampling;
+  // What the choices draw must keep to, one a choice; empty: nothing.
+  std::vector<std::shared_ptr<TokenMask>> masks;
   std::optional<int32_t> prompt_top_logprobs;  // echo with logprobs; computes the whole prompt
   bool reuse_prefix = true;  // false: neither match nor publish KV (for tests and comparisons)
   // Lower first, as in vLLM, among its tenant's; within the tenant's priority_max.

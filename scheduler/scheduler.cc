@@ -170,6 +170,10 @@ absl::Status Scheduler::Check(const Request& request) const {
     return absl::InvalidArgumentError(absl::StrCat("the request has ", request.num_choices,
                                                    " choices; 1 to ", kChoicesMax, " can be had"));
   }
+  if (!request.masks.empty() && std::ssize(request.masks) != request.num_choices) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the request has ", request.masks.size(), " masks; one a choice is wanted"));
+  }
   if (request.retain && request.session.empty()) {
     return absl::InvalidArgumentError("KV is to be retained, but no session is named");
   }

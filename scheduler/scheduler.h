@@ -373,7 +373,7 @@ class Scheduler final {
   void FinishPrompt(ActiveRequest& request);
   // False: that was its last, and it may be gone.
   bool DeliverToken(Sequence& sequence, const SampledToken& sampled, const StepResult& result);
-  static absl::Status UndefinedError();
+  static absl::Status UndefinedError(const Sequence& sequence);  // why nothing was drawn
 
   // Drafts (scheduler_drafts.cc).
   bool SpeculatesNow() const;

@@ -8,7 +8,10 @@
 
 namespace holdfast {
 
-absl::Status Scheduler::UndefinedError() {
+absl::Status Scheduler::UndefinedError(const Sequence& sequence) {
+  if (sequence.masked) {
+    if (absl::Status failure = sequence.mask->failure(); !failure.ok()) return failure;
+  }
   return absl::InternalError(
       "the model gave no finite number for this sequence; the same prompt will end the same way: "
       "change it, or serve the model with KV of more range (f32)");
@@ -137,7 +140,7 @@ void Scheduler::CommitRows(const InFlight& part, const StepResult& result,
     return;
   }
   if (!sampled.empty() && sampled.front().undefined) {
-    EndWithStep(request, UndefinedError());
+    EndWithStep(request, UndefinedError(*part.sequence));
     return;
   }
 
@@ -181,7 +184,7 @@ void Scheduler::TakePromptLogprobs(const InFlight& part, const StepResult& resul
   ActiveRequest& request = *part.sequence->request;
   for (const SampledToken& scored : all) {
     CHECK(scored.slot == part.sequence->slot);
-    if (scored.undefined) EndWithStep(request, UndefinedError());
+    if (scored.undefined) EndWithStep(request, UndefinedError(*part.sequence));
     if (request.ends_with_step) continue;
     const std::span<const TokenLogprob> top = result.TopOf(scored);
     request.prompt_logprobs.push_back({.chosen = {.token = scored.token, .logprob = scored.logprob},

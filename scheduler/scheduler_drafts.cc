@@ -24,6 +24,7 @@ bool Scheduler::SpeculatesNow() const {
 // As many as it could take, if the token before the first is known.
 int32_t Scheduler::DraftsMax(const Sequence& sequence) const {
   if (sequence.num_completion == 0 || sequence.order.offline || IsEnding(sequence)) return 0;
+  if (sequence.masked) return 0;  // drawn before the drafts are, one mask a step
   if (sequence.restoring || !sequence.repeats.HasDrafts(sequence.tokens)) return 0;
   const auto room = static_cast<int32_t>(sequence.blocks.size()) * kBlockTokens;
   // The row for its last token and those for drafts lie in its blocks; and it draws one more token
@@ -134,7 +135,7 @@ void Scheduler::CommitDrafts(Sequence& sequence, std::span<const SampledToken> s
   for (const SampledToken& sample : sampled) {
     if (sample.passed_over) return;
     if (sample.undefined) {
-      EndWithStep(*sequence.request, UndefinedError());
+      EndWithStep(*sequence.request, UndefinedError(sequence));
       return;
     }
     ++sequence.computed_tokens;

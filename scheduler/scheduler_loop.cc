@@ -99,6 +99,7 @@ void SchedulerLoop::Start(std::unique_ptr<Scheduler> scheduler, const KvStoreOpt
     at_once_max_.push_back(scheduler_->RequestsAtOnceMax(TenantIndex{tenant}));
   }
   scheduler_->DetachThread();
+  mask_thread_ = std::thread(&SchedulerLoop::RunMasks, this);
   engine_thread_ = std::thread(&SchedulerLoop::RunEngine, this);
   scheduler_thread_ = std::thread(&SchedulerLoop::RunScheduler, this);
 }
@@ -198,6 +199,8 @@ void SchedulerLoop::Stop() {
   scheduler_thread_.join();
   jobs_.Close();
   engine_thread_.join();
+  mask_jobs_.Close();
+  mask_thread_.join();
 }
 
 SchedulerSnapshot SchedulerLoop::snapshot() const {
@@ -356,9 +359,27 @@ void SchedulerLoop::RunEngine() noexcept {
     for (const StepJob& job : jobs) {
       const bool starts = job.before == nullptr || status.ok();
       if (starts && job.before != nullptr) FillDraws(*job.before, *job.plan);
+      if (starts) StartMasks(*job.plan);
       if (starts) status = engine_.Execute(*job.plan, *job.result);
       mailbox_.PushUrgent(StepDoneMessage{.status = status});
     }
+    jobs.clear();
+  }
+}
+
+void SchedulerLoop::StartMasks(const StepPlan& plan) {
+  for (const StepPlan::MaskedDraw& masked : plan.masked) {
+    const PlanSequence& part = plan.sequences[static_cast<size_t>(masked.sequence)];
+    masked.mask->Begin();
+    CHECK(mask_jobs_.PushUrgent(
+        {.mask = masked.mask, .draw = masked.draw, .before = plan.TokensOf(part).back()}));
+  }
+}
+
+void SchedulerLoop::RunMasks() noexcept {
+  std::vector<MaskJob> jobs;
+  while (mask_jobs_.WaitTakeAll(jobs)) {
+    for (const MaskJob& job : jobs) job.mask->Prepare(job.draw, job.before);
     jobs.clear();
   }
 }

@@ -7,6 +7,9 @@
 //                                     +-- Drain, Stop, MoveDone, RemoteFound <-- movers' threads
 //                                                                 <-- MoveJob, RemoteLookup
 //
+// Where answers are held to a grammar, the engine's thread has a mask thread find what may be drawn
+// while it computes (engine/token_mask.h).
+//
 // The scheduler thread sleeps in its mailbox whenever there is nothing to plan or a step runs, and
 // reads new messages while the engine computes. Shortly before a step is expected to end it plans
 // the next, so that the engine goes from one to the other (step_forecast.h says when that can be
@@ -190,6 +193,11 @@ class SchedulerLoop final {
     // Planned while the step with this result ran: takes draws from it, and fails with it.
     const StepResult* before = nullptr;
   };
+  struct MaskJob {
+    std::shared_ptr<TokenMask> mask;  // whose sequence may have gone
+    int32_t draw = 0;
+    TokenId before = 0;
+  };
 
   // Counts requests out before the receiver hears of it, so that whoever reacts to a RequestDone
   // finds room.
@@ -218,6 +226,8 @@ class SchedulerLoop final {
   bool Ask(Message&& question);
   void RunScheduler() noexcept;
   void RunEngine() noexcept;
+  void StartMasks(const StepPlan& plan);
+  void RunMasks() noexcept;
   void Handle(Message& message);
   void HandleStepDone(const absl::Status& status);
   void StartSteps();
@@ -247,6 +257,7 @@ class SchedulerLoop final {
   std::atomic<int64_t> retry_after_ms_{1000};
   Mailbox<Message> mailbox_;
   Mailbox<StepJob> jobs_{2};
+  Mailbox<MaskJob> mask_jobs_{0};  // one a sequence of a step
   Mutex drained_mutex_;
   CondVar drained_news_;
   bool drained_ ABSL_GUARDED_BY(drained_mutex_) = false;
@@ -273,6 +284,7 @@ class SchedulerLoop final {
   const absl::Duration lookup_wait_;
   std::thread scheduler_thread_;
   std::thread engine_thread_;
+  std::thread mask_thread_;
 };
 
 }  // namespace holdfast

@@ -499,6 +499,12 @@ void Scheduler::AddRows(Sequence& sequence, int32_t num_tokens, StepPlan& plan) 
   const bool decodes = num_tokens == 1 && part.samples;
   Charge(sequence, end, decodes ? ServiceCost().decode : ServiceCost().prefill);
   ++sequence.num_steps;
+  if (part.samples && sequence.masked) {
+    part.mask = sequence.mask.get();
+    plan.masked.push_back({.mask = sequence.mask,
+                           .draw = sequence.num_completion + sequence.undelivered,
+                           .sequence = static_cast<int32_t>(plan.sequences.size()) - 1});
+  }
   if (part.samples) {
     ++sequence.undelivered;
     sequence.draw_index = planned().num_samples++;

@@ -104,6 +104,7 @@ struct alignas(64) Sequence {
   bool ends_with_step = false;      // its next token of a step that runs is dropped: it was stopped
   bool request_ends = false;        // all of it is dropped: its request ends with that step
   bool wants_logprobs = false;      // of what it draws
+  bool masked = false;              // what it draws keeps to `mask`
   bool scores_prompt = false;       // its request may want logprobs of the prompt from it
   bool continues_pin = false;       // see continued_pin
   uint8_t num_stop_tokens = 0;      // of stop_tokens; above kStopTokensNear: its request has them
@@ -115,7 +116,10 @@ struct alignas(64) Sequence {
   RequestId id{};          // of its request
   TokenId last_drawn = 0;  // the last of `tokens`, if it has completion tokens
 
-  // Hereafter what not every step touches. While running:
+  // Hereafter what not every step touches.
+  std::shared_ptr<TokenMask> mask;
+
+  // While running:
   PublishedPrefix published;
   TierTokens hit_tokens{};  // found when it started, by tier
   absl::Time started;       // to run, this time

@@ -215,12 +215,24 @@ TokenId FakeEngine::TokenOf(uint64_t digest, const Slot& slot) const {
   return static_cast<TokenId>(digest % static_cast<uint64_t>(info_.vocab_size));
 }
 
+TokenId FakeEngine::NextAllowed(TokenId token, const TokenMask& mask) const {
+  if (mask.only()) return *mask.only();
+  while ((mask.words()[static_cast<size_t>(token / 32)] >> (token % 32) & 1) == 0) {
+    token = (token + 1) % info_.vocab_size;
+  }
+  return token;
+}
+
 void FakeEngine::DrawFrom(uint64_t visible, const PlanSequence& part, bool poisoned,
                           StepResult& result) {
   Slot& slot = slots_[static_cast<size_t>(Number(part.slot))];
   uint64_t digest = Mix(Mix(visible, slot.sampling.seed), slot.completion.size());
   for (TokenId token : slot.completion) digest = Mix(digest, static_cast<uint64_t>(token));
-  const TokenId token = TokenOf(digest, slot);
+  TokenId token = TokenOf(digest, slot);
+  if (part.mask != nullptr) {
+    poisoned |= !part.mask->Wait();
+    if (!poisoned) token = NextAllowed(token, *part.mask);
+  }
   slot.completion.push_back(token);
   result.samples.push_back(
       Score(digest, part.slot, token, slot.sampling.top_logprobs.value_or(0), result));

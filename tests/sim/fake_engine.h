@@ -84,6 +84,7 @@ class FakeEngine final : public Engine {
   void ComputeSequence(const StepPlan& plan, const PlanSequence& part, StepResult& result);
   void DrawFrom(uint64_t visible, const PlanSequence& part, bool poisoned, StepResult& result);
   TokenId TokenOf(uint64_t digest, const Slot& slot) const;
+  TokenId NextAllowed(TokenId token, const TokenMask& mask) const;
   SampledToken Score(uint64_t digest, SequenceSlot slot, TokenId token, int32_t num_top,
                      StepResult& result) const;
 

@@ -329,6 +329,80 @@ TEST(SamplerTest, BansThatLeaveNothingGiveWay) {
   EXPECT_EQ(DrawOnce({0, 1}, open, scratch), 1);
 }
 
+// Allows what it is told, whatever is drawn.
+class FixedConstraint final : public TokenConstraint {
+ public:
+  FixedConstraint(std::vector<bool> allowed, std::optional<TokenId> only)
+      : allowed_(std::move(allowed)), only_(only) {}
+  absl::Status Consume(TokenId) override { return absl::OkStatus(); }
+  absl::Status Next(std::span<uint32_t> words, std::optional<TokenId>& only) override {
+    std::fill(words.begin(), words.end(), 0);
+    for (size_t i = 0; i < allowed_.size(); ++i) words[i / 32] |= uint32_t{allowed_[i]} << (i % 32);
+    only = only_;
+    return absl::OkStatus();
+  }
+
+ private:
+  const std::vector<bool> allowed_;
+  const std::optional<TokenId> only_;
+};
+
+std::unique_ptr<TokenMask> ReadyMask(std::vector<bool> allowed, std::optional<TokenId> only = {}) {
+  const auto vocab = static_cast<int32_t>(allowed.size());
+  auto mask = std::make_unique<TokenMask>(
+      std::make_unique<FixedConstraint>(std::move(allowed), only), vocab);
+  mask->Prepare(0, 0);
+  EXPECT_TRUE(mask->Wait());
+  return mask;
+}
+
+TEST(SamplerTest, AMaskIsAsIfTheModelGaveWhatItWithholdsNoChance) {
+  constexpr int32_t kVocab = 75;
+  std::mt19937 rng(5);
+  SamplerScratch scratch(kVocab);
+  for (int round = 0; round < 2000; ++round) {
+    SequenceOpen open = RandomOpen(rng, kVocab);
+    // Those would lift what has no chance, or put it first where all else is banned.
+    open.sampling.logit_bias.clear();
+    open.sampling.repetition_penalty = 1.0f;
+    open.sampling.presence_penalty = open.sampling.frequency_penalty = 0.0f;
+    open.sampling.min_tokens = 0;
+    const std::vector<float> logits = RandomLogits(rng, kVocab, 3.0f);
+    std::vector<float> without = logits;
+    std::vector<bool> allowed(kVocab);
+    for (size_t i = 0; i < allowed.size(); ++i) allowed[i] = rng() % 3 == 0;
+    allowed[rng() % kVocab] = true;
+    for (size_t i = 0; i < allowed.size(); ++i) {
+      if (!allowed[i]) without[i] = kUnreachableLogit;
+    }
+    SamplerState state;
+    state.Open(open);
+    ASSERT_EQ(Sampler::Draw(logits, state, scratch, ReadyMask(allowed).get()),
+              DrawOnce(without, open, scratch));
+  }
+}
+
+TEST(SamplerTest, NeitherBansNorBiasesNorPenaltiesNorBrokenLogitsLeadOutOfAMask) {
+  constexpr int32_t kVocab = 40;
+  std::mt19937 rng(6);
+  SamplerScratch scratch(kVocab);
+  for (int round = 0; round < 2000; ++round) {
+    SequenceOpen open = RandomOpen(rng, kVocab);
+    const auto only = static_cast<TokenId>(rng() % kVocab);
+    open.sampling.min_tokens = 8;
+    open.sampling.banned_until_min = {only};
+    open.sampling.logit_bias.emplace_back((only + 1) % kVocab, 100.0f);
+    std::vector<bool> allowed(kVocab);
+    allowed[static_cast<size_t>(only)] = true;
+    std::vector<float> logits = RandomLogits(rng, kVocab, 3.0f);
+    if (round % 2 == 0) logits[static_cast<size_t>(only)] = kUnreachableLogit;
+    SamplerState state;
+    state.Open(open);
+    ASSERT_EQ(Sampler::Draw(logits, state, scratch, ReadyMask(allowed).get()), only);
+    ASSERT_EQ(Sampler::Draw(logits, state, scratch, ReadyMask(allowed, 7).get()), 7);
+  }
+}
+
 TEST(SamplerTest, ExtremeSettingsStillDrawAToken) {
   SamplerScratch scratch(3);
   for (float temperature : {1e-38f, 1e-6f, 1e30f}) {
