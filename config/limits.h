@@ -44,6 +44,11 @@ inline constexpr int64_t kPinTtlMsMax = 60 * 60 * 1000;     // an agent that wai
 inline constexpr uint64_t kTemplateFuelMax = 20'000'000;  // minijinja steps: about 100 ms
 inline constexpr size_t kTemplateOutputBytesMax = 32 << 20;
 
+// Grammars that answers are held to.
+inline constexpr size_t kGrammarBytesMax = 256 << 10;
+inline constexpr size_t kGrammarChoicesMax = 4096;  // strings of one `choice`
+inline constexpr size_t kGrammarsPerTenant = 64;    // compiled and kept
+
 // Streams.
 inline constexpr int32_t kStreamEventsMax = 4096;  // events waiting for one slow reader
 inline constexpr size_t kTextTasksMax = 1024;      // texts of one tenant waiting for a text worker

@@ -22,9 +22,16 @@
 #include "config/ids.h"
 #include "scheduler/request.h"
 #include "server/field_names.h"
+#include "text/grammar.h"
 #include "text/text.h"
 
 namespace holdfast {
+
+// What an answer is held to, and the name that the caller's wire has for it.
+struct AnswerGrammar {
+  GrammarSource source;
+  std::string param;
+};
 
 // One prompt. A completions request with several prompts starts several of these.
 struct GenerationRequest {
@@ -45,7 +52,8 @@ struct GenerationRequest {
   std::optional<int32_t> prompt_top_logprobs;
   bool want_text = true;    // false: token-in/token-out, no detokenizer
   SamplingParams sampling;  // seed: drawn by the front end when the caller gave none
-  std::string cache_salt;   // narrows KV sharing within the tenant
+  std::optional<AnswerGrammar> grammar;
+  std::string cache_salt;  // narrows KV sharing within the tenant
   // Scheduler's Request. With `retain` and no session, the KV is kept under wire_id.
   std::string session;
   std::optional<Request::Retain> retain;

@@ -150,6 +150,7 @@ struct SchedulerGenerationService::Pending {
   std::shared_ptr<Live> live;
   GenerationRequest request;
   StreamWriter writer;
+  std::vector<std::shared_ptr<TokenMask>> masks;
 };
 
 struct SchedulerGenerationService::StreamEntry {
@@ -171,7 +172,9 @@ SchedulerGenerationService::SchedulerGenerationService(GenerationServiceOptions 
       chat_template_(chat_template),
       clock_(clock),
       metrics_(metrics, TenantNames(options_.tenants), options_.model.name),
-      prompt_bytes_max_(PromptBytesMax(tokenizer, options_.model.context_tokens)) {
+      prompt_bytes_max_(PromptBytesMax(tokenizer, options_.model.context_tokens)),
+      grammars_(tokenizer, options_.model.vocab_size, options_.eos_tokens,
+                options_.tenants.size()) {
   for (int32_t i = 0; i < options_.text_threads; ++i) {
     stream_states_.push_back(std::make_unique<StreamState>());
   }
@@ -413,6 +416,7 @@ void SchedulerGenerationService::Prepare(const std::shared_ptr<Pending>& pending
     status = FitToContext(pending->request, static_cast<int64_t>(prompt.size()),
                           options_.model.context_tokens);
   }
+  if (status.ok()) status = CompileGrammar(*pending);
   if (!status.ok()) {
     EndBeforeBegin(*pending, std::move(status));
     return;
@@ -421,6 +425,19 @@ void SchedulerGenerationService::Prepare(const std::shared_ptr<Pending>& pending
                         TextTask([this, pending, prompt = std::move(prompt)]() mutable {
                           Begin(*pending, std::move(prompt));
                         }));
+}
+
+absl::Status SchedulerGenerationService::CompileGrammar(Pending& pending) {
+  if (!pending.request.grammar.has_value()) return absl::OkStatus();
+  const AnswerGrammar asked = *std::exchange(pending.request.grammar, std::nullopt);
+  absl::StatusOr<std::shared_ptr<const Grammar>> grammar =
+      grammars_.Of(pending.request.tenant, asked.source);
+  if (!grammar.ok()) {
+    return ParameterError(asked.param, "invalid_value",
+                          absl::StrCat(asked.param, ": ", grammar.status().message()));
+  }
+  ASSIGN_OR_RETURN(pending.masks, grammars_.MasksOf(**grammar, pending.request.num_choices));
+  return absl::OkStatus();
 }
 
 absl::Status SchedulerGenerationService::EncodePrompt(GenerationRequest& request,
@@ -577,7 +594,7 @@ void SchedulerGenerationService::Begin(Pending& pending, std::vector<TokenId> pr
   Group& group = *pending.live->group;
   const GenerationRequest& request = begun.request();
   if (*request.max_tokens > 0 || request.prompt_top_logprobs.has_value()) {
-    JoinGroup(group, id, ToSchedulerRequest(begun));
+    JoinGroup(group, id, ToSchedulerRequest(begun, std::move(pending.masks)));
   } else {
     begun.AnswerWithoutTokens();
     EraseTask(id, absl::OkStatus());
@@ -613,7 +630,8 @@ void SchedulerGenerationService::JoinGroup(Group& group, RequestId id,
   EndBegun(refused, status);
 }
 
-Request SchedulerGenerationService::ToSchedulerRequest(const GenerationTask& task) const {
+Request SchedulerGenerationService::ToSchedulerRequest(
+    const GenerationTask& task, std::vector<std::shared_ptr<TokenMask>> masks) const {
   const GenerationRequest& from = task.request();
   const TenantConfig& tenant = options_.tenants[Number(from.tenant)];
   Request request{.id = task.id(),
@@ -623,6 +641,7 @@ Request SchedulerGenerationService::ToSchedulerRequest(const GenerationTask& tas
                   .stop_tokens = from.stop_token_ids,
                   .num_choices = from.num_choices,
                   .sampling = from.sampling,
+                  .masks = std::move(masks),
                   .prompt_top_logprobs = from.prompt_top_logprobs,
                   .reuse_prefix = options_.prefix_cache,
                   .priority = std::max(from.priority, tenant.priority_max),

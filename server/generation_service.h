@@ -49,6 +49,7 @@
 #include "scheduler/request.h"
 #include "server/generation.h"
 #include "server/generation_metrics.h"
+#include "server/grammars.h"
 #include "server/prompt_workers.h"
 #include "server/text_workers.h"
 #include "server/tool_names.h"
@@ -157,6 +158,8 @@ class SchedulerGenerationService final : public GenerationService,
 
   // Prompt workers.
   void Prepare(const std::shared_ptr<Pending>& pending);
+  // Sets the masks of one that is held to a grammar.
+  absl::Status CompileGrammar(Pending& pending);
   absl::Status EncodePrompt(GenerationRequest& request, std::vector<TokenId>& prompt) const;
   absl::Status EncodeChat(const ChatInput& input, std::vector<TokenId>& prompt) const;
   absl::StatusOr<std::vector<TokenId>> Encode(const std::variant<ChatInput, std::string>& text,
@@ -171,7 +174,8 @@ class SchedulerGenerationService final : public GenerationService,
   // `request` is one more of its group that has begun, if it needs the scheduler at all; the last
   // one submits all.
   void JoinGroup(Group& group, RequestId id, std::optional<Request> request);
-  Request ToSchedulerRequest(const GenerationTask& task) const;
+  Request ToSchedulerRequest(const GenerationTask& task,
+                             std::vector<std::shared_ptr<TokenMask>> masks) const;
   void HandleStop(RequestId id);
   void HandleToken(TimedToken token);
   void HandleDone(RequestDone event);
@@ -188,6 +192,7 @@ class SchedulerGenerationService final : public GenerationService,
   const Clock& clock_;
   GenerationMetrics metrics_;
   const size_t prompt_bytes_max_;
+  Grammars grammars_;
   SchedulerPort scheduler_;
   std::atomic<bool> draining_{false};
   std::atomic<bool> shut_down_{false};

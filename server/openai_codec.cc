@@ -9,6 +9,7 @@
 #include "absl/time/time.h"
 #include "config/base/status_macros.h"
 #include "config/limits.h"
+#include "server/answer_format.h"
 #include "server/chat_messages.h"
 #include "server/http_status.h"
 #include "server/json_body.h"
@@ -189,6 +190,7 @@ void ReadShared(JsonFields& fields, const GenerationService::ModelInfo& info,
   request.offline = fields.Boolean("offline").value_or(false);
   ReadToolHint(fields, request);
   ReadSampling(fields, call, request);
+  ReadStructuredOutputs(fields, request);
   Settle(ReadRetention(fields), session, request);
   ReadHarmless(fields);
 }
@@ -198,16 +200,6 @@ void RefuseUnsupportedChat(JsonFields& fields) {
        {"functions", "function_call", "audio", "prediction", "web_search_options",
         "reasoning_effort", "verbosity", "parallel_tool_calls", "moderation"}) {
     fields.Unsupported(name, "leave it out");
-  }
-  if (const Json* format = fields.Object("response_format"); format != nullptr) {
-    JsonFields inner(*format, "response_format");
-    const std::string type = inner.String("type", 64).value_or("");
-    if (inner.ok() && type != "text") {
-      inner.Fail("type", "unsupported_parameter",
-                 absl::StrCat("response_format of type '", type,
-                              "' is not supported here; leave it out or use 'text'"));
-    }
-    if (absl::Status status = inner.Finish(); !status.ok()) fields.Fail(status);
   }
   if (const Json* modalities = fields.Array("modalities", 8); modalities != nullptr) {
     for (const Json& modality : *modalities) {
@@ -332,6 +324,7 @@ absl::StatusOr<GenerationCall> DecodeChatCompletion(std::string_view body,
   ReadChatMaxTokens(fields, request);
   ReadChatLogprobs(fields, call, request);
   RefuseUnsupportedChat(fields);
+  ReadResponseFormat(fields, request);
   ChatInput input = ReadChatInput(fields);
   ReadToolChoice(fields, !input.tools_json.empty());
   RETURN_IF_ERROR(fields.Finish());

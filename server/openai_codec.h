@@ -3,8 +3,8 @@
 // harmless; an unknown one is refused. null is absent.
 //
 // Harmless, checked for type and then dropped: user, safety_identifier, prompt_cache_key,
-// session_id, metadata, store:false, service_tier auto|default, response_format text,
-// modalities ["text"], tools [] and tool_choice none|auto without tools.
+// session_id, metadata, store:false, service_tier auto|default, modalities ["text"], tools [] and
+// tool_choice none|auto without tools.
 // With tool_choice none, `tools` are shown to the chat template and none is called.
 //
 // Text parts of one message are joined with a newline, as vLLM does for templates that take

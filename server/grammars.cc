@@ -1,0 +1,115 @@
+#include "server/grammars.h"
+
+#include <boost/multi_index/hashed_index.hpp>
+#include <boost/multi_index/member.hpp>
+#include <boost/multi_index/sequenced_index.hpp>
+#include <boost/multi_index_container.hpp>
+#include <string>
+#include <utility>
+
+#include "absl/hash/hash.h"
+#include "absl/strings/str_cat.h"
+#include "config/base/status_macros.h"
+#include "config/limits.h"
+
+namespace holdfast {
+namespace {
+
+class GrammarConstraint final : public TokenConstraint {
+ public:
+  explicit GrammarConstraint(std::unique_ptr<GrammarMatcher> matcher)
+      : matcher_(std::move(matcher)) {}
+
+  absl::Status Consume(TokenId token) override { return matcher_->Consume(token); }
+  absl::Status Next(std::span<uint32_t> words, std::optional<TokenId>& only) override {
+    return matcher_->Next(words, only);
+  }
+
+ private:
+  const std::unique_ptr<GrammarMatcher> matcher_;
+};
+
+struct HashOfSource {
+  size_t operator()(const GrammarSource& source) const {
+    return absl::HashOf(source.kind, source.text);
+  }
+};
+
+}  // namespace
+
+class Grammars::Kept final {
+ public:
+  std::shared_ptr<const Grammar> Find(const GrammarSource& source) {
+    const auto& by_source = entries_.get<1>();
+    const auto found = by_source.find(source);
+    if (found == by_source.end()) return nullptr;
+    entries_.relocate(entries_.begin(), entries_.project<0>(found));
+    return found->grammar;
+  }
+
+  void Add(const GrammarSource& source, std::shared_ptr<const Grammar> grammar) {
+    entries_.push_front({.source = source, .grammar = std::move(grammar)});
+    if (entries_.size() > kGrammarsPerTenant) entries_.pop_back();
+  }
+
+ private:
+  struct Entry {
+    GrammarSource source;
+    std::shared_ptr<const Grammar> grammar;
+  };
+
+  // The last used first.
+  boost::multi_index_container<
+      Entry,
+      boost::multi_index::indexed_by<
+          boost::multi_index::sequenced<>,
+          boost::multi_index::hashed_unique<
+              boost::multi_index::member<Entry, GrammarSource, &Entry::source>, HashOfSource>>>
+      entries_;
+};
+
+Grammars::Grammars(const Tokenizer& tokenizer, int32_t vocab_size, std::vector<TokenId> ends,
+                   size_t num_tenants)
+    : tokenizer_(tokenizer),
+      vocab_size_(vocab_size),
+      ends_(std::move(ends)),
+      compiler_(absl::UnknownError("not made yet")) {
+  for (size_t i = 0; i < num_tenants; ++i) kept_.push_back(std::make_unique<Kept>());
+}
+
+Grammars::~Grammars() = default;
+
+void Grammars::MakeCompiler() {
+  compiler_ = GrammarCompiler::Create(tokenizer_, vocab_size_, ends_);
+  if (compiler_.ok()) return;
+  compiler_ = absl::FailedPreconditionError(absl::StrCat(
+      "the served model's answers cannot be held to a grammar: ", compiler_.status().message()));
+}
+
+absl::StatusOr<std::shared_ptr<const Grammar>> Grammars::Of(TenantIndex tenant,
+                                                            const GrammarSource& source) {
+  const auto index = static_cast<size_t>(Number(tenant));
+  {
+    MutexLock lock(&mutex_);
+    if (auto kept = kept_[index]->Find(source)) return kept;
+  }
+  absl::call_once(compiler_made_, [this] { MakeCompiler(); });
+  if (!compiler_.ok()) return compiler_.status();
+  ASSIGN_OR_RETURN(std::shared_ptr<const Grammar> grammar, (*compiler_)->Compile(source));
+  MutexLock lock(&mutex_);
+  kept_[index]->Add(source, grammar);
+  return grammar;
+}
+
+absl::StatusOr<std::vector<std::shared_ptr<TokenMask>>> Grammars::MasksOf(const Grammar& grammar,
+                                                                          int32_t count) const {
+  std::vector<std::shared_ptr<TokenMask>> masks;
+  for (int32_t i = 0; i < count; ++i) {
+    ASSIGN_OR_RETURN(std::unique_ptr<GrammarMatcher> matcher, grammar.NewMatcher());
+    masks.push_back(std::make_shared<TokenMask>(
+        std::make_unique<GrammarConstraint>(std::move(matcher)), vocab_size_));
+  }
+  return masks;
+}
+
+}  // namespace holdfast

@@ -1,0 +1,55 @@
+// The grammars of the served model, compiled as they are asked for and kept: for each tenant the
+// last kGrammarsPerTenant, so that one tenant's many push out nobody else's.
+//
+// What compiling needs is made when the first is asked for (about 0.15 s): most daemons never see
+// one.
+//
+// Thread: any. Compiling is bounded (text/grammar.h) and happens on the caller's thread, outside
+// the lock; two callers may compile the same at once.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/base/call_once.h"
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "config/base/mutex.h"
+#include "config/ids.h"
+#include "scheduler/request.h"
+#include "text/grammar.h"
+
+namespace holdfast {
+
+class Grammars final {
+ public:
+  // `tokenizer` outlives it. `ends`: the tokens that end an answer.
+  Grammars(const Tokenizer& tokenizer, int32_t vocab_size, std::vector<TokenId> ends,
+           size_t num_tenants);
+  ~Grammars();
+
+  // kInvalidArgument: what is wrong with the grammar. kFailedPrecondition: the model cannot be held
+  // to one.
+  absl::StatusOr<std::shared_ptr<const Grammar>> Of(TenantIndex tenant,
+                                                    const GrammarSource& source);
+  // One for each of `count` choices.
+  absl::StatusOr<std::vector<std::shared_ptr<TokenMask>>> MasksOf(const Grammar& grammar,
+                                                                  int32_t count) const;
+
+ private:
+  class Kept;  // of one tenant
+
+  void MakeCompiler();
+
+  const Tokenizer& tokenizer_;
+  const int32_t vocab_size_;
+  const std::vector<TokenId> ends_;
+  absl::once_flag compiler_made_;
+  absl::StatusOr<std::unique_ptr<GrammarCompiler>> compiler_;  // after compiler_made_
+  Mutex mutex_;
+  std::vector<std::unique_ptr<Kept>> kept_ ABSL_GUARDED_BY(mutex_);  // by tenant
+};
+
+}  // namespace holdfast

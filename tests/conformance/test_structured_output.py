@@ -1,0 +1,172 @@
+"""Answers that are held to a schema, a regular expression, a choice or a grammar, over the unmodified
+official SDK. Whether an answer keeps to its schema is for another library to say (jsonschema)."""
+
+import concurrent.futures
+import enum
+import json
+import re
+
+import httpx
+import jsonschema
+import openai
+import pydantic
+import pytest
+
+MODEL = "SmolLM2-135M-Instruct"
+QUESTION = [{"role": "user", "content": "Describe Ada Lovelace as JSON."}]
+
+PERSON = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "minLength": 1, "maxLength": 30},
+        "born": {"type": "integer", "minimum": 1000, "maximum": 2100},
+        "fields": {"type": "array", "items": {"type": "string", "maxLength": 12}, "maxItems": 3},
+        "alive": {"type": "boolean"},
+    },
+    "required": ["name", "born", "fields", "alive"],
+    "additionalProperties": False,
+}
+CALL = {
+    "type": "object",
+    "properties": {
+        "tool": {"const": "get_weather"},
+        "arguments": {
+            "type": "object",
+            "properties": {"city": {"enum": ["Paris", "Köln", "\"quoted\""]},
+                           "unit": {"$ref": "#/$defs/unit"}},
+            "required": ["city", "unit"],
+            "additionalProperties": False,
+        },
+    },
+    "$defs": {"unit": {"enum": ["C", "F", None]}},
+    "required": ["tool", "arguments"],
+    "additionalProperties": False,
+}
+ONE_OF = {"anyOf": [{"type": "integer", "minimum": 5, "maximum": 9},
+                    {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}]}
+
+
+def ask(client, **kwargs):
+    arguments = dict(model=MODEL, messages=QUESTION, temperature=1.0, seed=5, max_tokens=160)
+    return client.chat.completions.create(**{**arguments, **kwargs})
+
+
+def schema_format(schema, strict=True):
+    return {"type": "json_schema",
+            "json_schema": {"name": "answer", "schema": schema, "strict": strict}}
+
+
+def outputs(**kwargs):
+    return {"structured_outputs": kwargs}
+
+
+@pytest.mark.parametrize("schema", [PERSON, CALL, ONE_OF], ids=["person", "call", "any_of"])
+@pytest.mark.parametrize("strict", [True, False])
+def test_every_answer_keeps_to_its_schema_unless_it_is_cut(client, schema, strict):
+    for seed in range(4):
+        answer = ask(client, response_format=schema_format(schema, strict), seed=seed, n=3)
+        for choice in answer.choices:
+            if choice.finish_reason == "length":
+                continue
+            assert choice.finish_reason == "stop"
+            jsonschema.validate(json.loads(choice.message.content), schema)
+
+
+def test_only_an_answer_that_is_cut_is_not_whole(client):
+    answer = ask(client, response_format=schema_format(PERSON), max_tokens=4)
+    assert answer.choices[0].finish_reason == "length"
+    assert answer.choices[0].message.content.startswith("{")
+
+
+def test_the_sdk_parses_into_its_own_classes(client):
+    class Colour(str, enum.Enum):
+        red = "red"
+        blue = "blue"
+
+    class Thing(pydantic.BaseModel):
+        name: str = pydantic.Field(max_length=20)
+        colours: list[Colour] = pydantic.Field(max_length=2)
+        count: int | None
+
+    parsed = client.chat.completions.parse(model=MODEL, messages=QUESTION, max_tokens=200,
+                                           temperature=0, response_format=Thing)
+    assert isinstance(parsed.choices[0].message.parsed, Thing)
+
+
+def test_a_json_object_is_one(client):
+    for seed in range(6):
+        choice = ask(client, response_format={"type": "json_object"}, seed=seed).choices[0]
+        if choice.finish_reason == "stop":
+            assert isinstance(json.loads(choice.message.content), dict)
+
+
+def test_streamed_pieces_make_the_same_answer(client):
+    whole = ask(client, response_format=schema_format(PERSON)).choices[0].message.content
+    chunks = ask(client, response_format=schema_format(PERSON), stream=True)
+    assert "".join(c.choices[0].delta.content or "" for c in chunks) == whole
+
+
+def test_a_choice_a_regex_and_a_grammar_are_kept_on_both_endpoints(client):
+    cases = [
+        (outputs(choice=["positive", "negative", "né"]), r"positive|negative|né"),
+        (outputs(regex=r"[A-Z][a-z]{2,5}-[0-9]{3}"), r"[A-Z][a-z]{2,5}-[0-9]{3}"),
+        (outputs(grammar='start: NUM ("+" NUM)+\nNUM: /[1-9][0-9]?/'), r"\d{1,2}(\+\d{1,2})+"),
+        (outputs(json=json.dumps(ONE_OF)), r"[5-9]|\[[^,]*,[^,]*\]"),
+    ]
+    for body, pattern in cases:
+        chat = ask(client, extra_body=body).choices[0]
+        text = client.completions.create(model=MODEL, prompt="Answer: ", max_tokens=160, seed=3,
+                                         extra_body=body).choices[0]
+        for finish, content in ((chat.finish_reason, chat.message.content),
+                                (text.finish_reason, text.text)):
+            if finish == "stop":
+                assert re.fullmatch(pattern, content), (body, content)
+
+
+def test_logprobs_are_the_models_own(client):
+    answer = ask(client, extra_body=outputs(choice=["only this"]), logprobs=True, top_logprobs=3)
+    content = answer.choices[0].logprobs.content
+    assert "".join(item.token for item in content).startswith("only this")
+    # What the model would rather have said is still told.
+    assert any(item.top_logprobs[0].logprob > item.logprob for item in content)
+
+
+def test_company_changes_no_answer(client):
+    def one(index):
+        kwargs = dict(seed=index, max_tokens=60)
+        if index % 3 == 0:
+            kwargs["response_format"] = schema_format(PERSON)
+        elif index % 3 == 1:
+            kwargs["extra_body"] = outputs(regex="[a-z ]{10,200}\\.")
+        return ask(client, **kwargs).choices[0].message.content
+
+    alone = [one(index) for index in range(9)]
+    with concurrent.futures.ThreadPoolExecutor(9) as pool:
+        assert list(pool.map(one, range(9))) == alone
+
+
+@pytest.mark.parametrize("body, param, words", [
+    ({"response_format": schema_format({"properties": {"a": {"not": {"type": "null"}}}})},
+     "response_format.json_schema.schema", "/properties/a/not"),
+    ({"response_format": schema_format({"type": "strange"})},
+     "response_format.json_schema.schema", "strange"),
+    (outputs(regex="("), "structured_outputs.regex", ""),
+    (outputs(choice=[]), "structured_outputs.choice", "one at least"),
+    (outputs(grammar="start: missing"), "structured_outputs.grammar", "missing"),
+    (outputs(grammar="root ::= \"a\""), "structured_outputs.grammar", "Lark"),
+    (outputs(regex="a", choice=["a"]), "structured_outputs.choice", "one of them"),
+])
+def test_what_cannot_be_kept_is_refused_by_name_and_place(client, body, param, words):
+    with pytest.raises(openai.BadRequestError) as caught:
+        ask(client, extra_body=body)
+    assert caught.value.body["param"] == param
+    assert words in caught.value.body["message"]
+
+
+def test_grammars_that_would_exhaust_the_daemon_are_refused_and_harm_nobody(daemon, client):
+    bombs = [outputs(regex="((((a{1000}){1000}){1000}){1000})"), outputs(grammar="start: " + "(" * 9999),
+             outputs(regex="(" * 9999)]
+    for bomb in bombs:
+        with pytest.raises(openai.BadRequestError):
+            ask(client, extra_body=bomb)
+    assert httpx.get(daemon.url + "/health/ready").status_code == 200

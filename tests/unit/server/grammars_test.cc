@@ -1,0 +1,99 @@
+#include "server/grammars.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "config/limits.h"
+#include "tests/unit/server/byte_tokenizer.h"
+#include "tests/unit/text/vocabularies.h"
+
+namespace holdfast {
+namespace {
+
+constexpr TenantIndex kAnn{0}, kBob{1};
+
+GrammarSource Choice(const std::string& word) {
+  return {.kind = GrammarKind::kChoice, .text = "[\"" + word + "\"]"};
+}
+
+class GrammarsTest : public testing::Test {
+ protected:
+  const Grammar* Of(TenantIndex tenant, const GrammarSource& source) {
+    auto grammar = grammars_.Of(tenant, source);
+    EXPECT_TRUE(grammar.ok()) << grammar.status();
+    if (!grammar.ok()) return nullptr;
+    seen_.push_back(*grammar);  // so that no other has its address
+    return seen_.back().get();
+  }
+
+  const std::unique_ptr<Tokenizer> tokenizer_ = ByteLevelTokenizer({"<|end|>"});
+  Grammars grammars_{*tokenizer_, tokenizer_->vocab_size(), {0}, 2};
+  std::vector<std::shared_ptr<const Grammar>> seen_;
+};
+
+TEST_F(GrammarsTest, AGrammarThatWasAskedForIsFoundAgain) {
+  const Grammar* const first = Of(kAnn, Choice("a"));
+  EXPECT_EQ(Of(kAnn, Choice("a")), first);
+  EXPECT_NE(Of(kAnn, Choice("b")), first);
+  EXPECT_NE(Of(kAnn, {.kind = GrammarKind::kRegex, .text = Choice("a").text}), first);
+}
+
+TEST_F(GrammarsTest, TheOneNotUsedForLongestGoesFirstAndNobodyElses) {
+  const Grammar* const bobs = Of(kBob, Choice("a"));
+  const Grammar* const first = Of(kAnn, Choice("first"));
+  const Grammar* const second = Of(kAnn, Choice("second"));
+  for (size_t i = 2; i < kGrammarsPerTenant; ++i) Of(kAnn, Choice(std::to_string(i)));
+  EXPECT_EQ(Of(kAnn, Choice("first")), first);
+  Of(kAnn, Choice("one more"));
+  EXPECT_EQ(Of(kAnn, Choice("first")), first);
+  EXPECT_NE(Of(kAnn, Choice("second")), second);
+  EXPECT_EQ(Of(kBob, Choice("a")), bobs);
+}
+
+TEST_F(GrammarsTest, ManyThreadsMayAskForTheSameAtOnce) {
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 4; ++i) {
+    threads.emplace_back([&] {
+      for (int round = 0; round < 20; ++round) {
+        EXPECT_TRUE(grammars_.Of(kAnn, Choice(std::to_string(round % 7))).ok());
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+}
+
+TEST_F(GrammarsTest, EachChoiceHasAMaskOfItsOwn) {
+  const Grammar* const grammar = Of(kAnn, Choice("ab"));
+  auto masks = grammars_.MasksOf(*grammar, 2);
+  ASSERT_TRUE(masks.ok()) << masks.status();
+  ASSERT_EQ(masks->size(), 2u);
+  TokenMask& mask = *masks->front();
+  mask.Prepare(0, 0);
+  ASSERT_TRUE(mask.Wait());
+  ASSERT_TRUE(mask.only().has_value());
+  mask.Begin();
+  mask.Prepare(1, *mask.only());
+  EXPECT_TRUE(mask.Wait());
+  masks->back()->Prepare(0, 0);  // is still at its beginning
+  EXPECT_TRUE(masks->back()->Wait());
+}
+
+TEST_F(GrammarsTest, WhatIsNoGrammarIsRefused) {
+  EXPECT_EQ(grammars_.Of(kAnn, {.kind = GrammarKind::kRegex, .text = "("}).status().code(),
+            absl::StatusCode::kInvalidArgument);
+}
+
+TEST(GrammarsOfOtherTokenizersTest, SayThatTheModelCannotBeHeldToOne) {
+  const ByteTokenizer tokenizer;
+  Grammars grammars(tokenizer, tokenizer.vocab_size(), {ByteTokenizer::kEos}, 1);
+  const auto grammar = grammars.Of(kAnn, Choice("a"));
+  EXPECT_EQ(grammar.status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(grammar.status().message()), testing::HasSubstr("served model"));
+}
+
+}  // namespace
+}  // namespace holdfast
