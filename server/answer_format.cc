@@ -1,11 +1,15 @@
 #include "server/answer_format.h"
 
+#include <algorithm>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 
-#include "absl/strings/match.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/string_view.h"
 #include "config/limits.h"
 #include "server/http_status.h"
 
@@ -71,10 +75,25 @@ void ReadChoice(JsonFields& inner, GenerationRequest& request) {
   SetGrammar(inner, inner.PathOf("choice"), GrammarKind::kChoice, DumpJson(*choices), request);
 }
 
+// A rule of it begins a line with its name and "::=".
+bool IsGbnf(std::string_view grammar) {
+  for (const absl::string_view line :
+       absl::StrSplit(absl::string_view(grammar.data(), grammar.size()), '\n')) {
+    const size_t at = line.find("::=");
+    if (at == absl::string_view::npos) continue;
+    const absl::string_view name = absl::StripAsciiWhitespace(line.substr(0, at));
+    const bool is_name = std::all_of(name.begin(), name.end(), [](char c) {
+      return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '-' || c == '_';
+    });
+    if (is_name && !name.empty()) return true;
+  }
+  return false;
+}
+
 void ReadGrammarText(JsonFields& inner, GenerationRequest& request) {
   std::optional<std::string> grammar = inner.String("grammar");
   if (!grammar.has_value()) return;
-  if (absl::StrContains(*grammar, "::=")) {
+  if (IsGbnf(*grammar)) {
     return inner.Fail("grammar", "unsupported_parameter",
                       absl::StrCat(inner.PathOf("grammar"),
                                    " is GBNF or the like; only Lark is supported here: rules as "

@@ -410,13 +410,13 @@ void SchedulerGenerationService::Prepare(const std::shared_ptr<Pending>& pending
   if (status.ok()) status = pending->live->group->Failure();
   if (status.ok() && shut_down_.load(std::memory_order_relaxed)) status = Stopping();
   if (status.ok()) status = CheckTime(pending->request);
+  if (status.ok()) status = CompileGrammar(*pending);
   std::vector<TokenId> prompt;
   if (status.ok()) status = EncodePrompt(pending->request, prompt);
   if (status.ok()) {
     status = FitToContext(pending->request, static_cast<int64_t>(prompt.size()),
                           options_.model.context_tokens);
   }
-  if (status.ok()) status = CompileGrammar(*pending);
   if (!status.ok()) {
     EndBeforeBegin(*pending, std::move(status));
     return;
@@ -432,6 +432,7 @@ absl::Status SchedulerGenerationService::CompileGrammar(Pending& pending) {
   const AnswerGrammar asked = *std::exchange(pending.request.grammar, std::nullopt);
   absl::StatusOr<std::shared_ptr<const Grammar>> grammar =
       grammars_.Of(pending.request.tenant, asked.source);
+  if (!absl::IsInvalidArgument(grammar.status()) && !grammar.ok()) return grammar.status();
   if (!grammar.ok()) {
     return ParameterError(asked.param, "invalid_value",
                           absl::StrCat(asked.param, ": ", grammar.status().message()));

@@ -7,9 +7,9 @@
 //! Forced tokens: where the grammar leaves only one text, its canonical tokens are the only ones
 //! allowed, one after the other, whether the caller takes them at once or draws them one by one.
 
-use crate::schema_paths::name_the_place;
+use crate::schema_check;
 use crate::tokenizer::Tokenizer;
-use crate::{literal_set::Control, Failure};
+use crate::{literal_set::Control, Code, Failure};
 use llguidance::api::{GrammarWithLexer, ParserLimits, TopLevelGrammar};
 use llguidance::earley::SlicedBiasComputer;
 use llguidance::{JsonCompileOptions, Matcher, ParserFactory};
@@ -23,12 +23,23 @@ use toktrie::{
 /// may put any amount of it there now and then never stops.
 const WHITESPACE: &str = r" |\r?\n[ \t]{0,40}";
 
-/// Nesting of a grammar's brackets. Its parser recurs, and a stack that overflows is the end of
-/// the process.
+/// The crate recurs along brackets and references, and a stack that overflows is the end of the
+/// process: so brackets have a bound, sources have one, and compiling has a stack that no chain of
+/// references within that bound fills (some ten kilobytes a link; pages that are not used cost
+/// nothing).
 const NESTING_MAX: usize = 100;
+const STACK_BYTES: usize = 512 << 20;
+
+/// Bytes of a source. Compiling an expression may take the square of its length.
+const SCHEMA_BYTES_MAX: usize = 128 << 10;
+const REGEX_BYTES_MAX: usize = 2048;
+const LARK_BYTES_MAX: usize = 8192;
 
 /// A lexer state is one to two kilobytes; a string with a bound on its length takes one a character.
 const LEXER_STATES_MAX: usize = 10_000;
+
+/// Parser items of one mask, a fifth of what the crate takes by default: all that run wait for it.
+const MASK_ITEMS_MAX: usize = 10_000;
 
 /// Tokens in a row of which the grammar leaves no choice.
 const FORCED_MAX: usize = 4096;
@@ -119,6 +130,7 @@ impl GrammarCompiler {
         factory.quiet();
         *factory.limits_mut() = ParserLimits {
             max_lexer_states: LEXER_STATES_MAX,
+            step_max_items: MASK_ITEMS_MAX,
             verbose_errors: false,
             ..ParserLimits::default()
         };
@@ -126,6 +138,31 @@ impl GrammarCompiler {
     }
 
     pub fn compile(&self, kind: Kind, source: &str) -> Result<Grammar, Failure> {
+        let bytes_max = match kind {
+            Kind::JsonSchema => SCHEMA_BYTES_MAX,
+            Kind::Regex => REGEX_BYTES_MAX,
+            Kind::Choice => usize::MAX, // the caller's bound
+            Kind::Lark => LARK_BYTES_MAX,
+        };
+        if source.len() > bytes_max {
+            return Err(Failure::invalid(format!(
+                "it has {} bytes; at most {bytes_max} are taken",
+                source.len()
+            )));
+        }
+        let compiled = std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
+            let run = thread.spawn_scoped(scope, || self.compile_here(kind, source));
+            run.map(|handle| handle.join())
+        });
+        match compiled {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(Failure::invalid("the grammar library cannot make anything of it")),
+            Err(error) => Err(Failure::new(Code::Internal, format!("no thread: {error}"))),
+        }
+    }
+
+    fn compile_here(&self, kind: Kind, source: &str) -> Result<Grammar, Failure> {
         let parsed = match kind {
             Kind::JsonSchema => of_schema(source)?,
             Kind::Regex => TopLevelGrammar::from_regex(source),
@@ -138,22 +175,33 @@ impl GrammarCompiler {
             forced: Vec::new(),
         };
         if let Some(error) = first.matcher.get_error() {
-            let error = first_line(&error);
-            let is_schema = kind == Kind::JsonSchema;
-            return Err(Failure::invalid(if is_schema {
-                name_the_place(source, error)
-            } else {
-                error.to_string()
-            }));
+            return Err(Failure::invalid(brief(&error)));
         }
         // What the first token may be is found here, not in front of a step that waits for it.
-        first.next()?;
+        first.next().map_err(|failure| {
+            let nothing = failure.message.contains("NoExtension");
+            if nothing {
+                Failure::invalid("it allows no answer")
+            } else {
+                failure
+            }
+        })?;
         Ok(Grammar { first: Mutex::new(first) })
     }
 }
 
-fn first_line(error: &str) -> &str {
-    error.trim().lines().next().unwrap_or("no reason was given")
+/// The crate's message in one line, without the source that it may repeat.
+fn brief(error: &str) -> String {
+    const CHARACTERS_MAX: usize = 240;
+    let line = error.split_whitespace().collect::<Vec<_>>().join(" ");
+    if line.is_empty() {
+        return "no reason was given".to_string();
+    }
+    let mut cut: String = line.chars().take(CHARACTERS_MAX).collect();
+    if cut.len() < line.len() {
+        cut.push('…');
+    }
+    cut
 }
 
 fn of_schema(source: &str) -> Result<TopLevelGrammar, Failure> {
@@ -166,6 +214,7 @@ fn of_schema(source: &str) -> Result<TopLevelGrammar, Failure> {
         return Err(Failure::invalid("a schema must be an object"));
     };
     fields.remove("x-guidance"); // the crate's own settings are not the caller's
+    schema_check::check(&schema).map_err(Failure::invalid)?;
     let options = JsonCompileOptions {
         whitespace_pattern: Some(WHITESPACE.to_string()),
         ..Default::default()
@@ -181,10 +230,14 @@ fn of_choice(source: &str) -> Result<TopLevelGrammar, Failure> {
         return Err(Failure::invalid("choices must be strings that are not empty, one at least"));
     }
     let literals: Vec<String> = choices.iter().map(|choice| json!(choice).to_string()).collect();
-    Ok(TopLevelGrammar::from_lark(format!("start: {}", literals.join(" | "))))
+    // As one terminal: as rules, a few thousand would be too many at once.
+    Ok(TopLevelGrammar::from_lark(format!("start: CHOICE\nCHOICE: {}", literals.join(" | "))))
 }
 
 fn of_lark(source: &str) -> Result<TopLevelGrammar, Failure> {
+    if source.contains("x-guidance") {
+        return Err(Failure::invalid("x-guidance cannot be set here"));
+    }
     let mut depth = 0usize;
     for byte in source.bytes() {
         match byte {
@@ -265,6 +318,6 @@ impl GrammarMatcher {
 fn failed(error: &str) -> Failure {
     Failure::invalid(format!(
         "the answer could not be held to its grammar: {}; make the grammar simpler",
-        first_line(error)
+        brief(error)
     ))
 }

@@ -9,7 +9,7 @@ mod guard;
 mod hugging_face;
 mod literal_set;
 mod python_json;
-mod schema_paths;
+mod schema_check;
 mod spelling;
 mod template;
 mod tokenizer;

@@ -155,6 +155,7 @@ const Case kShared[] = {
     {R"("structured_outputs":{"choice":["a",1]})", "structured_outputs.choice"},
     {R"("structured_outputs":{"grammar":"start: \"a\""})", ""},
     {R"("structured_outputs":{"grammar":"root ::= \"a\""})", "structured_outputs.grammar"},
+    {R"("structured_outputs":{"grammar":"start: \"a::=b\""})", ""},
     {R"("structured_outputs":{"structural_tag":"{}"})", "structured_outputs.structural_tag"},
     {R"("structured_outputs":{})", "structured_outputs"},
     {R"("structured_outputs":{"regex":"a","choice":["a"]})", "structured_outputs.choice"},

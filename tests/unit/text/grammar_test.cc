@@ -185,6 +185,57 @@ TEST_F(GrammarTest, AKeywordThatIsNotSupportedIsNamedWithItsPlace) {
               HasSubstr("/properties/not/properties/a~1b/not"));
 }
 
+TEST_F(GrammarTest, WhatAnotherDraftWouldTakeForAnAnnotationIsNotPassedOver) {
+  EXPECT_THAT(Refusal(GrammarKind::kJsonSchema,
+                      R"({"$schema": "http://json-schema.org/draft-04/schema#",
+                          "items": {"contains": {"type": "null"}}})"),
+              HasSubstr("/items/contains"));
+  EXPECT_THAT(
+      Refusal(GrammarKind::kLark, R"(start: %json {"x-guidance": {"lenient": true}, "not": {}})"),
+      HasSubstr("x-guidance"));
+}
+
+TEST_F(GrammarTest, NumbersThatJsonDoesNotKeepExactlyAreRefusedWithTheirPlace) {
+  for (const char* const number : {"9007199254740992", "-9223372036854775808", "-2e19", "1e300",
+                                   "123456789012345678901234567890"}) {
+    EXPECT_THAT(Refusal(GrammarKind::kJsonSchema,
+                        std::string(R"({"$ref": "#/odd/place", "odd": {"place": {"minimum": )") +
+                            number + "}}}"),
+                HasSubstr("/odd/place/minimum"));
+  }
+}
+
+TEST_F(GrammarTest, MorePropertiesThanAreRequiredCannotBeCounted) {
+  EXPECT_THAT(Refusal(GrammarKind::kJsonSchema,
+                      R"({"patternProperties": {"^a$": {}}, "minProperties": 3})"),
+              HasSubstr("/minProperties"));
+  EXPECT_NE(Matcher(GrammarKind::kJsonSchema, R"({"type": "object", "minProperties": 1})"),
+            nullptr);
+}
+
+TEST_F(GrammarTest, LongChainsOfReferencesDoNotFillTheStack) {
+  std::string defs, rules = "start: r0\n";
+  for (int i = 0; i < 2500; ++i) {
+    defs +=
+        "\"a" + std::to_string(i) + R"(": {"$ref": "#/$defs/a)" + std::to_string(i + 1) + "\"},";
+  }
+  for (int i = 0; i < 600; ++i) {
+    rules += "r" + std::to_string(i) + ": r" + std::to_string(i + 1) + "\n";
+  }
+  EXPECT_NE(Matcher(GrammarKind::kJsonSchema, R"({"$ref": "#/$defs/a0", "$defs": {)" + defs +
+                                                  R"("a2500": {"type": "null"}}})"),
+            nullptr);
+  EXPECT_NE(Matcher(GrammarKind::kLark, rules + "r600: \"x\"\n"), nullptr);
+}
+
+TEST_F(GrammarTest, ThousandsOfChoicesAreTaken) {
+  Json choices = Json::array();
+  for (int i = 0; i < 4096; ++i) choices.push_back("choice " + std::to_string(i));
+  std::mt19937 rng(8);
+  EXPECT_THAT(RandomAnswer(*Matcher(GrammarKind::kChoice, choices.dump()), rng),
+              testing::StartsWith("choice "));
+}
+
 TEST_F(GrammarTest, WhatIsNoGrammarIsRefusedWithAReason) {
   EXPECT_NE(Refusal(GrammarKind::kJsonSchema, "{"), "");
   EXPECT_THAT(Refusal(GrammarKind::kJsonSchema, "[]"), HasSubstr("must be an object"));
@@ -197,12 +248,17 @@ TEST_F(GrammarTest, WhatIsNoGrammarIsRefusedWithAReason) {
   EXPECT_NE(Refusal(GrammarKind::kChoice, R"(["a", ""])"), "");
   EXPECT_NE(Refusal(GrammarKind::kLark, "start: missing"), "");
   EXPECT_NE(Refusal(GrammarKind::kLark, ""), "");
+  EXPECT_THAT(Refusal(GrammarKind::kJsonSchema, R"({"$ref": "#"})"), HasSubstr("no answer"));
+  EXPECT_NE(Refusal(GrammarKind::kJsonSchema, R"({"type": "object", "required": ")" +
+                                                  std::string(99, 'x') + "\u00e9\u00e9\"}"),
+            "");
 }
 
 TEST_F(GrammarTest, WhatWouldExhaustTheProcessIsRefused) {
   const std::string deep(100'000, '(');
-  EXPECT_THAT(Refusal(GrammarKind::kLark, "start: " + deep), HasSubstr("nested"));
-  EXPECT_NE(Refusal(GrammarKind::kRegex, deep), "");
+  EXPECT_THAT(Refusal(GrammarKind::kLark, "start: " + deep.substr(0, 5000)), HasSubstr("nested"));
+  EXPECT_THAT(Refusal(GrammarKind::kRegex, deep), HasSubstr("100000 bytes"));
+  EXPECT_LT(Refusal(GrammarKind::kRegex, std::string(2000, '(')).size(), 400u);
   EXPECT_THAT(Refusal(GrammarKind::kRegex, "((((a{1000}){1000}){1000}){1000})"),
               HasSubstr("forces more than"));
   std::string schema;
