@@ -330,7 +330,9 @@ class SameAnswerTest : public testing::Test {
     const bool preempted =
         registry.Serialize().find("holdfast_scheduler_preemptions_total 0\n") == std::string::npos;
     // With tiers below, it hangs on how fast blocks come back beside the steps, hence on the clock.
-    if (!tiers) EXPECT_EQ(preempted, c.expect_preemption) << registry.Serialize();
+    if (!tiers) {
+      EXPECT_EQ(preempted, c.expect_preemption) << registry.Serialize();
+    }
     return collector.answers;
   }
 
