@@ -68,6 +68,7 @@ absl::StatusOr<Linear> Linear::Create(std::span<const Source> sources, WeightsMo
   }
   linear.FindPairs(sources);
   linear.CutTasks(pool.num_workers());
+  linear.FindFirstReads(pool);
   return linear;
 }
 
@@ -166,30 +167,35 @@ int32_t Linear::NumPairTasks(int32_t num_workers) const {
   return std::min(num_workers * kTasksPerWorker, pairs_.num_panels);
 }
 
-void Linear::Announce(WorkerPool& pool) const {
+void Linear::FindFirstReads(const WorkerPool& pool) {
   const int32_t workers = pool.num_workers();
-  const int32_t num_pair_tasks = NumPairTasks(workers);
-  const auto num_tasks = static_cast<int32_t>(tasks_.size());
+  const int32_t num_tasks =
+      has_pairs() ? NumPairTasks(workers) : static_cast<int32_t>(tasks_.size());
+  first_reads_.resize(static_cast<size_t>(workers));
   for (int32_t worker = 0; worker < workers; ++worker) {
+    const int32_t begin = pool.ShareBegin(num_tasks, worker);
+    const int32_t end = pool.ShareBegin(num_tasks, worker + 1);
+    if (begin == end) continue;
     Task first{};  // of the worker's share, and what lies behind it
     if (has_pairs()) {
-      const int32_t begin = pool.ShareBegin(num_pair_tasks, worker);
-      const int32_t end = pool.ShareBegin(num_pair_tasks, worker + 1);
-      if (begin == end) continue;
       first = {.section = pairs_.section[0],
-               .panel_begin = PairPanels(begin, num_pair_tasks).begin + pairs_.first_panel[0],
-               .panel_end = PairPanels(end - 1, num_pair_tasks).end + pairs_.first_panel[0]};
+               .panel_begin = PairPanels(begin, num_tasks).begin + pairs_.first_panel[0],
+               .panel_end = PairPanels(end - 1, num_tasks).end + pairs_.first_panel[0]};
     } else {
-      const int32_t begin = pool.ShareBegin(num_tasks, worker);
-      const int32_t end = pool.ShareBegin(num_tasks, worker + 1);
-      if (begin == end) continue;
       first = tasks_[begin];
       if (tasks_[end - 1].section == first.section) first.panel_end = tasks_[end - 1].panel_end;
     }
     const Section& section = sections_[first.section];
-    pool.SetAhead(worker,
-                  section.data() + static_cast<size_t>(first.panel_begin) * section.panel_bytes,
-                  static_cast<size_t>(first.panel_end - first.panel_begin) * section.panel_bytes);
+    first_reads_[worker] = {
+        section.data() + static_cast<size_t>(first.panel_begin) * section.panel_bytes,
+        static_cast<size_t>(first.panel_end - first.panel_begin) * section.panel_bytes};
+  }
+}
+
+void Linear::Announce(WorkerPool& pool) const {
+  for (int32_t worker = 0; worker < static_cast<int32_t>(first_reads_.size()); ++worker) {
+    const std::span<const std::byte> first = first_reads_[worker];
+    if (!first.empty()) pool.SetAhead(worker, first.data(), first.size());
   }
 }
 

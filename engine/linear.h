@@ -14,6 +14,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -77,7 +78,6 @@ class Linear final {
     const int32_t num_tasks = NumPairTasks(pool.num_workers());
     pool.ParallelFor(num_tasks, [&](int32_t index, int32_t) {
       const Range panels = PairPanels(index, num_tasks);
-      if (panels.begin == panels.end) return;
       for (const int32_t side : {0, 1}) {
         RunTask({.section = pairs_.section[side],
                  .panel_begin = pairs_.first_panel[side] + panels.begin,
@@ -126,6 +126,7 @@ class Linear final {
                          WeightMemory& memory);
   void FindPairs(std::span<const Source> sources);
   void CutTasks(int32_t num_workers);
+  void FindFirstReads(const WorkerPool& pool);
   int32_t NumPairTasks(int32_t num_workers) const;
   Range PairPanels(int32_t index, int32_t num_tasks) const {
     return {pairs_.num_panels * index / num_tasks, pairs_.num_panels * (index + 1) / num_tasks};
@@ -139,6 +140,7 @@ class Linear final {
   size_t weight_bytes_ = 0;
   std::vector<Section> sections_;
   std::vector<Task> tasks_;
+  std::vector<std::span<const std::byte>> first_reads_;  // by worker, of a run of few rows
   Pairs pairs_;
   std::vector<float> bias_;  // [n], empty: none
 };

@@ -16,6 +16,7 @@ for target in build/fuzz/tests/fuzz/fuzz_*; do
   [[ -x $target && ! -d $target ]] || continue
   name=$(basename "$target")
   mkdir -p "build/fuzz/found/$name"
+  # Only for a place: how each has ended is asked for below.
   while (($(jobs -rp | wc -l) >= ${HOLDFAST_JOBS:-$(nproc)})); do wait -n || true; done
   "$target" "build/fuzz/found/$name" "tests/fuzz/corpus/${name#fuzz_}" -max_total_time="$seconds" \
     -timeout=10 -rss_limit_mb=4096 -artifact_prefix="build/fuzz/crashes/$name-" \

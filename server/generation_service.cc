@@ -432,8 +432,8 @@ absl::Status SchedulerGenerationService::CompileGrammar(Pending& pending) {
   const AnswerGrammar asked = *std::exchange(pending.request.grammar, std::nullopt);
   absl::StatusOr<std::shared_ptr<const Grammar>> grammar =
       grammars_.Of(pending.request.tenant, asked.source);
-  if (!absl::IsInvalidArgument(grammar.status()) && !grammar.ok()) return grammar.status();
   if (!grammar.ok()) {
+    if (!absl::IsInvalidArgument(grammar.status())) return grammar.status();
     return ParameterError(asked.param, "invalid_value",
                           absl::StrCat(asked.param, ": ", grammar.status().message()));
   }

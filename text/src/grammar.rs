@@ -1,8 +1,8 @@
 //! Grammars: which tokens may come next, by the `llguidance` crate.
 //!
-//! A compiler belongs to one tokenizer and one set of end tokens. What it compiles is a matcher at its
-//! beginning, which others are copied from; each copy has caches of its own, so that what one sequence is
-//! allowed, and when its limits are reached, depends on its own tokens alone.
+//! A compiler belongs to one tokenizer and one set of end tokens. What it compiles is a matcher at
+//! its beginning, which others are copied from; each copy has caches of its own, so that what one
+//! sequence is allowed, and when its limits are reached, depends on its own tokens alone.
 //!
 //! Forced tokens: where the grammar leaves only one text, its canonical tokens are the only ones
 //! allowed, one after the other, whether the caller takes them at once or draws them one by one.
@@ -179,8 +179,7 @@ impl GrammarCompiler {
         }
         // What the first token may be is found here, not in front of a step that waits for it.
         first.next().map_err(|failure| {
-            let nothing = failure.message.contains("NoExtension");
-            if nothing {
+            if failure.message.contains("NoExtension") {
                 Failure::invalid("it allows no answer")
             } else {
                 failure

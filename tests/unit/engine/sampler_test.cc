@@ -111,10 +111,10 @@ std::vector<float> RandomLogits(std::mt19937& rng, size_t count, float spread) {
 }
 
 TokenId DrawOnce(const std::vector<float>& logits, const SequenceOpen& open,
-                 SamplerScratch& scratch) {
+                 SamplerScratch& scratch, const TokenMask* mask = nullptr) {
   SamplerState state;
   state.Open(open);
-  return Sampler::Draw(logits, state, scratch);
+  return Sampler::Draw(logits, state, scratch, mask);
 }
 
 SequenceOpen RandomOpen(std::mt19937& rng, int32_t vocab) {
@@ -375,9 +375,7 @@ TEST(SamplerTest, AMaskIsAsIfTheModelGaveWhatItWithholdsNoChance) {
     for (size_t i = 0; i < allowed.size(); ++i) {
       if (!allowed[i]) without[i] = kUnreachableLogit;
     }
-    SamplerState state;
-    state.Open(open);
-    ASSERT_EQ(Sampler::Draw(logits, state, scratch, ReadyMask(allowed).get()),
+    ASSERT_EQ(DrawOnce(logits, open, scratch, ReadyMask(allowed).get()),
               DrawOnce(without, open, scratch));
   }
 }
@@ -396,10 +394,8 @@ TEST(SamplerTest, NeitherBansNorBiasesNorPenaltiesNorBrokenLogitsLeadOutOfAMask)
     allowed[static_cast<size_t>(only)] = true;
     std::vector<float> logits = RandomLogits(rng, kVocab, 3.0f);
     if (round % 2 == 0) logits[static_cast<size_t>(only)] = kUnreachableLogit;
-    SamplerState state;
-    state.Open(open);
-    ASSERT_EQ(Sampler::Draw(logits, state, scratch, ReadyMask(allowed).get()), only);
-    ASSERT_EQ(Sampler::Draw(logits, state, scratch, ReadyMask(allowed, 7).get()), 7);
+    ASSERT_EQ(DrawOnce(logits, open, scratch, ReadyMask(allowed).get()), only);
+    ASSERT_EQ(DrawOnce(logits, open, scratch, ReadyMask(allowed, 7).get()), 7);
   }
 }
 
