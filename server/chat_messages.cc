@@ -2,14 +2,19 @@
 
 #include <algorithm>
 #include <array>
+#include <optional>
 #include <string>
 #include <utility>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "config/base/status_macros.h"
 #include "config/limits.h"
 #include "server/http_status.h"
+#include "server/tool_prompt.h"
 
 namespace holdfast {
 namespace {
@@ -152,23 +157,22 @@ absl::StatusOr<Json> ReadMessage(const Json& message, const std::string& path) {
   return read;
 }
 
-absl::Status ReadMessages(JsonFields& fields, std::string& messages_json) {
+absl::StatusOr<Json> ReadMessages(JsonFields& fields) {
+  Json read = Json::array();
   const Json* messages = fields.Array("messages", kMessagesMax);
   if (messages == nullptr) {
     fields.Missing("messages");
-    return absl::OkStatus();
+    return read;
   }
   if (messages->empty()) {
     return ParameterError("messages", "empty_array", "messages must hold at least one message");
   }
-  Json read = Json::array();
   const auto& items = *messages->get_ptr<const Json::array_t*>();
   for (size_t i = 0; i < items.size(); ++i) {
     ASSIGN_OR_RETURN(Json message, ReadMessage(items[i], ItemPath("messages", i)));
     read.push_back(std::move(message));
   }
-  messages_json = DumpJson(read);
-  return absl::OkStatus();
+  return read;
 }
 
 // Names that templates get from us: text/src/template.rs holds the same list and refuses them too,
@@ -192,10 +196,16 @@ void ReadTemplateKwargs(JsonFields& fields, std::string& template_kwargs_json) {
   template_kwargs_json = DumpJson(*kwargs);
 }
 
+bool IsNameByte(char c) {
+  return absl::ascii_isalnum(static_cast<unsigned char>(c)) ||
+         absl::StrContains("_-.:/", absl::string_view(&c, 1));
+}
+
 // A function's parameters are a JSON Schema and go to the template as they are.
-absl::Status ReadTools(JsonFields& fields, std::string& tools_json) {
+absl::StatusOr<Json> ReadTools(JsonFields& fields) {
   const Json* tools = fields.Array("tools", kToolsMax);
-  if (tools == nullptr || tools->empty()) return absl::OkStatus();
+  if (tools == nullptr) return Json::array();
+  absl::flat_hash_set<std::string> names;
   const auto& items = *tools->get_ptr<const Json::array_t*>();
   for (size_t i = 0; i < items.size(); ++i) {
     JsonFields tool(items[i], ItemPath("tools", i));
@@ -208,7 +218,18 @@ absl::Status ReadTools(JsonFields& fields, std::string& tools_json) {
       tool.Missing("function");
     } else {
       JsonFields inner(*function, tool.PathOf("function"));
-      if (!inner.String("name", kUserStringBytesMax).has_value()) inner.Missing("name");
+      const std::optional<std::string> name = inner.String("name", kToolNameBytesMax);
+      if (!name.has_value() || name->empty()) {
+        inner.Missing("name");
+      } else if (!std::all_of(name->begin(), name->end(), IsNameByte)) {
+        inner.Fail("name", "invalid_value",
+                   absl::StrCat(inner.PathOf("name"),
+                                " must be of letters, digits and the characters _-.:/"));
+      } else if (!names.insert(*name).second) {
+        inner.Fail("name", "invalid_value",
+                   absl::StrCat(inner.PathOf("name"), " is '", *name,
+                                "', as an earlier tool's; give each another one"));
+      }
       inner.String("description");
       inner.Object("parameters");
       inner.Boolean("strict");
@@ -216,34 +237,36 @@ absl::Status ReadTools(JsonFields& fields, std::string& tools_json) {
     }
     RETURN_IF_ERROR(tool.Finish());
   }
-  tools_json = DumpJson(*tools);
-  return absl::OkStatus();
+  return *tools;
+}
+
+bool HasCalls(const Json& messages) {
+  return std::any_of(messages.begin(), messages.end(), [](const Json& message) {
+    return message.contains("tool_calls") || message["role"] == "tool";
+  });
 }
 
 }  // namespace
 
-ChatInput ReadChatInput(JsonFields& fields) {
+ChatInput ReadChatInput(JsonFields& fields, ToolCallFormat format) {
   ChatInput input;
-  if (absl::Status read = ReadMessages(fields, input.messages_json); !read.ok()) fields.Fail(read);
-  if (absl::Status read = ReadTools(fields, input.tools_json); !read.ok()) fields.Fail(read);
+  absl::StatusOr<Json> messages = ReadMessages(fields);
+  if (!messages.ok()) fields.Fail(messages.status());
+  absl::StatusOr<Json> tools = ReadTools(fields);
+  if (!tools.ok()) fields.Fail(tools.status());
   ReadTemplateKwargs(fields, input.template_kwargs_json);
   input.add_generation_prompt = fields.Boolean("add_generation_prompt").value_or(true);
+  if (!fields.ok()) return input;
+  if (format != ToolCallFormat::kUnknown) {
+    if (!tools->empty()) input.tools_json = DumpJson(*tools);
+  } else if (!tools->empty() || HasCalls(*messages)) {
+    // Who is told of tools and may not call them calls them in words.
+    const Json* choice = fields.Find("tool_choice");
+    const bool none = choice != nullptr && *choice == "none";
+    WriteToolsIntoMessages(none ? Json::array() : *tools, *messages);
+  }
+  input.messages_json = DumpJson(*messages);
   return input;
-}
-
-void ReadToolChoice(JsonFields& fields, bool has_tools) {
-  const Json* choice = fields.Find("tool_choice");
-  if (choice != nullptr && *choice == "none") return;
-  if (choice != nullptr && *choice != "auto") {
-    return fields.Fail("tool_choice", "unsupported_parameter",
-                       "tool_choice other than 'none' is not supported here: tool calls are not "
-                       "read from the model's output");
-  }
-  if (has_tools) {
-    fields.Fail("tools", "unsupported_parameter",
-                "tools are not supported here unless tool_choice is 'none': tool calls are not "
-                "read from the model's output");
-  }
 }
 
 }  // namespace holdfast

@@ -1,12 +1,31 @@
 #include "server/choice_text.h"
 
 #include <optional>
+#include <string_view>
 #include <utility>
 
-namespace holdfast {
+#include "absl/hash/hash.h"
 
-ChoiceText::ChoiceText(int32_t choice, const GenerationRequest& request, const Tokenizer& tokenizer)
+namespace holdfast {
+namespace {
+
+// Nine letters and digits: the chat templates of Mistral's models take no others back.
+std::string CallId(size_t number) {
+  constexpr std::string_view kLetters = "0123456789abcdefghijklmnopqrstuvwxyz";
+  std::string id;
+  for (int i = 0; i < 9; ++i) {
+    id += kLetters[number % kLetters.size()];
+    number /= kLetters.size();
+  }
+  return id;
+}
+
+}  // namespace
+
+ChoiceText::ChoiceText(int32_t choice, const GenerationRequest& request, const Tokenizer& tokenizer,
+                       std::vector<TokenId> marks)
     : choice_(choice),
+      wire_id_(request.tool_calls.has_value() ? request.wire_id : std::string()),
       tokenizer_(tokenizer),
       want_text_(request.want_text),
       want_logprobs_(request.sampling.top_logprobs.has_value()),
@@ -15,7 +34,11 @@ ChoiceText::ChoiceText(int32_t choice, const GenerationRequest& request, const T
       min_tokens_(request.sampling.min_tokens),
       detokenizer_(tokenizer,
                    request.skip_special_tokens ? SpecialText::kHide : SpecialText::kShow),
-      matcher_(request.stop, request.include_stop) {}
+      matcher_(request.stop, request.include_stop) {
+  if (!request.tool_calls.has_value()) return;
+  calls_.emplace(SyntaxOf(*request.tool_calls));
+  detokenizer_.ShowAlso(std::move(marks));
+}
 
 ChoiceDelta ChoiceText::Add(TokenEvent event) {
   ChoiceDelta delta{.choice = choice_};
@@ -51,7 +74,7 @@ void ChoiceText::AddText(TokenEvent& event, ChoiceDelta& delta) {
   if (ended_) detokenizer_.Finish(text);
   if (tools_) {
     // The marks of some formats are control tokens, which the text may not show.
-    if (!hidden && hides_special_ && tokenizer_.IsSpecial(event.token)) {
+    if (!hidden && detokenizer_.Hides(event.token)) {
       tools_->Append(tokenizer_.TokenBytes(event.token));
     }
     tools_->Append(text);
@@ -72,6 +95,19 @@ void ChoiceText::AddText(TokenEvent& event, ChoiceDelta& delta) {
     delta.stop_string = match->stop;
   }
   Show(delta, match.has_value());
+  if (calls_) TakeCalls(delta);
+}
+
+void ChoiceText::TakeCalls(ChoiceDelta& delta) {
+  const std::string text = std::exchange(delta.text, {});
+  calls_->Append(text, delta.text, delta.tool_calls);
+  for (ToolCallDelta& call : delta.tool_calls) {
+    if (!call.name.empty()) call.id = CallId(absl::HashOf(wire_id_, choice_, call.index));
+  }
+  if (!ended_) return;
+  calls_->Finish(delta.text);
+  const bool by_itself = delta.finish == FinishReason::kStop && delta.stop_string.empty();
+  if (by_itself && calls_->num_calls() > 0) delta.finish = FinishReason::kToolCalls;
 }
 
 // The tokens that have none yet get the text that the detokenizer has just given: where several
@@ -112,7 +148,8 @@ TokenTextWithTop ChoiceText::Describe(const TokenEvent& event) const {
 }
 
 bool IsEmpty(const ChoiceDelta& delta) {
-  return delta.text.empty() && delta.tokens.empty() && !delta.finish.has_value();
+  return delta.text.empty() && delta.tokens.empty() && delta.tool_calls.empty() &&
+         !delta.finish.has_value();
 }
 
 }  // namespace holdfast

@@ -1,7 +1,7 @@
 // From the tokens of one choice to what its client sees: text without stop strings, and the tokens
 // and logprobs that belong to that text.
 //
-//   token ─► detokenizer ─► stop matcher ─► shown
+//   token ─► detokenizer ─► stop matcher ─► [tool calls taken out] ─► shown
 //                │               │
 //                └── where a token's text lies; a token is shown when all of its text is
 //
@@ -17,11 +17,13 @@
 #include <deque>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "scheduler/events.h"
 #include "server/detokenizer.h"
 #include "server/generation.h"
 #include "server/stop_matcher.h"
+#include "server/tool_call_parser.h"
 #include "server/tool_names.h"
 #include "text/text.h"
 
@@ -29,8 +31,10 @@ namespace holdfast {
 
 class ChoiceText final {
  public:
-  // `tokenizer` must outlive this; `request` is only looked at.
-  ChoiceText(int32_t choice, const GenerationRequest& request, const Tokenizer& tokenizer);
+  // `tokenizer` must outlive this; `request` is only looked at. `marks`: control tokens that are
+  // marks of tool calls, where these are taken out.
+  ChoiceText(int32_t choice, const GenerationRequest& request, const Tokenizer& tokenizer,
+             std::vector<TokenId> marks = {});
 
   // From the first token on, notes which tools the text calls.
   void ReadTools(ToolCallFormat format) { tools_.emplace(format); }
@@ -55,14 +59,17 @@ class ChoiceText final {
   void AddText(TokenEvent& event, ChoiceDelta& delta);
   void Place(size_t bytes);
   void Show(ChoiceDelta& delta, bool stopped);
+  void TakeCalls(ChoiceDelta& delta);
   TokenTextWithTop Describe(const TokenEvent& event) const;
 
   const int32_t choice_;
+  const std::string wire_id_;  // with tool calls: their ids are made of it
   const Tokenizer& tokenizer_;
   const bool want_text_, want_logprobs_, include_stop_, hides_special_;
   const int32_t min_tokens_;
   Detokenizer detokenizer_;
   StopMatcher matcher_;
+  std::optional<ToolCallParser> calls_;
   std::optional<ToolNames> tools_;
   std::deque<Waiting> waiting_;
   size_t num_placed_ = 0;    // of `waiting_`, from the front

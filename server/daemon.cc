@@ -164,6 +164,8 @@ class Daemon final {
     GenerationService::ModelInfo info = DescribeModel(config_, model_);
     ASSIGN_OR_RETURN(chat_, FindChatTemplate(model_.vocabulary));
     info.has_chat_template = !chat_.source.empty();
+    info.tool_calls =
+        ToolCallFormatOf(chat_.tool_use_source.empty() ? chat_.source : chat_.tool_use_source);
     ASSIGN_OR_RETURN(auth_, TenantAuth::Create(config_.tenants));
     front_ = std::make_unique<LoadingService>(std::move(info));
     kv_admin_ = std::make_unique<KvAdmin>(config_.tenants);
@@ -310,16 +312,13 @@ class Daemon final {
 
   GenerationServiceOptions ServiceOptions() const {
     const KvLayout& layout = engine_->info().kv_layout;
-    GenerationServiceOptions options{
-        .model = front_->model_info(),
-        .eos_tokens = model_.config.eos_tokens,
-        .model_digest = engine_->info().model_digest,
-        .tenants = config_.tenants,
-        .prefix_cache = config_.scheduler.prefix_cache,
-        .tool_calls =
-            ToolCallFormatOf(chat_.tool_use_source.empty() ? chat_.source : chat_.tool_use_source),
-        .text_threads = config_.server.text_threads,
-        .request_timeout = config_.server.request_timeout};
+    GenerationServiceOptions options{.model = front_->model_info(),
+                                     .eos_tokens = model_.config.eos_tokens,
+                                     .model_digest = engine_->info().model_digest,
+                                     .tenants = config_.tenants,
+                                     .prefix_cache = config_.scheduler.prefix_cache,
+                                     .text_threads = config_.server.text_threads,
+                                     .request_timeout = config_.server.request_timeout};
     options.kv_layout = Concat(KvDtypeName(layout.dtype), "/", layout.num_layers, "x",
                                layout.num_kv_heads, "x", layout.head_dim, "/", kBlockTokens);
     return options;

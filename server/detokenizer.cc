@@ -1,5 +1,7 @@
 #include "server/detokenizer.h"
 
+#include <algorithm>
+
 namespace holdfast {
 
 Detokenizer::Detokenizer(const Tokenizer& tokenizer, SpecialText special, FirstSpace first_space)
@@ -7,8 +9,13 @@ Detokenizer::Detokenizer(const Tokenizer& tokenizer, SpecialText special, FirstS
       special_(special),
       drop_space_(first_space == FirstSpace::kDrop && tokenizer.adds_space_prefix()) {}
 
+bool Detokenizer::Hides(TokenId token) const {
+  return special_ == SpecialText::kHide && tokenizer_.IsSpecial(token) &&
+         std::find(shown_.begin(), shown_.end(), token) == shown_.end();
+}
+
 void Detokenizer::Append(TokenId token, std::string& text) {
-  if (special_ == SpecialText::kHide && tokenizer_.IsSpecial(token)) return;
+  if (Hides(token)) return;
   for (const char c : tokenizer_.TokenBytes(token)) {
     const bool dropped = drop_space_ && c == ' ';
     drop_space_ = false;

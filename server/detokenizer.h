@@ -13,6 +13,8 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "config/ids.h"
 #include "text/text.h"
@@ -30,6 +32,11 @@ class Detokenizer final {
   // `tokenizer` must outlive this.
   Detokenizer(const Tokenizer& tokenizer, SpecialText special,
               FirstSpace first_space = FirstSpace::kKeep);
+  // Control tokens that are shown whatever `special` says. Before the first Append.
+  void ShowAlso(std::vector<TokenId> tokens) { shown_ = std::move(tokens); }
+
+  // Whether `token` is a control token that stands for nothing here.
+  bool Hides(TokenId token) const;
 
   // Appends to `text` the characters that `token` completes. Unknown ids stand for nothing.
   void Append(TokenId token, std::string& text);
@@ -42,6 +49,7 @@ class Detokenizer final {
 
   const Tokenizer& tokenizer_;
   const SpecialText special_;
+  std::vector<TokenId> shown_;           // of the control tokens
   bool drop_space_;                      // the next byte begins the text and may be a space to drop
   std::string part_;                     // of a character, valid so far
   int missing_ = 0;                      // bytes that complete it

@@ -42,7 +42,8 @@ std::string Renamed(absl::string_view text, bool of_tool) {
                                       {".function.description", ".description"},
                                       {".function.parameters", ".parameters_json"}});
   }
-  return absl::StrReplaceAll(text, {{".function.name", ".function_name"},
+  return absl::StrReplaceAll(text, {{"tool_choice.function.name", "tool_function"},
+                                    {".function.name", ".function_name"},
                                     {".function.arguments", ".arguments_json"},
                                     {"chat_template_kwargs", "chat_template_kwargs_json"}});
 }

@@ -22,6 +22,8 @@
 #include "config/ids.h"
 #include "scheduler/request.h"
 #include "server/field_names.h"
+#include "server/tool_call_format.h"
+#include "server/tool_call_parser.h"
 #include "text/grammar.h"
 #include "text/text.h"
 
@@ -53,6 +55,8 @@ struct GenerationRequest {
   bool want_text = true;    // false: token-in/token-out, no detokenizer
   SamplingParams sampling;  // seed: drawn by the front end when the caller gave none
   std::optional<AnswerGrammar> grammar;
+  // Calls of tools are taken out of the text; set with a grammar that allows them.
+  std::optional<ToolCallFormat> tool_calls;
   std::string cache_salt;  // narrows KV sharing within the tenant
   // Scheduler's Request. With `retain` and no session, the KV is kept under wire_id.
   std::string session;
@@ -66,7 +70,7 @@ struct GenerationRequest {
 };
 
 // kCancelled has no finish reason: the stream ends with a status instead.
-enum class FinishReason : uint8_t { kStop, kLength };
+enum class FinishReason : uint8_t { kStop, kLength, kToolCalls };
 
 struct TokenText {  // a token as clients see it in logprobs
   TokenId token = 0;
@@ -85,8 +89,9 @@ struct ChoiceDelta {
   std::string text;
   std::vector<TokenId> tokens;
   std::vector<TokenTextWithTop> logprobs;  // of `tokens`, when asked for
-  std::optional<FinishReason> finish;      // on the choice's last delta
-  std::string stop_string;                 // which one matched, if one did
+  std::vector<ToolCallDelta> tool_calls;
+  std::optional<FinishReason> finish;  // on the choice's last delta
+  std::string stop_string;             // which one matched, if one did
 };
 
 // First event of a stream that got past the queue. For echo: text and logprobs of the prompt.
@@ -169,6 +174,7 @@ class GenerationService {
     int32_t vocab_size = 0;
     int64_t created_unix = 0;  // of the file
     bool has_chat_template = false;
+    ToolCallFormat tool_calls = ToolCallFormat::kUnknown;  // of its answers
   };
   virtual const ModelInfo& model_info() const = 0;
 };

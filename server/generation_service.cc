@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "absl/strings/cord.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "config/base/check.h"
 #include "config/base/status_macros.h"
@@ -49,6 +50,18 @@ size_t PromptBytesMax(const Tokenizer& tokenizer, int32_t context) {
     longest = std::max(longest, tokenizer.TokenBytes(token).size());
   }
   return kNormaliserShrink * longest * static_cast<size_t>(std::max(context, 1));
+}
+
+std::vector<TokenId> ControlTokens(const Tokenizer& tokenizer, const ToolCallSyntax& syntax) {
+  std::vector<TokenId> tokens;
+  for (TokenId token = 0; token < tokenizer.vocab_size(); ++token) {
+    if (!tokenizer.IsSpecial(token)) continue;
+    const std::string_view text = tokenizer.TokenBytes(token);
+    const bool is_mark =
+        text == syntax.open || text == syntax.close || text == syntax.arguments_mark;
+    if (is_mark && !text.empty()) tokens.push_back(token);
+  }
+  return tokens;
 }
 
 // In whole seconds, at least one, rounded up: who comes then finds what was told.
@@ -173,6 +186,7 @@ SchedulerGenerationService::SchedulerGenerationService(GenerationServiceOptions 
       clock_(clock),
       metrics_(metrics, TenantNames(options_.tenants), options_.model.name),
       prompt_bytes_max_(PromptBytesMax(tokenizer, options_.model.context_tokens)),
+      tool_marks_(ControlTokens(tokenizer, SyntaxOf(options_.model.tool_calls))),
       grammars_(tokenizer, options_.model.vocab_size, options_.eos_tokens,
                 options_.tenants.size()) {
   for (int32_t i = 0; i < options_.text_threads; ++i) {
@@ -434,8 +448,11 @@ absl::Status SchedulerGenerationService::CompileGrammar(Pending& pending) {
       grammars_.Of(pending.request.tenant, asked.source);
   if (!grammar.ok()) {
     if (!absl::IsInvalidArgument(grammar.status())) return grammar.status();
-    return ParameterError(asked.param, "invalid_value",
-                          absl::StrCat(asked.param, ": ", grammar.status().message()));
+    const absl::string_view what = grammar.status().message();
+    // Of several tools it is said which one: "tools[1].function.parameters: ...".
+    const size_t place = absl::StartsWith(what, "tools[") ? what.find(": ") : what.npos;
+    if (place != what.npos) return ParameterError(what.substr(0, place), "invalid_value", what);
+    return ParameterError(asked.param, "invalid_value", absl::StrCat(asked.param, ": ", what));
   }
   ASSIGN_OR_RETURN(pending.masks, grammars_.MasksOf(**grammar, pending.request.num_choices));
   return absl::OkStatus();
@@ -586,9 +603,9 @@ void SchedulerGenerationService::Begin(Pending& pending, std::vector<TokenId> pr
   const RequestId id = pending.live->id;
   auto task = std::make_unique<GenerationTask>(id, std::move(pending.request), std::move(prompt),
                                                std::move(pending.writer), tokenizer_,
-                                               metrics_.Of(pending.live->key.first));
+                                               metrics_.Of(pending.live->key.first), tool_marks_);
   GenerationTask& begun = *task;
-  if (NamesTool(begun.request())) begun.ReadTools(options_.tool_calls);
+  if (NamesTool(begun.request())) begun.ReadTools(options_.model.tool_calls);
   stream_states_[StreamWorkerOf(id)]->tasks.emplace(
       id, StreamEntry{.task = std::move(task), .live = pending.live});
 

@@ -64,9 +64,8 @@ struct GenerationServiceOptions {
   std::string kv_layout;                   // names dtype and shape of a KV block
   std::vector<TenantConfig> tenants;       // by TenantIndex; empty: the one tenant `default`
   bool prefix_cache = true;
-  ToolCallFormat tool_calls = ToolCallFormat::kUnknown;  // of the model's answers
-  int32_t text_threads = 2;                              // of each pool
-  absl::Duration request_timeout = absl::Minutes(10);    // arrival to end: kDeadlineExceeded
+  int32_t text_threads = 2;                            // of each pool
+  absl::Duration request_timeout = absl::Minutes(10);  // arrival to end: kDeadlineExceeded
 };
 
 enum class Admit : uint8_t;  // scheduler/scheduler_loop.h
@@ -192,6 +191,7 @@ class SchedulerGenerationService final : public GenerationService,
   const Clock& clock_;
   GenerationMetrics metrics_;
   const size_t prompt_bytes_max_;
+  const std::vector<TokenId> tool_marks_;  // control tokens that are marks of tool calls
   Grammars grammars_;
   SchedulerPort scheduler_;
   std::atomic<bool> draining_{false};

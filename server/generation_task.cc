@@ -9,7 +9,7 @@ namespace holdfast {
 
 GenerationTask::GenerationTask(RequestId id, GenerationRequest request, std::vector<TokenId> prompt,
                                StreamWriter writer, const Tokenizer& tokenizer,
-                               TenantGenerationMetrics& metrics)
+                               TenantGenerationMetrics& metrics, const std::vector<TokenId>& marks)
     : id_(id),
       request_(std::move(request)),
       prompt_(std::move(prompt)),
@@ -17,7 +17,9 @@ GenerationTask::GenerationTask(RequestId id, GenerationRequest request, std::vec
       tokenizer_(tokenizer),
       metrics_(metrics) {
   choices_.reserve(request_.num_choices);
-  for (int32_t i = 0; i < request_.num_choices; ++i) choices_.emplace_back(i, request_, tokenizer);
+  for (int32_t i = 0; i < request_.num_choices; ++i) {
+    choices_.emplace_back(i, request_, tokenizer, marks);
+  }
   last_token_at_.assign(request_.num_choices, absl::InfinitePast());
 }
 

@@ -28,8 +28,10 @@ namespace holdfast {
 class GenerationTask final {
  public:
   // `prompt`: the request's tokens. `request.max_tokens` is set.
+  // `marks`: see ChoiceText.
   GenerationTask(RequestId id, GenerationRequest request, std::vector<TokenId> prompt,
-                 StreamWriter writer, const Tokenizer& tokenizer, TenantGenerationMetrics& metrics);
+                 StreamWriter writer, const Tokenizer& tokenizer, TenantGenerationMetrics& metrics,
+                 const std::vector<TokenId>& marks = {});
 
   void OnPrompt(PromptEvent event);
   // True: the token completed a stop string, so that its choice has ended and its sequence not.

@@ -14,6 +14,7 @@
 #include "server/json_body.h"
 #include "server/kv_retention.h"
 #include "server/request_validator.h"
+#include "server/tool_choice.h"
 
 namespace holdfast {
 namespace {
@@ -116,13 +117,18 @@ absl::Status Check(GenerationRequest& request, const v1::RequestOptions& options
   return CheckGenerationRequest(request, info);
 }
 
-// What `tool_choice` says in OpenAI's form; the proto's default is OpenAI's.
-const char* ToolChoiceName(v1::ToolChoice choice) {
-  switch (choice) {
+// What `tool_choice` and `tool_function` say in OpenAI's form.
+Json ToolChoiceOf(const v1::ChatRequest& from) {
+  if (!from.tool_function().empty()) {
+    return {{"type", "function"}, {"function", {{"name", from.tool_function()}}}};
+  }
+  switch (from.tool_choice()) {
     case v1::TOOL_CHOICE_UNSPECIFIED:
       return "auto";
     case v1::TOOL_CHOICE_NONE:
       return "none";
+    case v1::TOOL_CHOICE_REQUIRED:
+      return "required";
     default:
       return "unknown";  // of a later version of the proto
   }
@@ -170,9 +176,11 @@ absl::StatusOr<Json> ToJson(const v1::ChatRequest& from) {
           function["parameters"],
           ReadJson(tool.parameters_json(), absl::StrCat("tools[", i, "].parameters_json")));
     }
+    if (tool.strict()) function["strict"] = true;
     body["tools"].push_back({{"type", "function"}, {"function", std::move(function)}});
   }
-  body["tool_choice"] = ToolChoiceName(from.tool_choice());
+  body["tool_choice"] = ToolChoiceOf(from);
+  if (from.has_parallel_tool_calls()) body["parallel_tool_calls"] = from.parallel_tool_calls();
   if (!from.chat_template_kwargs_json().empty()) {
     ASSIGN_OR_RETURN(body["chat_template_kwargs"],
                      ReadJson(from.chat_template_kwargs_json(), "chat_template_kwargs_json"));
@@ -195,7 +203,15 @@ void SetToken(TokenTextWithTop from, v1::TokenLogprobs& to) {
 }
 
 v1::FinishReason ToProto(FinishReason reason) {
-  return reason == FinishReason::kStop ? v1::FINISH_REASON_STOP : v1::FINISH_REASON_LENGTH;
+  switch (reason) {
+    case FinishReason::kStop:
+      return v1::FINISH_REASON_STOP;
+    case FinishReason::kToolCalls:
+      return v1::FINISH_REASON_TOOL_CALLS;
+    case FinishReason::kLength:
+      break;
+  }
+  return v1::FINISH_REASON_LENGTH;
 }
 
 template <typename Choice>
@@ -242,8 +258,8 @@ absl::StatusOr<GenerationRequest> Decode(const v1::ChatRequest& from,
   RETURN_IF_ERROR(CheckModel(request.model, info));
   ASSIGN_OR_RETURN(const Json body, ToJson(from));
   JsonFields fields(body, "");
-  ChatInput input = ReadChatInput(fields);
-  ReadToolChoice(fields, !input.tools_json.empty());
+  ChatInput input = ReadChatInput(fields, info.tool_calls);
+  ReadToolChoice(fields, info.tool_calls, request);
   if (absl::Status status = fields.Finish(); !status.ok()) return InProtoNames(status);
   request.prompt = std::move(input);
   RETURN_IF_ERROR(Check(request, from.options(), info));
@@ -289,12 +305,28 @@ void Append(ChoiceDelta delta, v1::ChatChoice& choice) {
   AppendCommon(delta, choice);
   choice.mutable_message()->set_role("assistant");
   choice.mutable_message()->mutable_content()->append(delta.text);
+  for (ToolCallDelta& call : delta.tool_calls) {
+    v1::ToolCall& to = call.name.empty() ? *choice.mutable_message()->mutable_tool_calls()->rbegin()
+                                         : *choice.mutable_message()->add_tool_calls();
+    if (!call.name.empty()) {
+      to.set_id(std::move(call.id));
+      to.set_function_name(std::move(call.name));
+    }
+    to.mutable_arguments_json()->append(call.arguments);
+  }
   if (!delta.stop_string.empty()) choice.set_stop_string(std::move(delta.stop_string));
 }
 
 void Append(ChoiceDelta delta, v1::ChatChoiceDelta& choice) {
   AppendCommon(delta, choice);
   choice.mutable_content()->append(delta.text);
+  for (ToolCallDelta& call : delta.tool_calls) {
+    v1::ToolCallDelta& to = *choice.add_tool_calls();
+    to.set_index(call.index);
+    to.set_id(std::move(call.id));
+    to.set_function_name(std::move(call.name));
+    to.set_arguments_json(std::move(call.arguments));
+  }
   if (!delta.stop_string.empty()) choice.set_stop_string(std::move(delta.stop_string));
 }
 

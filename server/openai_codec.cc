@@ -15,6 +15,7 @@
 #include "server/json_body.h"
 #include "server/kv_retention.h"
 #include "server/request_validator.h"
+#include "server/tool_choice.h"
 
 namespace holdfast {
 namespace {
@@ -196,9 +197,8 @@ void ReadShared(JsonFields& fields, const GenerationService::ModelInfo& info,
 }
 
 void RefuseUnsupportedChat(JsonFields& fields) {
-  for (const char* name :
-       {"functions", "function_call", "audio", "prediction", "web_search_options",
-        "reasoning_effort", "verbosity", "parallel_tool_calls", "moderation"}) {
+  for (const char* name : {"functions", "function_call", "audio", "prediction",
+                           "web_search_options", "reasoning_effort", "verbosity", "moderation"}) {
     fields.Unsupported(name, "leave it out");
   }
   if (const Json* modalities = fields.Array("modalities", 8); modalities != nullptr) {
@@ -325,13 +325,14 @@ absl::StatusOr<GenerationCall> DecodeChatCompletion(std::string_view body,
   ReadChatLogprobs(fields, call, request);
   RefuseUnsupportedChat(fields);
   ReadResponseFormat(fields, request);
-  ChatInput input = ReadChatInput(fields);
-  ReadToolChoice(fields, !input.tools_json.empty());
+  ChatInput input = ReadChatInput(fields, info.tool_calls);
+  ReadToolChoice(fields, info.tool_calls, request);
   RETURN_IF_ERROR(fields.Finish());
   if (!info.has_chat_template) return NoChatTemplate();
   request.prompt = std::move(input);
   RETURN_IF_ERROR(CheckGenerationRequest(request, info));
   call.shape.num_choices = request.num_choices;
+  call.shape.tool_calls = request.tool_calls.has_value();
   call.requests.push_back(std::move(request));
   return call;
 }
@@ -397,7 +398,7 @@ absl::StatusOr<TokenizeCall> DecodeTokenize(std::string_view body,
       fields.Fail("prompt", "invalid_value", "give either prompt or messages, not both");
     }
     if (!info.has_chat_template) fields.Fail(NoChatTemplate());
-    call.text = ReadChatInput(fields);
+    call.text = ReadChatInput(fields, info.tool_calls);
   } else {
     auto prompt = fields.String("prompt");
     if (!prompt.has_value()) fields.Missing("prompt");

@@ -3,9 +3,8 @@
 // harmless; an unknown one is refused. null is absent.
 //
 // Harmless, checked for type and then dropped: user, safety_identifier, prompt_cache_key,
-// session_id, metadata, store:false, service_tier auto|default, modalities ["text"], tools [] and
-// tool_choice none|auto without tools.
-// With tool_choice none, `tools` are shown to the chat template and none is called.
+// session_id, metadata, store:false, service_tier auto|default, modalities ["text"], tools [], and
+// without tools parallel_tool_calls and tool_choice none|auto.
 //
 // Text parts of one message are joined with a newline, as vLLM does for templates that take
 // strings; role `developer` becomes `system`, which is what the templates of open models know.
@@ -31,6 +30,7 @@ struct AnswerShape {
   int32_t num_choices = 1;  // of each prompt; choice index = prompt * num_choices + i
   bool echo = false;
   bool logprobs = false;
+  bool tool_calls = false;  // there may be some
   bool stream = false;
   bool include_usage = false;           // stream: a last chunk with usage
   bool continuous_usage_stats = false;  // stream: usage so far in each chunk

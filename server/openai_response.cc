@@ -13,7 +13,15 @@ namespace holdfast {
 namespace {
 
 const char* FinishName(FinishReason reason) {
-  return reason == FinishReason::kStop ? "stop" : "length";
+  switch (reason) {
+    case FinishReason::kStop:
+      return "stop";
+    case FinishReason::kToolCalls:
+      return "tool_calls";
+    case FinishReason::kLength:
+      break;
+  }
+  return "length";
 }
 
 const char* ObjectName(const AnswerShape& shape) {
@@ -165,6 +173,7 @@ void AnswerBody::Add(int32_t prompt, GenerationEvent&& event) {
     CHECK(delta->choice >= 0 && delta->choice < shape_.num_choices);
     Choice& choice = choices_[first + delta->choice];
     choice.text += delta->text;
+    for (auto& call : delta->tool_calls) AppendToolCall(std::move(call), choice.tool_calls);
     if (delta->finish.has_value()) choice.finish = *delta->finish;
     if (shape_.logprobs && shape_.chat) {
       AppendChatLogprobs(delta->logprobs, choice.chat_logprobs);
@@ -174,12 +183,24 @@ void AnswerBody::Add(int32_t prompt, GenerationEvent&& event) {
   }
 }
 
+Json AnswerBody::MessageJson(Choice& choice) const {
+  Json message = {{"role", "assistant"}, {"content", nullptr}, {"refusal", nullptr}};
+  if (!choice.text.empty() || choice.tool_calls.empty()) {
+    message["content"] = std::move(choice.text);
+  }
+  for (ToolCallDelta& call : choice.tool_calls) {
+    Json function = {{"name", std::move(call.name)}, {"arguments", std::move(call.arguments)}};
+    message["tool_calls"].push_back(
+        {{"id", std::move(call.id)}, {"type", "function"}, {"function", std::move(function)}});
+  }
+  return message;
+}
+
 Json AnswerBody::ChoiceJson(int32_t index, Choice& choice) const {
   Json json = Json::object();
   json["index"] = index;
   if (shape_.chat) {
-    json["message"] = {
-        {"role", "assistant"}, {"content", std::move(choice.text)}, {"refusal", nullptr}};
+    json["message"] = MessageJson(choice);
     json["logprobs"] = shape_.logprobs ? ChatLogprobs(std::move(choice.chat_logprobs)) : Json();
   } else {
     json["text"] = std::move(choice.text);
@@ -241,7 +262,11 @@ void AnswerStream::AppendPrompt(int32_t prompt, const PromptInfo& info, std::str
   for (int32_t i = 0; i < shape_.num_choices; ++i) {
     const int32_t index = prompt * shape_.num_choices + i;
     if (shape_.chat) {
-      AppendChunk(index, R"({"role":"assistant","content":"","refusal":null})", Json(), "", sse);
+      // Where calls may come, there may be no content at all.
+      AppendChunk(index,
+                  shape_.tool_calls ? R"({"role":"assistant","content":null,"refusal":null})"
+                                    : R"({"role":"assistant","content":"","refusal":null})",
+                  Json(), "", sse);
     } else if (shape_.echo) {
       Json logprobs;
       if (shape_.logprobs) {
@@ -274,10 +299,27 @@ void AnswerStream::AppendDelta(int32_t prompt, const ChoiceDelta& delta, std::st
     }
     return;
   }
+  // Log probabilities of what becomes a call come beside an empty text.
   if (!delta.text.empty() || !logprobs.is_null()) {
     AppendChunk(index, absl::StrCat("{\"content\":", Quoted(delta.text), "}"), logprobs, "", sse);
   }
+  AppendToolCalls(index, delta.tool_calls, sse);
   if (delta.finish.has_value()) AppendChunk(index, "{}", Json(), finish, sse);
+}
+
+void AnswerStream::AppendToolCalls(int32_t index, const std::vector<ToolCallDelta>& calls,
+                                   std::string& sse) {
+  for (const ToolCallDelta& call : calls) {
+    std::string json = absl::StrCat("{\"tool_calls\":[{\"index\":", call.index);
+    if (!call.name.empty()) {
+      absl::StrAppend(&json, ",\"id\":", Quoted(call.id),
+                      R"(,"type":"function","function":{"name":)", Quoted(call.name), ",");
+    } else {
+      absl::StrAppend(&json, ",\"function\":{");
+    }
+    absl::StrAppend(&json, "\"arguments\":", Quoted(call.arguments), "}}]}");
+    AppendChunk(index, json, Json(), "", sse);
+  }
 }
 
 void AnswerStream::Append(int32_t prompt, GenerationEvent&& event, std::string& sse) {

@@ -1,8 +1,8 @@
 // Generation events as OpenAI's answer objects: one JSON body, or the events of an SSE stream. Both
 // take the events of all prompts of one call in any interleaving.
 //
-//   stream, chat:   role chunk per choice, content chunks, one chunk with finish_reason per choice,
-//                   [usage chunk], data: [DONE]
+//   stream, chat:   role chunk per choice, chunks of content and of tool calls, one chunk with
+//                   finish_reason per choice, [usage chunk], data: [DONE]
 //   stream, text:   [echoed prompt], text chunks, finish_reason, [usage chunk], data: [DONE]
 //
 // A token that is no UTF-8 by itself shows U+FFFD in chat logprobs, where `bytes` tells the truth,
@@ -77,11 +77,13 @@ class AnswerBody final {
  private:
   struct Choice {
     std::string text;
+    std::vector<ToolCallDelta> tool_calls;  // whole
     Json chat_logprobs = Json::array();
     LegacyLogprobs legacy_logprobs;
     FinishReason finish = FinishReason::kStop;
   };
   Json ChoiceJson(int32_t index, Choice& choice) const;
+  Json MessageJson(Choice& choice) const;
 
   const AnswerHead head_;
   const AnswerShape shape_;
@@ -103,6 +105,7 @@ class AnswerStream final {
                    absl::string_view finish, std::string& sse);
   void AppendPrompt(int32_t prompt, const PromptInfo& info, std::string& sse);
   void AppendDelta(int32_t prompt, const ChoiceDelta& delta, std::string& sse);
+  void AppendToolCalls(int32_t index, const std::vector<ToolCallDelta>& calls, std::string& sse);
 
   const AnswerHead head_;
   const AnswerShape shape_;

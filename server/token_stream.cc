@@ -27,6 +27,7 @@ void Merge(ChoiceDelta& waiting, ChoiceDelta&& next) {
   waiting.text += next.text;
   AppendTo(waiting.tokens, std::move(next.tokens));
   AppendTo(waiting.logprobs, std::move(next.logprobs));
+  for (ToolCallDelta& call : next.tool_calls) AppendToolCall(std::move(call), waiting.tool_calls);
   if (next.finish.has_value()) {
     waiting.finish = next.finish;
     waiting.stop_string = std::move(next.stop_string);

@@ -328,32 +328,19 @@ class FencedBashReader final : public ToolCallReader {
 
 std::unique_ptr<ToolCallReader> MakeReader(ToolCallFormat format) {
   switch (format) {
-    case ToolCallFormat::kHermes:
-      return std::make_unique<HermesReader>();
     case ToolCallFormat::kMistral:
+    case ToolCallFormat::kMistralNamed:
       return std::make_unique<MistralReader>();
     case ToolCallFormat::kLlama3:
       return std::make_unique<Llama3Reader>();
     case ToolCallFormat::kUnknown:
-    case ToolCallFormat::kFencedBash:
+    case ToolCallFormat::kHermes:
       break;
   }
-  return std::make_unique<FencedBashReader>();
+  return std::make_unique<HermesReader>();
 }
 
 }  // namespace
-
-ToolCallFormat ToolCallFormatOf(std::string_view chat_template) {
-  const auto has = [&](std::string_view text) {
-    return chat_template.find(text) != std::string_view::npos;
-  };
-  if (has("[TOOL_CALLS]")) return ToolCallFormat::kMistral;
-  if (has("<tool_call>")) return ToolCallFormat::kHermes;
-  if (has("<|python_tag|>") || (has("<|start_header_id|>") && has("\"parameters\""))) {
-    return ToolCallFormat::kLlama3;
-  }
-  return ToolCallFormat::kUnknown;
-}
 
 void ToolCallReader::Add(std::string_view name) {
   if (names_.size() < kToolCallsMax && !name.empty()) {
@@ -362,12 +349,13 @@ void ToolCallReader::Add(std::string_view name) {
 }
 
 ToolNames::ToolNames(ToolCallFormat format) {
-  constexpr std::array kInOrder = {ToolCallFormat::kHermes, ToolCallFormat::kMistral,
-                                   ToolCallFormat::kLlama3, ToolCallFormat::kFencedBash};
+  constexpr std::array kInOrder = {ToolCallFormat::kHermes, ToolCallFormat::kMistralNamed,
+                                   ToolCallFormat::kLlama3};
   if (format != ToolCallFormat::kUnknown) readers_.push_back(MakeReader(format));
   for (const ToolCallFormat other : kInOrder) {
     if (other != format) readers_.push_back(MakeReader(other));
   }
+  readers_.push_back(std::make_unique<FencedBashReader>());
 }
 
 void ToolNames::Append(std::string_view text) {

@@ -2,12 +2,8 @@
 // scheduler can learn how long each tool takes; the text itself is nobody's business here and stays
 // as it is.
 //
-//   format       how a call looks in the text
-//   kHermes      <tool_call>{"name": "f", "arguments": {...}}</tool_call>
-//   kMistral     [TOOL_CALLS][{"name": "f", "arguments": {...}}, ...]  or  [TOOL_CALLS]f[ARGS]{...}
-//   kLlama3      the whole answer: {"name": "f", "parameters": {...}}, several with ";" between
-//                them, perhaps after <|python_tag|>; or <|python_tag|>f.call(...)
-//   kFencedBash  one block  ```bash ... ```  whose first word is the tool (mini-swe-agent)
+// Calls look as tool_call_format.h has them; or, of Llama 3, stand behind <|python_tag|>, perhaps
+// as f.call(...); or are one block  ```bash ... ```  whose first word is the tool (mini-swe-agent).
 //
 // A call that is cut off is none: nobody will run it. An answer is read in all formats at once, as
 // agents also ask for one by their prompts; the model's own counts before the others.
@@ -27,12 +23,9 @@
 #include <string_view>
 #include <vector>
 
+#include "server/tool_call_format.h"
+
 namespace holdfast {
-
-enum class ToolCallFormat : uint8_t { kUnknown, kHermes, kMistral, kLlama3, kFencedBash };
-
-// That a model with this chat template (Jinja) answers in.
-ToolCallFormat ToolCallFormatOf(std::string_view chat_template);
 
 inline constexpr size_t kToolCallsMax = 16;  // of one answer; more are not looked at
 

@@ -27,6 +27,7 @@ enum class GrammarKind : int32_t {
   kRegex,       // of the whole answer; Rust's syntax, without look-around
   kChoice,      // one of the strings of a JSON array
   kLark,        // llguidance's form of Lark, from the rule `start`
+  kToolCalls,   // free text and calls, by a JSON description: ToolCalls in src/tool_grammar.rs
 };
 
 struct GrammarSource {

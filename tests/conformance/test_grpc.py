@@ -1,5 +1,7 @@
 """Python's grpcio against the daemon, with stubs made from proto/ as a user would make them."""
 
+import json
+
 import grpc
 import pytest
 from daemon import wait_until
@@ -81,7 +83,10 @@ def test_a_text_is_continued(stubs, generation):
      "stopping.max_tokens"),
     (lambda pb: dict(stopping=pb.Stopping(min_tokens=10**6)), grpc.StatusCode.INVALID_ARGUMENT,
      "stopping.min_tokens"),
-    (lambda pb: dict(tools=[pb.Tool(name="f")]), grpc.StatusCode.INVALID_ARGUMENT, "tools"),
+    (lambda pb: dict(tools=[pb.Tool(name="f")], tool_function="g"),
+     grpc.StatusCode.INVALID_ARGUMENT, "tool_function"),
+    (lambda pb: dict(tools=[pb.Tool(name="f"), pb.Tool(name="f")]),
+     grpc.StatusCode.INVALID_ARGUMENT, "tools[1].name"),
     (dict(chat_template_kwargs_json='{"messages": 1}'), grpc.StatusCode.INVALID_ARGUMENT,
      "chat_template_kwargs_json.messages"),
 ])
@@ -125,6 +130,27 @@ def test_an_id_names_one_running_call(stubs, generation):
 def test_tools_are_taken_when_none_is_to_be_called(stubs, generation):
     pb = stubs[0]
     assert generation.Chat(ask(pb, tools=[pb.Tool(name="f")], tool_choice=pb.TOOL_CHOICE_NONE)).choices
+
+
+def test_tools_are_called_whole_and_in_pieces(stubs, generation):
+    pb = stubs[0]
+    parameters = {"type": "object", "properties": {"city": {"enum": ["Paris", "Rome"]}},
+                  "required": ["city"], "additionalProperties": False}
+    asked = ask(pb, tools=[pb.Tool(name="weather", parameters_json=json.dumps(parameters),
+                                   strict=True), pb.Tool(name="clock")],
+                tool_function="weather", stopping=pb.Stopping(max_tokens=200))
+    choice = generation.Chat(asked).choices[0]
+    assert choice.finish_reason == pb.FINISH_REASON_TOOL_CALLS
+    call, = choice.message.tool_calls
+    assert call.id and call.function_name == "weather" and choice.message.content == ""
+    assert json.loads(call.arguments_json)["city"] in ("Paris", "Rome")
+    deltas = [delta for chunk in generation.ChatStream(asked) for choice in chunk.choices
+              for delta in choice.tool_calls]
+    assert deltas[0].function_name == "weather" and deltas[0].id
+    assert "".join(delta.arguments_json for delta in deltas) == call.arguments_json
+    asked.tool_choice, asked.tool_function = pb.TOOL_CHOICE_REQUIRED, ""
+    calls = generation.Chat(asked).choices[0].message.tool_calls
+    assert {call.function_name for call in calls} <= {"weather", "clock"} and calls
 
 
 def test_a_client_that_leaves_frees_its_blocks(stubs, generation, daemon):

@@ -9,6 +9,7 @@
 
 use crate::schema_check;
 use crate::tokenizer::Tokenizer;
+use crate::tool_grammar::{Kept, ToolCalls};
 use crate::{literal_set::Control, Code, Failure};
 use llguidance::api::{GrammarWithLexer, ParserLimits, TopLevelGrammar};
 use llguidance::earley::SlicedBiasComputer;
@@ -51,11 +52,12 @@ pub enum Kind {
     Regex = 1,
     Choice = 2, // a JSON array of strings
     Lark = 3,
+    ToolCalls = 4, // tool_grammar.rs
 }
 
 impl Kind {
     pub fn from_raw(raw: i32) -> Result<Kind, Failure> {
-        [Kind::JsonSchema, Kind::Regex, Kind::Choice, Kind::Lark]
+        [Kind::JsonSchema, Kind::Regex, Kind::Choice, Kind::Lark, Kind::ToolCalls]
             .into_iter()
             .find(|kind| *kind as i32 == raw)
             .ok_or_else(|| Failure::invalid(format!("there is no kind of grammar {raw}")))
@@ -92,6 +94,7 @@ impl TokenizerEnv for Environment {
 pub struct GrammarCompiler {
     factory: ParserFactory,
     ends: Arc<[TokenId]>,
+    tokenizer: Arc<Tokenizer>,
 }
 
 impl GrammarCompiler {
@@ -122,7 +125,7 @@ impl GrammarCompiler {
         let words: Vec<Vec<u8>> = (0..vocab_size).map(word).collect();
         let trie = TokTrie::from(&TokRxInfo::new(vocab_size as u32, ends[0]), &words)
             .with_eos_tokens(ends);
-        let environment: TokEnv = Arc::new(Environment { tokenizer, trie });
+        let environment: TokEnv = Arc::new(Environment { tokenizer: Arc::clone(&tokenizer), trie });
         let capabilities = InferenceCapabilities { ff_tokens: true, ..Default::default() };
         let slices = SlicedBiasComputer::general_slices();
         let mut factory = ParserFactory::new(&environment, capabilities, &slices)
@@ -134,14 +137,14 @@ impl GrammarCompiler {
             verbose_errors: false,
             ..ParserLimits::default()
         };
-        Ok(GrammarCompiler { factory, ends: ends.into() })
+        Ok(GrammarCompiler { factory, ends: ends.into(), tokenizer })
     }
 
     pub fn compile(&self, kind: Kind, source: &str) -> Result<Grammar, Failure> {
         let bytes_max = match kind {
             Kind::JsonSchema => SCHEMA_BYTES_MAX,
             Kind::Regex => REGEX_BYTES_MAX,
-            Kind::Choice => usize::MAX, // the caller's bound
+            Kind::Choice | Kind::ToolCalls => usize::MAX, // the caller's bound
             Kind::Lark => LARK_BYTES_MAX,
         };
         if source.len() > bytes_max {
@@ -163,12 +166,38 @@ impl GrammarCompiler {
     }
 
     fn compile_here(&self, kind: Kind, source: &str) -> Result<Grammar, Failure> {
-        let parsed = match kind {
-            Kind::JsonSchema => of_schema(source)?,
-            Kind::Regex => TopLevelGrammar::from_regex(source),
-            Kind::Choice => of_choice(source)?,
-            Kind::Lark => of_lark(source)?,
+        match kind {
+            Kind::JsonSchema => self.compile_parsed(of_schema(source)?),
+            Kind::Regex => self.compile_parsed(TopLevelGrammar::from_regex(source)),
+            Kind::Choice => self.compile_parsed(of_choice(source)?),
+            Kind::Lark => self.compile_parsed(of_lark(source)?),
+            Kind::ToolCalls => self.compile_tool_calls(source),
+        }
+    }
+
+    /// Where the schemas are too much together, those that nobody insists on are not kept to.
+    fn compile_tool_calls(&self, source: &str) -> Result<Grammar, Failure> {
+        let calls = ToolCalls::parse(source)?;
+        let compile = |kept| {
+            let lark = calls.to_lark(kept, |text| self.control_token(text), set_whitespace)?;
+            self.compile_parsed(TopLevelGrammar::from_lark(lark))
         };
+        match compile(Kept::Wherever) {
+            Err(_) if !calls.all_strict() => compile(Kept::Strict),
+            compiled => compiled,
+        }
+    }
+
+    fn control_token(&self, text: &str) -> Option<TokenId> {
+        let table = self.tokenizer.table();
+        let bytes_of =
+            |id: usize| &table.bytes[table.offsets[id] as usize..table.offsets[id + 1] as usize];
+        (0..table.special.len())
+            .find(|id| table.special[*id] != 0 && bytes_of(*id) == text.as_bytes())
+            .map(|id| id as TokenId)
+    }
+
+    fn compile_parsed(&self, parsed: TopLevelGrammar) -> Result<Grammar, Failure> {
         let mut first = GrammarMatcher {
             matcher: Matcher::new(self.factory.create_parser(parsed)),
             ends: Arc::clone(&self.ends),
@@ -214,12 +243,16 @@ fn of_schema(source: &str) -> Result<TopLevelGrammar, Failure> {
     };
     fields.remove("x-guidance"); // the crate's own settings are not the caller's
     schema_check::check(&schema).map_err(Failure::invalid)?;
+    set_whitespace(&mut schema);
+    Ok(TopLevelGrammar::from_grammar(GrammarWithLexer::from_json_schema(schema)))
+}
+
+fn set_whitespace(schema: &mut Value) {
     let options = JsonCompileOptions {
         whitespace_pattern: Some(WHITESPACE.to_string()),
         ..Default::default()
     };
-    options.apply_to(&mut schema);
-    Ok(TopLevelGrammar::from_grammar(GrammarWithLexer::from_json_schema(schema)))
+    options.apply_to(schema);
 }
 
 fn of_choice(source: &str) -> Result<TopLevelGrammar, Failure> {

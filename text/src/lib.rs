@@ -13,6 +13,7 @@ mod schema_check;
 mod spelling;
 mod template;
 mod tokenizer;
+mod tool_grammar;
 
 use gguf::GgufVocabulary;
 use grammar::{Grammar, GrammarCompiler, GrammarMatcher, Kind, Next};

@@ -42,6 +42,7 @@ class HandService final : public GenerationService {
     info_.vocab_size = 300;
     info_.created_unix = 5;
     info_.has_chat_template = true;
+    info_.tool_calls = ToolCallFormat::kHermes;
   }
 
   std::shared_ptr<GenerationStream> Start(GenerationRequest request) override {
@@ -338,7 +339,11 @@ TEST_F(GrpcServerTest, NamesTheFieldThatIsOutOfRange) {
        }},
       {"tools[0].name",
        [](auto& r) { r.add_tools()->set_name(std::string(kUserStringBytesMax + 1, 'x')); }},
-      {"tools", [](auto& r) { r.add_tools()->set_name("t"); }},
+      {"tool_function",
+       [](auto& r) {
+         r.add_tools()->set_name("t");
+         r.set_tool_function("u");
+       }},
       {"tool_choice", [](auto& r) { r.set_tool_choice(static_cast<v1::ToolChoice>(9)); }},
       {"messages[0].tool_calls[0].function_name",
        [](auto& r) {

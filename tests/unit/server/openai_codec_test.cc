@@ -204,8 +204,41 @@ TEST(OpenAiCodecTest, ChatHonoursOrNamesItsOwnParameters) {
       {R"("tool_choice":"none")", ""},
       {R"("tool_choice":"auto")", ""},
       {R"("tool_choice":"required")", "tool_choice"},
-      {R"("tools":[{"type":"function","function":{"name":"f"}}])", "tools"},
+      {R"("tools":[{"type":"function","function":{"name":"f"}}])", ""},
       {R"("tools":[{"type":"function","function":{"name":"f"}}],"tool_choice":"none")", ""},
+      {R"("tools":[{"type":"function","function":{"name":"f"}}],"tool_choice":"required")", ""},
+      {R"("tools":[{"type":"function","function":{"name":"f g"}}])", "tools[0].function.name"},
+      {R"("tools":[{"type":"function","function":{"name":"f"}}],"tool_choice":"some")",
+       "tool_choice"},
+      {R"("tools":[{"type":"function","function":{"name":"f"}}],"tool_choice":{})",
+       "tool_choice.type"},
+      {R"("tools":[{"type":"function","function":{"name":"f"}}],
+           "tool_choice":{"type":"function","function":{"name":"f"}})",
+       ""},
+      {R"("tools":[{"type":"function","function":{"name":"f"}}],
+           "tool_choice":{"type":"function","function":{"name":"g"}})",
+       "tool_choice.function.name"},
+      {R"("tools":[{"type":"function","function":{"name":"f"}}],"tool_choice":{
+           "type":"allowed_tools","allowed_tools":{"mode":"auto",
+           "tools":[{"type":"function","function":{"name":"f"}}]}})",
+       ""},
+      {R"("tools":[{"type":"function","function":{"name":"f"}}],"tool_choice":{
+           "type":"allowed_tools","allowed_tools":{"mode":"auto",
+           "tools":[{"type":"function","function":{"name":"g"}}]}})",
+       "tool_choice.allowed_tools.tools[0].function.name"},
+      {R"("tools":[{"type":"function","function":{"name":"f"}}],"tool_choice":{
+           "type":"allowed_tools","allowed_tools":{"mode":"never",
+           "tools":[{"type":"function","function":{"name":"f"}}]}})",
+       "tool_choice.allowed_tools.mode"},
+      {R"("tools":[{"type":"function","function":{"name":"f"}},
+                   {"type":"function","function":{"name":"f"}}])",
+       "tools[1].function.name"},
+      {R"("tools":[{"type":"function","function":{"name":"f"}}],
+           "response_format":{"type":"json_object"})",
+       ""},
+      {R"("tools":[{"type":"function","function":{"name":"f"}}],
+           "structured_outputs":{"regex":"a"})",
+       "structured_outputs.regex"},
       {R"("tools":[{"type":"web"}],"tool_choice":"none")", "tools[0].type"},
       {R"("functions":[])", "functions"},
       {R"("audio":{})", "audio"},
@@ -213,7 +246,8 @@ TEST(OpenAiCodecTest, ChatHonoursOrNamesItsOwnParameters) {
       {R"("web_search_options":{})", "web_search_options"},
       {R"("reasoning_effort":"low")", "reasoning_effort"},
       {R"("verbosity":"low")", "verbosity"},
-      {R"("parallel_tool_calls":true)", "parallel_tool_calls"},
+      {R"("parallel_tool_calls":true)", ""},
+      {R"("parallel_tool_calls":1)", "parallel_tool_calls"},
       {R"("chat_template_kwargs":{"a":1})", ""},
       {R"("chat_template_kwargs":"a")", "chat_template_kwargs"},
       {R"("chat_template_kwargs":{"a":null})", ""},
@@ -278,6 +312,42 @@ TEST(OpenAiCodecTest, MessagesAreCheckedAndNamedByPlace) {
             "");
 }
 
+GenerationService::ModelInfo WithTools(GenerationService::ModelInfo model) {
+  model.tool_calls = ToolCallFormat::kHermes;
+  return model;
+}
+
+// For a model whose template shows no tools, they and what became of them stand in the messages.
+TEST(OpenAiCodecTest, ToolsAreToldOfInTheMessagesWhereTheTemplateShowsNone) {
+  constexpr char kBody[] = R"({"messages":[
+        {"role":"system","content":"Be brief."},{"role":"user","content":"Go"},
+        {"role":"assistant","content":"So.","tool_calls":[{"id":"c1","type":"function",
+          "function":{"name":"f","arguments":"{\"a\":2}"}}]},
+        {"role":"tool","tool_call_id":"c1","content":"one"},
+        {"role":"tool","tool_call_id":"c2","content":"two"}],
+        "tools":[{"type":"function","function":{"name":"f"}}]})";
+  const auto told = DecodeChatCompletion(kBody, Model());
+  ASSERT_TRUE(told.ok()) << told.status();
+  const auto& input = std::get<ChatInput>(told->requests[0].prompt);
+  EXPECT_EQ(input.tools_json, "");
+  EXPECT_THAT(input.messages_json,
+              HasSubstr(R"([{"role":"system","content":"Be brief.\n\nYou can)"));
+  EXPECT_THAT(input.messages_json, HasSubstr(R"({\"name\":\"f\"})"));
+  EXPECT_THAT(
+      input.messages_json,
+      HasSubstr(
+          R"({"role":"assistant","content":"So.\n<tool_call>{\"name\":\"f\",\"arguments\":{\"a\":2}}</tool_call>"},)"
+          R"({"role":"user","content":"<tool_response>\none\n</tool_response>\n)"
+          R"(<tool_response>\ntwo\n</tool_response>"}])"));
+  EXPECT_EQ(told->requests[0].tool_calls, ToolCallFormat::kUnknown);
+
+  const auto shown = DecodeChatCompletion(kBody, WithTools(Model()));
+  ASSERT_TRUE(shown.ok()) << shown.status();
+  const auto& own = std::get<ChatInput>(shown->requests[0].prompt);
+  EXPECT_EQ(own.tools_json, R"([{"type":"function","function":{"name":"f"}}])");
+  EXPECT_THAT(own.messages_json, HasSubstr(R"({"role":"system","content":"Be brief."})"));
+}
+
 TEST(OpenAiCodecTest, MessagesReachTheTemplateInItsForm) {
   const auto call = DecodeChatCompletion(
       R"({"messages":[
@@ -287,7 +357,7 @@ TEST(OpenAiCodecTest, MessagesReachTheTemplateInItsForm) {
           "function":{"name":"f","arguments":"{\"z\":1,\"a\":2}"}}]},
         {"role":"tool","tool_call_id":"c1","content":"ok"}],
         "chat_template_kwargs":{"x":true}})",
-      Model());
+      WithTools(Model()));
   ASSERT_TRUE(call.ok()) << call.status();
   ASSERT_THAT(call->requests, SizeIs(1));
   const auto& input = std::get<ChatInput>(call->requests[0].prompt);

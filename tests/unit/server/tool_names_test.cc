@@ -99,14 +99,6 @@ TEST(ToolNamesTest, TheModelsOwnFormatCountsBeforeOthers) {
   EXPECT_EQ(NameIn("```bash\nls\n```", ToolCallFormat::kHermes), "ls") << "as its agent asked";
 }
 
-TEST(ToolNamesTest, TheFormatIsToldByTheChatTemplate) {
-  EXPECT_EQ(ToolCallFormatOf("... '[TOOL_CALLS]' ..."), ToolCallFormat::kMistral);
-  EXPECT_EQ(ToolCallFormatOf("... <tool_call>\\n ..."), ToolCallFormat::kHermes);
-  EXPECT_EQ(ToolCallFormatOf("<|start_header_id|> ... <|python_tag|>"), ToolCallFormat::kLlama3);
-  EXPECT_EQ(ToolCallFormatOf("<|im_start|>"), ToolCallFormat::kUnknown);
-  EXPECT_EQ(ToolCallFormatOf(""), ToolCallFormat::kUnknown);
-}
-
 TEST(ToolNamesTest, NamesAndTheirNumberAreBounded) {
   std::string many;
   for (int i = 0; i < 1000; ++i) {

@@ -80,6 +80,22 @@ class GrammarTest : public testing::Test {
     return "(no end) " + text;
   }
 
+  // Feeds `text`, byte by byte where there is a choice; how many bytes were allowed.
+  size_t Accepted(GrammarMatcher& matcher, const std::string& text) {
+    for (size_t i = 0; i < text.size();) {
+      const std::vector<int32_t> allowed = Allowed(matcher);
+      const bool is_forced = allowed.size() == 1;
+      const int32_t token = is_forced ? allowed.front() : ByteId(Controls(), text[i]);
+      const std::string_view bytes = tokenizer_->TokenBytes(token);
+      const bool fits = token != kEnd && text.compare(i, bytes.size(), bytes) == 0 &&
+                        std::find(allowed.begin(), allowed.end(), token) != allowed.end();
+      if (!fits) return i;
+      EXPECT_TRUE(matcher.Consume(token).ok());
+      i += bytes.size();
+    }
+    return text.size();
+  }
+
   std::unique_ptr<Tokenizer> tokenizer_;
   int32_t vocab_size_ = 0;
   std::unique_ptr<GrammarCompiler> compiler_;
@@ -176,6 +192,168 @@ TEST_F(GrammarTest, WhiteSpaceBetweenValuesComesToAnEnd) {
     ASSERT_TRUE(matcher->Consume(*blank).ok());
   }
   EXPECT_LT(count, 60);
+}
+
+// Of two functions, one of which refers within its parameters.
+Json ToolCalls() {
+  return Json::parse(R"({"open": "<call>", "close": "</call>", "is_list": false, "separator": "",
+      "arguments_key": "arguments", "arguments_mark": "", "required": true, "parallel": true,
+      "functions": [
+        {"name": "f", "strict": false, "place": "tools[0]", "parameters": {
+          "type": "object", "properties": {"x": {"$ref": "#/$defs/two"}}, "required": ["x"],
+          "$defs": {"two": {"enum": [1, "}]</call>"]}}, "additionalProperties": false}},
+        {"name": "g\"h", "strict": false, "place": "tools[1]", "parameters": null}],
+      "answer": null})");
+}
+
+// What calls there are in `text`, each between the marks; fails if one is none.
+int CheckCalls(std::string_view text, std::string_view open, std::string_view close,
+               const char* key = "arguments") {
+  int count = 0;
+  for (; !text.empty(); ++count) {
+    text.remove_prefix(std::min(text.find_first_not_of(" \t\r\n"), text.size()));
+    if (text.empty()) break;
+    EXPECT_EQ(text.substr(0, open.size()), open) << text;
+    // The closing may stand within a string.
+    size_t end = 0;
+    Json call;
+    do {
+      end = text.find(close, end + 1);
+      if (end == std::string_view::npos) {
+        ADD_FAILURE() << text;
+        return -1;
+      }
+      call = Json::parse(text.substr(open.size(), end - open.size()), nullptr, false);
+    } while (call.is_discarded());
+    EXPECT_EQ(call.size(), 2u) << text;
+    const Json& arguments = call.at(key);
+    if (call.at("name") == "f") {
+      EXPECT_TRUE(arguments == Json({{"x", 1}}) || arguments == Json({{"x", "}]</call>"}})) << call;
+    } else {
+      EXPECT_EQ(call.at("name"), "g\"h");
+      EXPECT_EQ(arguments, Json::object());
+    }
+    text.remove_prefix(end + close.size());
+  }
+  return count;
+}
+
+TEST_F(GrammarTest, RequiredCallsAreOfTheFunctionsAndNothingElse) {
+  std::mt19937 rng(11);
+  int most = 0;
+  for (int i = 0; i < 60; ++i) {
+    const std::string answer =
+        RandomAnswer(*Matcher(GrammarKind::kToolCalls, ToolCalls().dump()), rng, 4000);
+    const int count = CheckCalls(answer, "<call>", "</call>");
+    EXPECT_GE(count, 1) << answer;
+    most = std::max(most, count);
+  }
+  EXPECT_GT(most, 1);
+  Json one = ToolCalls();
+  one["parallel"] = false;
+  for (int i = 0; i < 30; ++i) {
+    const auto matcher = Matcher(GrammarKind::kToolCalls, one.dump());
+    EXPECT_EQ(CheckCalls(RandomAnswer(*matcher, rng, 4000), "<call>", "</call>"), 1);
+  }
+}
+
+TEST_F(GrammarTest, AfterFreeTextWhatOpensACallCanOnlyBecomeOne) {
+  Json free = ToolCalls();
+  free["required"] = false;
+  const auto accepted = [&](const std::string& text, bool may_end) {
+    const auto matcher = Matcher(GrammarKind::kToolCalls, free.dump());
+    const size_t bytes = Accepted(*matcher, text);
+    if (bytes == text.size()) {
+      const std::vector<int32_t> next = Allowed(*matcher);
+      EXPECT_EQ(std::find(next.begin(), next.end(), kEnd) != next.end(), may_end) << text;
+    }
+    return bytes;
+  };
+  for (const std::string text : {"", "Words.", "a < b <call", "{\"name\": 1}", "</call>"}) {
+    EXPECT_EQ(accepted(text, true), text.size()) << text;
+  }
+  EXPECT_EQ(accepted("Words.<call>", false), 12u);
+  EXPECT_EQ(accepted("Words.<call>no", false), 12u);
+  const std::string call = "<call>{\"name\": \"f\", \"arguments\": {\"x\": 1}}</call>";
+  EXPECT_EQ(accepted(call, true), call.size());
+  EXPECT_EQ(accepted("<<call>\n" + call.substr(6) + "\n" + call, true), 2 * call.size() + 3);
+  EXPECT_EQ(accepted(call + " more", true), call.size() + 1);
+}
+
+TEST_F(GrammarTest, AMarkThatIsAControlTokenIsThatToken) {
+  Json free = ToolCalls();
+  free["required"] = false;
+  free["open"] = "<|tool|>";
+  free["close"] = "";
+  free["is_list"] = true;
+  free["separator"] = ",";
+  const auto matcher = Matcher(GrammarKind::kToolCalls, free.dump());
+  // Its text is text.
+  EXPECT_EQ(Accepted(*matcher, "So: <|tool|> no call"), 20u);
+  EXPECT_THAT(Allowed(*matcher), testing::IsSupersetOf({kEnd, 1}));
+  ASSERT_TRUE(matcher->Consume(1).ok());
+  const std::string calls =
+      "[{\"name\": \"f\", \"arguments\": {\"x\": 1}}, {\"name\": \"f\", \"arguments\": {\"x\": "
+      "1}}]";
+  EXPECT_EQ(Accepted(*matcher, calls), calls.size());
+  EXPECT_THAT(Allowed(*matcher), testing::Contains(kEnd));
+}
+
+TEST_F(GrammarTest, ACallMayBeItsNameAMarkAndItsArguments) {
+  Json named = ToolCalls();
+  named["open"] = "<|tool|>";
+  named["close"] = "";
+  named["arguments_mark"] = "[ARGS]";
+  const auto matcher = Matcher(GrammarKind::kToolCalls, named.dump());
+  EXPECT_EQ(Allowed(*matcher), std::vector<int32_t>{1});
+  ASSERT_TRUE(matcher->Consume(1).ok());
+  EXPECT_EQ(Accepted(*matcher, "f[ARGS]{\"x\": 1}"), 15u);
+  EXPECT_THAT(Allowed(*matcher), testing::IsSupersetOf({kEnd, 1}));
+}
+
+TEST_F(GrammarTest, WithoutAnOpeningAnAnswerThatBeginsAsACallIsOne) {
+  Json bare = ToolCalls();
+  bare["open"] = bare["close"] = "";
+  bare["separator"] = ";";
+  bare["arguments_key"] = "parameters";
+  bare["required"] = false;
+  const std::string call = "{\"name\": \"f\", \"parameters\": {\"x\": 1}}";
+  for (const auto& [text, bytes] :
+       std::vector<std::pair<std::string, size_t>>{{call, call.size()},
+                                                   {call + "; " + call, 2 * call.size() + 2},
+                                                   {"Words {}", 8},
+                                                   {"{\"age\": 3}", 2}}) {
+    const auto matcher = Matcher(GrammarKind::kToolCalls, bare.dump());
+    EXPECT_EQ(Accepted(*matcher, text), bytes) << text;
+  }
+}
+
+TEST_F(GrammarTest, AnAnswerWithoutCallsMayHaveASchema) {
+  std::mt19937 rng(12);
+  Json either = ToolCalls();
+  either["required"] = false;
+  either["answer"] = {{"type", "boolean"}};
+  std::vector<std::string> answers;
+  for (int i = 0; i < 60; ++i) {
+    answers.push_back(RandomAnswer(*Matcher(GrammarKind::kToolCalls, either.dump()), rng, 4000));
+    if (answers.back().front() == '<') CheckCalls(answers.back(), "<call>", "</call>");
+  }
+  EXPECT_THAT(answers, testing::IsSupersetOf({std::string("true"), std::string("false")}));
+}
+
+TEST_F(GrammarTest, ParametersThatCannotBeKeptToAreAnyObjectUnlessTheyAreStrict) {
+  Json calls = ToolCalls();
+  Json& function = calls["functions"][0];
+  function["parameters"] = {{"type", "object"}, {"not", Json::object()}};
+  const auto matcher = Matcher(GrammarKind::kToolCalls, calls.dump());
+  const std::string call = "<call>{\"name\": \"f\", \"arguments\": {\"any\": [1]}}</call>";
+  EXPECT_EQ(Accepted(*matcher, call), call.size());
+  function["strict"] = true;
+  EXPECT_THAT(Refusal(GrammarKind::kToolCalls, calls.dump()),
+              testing::StartsWith("tools[0]: the keyword at /not "));
+  function["parameters"] = {{"type", "array"}};
+  EXPECT_THAT(Refusal(GrammarKind::kToolCalls, calls.dump()),
+              testing::StartsWith("tools[0]: /type"));
 }
 
 TEST_F(GrammarTest, AKeywordThatIsNotSupportedIsNamedWithItsPlace) {

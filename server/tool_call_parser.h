@@ -1,0 +1,104 @@
+// Takes the calls of tools out of an answer's text as it comes: what is no call stays text, a call
+// becomes its name and then its arguments piece by piece, as they are written.
+//
+//   text ──open──► before a call ──► {"name": "f", "arguments": {...}} ──► close ──► text
+//                        └──────────► f[ARGS]{...} ───────────────────────┘
+//
+// What comes out does not depend on how the text is cut. Text waits while it may be the beginning
+// of a call, and until the call's name is known; if it turns out to be none, it is text. White
+// space before a call is dropped. Once a call has its name it stays one, whatever follows. Read
+// with more leniency than calls are written with (tool_choice.h): a list where single calls are
+// usual, "arguments" for "parameters".
+//
+// Thread: one.    Bound: what waits, by the answer's length.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "server/tool_call_format.h"
+
+namespace holdfast {
+
+// A piece of a call. The first of each has its name, and its id once one was given.
+struct ToolCallDelta {
+  int32_t index = 0;  // of the answer's calls
+  std::string id;
+  std::string name;
+  std::string arguments;  // JSON, in pieces
+};
+
+// To the end of `deltas`; pieces of one call are joined.
+void AppendToolCall(ToolCallDelta delta, std::vector<ToolCallDelta>& deltas);
+
+class ToolCallParser final {
+ public:
+  // `syntax` must outlive this.
+  explicit ToolCallParser(const ToolCallSyntax& syntax);
+
+  // Appends what is text to `text` and pieces of calls to `calls`.
+  void Append(std::string_view next, std::string& text, std::vector<ToolCallDelta>& calls);
+  // The answer is over: what waits is text, but for white space behind calls.
+  void Finish(std::string& text);
+
+  int32_t num_calls() const { return num_calls_; }  // that have their names
+
+ private:
+  enum class State : uint8_t {
+    kText,
+    kBefore,     // behind the opening
+    kName,       // of a call that is its name, a mark and arguments
+    kObject,     // of a call, outside of its values
+    kKey,        // a string at the place of a key
+    kNameValue,  // a string
+    kArguments,
+    kOtherValue,
+    kAfter,  // a call, before the next one or the closing
+    kClosing,
+  };
+
+  struct Output;  // what one Append writes to
+
+  void Read(char c, Output& out);
+  void ReadText(char c, Output& out);
+  void ReadBefore(char c, Output& out);
+  void ReadName(char c, Output& out);
+  void ReadObject(char c, Output& out);
+  void ReadKey(char c, Output& out);
+  void ReadValue(char c, Output& out);
+  void ReadAfter(char c, Output& out);
+  void ReadClosing(Output& out);
+
+  void BeginCall();
+  void OpenCall(std::string name, Output& out);
+  void AddArguments(std::string_view piece, Output& out);
+  void EndCall(char c, Output& out);
+  // At `c` it is no call after all: what waits is text. Or none any more: `c` is.
+  void Break(char c, Output& out);
+  // What waits is read again, as text that may open a call.
+  void ResumeText(Output& out);
+  bool call_is_open() const { return call_index_.has_value(); }
+
+  const ToolCallSyntax& syntax_;
+  State state_ = State::kText;
+  bool at_start_ = true;        // nothing but white space has come
+  bool in_list_ = false;        // of calls
+  std::string waiting_;         // not yet text nor part of an open call
+  size_t num_spaces_ = 0;       // in text: white space at the front of `waiting_`
+  std::string string_;          // being read: a key, a name, with its quotes
+  bool in_string_ = false;      // within a value
+  bool escaped_ = false;        // behind a backslash
+  int64_t depth_ = 0;           // of brackets within a value
+  bool expects_key_ = false;    // in an object: behind { or ,
+  std::string key_;             // that the value belongs to
+  std::string name_;            // of a call that may yet be none
+  std::string arguments_;       // that came before the name
+  bool has_arguments_ = false;  // of the call being read
+  std::optional<int32_t> call_index_;
+  int32_t num_calls_ = 0;
+};
+
+}  // namespace holdfast

@@ -1,0 +1,113 @@
+"""What it costs that answers are held to a form: the time of a step of the real engine with 16
+streams at once, free and held, in turn.
+
+    ./dev bench masks [--streams 16] [--tokens 96] [--runs 5] [--json OUT]
+
+A step's time is the daemon's own, from its metrics (holdfast_scheduler_step_seconds); steps are
+those of whole rounds, prompts included, the same in every form. Every answer has --tokens tokens.
+"""
+
+import argparse
+import concurrent.futures
+import json
+import os
+import pathlib
+import re
+import socket
+import statistics
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+ROW = {"type": "object", "properties": {
+    "name": {"type": "string", "maxLength": 12}, "age": {"type": "integer", "minimum": 0, "maximum": 99},
+    "kind": {"enum": ["cat", "dog", "bird"]}, "tags": {"type": "array", "items": {"type": "string"}}},
+    "required": ["name", "age", "kind", "tags"], "additionalProperties": False}
+# None of them ends before the tokens do.
+FORMS = {
+    "free": {},
+    "a schema": {"structured_outputs": {"json": {"type": "array", "items": ROW, "minItems": 99}}},
+    "any JSON": {"structured_outputs": {"json": {"type": "array", "minItems": 999}}},
+    "an expression": {"structured_outputs": {"regex": "([a-z]{2,9} ){999}"}},
+    "words or calls": {"tool_choice": "auto", "tools": [
+        {"type": "function", "function": {"name": f"tool_{i}", "parameters": ROW}} for i in range(8)]},
+}
+
+
+def ask(url, form, number, args):
+    body = {"messages": [{"role": "user", "content": f"Tell me of {number} animals and their owners."}],
+            "max_tokens": args.tokens, "temperature": 1.0, "seed": number, "ignore_eos": True,
+            **FORMS[form]}
+    request = urllib.request.Request(f"{url}/v1/chat/completions", json.dumps(body).encode(),
+                                     {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=300) as answer:
+        return json.load(answer)["usage"]["completion_tokens"]
+
+
+def steps(url):
+    with urllib.request.urlopen(f"{url}/metrics", timeout=30) as answer:
+        text = answer.read().decode()
+    return tuple(float(re.search(rf"^holdfast_scheduler_step_seconds_{what}(?:{{.*}})? (\S+)$", text,
+                                 re.M)[1]) for what in ("sum", "count"))
+
+
+def one_round(url, form, args):
+    """(milliseconds a step, tokens of all answers)"""
+    seconds, count = steps(url)
+    with concurrent.futures.ThreadPoolExecutor(args.streams) as pool:
+        tokens = sum(pool.map(lambda number: ask(url, form, number, args), range(args.streams)))
+    after_seconds, after_count = steps(url)
+    return 1e3 * (after_seconds - seconds) / (after_count - count), tokens
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--streams", type=int, default=16)
+    parser.add_argument("--tokens", type=int, default=96)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--json", type=pathlib.Path)
+    args = parser.parse_args()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    daemon = subprocess.Popen(
+        [ROOT / "build/release/holdfast", "serve", "--model", os.environ["HOLDFAST_MODEL"], "--http",
+         f"127.0.0.1:{port}", "--grpc", "", "--running-max", str(args.streams)],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(300):
+            try:
+                urllib.request.urlopen(f"{url}/health/ready", timeout=5).close()
+                break
+            except (urllib.error.URLError, ConnectionError):
+                time.sleep(0.1)
+        for form in FORMS:
+            one_round(url, form, args)  # compiles, and caches the prompts
+        taken = {form: [] for form in FORMS}
+        for run in range(args.runs):
+            for form in FORMS:
+                milliseconds, tokens = one_round(url, form, args)
+                if tokens != args.streams * args.tokens:
+                    raise SystemExit(f"{form}: {tokens} tokens came, not {args.streams * args.tokens}")
+                taken[form].append(milliseconds)
+                print(f"run {run + 1} of {args.runs}: {form}", end="\33[K\r", file=sys.stderr)
+    finally:
+        daemon.terminate()
+        daemon.wait(30)
+    print(f"{args.streams} streams of {args.tokens} tokens, {args.runs} runs in turn\33[K\n")
+    print("| answers | ms a step, median (least to most) | to free |\n|---|---|---|")
+    free = statistics.median(taken["free"])
+    for form, values in taken.items():
+        median = statistics.median(values)
+        print(f"| {form} | {median:.2f} ({min(values):.2f}-{max(values):.2f}) | {median / free:.3f} |")
+    if args.json:
+        args.json.write_text(json.dumps(taken, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,178 @@
+//! The grammar of answers that may or must call tools, as Lark, from a description of the calls.
+//!
+//! What opens a call ends the free text before it: from there on only a call fits. A mark that is
+//! a control token of the model is that token, another is its text.
+
+use crate::{schema_check, Failure};
+use serde::Deserialize;
+use serde_json::{json, Value};
+
+/// Of all parameters together; a tool of an agent has one to two kilobytes.
+const PARAMETERS_BYTES_MAX: usize = 192 << 10;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ToolCalls {
+    /// Before and after each call, or the list of them. Empty: nothing.
+    open: String,
+    close: String,
+    /// Calls stand in one list: [call, call].
+    is_list: bool,
+    /// Between calls that stand side by side. Empty: nothing.
+    separator: String,
+    /// A call is {"name": ..., KEY: arguments}, or, where the mark is not empty, name MARK arguments.
+    arguments_key: String,
+    arguments_mark: String,
+    /// Calls are all that is allowed.
+    required: bool,
+    /// Several calls are.
+    parallel: bool,
+    functions: Vec<Function>,
+    /// A schema that an answer without calls must fit. Absent: any text.
+    answer: Option<Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Function {
+    name: String,
+    /// A JSON schema. Absent: it takes none.
+    parameters: Option<Value>,
+    /// The schema is kept to, or the request refused.
+    strict: bool,
+    /// The caller's name of the parameters.
+    place: String,
+}
+
+/// Whose parameters are kept to, and not only to being an object.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Kept {
+    Wherever, // the schema can be
+    Strict,
+}
+
+type Fields = serde_json::Map<String, Value>;
+
+impl ToolCalls {
+    pub fn parse(source: &str) -> Result<ToolCalls, Failure> {
+        serde_json::from_str(source).map_err(|error| Failure::invalid(error.to_string()))
+    }
+
+    pub fn all_strict(&self) -> bool {
+        self.functions.iter().all(|function| function.strict)
+    }
+
+    /// `control_token`: the id of the control token that is spelled so. `prepare` puts the crate's
+    /// settings into a schema.
+    pub fn to_lark(
+        &self,
+        kept: Kept,
+        control_token: impl Fn(&str) -> Option<u32>,
+        prepare: impl Fn(&mut Value),
+    ) -> Result<String, Failure> {
+        let mark = |text: &str| match (text, control_token(text)) {
+            ("", _) => String::new(),
+            (_, Some(token)) => format!("<[{token}]>"),
+            (_, None) => literal(text),
+        };
+        let mut bytes_left = PARAMETERS_BYTES_MAX;
+        let mut rules = String::new();
+        for (index, function) in self.functions.iter().enumerate() {
+            let mut schema = Value::Object(function.schema(kept, &mut bytes_left)?);
+            prepare(&mut schema);
+            let call = if self.arguments_mark.is_empty() {
+                let name = literal(&json!(function.name).to_string());
+                let key = literal(&json!(self.arguments_key).to_string());
+                format!(
+                    r#""{{" ws "\"name\"" ws ":" ws {name} ws "," ws {key} ws ":" ws %json {schema} ws "}}""#
+                )
+            } else {
+                format!("{} {} %json {schema}", literal(&function.name), mark(&self.arguments_mark))
+            };
+            rules += &format!("call_{index}: {call}\n");
+        }
+        let calls: Vec<String> = (0..self.functions.len()).map(|i| format!("call_{i}")).collect();
+        let open = mark(&self.open);
+        let spaced = |text: &str| match text {
+            "" => String::new(),
+            _ => format!(" ws {}", mark(text)),
+        };
+        let (close, separator) = (spaced(&self.close), spaced(&self.separator));
+        // `opened` is what comes after the first opening.
+        let opened = match (self.is_list, self.parallel) {
+            (true, true) => format!(r#"ws "[" ws call ({separator} ws call)* ws "]"{close}"#),
+            (true, false) => format!(r#"ws "[" ws call ws "]"{close}"#),
+            (false, true) if self.open.is_empty() => {
+                format!("ws call{close} ({separator} ws call{close})*")
+            }
+            (false, true) => format!("ws call{close} ({separator} ws {open} ws call{close})*"),
+            (false, false) => format!("ws call{close}"),
+        };
+        rules += &format!("call: {}\nopened: {opened}\nws: WS?\n", calls.join(" | "));
+        rules += "WS: /[ \\t\\r\\n]{1,8}/\n";
+        if self.required {
+            return Ok(format!("start: {open} opened\n{rules}"));
+        }
+        if let Some(answer) = &self.answer {
+            let mut schema = answer.clone();
+            schema_check::check(&schema).map_err(Failure::invalid)?;
+            prepare(&mut schema);
+            return Ok(format!("start: answer | {open} opened\nanswer: %json {schema}\n{rules}"));
+        }
+        let free = if self.open.is_empty() {
+            // Nothing opens a call: an answer is one if it begins as one.
+            r"start: TEXT | opened
+TEXT: /([^{ \t\r\n](.|\n)*)?/"
+                .to_string()
+        } else if control_token(&self.open).is_some() {
+            format!("start: TEXT | TEXT {open} opened\nTEXT: /(.|\\n)*/")
+        } else {
+            format!(
+                r"start: TEXT | before opened
+before[lazy]: BEFORE
+BEFORE: /(.|\n)*/ {open}
+TEXT: /(.|\n)*/ & ~(/(.|\n)*/ {open} /(.|\n)*/)"
+            )
+        };
+        Ok(format!("{free}\n{rules}"))
+    }
+}
+
+/// As a string of Lark.
+fn literal(text: &str) -> String {
+    json!(text).to_string()
+}
+
+impl Function {
+    fn schema(&self, kept: Kept, bytes_left: &mut usize) -> Result<Fields, Failure> {
+        if self.strict || kept == Kept::Wherever {
+            match self.checked(bytes_left) {
+                Ok(schema) => return Ok(schema),
+                Err(what) if self.strict => {
+                    return Err(Failure::invalid(format!("{}: {what}", self.place)))
+                }
+                Err(_) => {}
+            }
+        }
+        Ok(Fields::from_iter([("type".to_string(), json!("object"))]))
+    }
+
+    fn checked(&self, bytes_left: &mut usize) -> Result<Fields, String> {
+        let none = json!({"type": "object", "properties": {}, "additionalProperties": false});
+        let schema = self.parameters.as_ref().unwrap_or(&none);
+        schema_check::check(schema)?;
+        let Value::Object(fields) = schema else { return Err("it must be an object".to_string()) };
+        // Arguments are an object, whatever else the schema lets them be.
+        if fields.get("type").is_some_and(|kind| kind != "object") {
+            return Err("/type must be \"object\"".to_string());
+        }
+        let bytes = schema.to_string().len();
+        *bytes_left = bytes_left.checked_sub(bytes).ok_or_else(|| {
+            format!("the parameters of all tools have more than {PARAMETERS_BYTES_MAX} bytes")
+        })?;
+        let mut fields = fields.clone();
+        fields.remove("x-guidance"); // the crate's own settings are not the caller's
+        fields.insert("type".to_string(), json!("object"));
+        Ok(fields)
+    }
+}
