@@ -40,6 +40,7 @@ struct DaemonConfig {
     std::string path;  // GGUF file or Hugging Face folder
     std::string name;  // on the wire; default: of `path`, without the kind of its weights
     std::vector<std::string> aliases;
+    std::string chat_template;          // Jinja file; empty: the model's own
     std::string weights = "native";     // native | f32 (dequantised; the oracle's arithmetic)
     std::string activations = "mixed";  // mixed | 16bit, of products with quantised weights
   } model;

@@ -11,6 +11,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "config/base/status_macros.h"
 #include "config/limits.h"
 #include "server/http_status.h"
@@ -180,10 +181,12 @@ absl::StatusOr<Json> ReadMessages(JsonFields& fields) {
 constexpr std::array<absl::string_view, 6> kTemplateNames = {
     "messages", "tools", "documents", "add_generation_prompt", "bos_token", "eos_token"};
 
+// With `reasoning_effort` as templates know it: under its name, and as Qwen's `enable_thinking`.
 void ReadTemplateKwargs(JsonFields& fields, std::string& template_kwargs_json) {
-  const Json* kwargs = fields.Object("chat_template_kwargs");
-  if (kwargs == nullptr) return;
-  for (const auto& [name, value] : *kwargs->get_ptr<const Json::object_t*>()) {
+  constexpr std::array kEfforts = {"none", "minimal", "low", "medium", "high", "xhigh"};
+  const Json* given = fields.Object("chat_template_kwargs");
+  Json kwargs = given == nullptr ? Json::object() : *given;
+  for (const auto& [name, value] : *kwargs.get_ptr<const Json::object_t*>()) {
     if (std::find(kTemplateNames.begin(), kTemplateNames.end(), name) == kTemplateNames.end()) {
       continue;
     }
@@ -193,7 +196,16 @@ void ReadTemplateKwargs(JsonFields& fields, std::string& template_kwargs_json) {
                                     " cannot be set: the template gets it from the request "
                                     "or the model; leave it out"));
   }
-  template_kwargs_json = DumpJson(*kwargs);
+  if (const auto effort = fields.String("reasoning_effort", 64)) {
+    if (std::find(kEfforts.begin(), kEfforts.end(), *effort) == kEfforts.end()) {
+      return fields.Fail("reasoning_effort", "invalid_value",
+                         absl::StrCat("reasoning_effort must be one of ",
+                                      absl::StrJoin(kEfforts, ", "), "; got '", *effort, "'"));
+    }
+    kwargs.emplace("reasoning_effort", *effort);
+    kwargs.emplace("enable_thinking", *effort != "none");
+  }
+  if (!kwargs.empty()) template_kwargs_json = DumpJson(kwargs);
 }
 
 bool IsNameByte(char c) {
@@ -267,6 +279,16 @@ ChatInput ReadChatInput(JsonFields& fields, ToolCallFormat format) {
   }
   input.messages_json = DumpJson(*messages);
   return input;
+}
+
+void ReadReasoning(JsonFields& fields, GenerationRequest& request) {
+  request.parts_reasoning = true;
+  request.reasoning_tokens_max = fields.Integer32("thinking_token_budget");
+  if (request.reasoning_tokens_max.has_value() && *request.reasoning_tokens_max < 0) {
+    fields.Fail("thinking_token_budget", "invalid_value",
+                absl::StrCat("thinking_token_budget must be 0 or more; got ",
+                             *request.reasoning_tokens_max));
+  }
 }
 
 }  // namespace holdfast

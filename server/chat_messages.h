@@ -4,6 +4,7 @@
 // Thread: any; pure.
 #pragma once
 
+#include "server/generation.h"
 #include "server/json_body.h"
 #include "server/tool_call_format.h"
 #include "text/text.h"
@@ -14,5 +15,9 @@ namespace holdfast {
 // For a model whose template shows no tools (kUnknown) they are told of in the messages. A fault is
 // left in `fields`, and the result is then of no use.
 ChatInput ReadChatInput(JsonFields& fields, ToolCallFormat format);
+
+// The field `thinking_token_budget`. What a model thinks is told apart from its answer.
+// (`reasoning_effort` goes to the chat template, with chat_template_kwargs.)
+void ReadReasoning(JsonFields& fields, GenerationRequest& request);
 
 }  // namespace holdfast

@@ -23,7 +23,7 @@ std::string CallId(size_t number) {
 }  // namespace
 
 ChoiceText::ChoiceText(int32_t choice, const GenerationRequest& request, const Tokenizer& tokenizer,
-                       std::vector<TokenId> marks)
+                       const AnswerMarks& marks)
     : choice_(choice),
       wire_id_(request.tool_calls.has_value() ? request.wire_id : std::string()),
       tokenizer_(tokenizer),
@@ -35,9 +35,9 @@ ChoiceText::ChoiceText(int32_t choice, const GenerationRequest& request, const T
       detokenizer_(tokenizer,
                    request.skip_special_tokens ? SpecialText::kHide : SpecialText::kShow),
       matcher_(request.stop, request.include_stop) {
-  if (!request.tool_calls.has_value()) return;
-  calls_.emplace(SyntaxOf(*request.tool_calls));
-  detokenizer_.ShowAlso(std::move(marks));
+  if (marks.reasoning != nullptr) reasoning_.emplace(*marks.reasoning, marks.reasoning_begun);
+  if (request.tool_calls.has_value()) calls_.emplace(SyntaxOf(*request.tool_calls));
+  detokenizer_.ShowAlso(marks.controls);
 }
 
 ChoiceDelta ChoiceText::Add(TokenEvent event) {
@@ -95,7 +95,16 @@ void ChoiceText::AddText(TokenEvent& event, ChoiceDelta& delta) {
     delta.stop_string = match->stop;
   }
   Show(delta, match.has_value());
+  if (reasoning_) TakeReasoning(delta);
   if (calls_) TakeCalls(delta);
+}
+
+void ChoiceText::TakeReasoning(ChoiceDelta& delta) {
+  const bool was_thinking = reasoning_->thinking();
+  const std::string text = std::exchange(delta.text, {});
+  reasoning_->Append(text, delta.reasoning, delta.text);
+  if (was_thinking || reasoning_->thinking()) ++reasoning_tokens_;
+  if (ended_) reasoning_->Finish(delta.reasoning, delta.text);
 }
 
 void ChoiceText::TakeCalls(ChoiceDelta& delta) {
@@ -148,8 +157,8 @@ TokenTextWithTop ChoiceText::Describe(const TokenEvent& event) const {
 }
 
 bool IsEmpty(const ChoiceDelta& delta) {
-  return delta.text.empty() && delta.tokens.empty() && delta.tool_calls.empty() &&
-         !delta.finish.has_value();
+  return delta.reasoning.empty() && delta.text.empty() && delta.tokens.empty() &&
+         delta.tool_calls.empty() && !delta.finish.has_value();
 }
 
 }  // namespace holdfast

@@ -1,7 +1,7 @@
 // From the tokens of one choice to what its client sees: text without stop strings, and the tokens
 // and logprobs that belong to that text.
 //
-//   token ─► detokenizer ─► stop matcher ─► [tool calls taken out] ─► shown
+//   token ─► detokenizer ─► stop matcher ─► [reasoning and tool calls taken out] ─► shown
 //                │               │
 //                └── where a token's text lies; a token is shown when all of its text is
 //
@@ -22,6 +22,7 @@
 #include "scheduler/events.h"
 #include "server/detokenizer.h"
 #include "server/generation.h"
+#include "server/reasoning.h"
 #include "server/stop_matcher.h"
 #include "server/tool_call_parser.h"
 #include "server/tool_names.h"
@@ -29,12 +30,18 @@
 
 namespace holdfast {
 
+// By what an answer's parts are told apart.
+struct AnswerMarks {
+  std::vector<TokenId> controls;              // control tokens that are marks
+  const ReasoningMarks* reasoning = nullptr;  // null: no reasoning is told apart
+  bool reasoning_begun = false;               // by the prompt
+};
+
 class ChoiceText final {
  public:
-  // `tokenizer` must outlive this; `request` is only looked at. `marks`: control tokens that are
-  // marks of tool calls, where these are taken out.
+  // `tokenizer` must outlive this; `request` is only looked at.
   ChoiceText(int32_t choice, const GenerationRequest& request, const Tokenizer& tokenizer,
-             std::vector<TokenId> marks = {});
+             const AnswerMarks& marks = {});
 
   // From the first token on, notes which tools the text calls.
   void ReadTools(ToolCallFormat format) { tools_.emplace(format); }
@@ -46,6 +53,7 @@ class ChoiceText final {
 
   bool ended() const { return ended_; }
   int32_t completion_tokens() const { return completion_tokens_; }
+  int32_t reasoning_tokens() const { return reasoning_tokens_; }
   // Once it has ended, and once, where tools are read: see ToolNames::Finish.
   std::string FinishTools() { return tools_->Finish(); }
   bool reads_tools() const { return tools_.has_value(); }
@@ -59,6 +67,7 @@ class ChoiceText final {
   void AddText(TokenEvent& event, ChoiceDelta& delta);
   void Place(size_t bytes);
   void Show(ChoiceDelta& delta, bool stopped);
+  void TakeReasoning(ChoiceDelta& delta);
   void TakeCalls(ChoiceDelta& delta);
   TokenTextWithTop Describe(const TokenEvent& event) const;
 
@@ -69,13 +78,14 @@ class ChoiceText final {
   const int32_t min_tokens_;
   Detokenizer detokenizer_;
   StopMatcher matcher_;
+  std::optional<ReasoningParser> reasoning_;
   std::optional<ToolCallParser> calls_;
   std::optional<ToolNames> tools_;
   std::deque<Waiting> waiting_;
   size_t num_placed_ = 0;    // of `waiting_`, from the front
   int64_t text_bytes_ = 0;   // that the detokenizer has given
   int64_t shown_bytes_ = 0;  // that went out
-  int32_t completion_tokens_ = 0;
+  int32_t completion_tokens_ = 0, reasoning_tokens_ = 0;
   bool ended_ = false;
 };
 

@@ -34,6 +34,7 @@ constexpr Flag kServeFlags[] = {
     {"--port-file", "", "FILE", "once ready, write the ports there: {\"http\":N,\"grpc\":N}"},
     {"--model", "model.path", "PATH", "GGUF file or Hugging Face folder"},
     {"--model-name", "model.name", "NAME", "the model's name on the wire"},
+    {"--chat-template", "model.chat_template", "FILE", "in place of the model's own (Jinja)"},
     {"--weights", "model.weights", "native|f32", "as in the file, or dequantised"},
     {"--http", "listen.http", "ADDR:PORT", "default 127.0.0.1:8080; port 0: the system picks"},
     {"--grpc", "listen.grpc", "ADDR:PORT", "default 127.0.0.1:50051; empty: none"},

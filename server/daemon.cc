@@ -47,6 +47,7 @@
 #include "server/loading_service.h"
 #include "server/log.h"
 #include "server/model_text.h"
+#include "server/reasoning.h"
 #include "server/scheduler_settings.h"
 #include "server/stop_signals.h"
 #include "server/tenant_auth.h"
@@ -162,10 +163,11 @@ class Daemon final {
                                                model_.config.context_tokens, "; set that or less"));
     }
     GenerationService::ModelInfo info = DescribeModel(config_, model_);
-    ASSIGN_OR_RETURN(chat_, FindChatTemplate(model_.vocabulary));
+    ASSIGN_OR_RETURN(chat_, FindChatTemplate(model_.vocabulary, config_.model.chat_template));
     info.has_chat_template = !chat_.source.empty();
     info.tool_calls =
         ToolCallFormatOf(chat_.tool_use_source.empty() ? chat_.source : chat_.tool_use_source);
+    info.reasoning = ReasoningMarksOf(chat_.source);
     ASSIGN_OR_RETURN(auth_, TenantAuth::Create(config_.tenants));
     front_ = std::make_unique<LoadingService>(std::move(info));
     kv_admin_ = std::make_unique<KvAdmin>(config_.tenants);

@@ -29,6 +29,8 @@
 
 namespace holdfast {
 
+struct ReasoningMarks;  // server/reasoning.h
+
 // What an answer is held to, and the name that the caller's wire has for it.
 struct AnswerGrammar {
   GrammarSource source;
@@ -57,7 +59,9 @@ struct GenerationRequest {
   std::optional<AnswerGrammar> grammar;
   // Calls of tools are taken out of the text; set with a grammar that allows them.
   std::optional<ToolCallFormat> tool_calls;
-  std::string cache_salt;  // narrows KV sharing within the tenant
+  bool parts_reasoning = false;                 // it is told apart, where the model reasons
+  std::optional<int32_t> reasoning_tokens_max;  // then the answer must begin
+  std::string cache_salt;                       // narrows KV sharing within the tenant
   // Scheduler's Request. With `retain` and no session, the KV is kept under wire_id.
   std::string session;
   std::optional<Request::Retain> retain;
@@ -86,6 +90,7 @@ struct TokenTextWithTop {
 // A piece of one choice. Text is whole UTF-8; a stop string is never shown in part.
 struct ChoiceDelta {
   int32_t choice = 0;
+  std::string reasoning;  // comes before text
   std::string text;
   std::vector<TokenId> tokens;
   std::vector<TokenTextWithTop> logprobs;  // of `tokens`, when asked for
@@ -110,6 +115,7 @@ struct PromptInfo {
 struct GenerationDone {
   absl::Status status;
   int32_t prompt_tokens = 0, cached_tokens = 0, completion_tokens = 0;
+  int32_t reasoning_tokens = 0;  // of the completion's
   // Where keeping the KV was asked for: for how long it is kept. Zero: it is not, for lack of room.
   std::optional<absl::Duration> kept_for;
 };
@@ -175,6 +181,7 @@ class GenerationService {
     int64_t created_unix = 0;  // of the file
     bool has_chat_template = false;
     ToolCallFormat tool_calls = ToolCallFormat::kUnknown;  // of its answers
+    const ReasoningMarks* reasoning = nullptr;             // null: it is not known to reason
   };
   virtual const ModelInfo& model_info() const = 0;
 };

@@ -187,6 +187,9 @@ SchedulerGenerationService::SchedulerGenerationService(GenerationServiceOptions 
       metrics_(metrics, TenantNames(options_.tenants), options_.model.name),
       prompt_bytes_max_(PromptBytesMax(tokenizer, options_.model.context_tokens)),
       tool_marks_(ControlTokens(tokenizer, SyntaxOf(options_.model.tool_calls))),
+      reasoning_tokens_(options_.model.reasoning == nullptr
+                            ? ReasoningTokens()
+                            : FindReasoningTokens(*options_.model.reasoning, tokenizer)),
       grammars_(tokenizer, options_.model.vocab_size, options_.eos_tokens,
                 options_.tenants.size()) {
   for (int32_t i = 0; i < options_.text_threads; ++i) {
@@ -424,13 +427,13 @@ void SchedulerGenerationService::Prepare(const std::shared_ptr<Pending>& pending
   if (status.ok()) status = pending->live->group->Failure();
   if (status.ok() && shut_down_.load(std::memory_order_relaxed)) status = Stopping();
   if (status.ok()) status = CheckTime(pending->request);
-  if (status.ok()) status = CompileGrammar(*pending);
   std::vector<TokenId> prompt;
   if (status.ok()) status = EncodePrompt(pending->request, prompt);
   if (status.ok()) {
     status = FitToContext(pending->request, static_cast<int64_t>(prompt.size()),
                           options_.model.context_tokens);
   }
+  if (status.ok()) status = MakeMasks(*pending, prompt);
   if (!status.ok()) {
     EndBeforeBegin(*pending, std::move(status));
     return;
@@ -441,21 +444,62 @@ void SchedulerGenerationService::Prepare(const std::shared_ptr<Pending>& pending
                         }));
 }
 
-absl::Status SchedulerGenerationService::CompileGrammar(Pending& pending) {
-  if (!pending.request.grammar.has_value()) return absl::OkStatus();
-  const AnswerGrammar asked = *std::exchange(pending.request.grammar, std::nullopt);
+absl::StatusOr<std::shared_ptr<const Grammar>> SchedulerGenerationService::GrammarOf(
+    GenerationRequest& request) {
+  const AnswerGrammar asked = *std::exchange(request.grammar, std::nullopt);
   absl::StatusOr<std::shared_ptr<const Grammar>> grammar =
-      grammars_.Of(pending.request.tenant, asked.source);
-  if (!grammar.ok()) {
-    if (!absl::IsInvalidArgument(grammar.status())) return grammar.status();
-    const absl::string_view what = grammar.status().message();
-    // Of several tools it is said which one: "tools[1].function.parameters: ...".
-    const size_t place = absl::StartsWith(what, "tools[") ? what.find(": ") : what.npos;
-    if (place != what.npos) return ParameterError(what.substr(0, place), "invalid_value", what);
-    return ParameterError(asked.param, "invalid_value", absl::StrCat(asked.param, ": ", what));
+      grammars_.Of(request.tenant, asked.source);
+  if (grammar.ok() || !absl::IsInvalidArgument(grammar.status())) return grammar;
+  const absl::string_view what = grammar.status().message();
+  // Of several tools it is said which one: "tools[1].function.parameters: ...".
+  const size_t place = absl::StartsWith(what, "tools[") ? what.find(": ") : what.npos;
+  if (place != what.npos) return ParameterError(what.substr(0, place), "invalid_value", what);
+  return ParameterError(asked.param, "invalid_value", absl::StrCat(asked.param, ": ", what));
+}
+
+absl::Status SchedulerGenerationService::MakeMasks(Pending& pending,
+                                                   std::span<const TokenId> prompt) {
+  GenerationRequest& request = pending.request;
+  const AnswerMarks marks = MarksOf(request, prompt);
+  const bool bounds_reasoning =
+      marks.reasoning != nullptr && request.reasoning_tokens_max.has_value();
+  std::shared_ptr<const Grammar> grammar;
+  if (request.grammar.has_value()) {
+    ASSIGN_OR_RETURN(grammar, GrammarOf(request));
+  } else if (!bounds_reasoning) {
+    return absl::OkStatus();
   }
-  ASSIGN_OR_RETURN(pending.masks, grammars_.MasksOf(**grammar, pending.request.num_choices));
+  for (int32_t i = 0; i < request.num_choices; ++i) {
+    std::unique_ptr<TokenConstraint> constraint;
+    if (grammar != nullptr) {
+      ASSIGN_OR_RETURN(constraint, Grammars::ConstraintOf(*grammar));
+    }
+    if (marks.reasoning != nullptr) {
+      constraint = MakeReasoningConstraint({.marks = marks.reasoning,
+                                            .tokens = &reasoning_tokens_,
+                                            .tokenizer = &tokenizer_,
+                                            .ends = options_.eos_tokens,
+                                            .vocab_size = options_.model.vocab_size,
+                                            .begun = marks.reasoning_begun,
+                                            .budget = request.reasoning_tokens_max},
+                                           std::move(constraint));
+    }
+    pending.masks.push_back(
+        std::make_shared<TokenMask>(std::move(constraint), options_.model.vocab_size));
+  }
   return absl::OkStatus();
+}
+
+AnswerMarks SchedulerGenerationService::MarksOf(const GenerationRequest& request,
+                                                std::span<const TokenId> prompt) const {
+  AnswerMarks marks;
+  if (request.tool_calls.has_value()) marks.controls = tool_marks_;
+  if (!request.parts_reasoning || options_.model.reasoning == nullptr) return marks;
+  marks.reasoning = options_.model.reasoning;
+  marks.reasoning_begun = EndsWithMark(prompt, marks.reasoning->open, tokenizer_);
+  marks.controls.insert(marks.controls.end(), reasoning_tokens_.controls.begin(),
+                        reasoning_tokens_.controls.end());
+  return marks;
 }
 
 absl::Status SchedulerGenerationService::EncodePrompt(GenerationRequest& request,
@@ -601,9 +645,10 @@ void SchedulerGenerationService::Begin(Pending& pending, std::vector<TokenId> pr
     return;
   }
   const RequestId id = pending.live->id;
+  const AnswerMarks marks = MarksOf(pending.request, prompt);
   auto task = std::make_unique<GenerationTask>(id, std::move(pending.request), std::move(prompt),
                                                std::move(pending.writer), tokenizer_,
-                                               metrics_.Of(pending.live->key.first), tool_marks_);
+                                               metrics_.Of(pending.live->key.first), marks);
   GenerationTask& begun = *task;
   if (NamesTool(begun.request())) begun.ReadTools(options_.model.tool_calls);
   stream_states_[StreamWorkerOf(id)]->tasks.emplace(

@@ -32,6 +32,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <variant>
@@ -47,10 +48,12 @@
 #include "config/tenant_config.h"
 #include "scheduler/events.h"
 #include "scheduler/request.h"
+#include "server/choice_text.h"
 #include "server/generation.h"
 #include "server/generation_metrics.h"
 #include "server/grammars.h"
 #include "server/prompt_workers.h"
+#include "server/reasoning.h"
 #include "server/text_workers.h"
 #include "server/tool_names.h"
 #include "text/text.h"
@@ -157,8 +160,10 @@ class SchedulerGenerationService final : public GenerationService,
 
   // Prompt workers.
   void Prepare(const std::shared_ptr<Pending>& pending);
-  // Sets the masks of one that is held to a grammar.
-  absl::Status CompileGrammar(Pending& pending);
+  // Sets the masks of one that is held to a grammar or to a bound on its reasoning.
+  absl::Status MakeMasks(Pending& pending, std::span<const TokenId> prompt);
+  absl::StatusOr<std::shared_ptr<const Grammar>> GrammarOf(GenerationRequest& request);
+  AnswerMarks MarksOf(const GenerationRequest& request, std::span<const TokenId> prompt) const;
   absl::Status EncodePrompt(GenerationRequest& request, std::vector<TokenId>& prompt) const;
   absl::Status EncodeChat(const ChatInput& input, std::vector<TokenId>& prompt) const;
   absl::StatusOr<std::vector<TokenId>> Encode(const std::variant<ChatInput, std::string>& text,
@@ -192,6 +197,7 @@ class SchedulerGenerationService final : public GenerationService,
   GenerationMetrics metrics_;
   const size_t prompt_bytes_max_;
   const std::vector<TokenId> tool_marks_;  // control tokens that are marks of tool calls
+  const ReasoningTokens reasoning_tokens_;
   Grammars grammars_;
   SchedulerPort scheduler_;
   std::atomic<bool> draining_{false};

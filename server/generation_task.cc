@@ -9,7 +9,7 @@ namespace holdfast {
 
 GenerationTask::GenerationTask(RequestId id, GenerationRequest request, std::vector<TokenId> prompt,
                                StreamWriter writer, const Tokenizer& tokenizer,
-                               TenantGenerationMetrics& metrics, const std::vector<TokenId>& marks)
+                               TenantGenerationMetrics& metrics, const AnswerMarks& marks)
     : id_(id),
       request_(std::move(request)),
       prompt_(std::move(prompt)),
@@ -81,6 +81,7 @@ void GenerationTask::End(absl::Status status) {
   for (ChoiceText& choice : choices_) {
     if (done.status.ok() && !choice.ended()) Send(choice.EndAtLength());
     done.completion_tokens += choice.completion_tokens();
+    done.reasoning_tokens += choice.reasoning_tokens();
   }
   Send(std::move(done));
 }

@@ -31,7 +31,7 @@ class GenerationTask final {
   // `marks`: see ChoiceText.
   GenerationTask(RequestId id, GenerationRequest request, std::vector<TokenId> prompt,
                  StreamWriter writer, const Tokenizer& tokenizer, TenantGenerationMetrics& metrics,
-                 const std::vector<TokenId>& marks = {});
+                 const AnswerMarks& marks = {});
 
   void OnPrompt(PromptEvent event);
   // True: the token completed a stop string, so that its choice has ended and its sequence not.

@@ -101,15 +101,9 @@ absl::StatusOr<std::shared_ptr<const Grammar>> Grammars::Of(TenantIndex tenant,
   return grammar;
 }
 
-absl::StatusOr<std::vector<std::shared_ptr<TokenMask>>> Grammars::MasksOf(const Grammar& grammar,
-                                                                          int32_t count) const {
-  std::vector<std::shared_ptr<TokenMask>> masks;
-  for (int32_t i = 0; i < count; ++i) {
-    ASSIGN_OR_RETURN(std::unique_ptr<GrammarMatcher> matcher, grammar.NewMatcher());
-    masks.push_back(std::make_shared<TokenMask>(
-        std::make_unique<GrammarConstraint>(std::move(matcher)), vocab_size_));
-  }
-  return masks;
+absl::StatusOr<std::unique_ptr<TokenConstraint>> Grammars::ConstraintOf(const Grammar& grammar) {
+  ASSIGN_OR_RETURN(std::unique_ptr<GrammarMatcher> matcher, grammar.NewMatcher());
+  return std::make_unique<GrammarConstraint>(std::move(matcher));
 }
 
 }  // namespace holdfast

@@ -34,9 +34,8 @@ class Grammars final {
   // to one.
   absl::StatusOr<std::shared_ptr<const Grammar>> Of(TenantIndex tenant,
                                                     const GrammarSource& source);
-  // One for each of `count` choices.
-  absl::StatusOr<std::vector<std::shared_ptr<TokenMask>>> MasksOf(const Grammar& grammar,
-                                                                  int32_t count) const;
+  // For one choice, from its first token on.
+  static absl::StatusOr<std::unique_ptr<TokenConstraint>> ConstraintOf(const Grammar& grammar);
 
  private:
   class Kept;  // of one tenant

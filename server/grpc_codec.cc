@@ -159,6 +159,9 @@ absl::StatusOr<Json> ToJson(const v1::ChatRequest& from) {
     }
     if (!message.name().empty()) to["name"] = message.name();
     if (!message.tool_call_id().empty()) to["tool_call_id"] = message.tool_call_id();
+    if (!message.reasoning_content().empty()) {
+      to["reasoning_content"] = message.reasoning_content();
+    }
     for (const v1::ToolCall& call : message.tool_calls()) {
       to["tool_calls"].push_back(
           {{"id", call.id()},
@@ -180,6 +183,9 @@ absl::StatusOr<Json> ToJson(const v1::ChatRequest& from) {
     body["tools"].push_back({{"type", "function"}, {"function", std::move(function)}});
   }
   body["tool_choice"] = ToolChoiceOf(from);
+  if (from.has_thinking_token_budget()) {
+    body["thinking_token_budget"] = from.thinking_token_budget();
+  }
   if (from.has_parallel_tool_calls()) body["parallel_tool_calls"] = from.parallel_tool_calls();
   if (!from.chat_template_kwargs_json().empty()) {
     ASSIGN_OR_RETURN(body["chat_template_kwargs"],
@@ -260,6 +266,7 @@ absl::StatusOr<GenerationRequest> Decode(const v1::ChatRequest& from,
   JsonFields fields(body, "");
   ChatInput input = ReadChatInput(fields, info.tool_calls);
   ReadToolChoice(fields, info.tool_calls, request);
+  ReadReasoning(fields, request);
   if (absl::Status status = fields.Finish(); !status.ok()) return InProtoNames(status);
   request.prompt = std::move(input);
   RETURN_IF_ERROR(Check(request, from.options(), info));
@@ -305,6 +312,7 @@ void Append(ChoiceDelta delta, v1::ChatChoice& choice) {
   AppendCommon(delta, choice);
   choice.mutable_message()->set_role("assistant");
   choice.mutable_message()->mutable_content()->append(delta.text);
+  choice.mutable_message()->mutable_reasoning_content()->append(delta.reasoning);
   for (ToolCallDelta& call : delta.tool_calls) {
     v1::ToolCall& to = call.name.empty() ? *choice.mutable_message()->mutable_tool_calls()->rbegin()
                                          : *choice.mutable_message()->add_tool_calls();
@@ -320,6 +328,7 @@ void Append(ChoiceDelta delta, v1::ChatChoice& choice) {
 void Append(ChoiceDelta delta, v1::ChatChoiceDelta& choice) {
   AppendCommon(delta, choice);
   choice.mutable_content()->append(delta.text);
+  choice.mutable_reasoning_content()->append(delta.reasoning);
   for (ToolCallDelta& call : delta.tool_calls) {
     v1::ToolCallDelta& to = *choice.add_tool_calls();
     to.set_index(call.index);
@@ -359,6 +368,7 @@ void SetUsage(const GenerationDone& done, v1::Usage& usage) {
   usage.set_completion_tokens(done.completion_tokens);
   usage.set_total_tokens(done.prompt_tokens + done.completion_tokens);
   usage.set_cached_tokens(done.cached_tokens);
+  usage.set_reasoning_tokens(done.reasoning_tokens);
   if (done.kept_for) usage.set_pin_expires_in_ms(absl::ToInt64Milliseconds(*done.kept_for));
 }
 

@@ -35,9 +35,11 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> MakeTokenizer(const VocabularySource&
                               .padding = source.padding.value_or(-1)});
 }
 
-absl::StatusOr<ChatTemplateSource> FindChatTemplate(const VocabularySource& source) {
-  if (source.gguf_model.empty()) {
-    return LoadHuggingFaceChatTemplate(source.tokenizer_config_path, source.chat_template_path);
+absl::StatusOr<ChatTemplateSource> FindChatTemplate(const VocabularySource& source,
+                                                    const std::string& own_path) {
+  if (source.gguf_model.empty() || !own_path.empty()) {
+    return LoadHuggingFaceChatTemplate(source.tokenizer_config_path,
+                                       own_path.empty() ? source.chat_template_path : own_path);
   }
   return ChatTemplateSource{.source = source.chat_template};
 }

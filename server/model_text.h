@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 
 #include "absl/status/statusor.h"
 #include "engine/weights.h"
@@ -18,8 +19,10 @@ struct ModelText {
 // From the GGUF arrays, else from tokenizer.json. kNotFound: the model's folder has none.
 absl::StatusOr<std::unique_ptr<Tokenizer>> MakeTokenizer(const VocabularySource& source);
 
-// An empty source: the model has none. Reads small files only.
-absl::StatusOr<ChatTemplateSource> FindChatTemplate(const VocabularySource& source);
+// An empty source: the model has none. `own_path`: a file in place of the model's; empty: none.
+// Reads small files only.
+absl::StatusOr<ChatTemplateSource> FindChatTemplate(const VocabularySource& source,
+                                                    const std::string& own_path = {});
 
 // kInvalidArgument: tokenizer and model do not belong together, or the template is none.
 absl::StatusOr<ModelText> LoadText(const LoadedModel& model, ChatTemplateSource chat);

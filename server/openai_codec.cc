@@ -198,7 +198,7 @@ void ReadShared(JsonFields& fields, const GenerationService::ModelInfo& info,
 
 void RefuseUnsupportedChat(JsonFields& fields) {
   for (const char* name : {"functions", "function_call", "audio", "prediction",
-                           "web_search_options", "reasoning_effort", "verbosity", "moderation"}) {
+                           "web_search_options", "verbosity", "moderation"}) {
     fields.Unsupported(name, "leave it out");
   }
   if (const Json* modalities = fields.Array("modalities", 8); modalities != nullptr) {
@@ -325,6 +325,7 @@ absl::StatusOr<GenerationCall> DecodeChatCompletion(std::string_view body,
   ReadChatLogprobs(fields, call, request);
   RefuseUnsupportedChat(fields);
   ReadResponseFormat(fields, request);
+  ReadReasoning(fields, request);
   ChatInput input = ReadChatInput(fields, info.tool_calls);
   ReadToolChoice(fields, info.tool_calls, request);
   RETURN_IF_ERROR(fields.Finish());

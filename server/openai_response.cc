@@ -82,7 +82,8 @@ void UsageCount::Add(int32_t prompt, const GenerationEvent& event) {
   } else if (const auto* delta = std::get_if<ChoiceDelta>(&event); delta != nullptr) {
     count.completion_tokens += static_cast<int64_t>(delta->tokens.size());
   } else if (const auto* done = std::get_if<GenerationDone>(&event); done != nullptr) {
-    count = {done->prompt_tokens, done->cached_tokens, done->completion_tokens, done->kept_for};
+    count = {done->prompt_tokens, done->cached_tokens, done->completion_tokens,
+             done->reasoning_tokens, done->kept_for};
   }
 }
 
@@ -92,6 +93,7 @@ Json UsageCount::ToJson() const {
     sum.prompt_tokens += count.prompt_tokens;
     sum.cached_tokens += count.cached_tokens;
     sum.completion_tokens += count.completion_tokens;
+    sum.reasoning_tokens += count.reasoning_tokens;
     // Of several prompts the one that is kept least.
     if (count.kept_for) {
       sum.kept_for = std::min(sum.kept_for.value_or(absl::InfiniteDuration()), *count.kept_for);
@@ -102,7 +104,7 @@ Json UsageCount::ToJson() const {
   json["completion_tokens"] = sum.completion_tokens;
   json["total_tokens"] = sum.prompt_tokens + sum.completion_tokens;
   json["prompt_tokens_details"] = {{"cached_tokens", sum.cached_tokens}};
-  json["completion_tokens_details"] = {{"reasoning_tokens", 0}};
+  json["completion_tokens_details"] = {{"reasoning_tokens", sum.reasoning_tokens}};
   if (sum.kept_for) {
     Json& ours = json["holdfast"] = Json::object();
     ours["pinned"] = *sum.kept_for > absl::ZeroDuration();
@@ -172,6 +174,7 @@ void AnswerBody::Add(int32_t prompt, GenerationEvent&& event) {
   } else if (auto* delta = std::get_if<ChoiceDelta>(&event); delta != nullptr) {
     CHECK(delta->choice >= 0 && delta->choice < shape_.num_choices);
     Choice& choice = choices_[first + delta->choice];
+    choice.reasoning += delta->reasoning;
     choice.text += delta->text;
     for (auto& call : delta->tool_calls) AppendToolCall(std::move(call), choice.tool_calls);
     if (delta->finish.has_value()) choice.finish = *delta->finish;
@@ -188,6 +191,7 @@ Json AnswerBody::MessageJson(Choice& choice) const {
   if (!choice.text.empty() || choice.tool_calls.empty()) {
     message["content"] = std::move(choice.text);
   }
+  if (!choice.reasoning.empty()) message["reasoning_content"] = std::move(choice.reasoning);
   for (ToolCallDelta& call : choice.tool_calls) {
     Json function = {{"name", std::move(call.name)}, {"arguments", std::move(call.arguments)}};
     message["tool_calls"].push_back(
@@ -299,7 +303,11 @@ void AnswerStream::AppendDelta(int32_t prompt, const ChoiceDelta& delta, std::st
     }
     return;
   }
-  // Log probabilities of what becomes a call come beside an empty text.
+  if (!delta.reasoning.empty()) {
+    AppendChunk(index, absl::StrCat("{\"reasoning_content\":", Quoted(delta.reasoning), "}"),
+                Json(), "", sse);
+  }
+  // Log probabilities of what is thought or becomes a call come beside an empty text.
   if (!delta.text.empty() || !logprobs.is_null()) {
     AppendChunk(index, absl::StrCat("{\"content\":", Quoted(delta.text), "}"), logprobs, "", sse);
   }

@@ -43,7 +43,7 @@ class UsageCount final {
 
  private:
   struct OfPrompt {
-    int64_t prompt_tokens = 0, cached_tokens = 0, completion_tokens = 0;
+    int64_t prompt_tokens = 0, cached_tokens = 0, completion_tokens = 0, reasoning_tokens = 0;
     std::optional<absl::Duration> kept_for;
   };
   std::vector<OfPrompt> prompts_;
@@ -76,7 +76,7 @@ class AnswerBody final {
 
  private:
   struct Choice {
-    std::string text;
+    std::string reasoning, text;
     std::vector<ToolCallDelta> tool_calls;  // whole
     Json chat_logprobs = Json::array();
     LegacyLogprobs legacy_logprobs;

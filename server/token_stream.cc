@@ -24,6 +24,7 @@ void AppendTo(std::vector<T>& to, std::vector<T>&& from) {
 }
 
 void Merge(ChoiceDelta& waiting, ChoiceDelta&& next) {
+  waiting.reasoning += next.reasoning;
   waiting.text += next.text;
   AppendTo(waiting.tokens, std::move(next.tokens));
   AppendTo(waiting.logprobs, std::move(next.logprobs));

@@ -26,25 +26,31 @@ ROW = {"type": "object", "properties": {
     "name": {"type": "string", "maxLength": 12}, "age": {"type": "integer", "minimum": 0, "maximum": 99},
     "kind": {"enum": ["cat", "dog", "bird"]}, "tags": {"type": "array", "items": {"type": "string"}}},
     "required": ["name", "age", "kind", "tags"], "additionalProperties": False}
+TOOLS = [{"type": "function", "function": {"name": f"tool_{i}", "parameters": ROW}} for i in range(8)]
 # None of them ends before the tokens do.
 FORMS = {
     "free": {},
     "a schema": {"structured_outputs": {"json": {"type": "array", "items": ROW, "minItems": 99}}},
     "any JSON": {"structured_outputs": {"json": {"type": "array", "minItems": 999}}},
     "an expression": {"structured_outputs": {"regex": "([a-z]{2,9} ){999}"}},
-    "words or calls": {"tool_choice": "auto", "tools": [
-        {"type": "function", "function": {"name": f"tool_{i}", "parameters": ROW}} for i in range(8)]},
+    # The default model is told of tools in its system message: nearly this one.
+    "free, of tools": {"messages": [
+        {"role": "system", "content": "You can call these functions, described in JSON:\n"
+         + "\n".join(json.dumps(tool["function"]) for tool in TOOLS)}]},
+    "words or calls": {"tool_choice": "auto", "tools": TOOLS},
 }
 
 
 def ask(url, form, number, args):
-    body = {"messages": [{"role": "user", "content": f"Tell me of {number} animals and their owners."}],
-            "max_tokens": args.tokens, "temperature": 1.0, "seed": number, "ignore_eos": True,
+    question = {"role": "user", "content": f"Tell me of {number} animals and their owners."}
+    body = {"max_tokens": args.tokens, "temperature": 1.0, "seed": number, "ignore_eos": True,
             **FORMS[form]}
+    body["messages"] = [*body.get("messages", []), question]
     request = urllib.request.Request(f"{url}/v1/chat/completions", json.dumps(body).encode(),
                                      {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=300) as answer:
-        return json.load(answer)["usage"]["completion_tokens"]
+        usage = json.load(answer)["usage"]
+    return usage["prompt_tokens"], usage["completion_tokens"]
 
 
 def steps(url):
@@ -55,12 +61,13 @@ def steps(url):
 
 
 def one_round(url, form, args):
-    """(milliseconds a step, tokens of all answers)"""
+    """(milliseconds a step, tokens of all answers, of a prompt)"""
     seconds, count = steps(url)
     with concurrent.futures.ThreadPoolExecutor(args.streams) as pool:
-        tokens = sum(pool.map(lambda number: ask(url, form, number, args), range(args.streams)))
+        usages = list(pool.map(lambda number: ask(url, form, number, args), range(args.streams)))
     after_seconds, after_count = steps(url)
-    return 1e3 * (after_seconds - seconds) / (after_count - count), tokens
+    return (1e3 * (after_seconds - seconds) / (after_count - count),
+            sum(tokens for _, tokens in usages), usages[0][0])
 
 
 def main():
@@ -86,11 +93,11 @@ def main():
             except (urllib.error.URLError, ConnectionError):
                 time.sleep(0.1)
         for form in FORMS:
-            one_round(url, form, args)  # compiles, and caches the prompts
-        taken = {form: [] for form in FORMS}
+            one_round(url, form, args)  # compiles, and caches what prompts share
+        taken, prompts = {form: [] for form in FORMS}, {}
         for run in range(args.runs):
             for form in FORMS:
-                milliseconds, tokens = one_round(url, form, args)
+                milliseconds, tokens, prompts[form] = one_round(url, form, args)
                 if tokens != args.streams * args.tokens:
                     raise SystemExit(f"{form}: {tokens} tokens came, not {args.streams * args.tokens}")
                 taken[form].append(milliseconds)
@@ -99,11 +106,13 @@ def main():
         daemon.terminate()
         daemon.wait(30)
     print(f"{args.streams} streams of {args.tokens} tokens, {args.runs} runs in turn\33[K\n")
-    print("| answers | ms a step, median (least to most) | to free |\n|---|---|---|")
-    free = statistics.median(taken["free"])
+    print("| answers | tokens of a prompt | ms a step, median (least to most) | to free ones |\n"
+          "|---|---|---|---|")
     for form, values in taken.items():
+        free = "free, of tools" if "tools" in form or "calls" in form else "free"
         median = statistics.median(values)
-        print(f"| {form} | {median:.2f} ({min(values):.2f}-{max(values):.2f}) | {median / free:.3f} |")
+        print(f"| {form} | {prompts[form]} | {median:.2f} ({min(values):.2f}-{max(values):.2f}) | "
+              f"{median / statistics.median(taken[free]):.3f} |")
     if args.json:
         args.json.write_text(json.dumps(taken, indent=1))
     return 0

@@ -94,8 +94,8 @@ def test_some_of_the_tools_may_be_allowed(client):
 
 
 def test_on_its_own_choice_an_answer_has_words_or_valid_calls(client):
-    for seed in range(10):
-        choice = ask(client, seed=seed).choices[0]
+    for seed in range(6):
+        choice = ask(client, seed=seed, max_tokens=100).choices[0]
         if choice.finish_reason != "length":
             calls = check_calls(choice.message)
             assert choice.finish_reason == ("tool_calls" if calls else "stop")
@@ -128,7 +128,7 @@ def streamed(client, **kwargs):
 
 @pytest.mark.parametrize("choice", ["required", "auto"])
 def test_a_stream_adds_up_to_the_answer(client, choice):
-    for seed in range(4):
+    for seed in range(2):
         whole = ask(client, tool_choice=choice, seed=seed).choices[0]
         calls = [(call.function.name, call.function.arguments)
                  for call in whole.message.tool_calls or []]
@@ -167,9 +167,9 @@ def test_company_does_not_change_the_calls(client):
     def calls(seed):
         message = ask(client, tool_choice="required", seed=seed).choices[0].message
         return [(call.function.name, call.function.arguments) for call in message.tool_calls]
-    alone = [calls(seed) for seed in range(6)]
-    with concurrent.futures.ThreadPoolExecutor(6) as pool:
-        assert list(pool.map(calls, range(6))) == alone
+    alone = [calls(seed) for seed in range(4)]
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(calls, range(4))) == alone
 
 
 def test_results_go_back_to_the_model(client):

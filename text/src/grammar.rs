@@ -15,7 +15,7 @@ use llguidance::api::{GrammarWithLexer, ParserLimits, TopLevelGrammar};
 use llguidance::earley::SlicedBiasComputer;
 use llguidance::{JsonCompileOptions, Matcher, ParserFactory};
 use serde_json::{json, Value};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use toktrie::{
     InferenceCapabilities, SimpleVob, TokEnv, TokRxInfo, TokTrie, TokenId, TokenizerEnv,
 };
@@ -182,10 +182,44 @@ impl GrammarCompiler {
             let lark = calls.to_lark(kept, |text| self.control_token(text), set_whitespace)?;
             self.compile_parsed(TopLevelGrammar::from_lark(lark))
         };
-        match compile(Kept::Wherever) {
+        let grammar = match compile(Kept::Wherever) {
             Err(_) if !calls.all_strict() => compile(Kept::Strict),
             compiled => compiled,
+        }?;
+        if let Some(open) = calls.opens_after_text() {
+            grammar.lock().free_text = self.free_text(open);
         }
+        Ok(grammar)
+    }
+
+    /// `None` where a token holds the opening and what comes behind it.
+    fn free_text(&self, open: &str) -> Option<FreeText> {
+        let trie = self.factory.tok_env().tok_trie();
+        let mut allowed = trie.alloc_token_set();
+        let open_token = self.control_token(open);
+        for token in 0..trie.vocab_size() as TokenId {
+            let bytes = trie.token(token);
+            let is_control = bytes.first() == Some(&TokTrie::SPECIAL_TOKEN_MARKER);
+            if bytes.is_empty() || is_control || unfinished_character(bytes).is_none() {
+                continue;
+            }
+            if open_token.is_none() {
+                if let Some(at) = find(bytes, open.as_bytes()) {
+                    if at + open.len() < bytes.len() {
+                        return None;
+                    }
+                }
+            }
+            allowed.allow_token(token);
+        }
+        self.ends.iter().chain(&open_token).for_each(|token| allowed.allow_token(*token));
+        Some(FreeText {
+            allowed: Arc::new(allowed),
+            open: if open_token.is_some() { Arc::from([]) } else { open.as_bytes().into() },
+            open_token,
+            environment: self.factory.tok_env().clone(),
+            tail: Vec::new(),
+        })
     }
 
     fn control_token(&self, text: &str) -> Option<TokenId> {
@@ -202,6 +236,7 @@ impl GrammarCompiler {
             matcher: Matcher::new(self.factory.create_parser(parsed)),
             ends: Arc::clone(&self.ends),
             forced: Vec::new(),
+            free_text: None,
         };
         if let Some(error) = first.matcher.get_error() {
             return Err(Failure::invalid(brief(&error)));
@@ -292,25 +327,86 @@ pub struct Grammar {
 
 impl Grammar {
     pub fn matcher(&self) -> GrammarMatcher {
-        let first = self.first.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let first = self.lock();
         GrammarMatcher {
             matcher: first.matcher.deep_clone(),
             ends: Arc::clone(&first.ends),
             forced: first.forced.clone(),
+            free_text: first.free_text.clone(),
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, GrammarMatcher> {
+        self.first.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+/// Free text that the opening of a call may end. While none of it can have begun, what may come
+/// next is always the same: the crate, which does not know that, would try the whole vocabulary.
+#[derive(Clone)]
+struct FreeText {
+    allowed: Arc<SimpleVob>,
+    /// Empty: it is `open_token`.
+    open: Arc<[u8]>,
+    open_token: Option<TokenId>,
+    environment: TokEnv,
+    /// The text's end, shorter than the opening or than a character.
+    tail: Vec<u8>,
+}
+
+impl FreeText {
+    fn nothing_has_begun(&self) -> bool {
+        let may_open = (1..=self.tail.len())
+            .any(|size| self.open.starts_with(&self.tail[self.tail.len() - size..]));
+        !may_open && unfinished_character(&self.tail) == Some(0)
+    }
+
+    /// False: a call has been opened.
+    fn consume(&mut self, token: TokenId) -> bool {
+        if Some(token) == self.open_token {
+            return false;
+        }
+        self.tail.extend_from_slice(self.environment.tok_trie().token(token));
+        if !self.open.is_empty() && find(&self.tail, &self.open).is_some() {
+            return false;
+        }
+        // The last character is whole there or not at all.
+        let kept = self.open.len().max(4);
+        if self.tail.len() > kept {
+            let mut from = self.tail.len() - kept;
+            while from < self.tail.len() && self.tail[from] & 0xC0 == 0x80 {
+                from += 1;
+            }
+            self.tail.drain(..from);
+        }
+        true
+    }
+}
+
+fn find(text: &[u8], what: &[u8]) -> Option<usize> {
+    text.windows(what.len()).position(|window| window == what)
+}
+
+/// Bytes of a character at the end of the text that is not whole; `None`: it is no UTF-8.
+fn unfinished_character(text: &[u8]) -> Option<usize> {
+    match std::str::from_utf8(text) {
+        Ok(_) => Some(0),
+        Err(error) if error.error_len().is_none() => Some(text.len() - error.valid_up_to()),
+        Err(_) => None,
     }
 }
 
 /// What may come next.
 pub enum Next {
     Forced(TokenId),
-    Mask(SimpleVob),
+    Mask(Arc<SimpleVob>),
 }
 
 pub struct GrammarMatcher {
     matcher: Matcher,
     ends: Arc<[TokenId]>,
-    forced: Vec<TokenId>, // the next last
+    forced: Vec<TokenId>,        // the next last
+    free_text: Option<FreeText>, // until a call is opened
 }
 
 impl GrammarMatcher {
@@ -324,10 +420,21 @@ impl GrammarMatcher {
         } else {
             self.forced.clear();
         }
-        self.matcher.consume_token(token).map_err(|error| failed(&error.to_string()))
+        self.matcher.consume_token(token).map_err(|error| failed(&error.to_string()))?;
+        if let Some(free) = &mut self.free_text {
+            if !free.consume(token) {
+                self.free_text = None;
+            }
+        }
+        Ok(())
     }
 
     pub fn next(&mut self) -> Result<Next, Failure> {
+        if let Some(free) = &self.free_text {
+            if free.nothing_has_begun() && !self.matcher.is_stopped() {
+                return Ok(Next::Mask(Arc::clone(&free.allowed)));
+            }
+        }
         if self.forced.is_empty() && !self.matcher.is_stopped() {
             self.forced = self.matcher.compute_ff_tokens();
             self.forced.reverse();
@@ -343,7 +450,7 @@ impl GrammarMatcher {
         if mask.is_zero() {
             return Err(failed("no token of the model's vocabulary fits"));
         }
-        Ok(Next::Mask(mask))
+        Ok(Next::Mask(Arc::new(mask)))
     }
 }
 

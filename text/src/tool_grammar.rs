@@ -58,6 +58,12 @@ impl ToolCalls {
         serde_json::from_str(source).map_err(|error| Failure::invalid(error.to_string()))
     }
 
+    /// What opens a call after free text; `None`: there is no free text, or it may begin as a call.
+    pub fn opens_after_text(&self) -> Option<&str> {
+        let free = !self.required && self.answer.is_none() && !self.open.is_empty();
+        free.then_some(self.open.as_str())
+    }
+
     pub fn all_strict(&self) -> bool {
         self.functions.iter().all(|function| function.strict)
     }

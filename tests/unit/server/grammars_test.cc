@@ -66,20 +66,17 @@ TEST_F(GrammarsTest, ManyThreadsMayAskForTheSameAtOnce) {
   for (std::thread& thread : threads) thread.join();
 }
 
-TEST_F(GrammarsTest, EachChoiceHasAMaskOfItsOwn) {
+TEST_F(GrammarsTest, EachChoiceHasAConstraintOfItsOwn) {
   const Grammar* const grammar = Of(kAnn, Choice("ab"));
-  auto masks = grammars_.MasksOf(*grammar, 2);
-  ASSERT_TRUE(masks.ok()) << masks.status();
-  ASSERT_EQ(masks->size(), 2u);
-  TokenMask& mask = *masks->front();
-  mask.Prepare(0, 0);
-  ASSERT_TRUE(mask.Wait());
-  ASSERT_TRUE(mask.only().has_value());
-  mask.Begin();
-  mask.Prepare(1, *mask.only());
-  EXPECT_TRUE(mask.Wait());
-  masks->back()->Prepare(0, 0);  // is still at its beginning
-  EXPECT_TRUE(masks->back()->Wait());
+  auto one = Grammars::ConstraintOf(*grammar), other = Grammars::ConstraintOf(*grammar);
+  ASSERT_TRUE(one.ok() && other.ok()) << one.status() << other.status();
+  std::vector<uint32_t> words(4096);
+  std::optional<TokenId> first, second;
+  ASSERT_TRUE((*one)->Next(words, first).ok());
+  ASSERT_TRUE(first.has_value());
+  ASSERT_TRUE((*one)->Consume(*first).ok());
+  ASSERT_TRUE((*other)->Next(words, second).ok());  // is still at its beginning
+  EXPECT_EQ(second, first);
 }
 
 TEST_F(GrammarsTest, WhatIsNoGrammarIsRefused) {

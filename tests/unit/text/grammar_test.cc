@@ -280,6 +280,37 @@ TEST_F(GrammarTest, AfterFreeTextWhatOpensACallCanOnlyBecomeOne) {
   EXPECT_EQ(accepted(call + " more", true), call.size() + 1);
 }
 
+// In free text what may come next is not sought anew: it must be what the library would find.
+TEST_F(GrammarTest, FreeTextBeforeACallAllowsWhatAGrammarOfItWould) {
+  constexpr char kSame[] = R"(start: TEXT | before "x"
+before[lazy]: BEFORE
+BEFORE: /(.|\n)*/ "<call>"
+TEXT: /(.|\n)*/ & ~(/(.|\n)*/ "<call>" /(.|\n)*/)
+)";
+  Json free = ToolCalls();
+  free["required"] = false;
+  std::mt19937 rng(13);
+  for (int round = 0; round < 20; ++round) {
+    const auto calls = Matcher(GrammarKind::kToolCalls, free.dump());
+    const auto same = Matcher(GrammarKind::kLark, kSame);
+    std::string text;
+    for (int i = 0; i < 40 && text.find("<call>") == std::string::npos; ++i) {
+      const std::vector<int32_t> allowed = Allowed(*calls);
+      ASSERT_EQ(allowed, Allowed(*same)) << text;
+      int32_t token = allowed[rng() % allowed.size()];
+      // Often what begins or breaks off an opening.
+      const int32_t next = ByteId(Controls(), "<call>"[text.empty() || text.back() != '<' ? 0 : 1]);
+      if (rng() % 2 == 0 && std::find(allowed.begin(), allowed.end(), next) != allowed.end()) {
+        token = next;
+      }
+      if (token == kEnd) break;
+      ASSERT_TRUE(calls->Consume(token).ok());
+      ASSERT_TRUE(same->Consume(token).ok());
+      text += tokenizer_->TokenBytes(token);
+    }
+  }
+}
+
 TEST_F(GrammarTest, AMarkThatIsAControlTokenIsThatToken) {
   Json free = ToolCalls();
   free["required"] = false;

@@ -1,0 +1,219 @@
+#include "server/reasoning.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/ascii.h"
+
+namespace holdfast {
+namespace {
+
+bool IsSpace(char c) { return absl::ascii_isspace(static_cast<unsigned char>(c)); }
+
+void Allow(TokenId token, std::span<uint32_t> words) {
+  words[static_cast<size_t>(token) / 32] |= 1u << (token % 32);
+}
+
+class ReasoningConstraint final : public TokenConstraint {
+ public:
+  ReasoningConstraint(const ReasoningConstraintOptions& options,
+                      std::unique_ptr<TokenConstraint> answer)
+      : marks_(*options.marks),
+        tokens_(*options.tokens),
+        tokenizer_(*options.tokenizer),
+        ends_(options.ends.begin(), options.ends.end()),
+        vocab_size_(options.vocab_size),
+        budget_(options.budget),
+        answer_(std::move(answer)),
+        state_(options.begun ? State::kThinking : State::kStart) {}
+
+  absl::Status Consume(TokenId token) override {
+    if (state_ == State::kThinking) {
+      Think(token);
+      return absl::OkStatus();
+    }
+    if (state_ == State::kStart && token == tokens_.open) {
+      state_ = State::kThinking;
+      return absl::OkStatus();
+    }
+    state_ = State::kAnswer;
+    return answer_ == nullptr ? absl::OkStatus() : answer_->Consume(token);
+  }
+
+  absl::Status Next(std::span<uint32_t> words, std::optional<TokenId>& only) override {
+    if (state_ == State::kThinking) {
+      only = ForcedToken();
+      if (!only.has_value()) AllowAll(words);
+      // Where the answer has a form, it is still to come.
+      if (answer_ != nullptr) Forbid(ends_, words);
+      return absl::OkStatus();
+    }
+    if (answer_ == nullptr) {
+      only.reset();
+      AllowAll(words);
+      return absl::OkStatus();
+    }
+    absl::Status status = answer_->Next(words, only);
+    if (!status.ok() || state_ == State::kAnswer || !tokens_.open.has_value()) return status;
+    // It may think first.
+    if (only.has_value()) {
+      std::fill(words.begin(), words.end(), 0);
+      Allow(*only, words);
+      only.reset();
+    }
+    Allow(*tokens_.open, words);
+    return status;
+  }
+
+ private:
+  enum class State : uint8_t { kStart, kThinking, kAnswer };
+
+  void Think(TokenId token) {
+    ++num_thought_;
+    const bool closes = !tokens_.close.empty() && token == ForcedFrom(num_closing_);
+    num_closing_ = closes ? num_closing_ + 1 : 0;
+    tail_ += tokenizer_.TokenBytes(token);
+    if (tail_.find(marks_.close) != std::string::npos) {
+      state_ = State::kAnswer;
+    } else if (tail_.size() >= marks_.close.size()) {
+      tail_.erase(0, tail_.size() - marks_.close.size() + 1);
+    }
+  }
+  TokenId ForcedFrom(size_t index) const {
+    return tokens_.close[std::min(index, tokens_.close.size() - 1)];
+  }
+  // Within the closing, once the budget is used up.
+  std::optional<TokenId> ForcedToken() const {
+    if (!budget_.has_value() || num_thought_ < *budget_ || tokens_.close.empty()) {
+      return std::nullopt;
+    }
+    return ForcedFrom(num_closing_);
+  }
+  void AllowAll(std::span<uint32_t> words) const {
+    std::fill(words.begin(), words.end(), 0);
+    for (TokenId token = 0; token < vocab_size_; token += 32) {
+      const int32_t left = vocab_size_ - token;
+      words[static_cast<size_t>(token) / 32] = left >= 32 ? ~0u : (1u << left) - 1;
+    }
+  }
+  static void Forbid(const std::vector<TokenId>& tokens, std::span<uint32_t> words) {
+    for (const TokenId token : tokens) {
+      words[static_cast<size_t>(token) / 32] &= ~(1u << (token % 32));
+    }
+  }
+
+  const ReasoningMarks& marks_;
+  const ReasoningTokens& tokens_;
+  const Tokenizer& tokenizer_;
+  const std::vector<TokenId> ends_;
+  const int32_t vocab_size_;
+  const std::optional<int32_t> budget_;
+  const std::unique_ptr<TokenConstraint> answer_;
+  State state_;
+  int32_t num_thought_ = 0;
+  size_t num_closing_ = 0;  // tokens of the second mark, the last ones
+  std::string tail_;        // of what was thought
+};
+
+}  // namespace
+
+const ReasoningMarks* ReasoningMarksOf(std::string_view chat_template) {
+  static constexpr ReasoningMarks kThink = {"<think>", "</think>"};
+  static constexpr ReasoningMarks kMagistral = {"[THINK]", "[/THINK]"};
+  for (const ReasoningMarks* marks : {&kThink, &kMagistral}) {
+    if (chat_template.find(marks->close) != std::string_view::npos) return marks;
+    if (chat_template.find(marks->open) != std::string_view::npos) return marks;
+  }
+  return nullptr;
+}
+
+ReasoningParser::ReasoningParser(const ReasoningMarks& marks, bool begun)
+    : marks_(marks), state_(begun ? State::kThinking : State::kStart) {}
+
+void ReasoningParser::Append(std::string_view next, std::string& reasoning, std::string& text) {
+  for (const char c : next) {
+    if (state_ == State::kText) {
+      text += c;
+      continue;
+    }
+    const bool is_space = IsSpace(c) && waiting_.size() == num_spaces_;
+    if (state_ == State::kBehind) {
+      if (is_space) continue;
+      state_ = State::kText;
+      text += c;
+      continue;
+    }
+    waiting_ += c;
+    if (is_space) {
+      ++num_spaces_;
+      continue;
+    }
+    const std::string_view wanted = state_ == State::kStart ? marks_.open : marks_.close;
+    while (!waiting_.empty()) {
+      const std::string_view mark = std::string_view(waiting_).substr(num_spaces_);
+      if (mark == wanted) {
+        state_ = state_ == State::kStart ? State::kThinking : State::kBehind;
+        waiting_.clear();
+        num_spaces_ = 0;
+        break;
+      }
+      if (wanted.starts_with(mark)) break;
+      if (state_ == State::kStart) {  // it does not think
+        state_ = State::kText;
+        text += std::exchange(waiting_, {});
+        num_spaces_ = 0;
+        break;
+      }
+      const size_t from = begins_ ? num_spaces_ : 0;
+      reasoning += waiting_.substr(from, num_spaces_ + 1 - from);
+      begins_ = false;
+      waiting_.erase(0, num_spaces_ + 1);
+      num_spaces_ = static_cast<size_t>(
+          std::find_if_not(waiting_.begin(), waiting_.end(), IsSpace) - waiting_.begin());
+    }
+  }
+}
+
+void ReasoningParser::Finish(std::string& reasoning, std::string& text) {
+  if (state_ == State::kStart) text += waiting_;
+  if (state_ == State::kThinking && waiting_.size() > num_spaces_) {
+    reasoning += begins_ ? waiting_.substr(num_spaces_) : waiting_;
+  }
+  waiting_.clear();
+}
+
+ReasoningTokens FindReasoningTokens(const ReasoningMarks& marks, const Tokenizer& tokenizer) {
+  ReasoningTokens found;
+  for (TokenId token = 0; token < tokenizer.vocab_size(); ++token) {
+    const std::string_view bytes = tokenizer.TokenBytes(token);
+    if (bytes != marks.open && bytes != marks.close) continue;
+    if (bytes == marks.open) found.open = token;
+    if (bytes == marks.close) found.close = {token};
+    if (tokenizer.IsSpecial(token)) found.controls.push_back(token);
+  }
+  if (found.close.empty()) {
+    const absl::Status encoded = tokenizer.Encode(marks.close, SpecialTokens::kPlain,
+                                                  /*add_bos_eos=*/false, found.close);
+    if (!encoded.ok()) found.close.clear();
+  }
+  return found;
+}
+
+bool EndsWithMark(std::span<const TokenId> prompt, std::string_view mark,
+                  const Tokenizer& tokenizer) {
+  constexpr size_t kTokens = 24;  // more than a mark and the white space behind it
+  std::string tail;
+  for (const TokenId token : prompt.last(std::min(prompt.size(), kTokens))) {
+    tail += tokenizer.TokenBytes(token);
+  }
+  while (!tail.empty() && IsSpace(tail.back())) tail.pop_back();
+  return tail.ends_with(mark);
+}
+
+std::unique_ptr<TokenConstraint> MakeReasoningConstraint(const ReasoningConstraintOptions& options,
+                                                         std::unique_ptr<TokenConstraint> answer) {
+  return std::make_unique<ReasoningConstraint>(options, std::move(answer));
+}
+
+}  // namespace holdfast
