@@ -4,7 +4,6 @@
 #include <optional>
 
 #include "absl/strings/cord.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "config/base/check.h"
 #include "config/base/status_macros.h"
@@ -41,29 +40,6 @@ size_t PromptBytes(const GenerationRequest& request) {
   return 0;
 }
 
-// More bytes than `context` tokens can spell. Threefold, since a normaliser may shorten a text
-// (NFC: three bytes to one at most) and JSON lengthens one by its escapes.
-size_t PromptBytesMax(const Tokenizer& tokenizer, int32_t context) {
-  constexpr size_t kNormaliserShrink = 3;
-  size_t longest = 1;
-  for (TokenId token = 0; token < tokenizer.vocab_size(); ++token) {
-    longest = std::max(longest, tokenizer.TokenBytes(token).size());
-  }
-  return kNormaliserShrink * longest * static_cast<size_t>(std::max(context, 1));
-}
-
-std::vector<TokenId> ControlTokens(const Tokenizer& tokenizer, const ToolCallSyntax& syntax) {
-  std::vector<TokenId> tokens;
-  for (TokenId token = 0; token < tokenizer.vocab_size(); ++token) {
-    if (!tokenizer.IsSpecial(token)) continue;
-    const std::string_view text = tokenizer.TokenBytes(token);
-    const bool is_mark =
-        text == syntax.open || text == syntax.close || text == syntax.arguments_mark;
-    if (is_mark && !text.empty()) tokens.push_back(token);
-  }
-  return tokens;
-}
-
 // In whole seconds, at least one, rounded up: who comes then finds what was told.
 absl::Status WithRetryAfter(absl::Status status, absl::Duration after) {
   const int64_t seconds = absl::ToInt64Seconds(absl::Ceil(after, absl::Seconds(1)));
@@ -90,17 +66,6 @@ absl::Status Stopping() {
 // tokens alone, it is not.
 bool NamesTool(const GenerationRequest& request) {
   return request.want_text && !request.tool_hint.has_value() && *request.max_tokens > 0;
-}
-
-absl::Status CheckVocabulary(const std::vector<TokenId>& tokens, int32_t vocab_size) {
-  for (const TokenId token : tokens) {
-    if (token < 0 || token >= vocab_size) {
-      return ParameterError("prompt", "invalid_value",
-                            absl::StrCat("prompt has the token ", token,
-                                         "; the model's vocabulary ends before ", vocab_size));
-    }
-  }
-  return absl::OkStatus();
 }
 
 }  // namespace
@@ -163,7 +128,6 @@ struct SchedulerGenerationService::Pending {
   std::shared_ptr<Live> live;
   GenerationRequest request;
   StreamWriter writer;
-  std::vector<std::shared_ptr<TokenMask>> masks;
 };
 
 struct SchedulerGenerationService::StreamEntry {
@@ -182,16 +146,12 @@ SchedulerGenerationService::SchedulerGenerationService(GenerationServiceOptions 
                                                        const Clock& clock, MetricsRegistry& metrics)
     : options_(WithTenants(std::move(options))),
       tokenizer_(tokenizer),
-      chat_template_(chat_template),
       clock_(clock),
       metrics_(metrics, TenantNames(options_.tenants), options_.model.name),
-      prompt_bytes_max_(PromptBytesMax(tokenizer, options_.model.context_tokens)),
-      tool_marks_(ControlTokens(tokenizer, SyntaxOf(options_.model.tool_calls))),
-      reasoning_tokens_(options_.model.reasoning == nullptr
-                            ? ReasoningTokens()
-                            : FindReasoningTokens(*options_.model.reasoning, tokenizer)),
-      grammars_(tokenizer, options_.model.vocab_size, options_.eos_tokens,
-                options_.tenants.size()) {
+      encoder_({.model = options_.model,
+                .eos_tokens = options_.eos_tokens,
+                .num_tenants = options_.tenants.size()},
+               tokenizer, chat_template) {
   for (int32_t i = 0; i < options_.text_threads; ++i) {
     stream_states_.push_back(std::make_unique<StreamState>());
   }
@@ -347,7 +307,7 @@ void SchedulerGenerationService::Tokenize(
   PostText<std::vector<TokenId>>(
       std::move(caller),
       [this, text = std::move(text), add_special_tokens] {
-        return Encode(text, add_special_tokens);
+        return encoder_.EncodeText(text, add_special_tokens);
       },
       std::move(done));
 }
@@ -356,7 +316,7 @@ void SchedulerGenerationService::Detokenize(
     TextCaller caller, std::vector<TokenId> tokens,
     absl::AnyInvocable<void(absl::StatusOr<std::string>)> done) {
   PostText<std::string>(
-      std::move(caller), [this, tokens = std::move(tokens)] { return Decode(tokens); },
+      std::move(caller), [this, tokens = std::move(tokens)] { return encoder_.DecodeText(tokens); },
       std::move(done));
 }
 
@@ -427,141 +387,19 @@ void SchedulerGenerationService::Prepare(const std::shared_ptr<Pending>& pending
   if (status.ok()) status = pending->live->group->Failure();
   if (status.ok() && shut_down_.load(std::memory_order_relaxed)) status = Stopping();
   if (status.ok()) status = CheckTime(pending->request);
-  std::vector<TokenId> prompt;
-  if (status.ok()) status = EncodePrompt(pending->request, prompt);
+  absl::StatusOr<EncodedRequest> encoded = EncodedRequest();
   if (status.ok()) {
-    status = FitToContext(pending->request, static_cast<int64_t>(prompt.size()),
-                          options_.model.context_tokens);
+    encoded = encoder_.Encode(pending->request);
+    status = encoded.status();
   }
-  if (status.ok()) status = MakeMasks(*pending, prompt);
   if (!status.ok()) {
     EndBeforeBegin(*pending, std::move(status));
     return;
   }
   stream_workers_->Post(StreamWorkerOf(pending->live->id),
-                        TextTask([this, pending, prompt = std::move(prompt)]() mutable {
-                          Begin(*pending, std::move(prompt));
+                        TextTask([this, pending, encoded = *std::move(encoded)]() mutable {
+                          Begin(*pending, std::move(encoded));
                         }));
-}
-
-absl::StatusOr<std::shared_ptr<const Grammar>> SchedulerGenerationService::GrammarOf(
-    GenerationRequest& request) {
-  const AnswerGrammar asked = *std::exchange(request.grammar, std::nullopt);
-  absl::StatusOr<std::shared_ptr<const Grammar>> grammar =
-      grammars_.Of(request.tenant, asked.source);
-  if (grammar.ok() || !absl::IsInvalidArgument(grammar.status())) return grammar;
-  const absl::string_view what = grammar.status().message();
-  // Of several tools it is said which one: "tools[1].function.parameters: ...".
-  const size_t place = absl::StartsWith(what, "tools[") ? what.find(": ") : what.npos;
-  if (place != what.npos) return ParameterError(what.substr(0, place), "invalid_value", what);
-  return ParameterError(asked.param, "invalid_value", absl::StrCat(asked.param, ": ", what));
-}
-
-absl::Status SchedulerGenerationService::MakeMasks(Pending& pending,
-                                                   std::span<const TokenId> prompt) {
-  GenerationRequest& request = pending.request;
-  const AnswerMarks marks = MarksOf(request, prompt);
-  const bool bounds_reasoning =
-      marks.reasoning != nullptr && request.reasoning_tokens_max.has_value();
-  std::shared_ptr<const Grammar> grammar;
-  if (request.grammar.has_value()) {
-    ASSIGN_OR_RETURN(grammar, GrammarOf(request));
-  } else if (!bounds_reasoning) {
-    return absl::OkStatus();
-  }
-  for (int32_t i = 0; i < request.num_choices; ++i) {
-    std::unique_ptr<TokenConstraint> constraint;
-    if (grammar != nullptr) {
-      ASSIGN_OR_RETURN(constraint, Grammars::ConstraintOf(*grammar));
-    }
-    if (marks.reasoning != nullptr) {
-      constraint = MakeReasoningConstraint({.marks = marks.reasoning,
-                                            .tokens = &reasoning_tokens_,
-                                            .tokenizer = &tokenizer_,
-                                            .ends = options_.eos_tokens,
-                                            .vocab_size = options_.model.vocab_size,
-                                            .begun = marks.reasoning_begun,
-                                            .budget = request.reasoning_tokens_max},
-                                           std::move(constraint));
-    }
-    pending.masks.push_back(
-        std::make_shared<TokenMask>(std::move(constraint), options_.model.vocab_size));
-  }
-  return absl::OkStatus();
-}
-
-AnswerMarks SchedulerGenerationService::MarksOf(const GenerationRequest& request,
-                                                std::span<const TokenId> prompt) const {
-  AnswerMarks marks;
-  if (request.tool_calls.has_value()) marks.controls = tool_marks_;
-  if (!request.parts_reasoning || options_.model.reasoning == nullptr) return marks;
-  marks.reasoning = options_.model.reasoning;
-  marks.reasoning_begun = EndsWithMark(prompt, marks.reasoning->open, tokenizer_);
-  marks.controls.insert(marks.controls.end(), reasoning_tokens_.controls.begin(),
-                        reasoning_tokens_.controls.end());
-  return marks;
-}
-
-absl::Status SchedulerGenerationService::EncodePrompt(GenerationRequest& request,
-                                                      std::vector<TokenId>& prompt) const {
-  if (auto* tokens = std::get_if<std::vector<TokenId>>(&request.prompt)) {
-    prompt = std::exchange(*tokens, {});
-    return CheckVocabulary(prompt, options_.model.vocab_size);
-  }
-  if (auto* chat = std::get_if<ChatInput>(&request.prompt)) {
-    const ChatInput input = std::exchange(*chat, {});  // up to megabytes: not kept while it runs
-    return EncodeChat(input, prompt);
-  }
-  auto& text = std::get<std::string>(request.prompt);
-  RETURN_IF_ERROR(CheckBytes("prompt", text.size()));
-  RETURN_IF_ERROR(tokenizer_.Encode(text, SpecialTokens::kPlain, /*add_bos_eos=*/true, prompt));
-  if (!request.echo) text = {};
-  return absl::OkStatus();
-}
-
-absl::Status SchedulerGenerationService::EncodeChat(const ChatInput& input,
-                                                    std::vector<TokenId>& prompt) const {
-  if (chat_template_ == nullptr) {
-    return ParameterError("messages", "no_chat_template",
-                          "the model has no chat template; use completions");
-  }
-  RETURN_IF_ERROR(CheckBytes("messages", input.messages_json.size()));
-  absl::Status status = chat_template_->Encode(input, prompt);
-  if (absl::IsInvalidArgument(status) && !status.GetPayload(kErrorParamUrl).has_value()) {
-    return ParameterError("messages", "chat_template_error", status.message());
-  }
-  return status;
-}
-
-absl::StatusOr<std::vector<TokenId>> SchedulerGenerationService::Encode(
-    const std::variant<ChatInput, std::string>& text, bool add_special_tokens) const {
-  std::vector<TokenId> tokens;
-  if (const auto* chat = std::get_if<ChatInput>(&text)) {
-    RETURN_IF_ERROR(EncodeChat(*chat, tokens));
-  } else {
-    const std::string& plain = std::get<std::string>(text);
-    RETURN_IF_ERROR(CheckBytes("prompt", plain.size()));
-    RETURN_IF_ERROR(tokenizer_.Encode(plain, SpecialTokens::kPlain, add_special_tokens, tokens));
-  }
-  return tokens;
-}
-
-absl::StatusOr<std::string> SchedulerGenerationService::Decode(
-    const std::vector<TokenId>& tokens) const {
-  RETURN_IF_ERROR(CheckVocabulary(tokens, options_.model.vocab_size));
-  Detokenizer detokenizer(tokenizer_, SpecialText::kShow, FirstSpace::kDrop);
-  std::string text;
-  for (const TokenId token : tokens) detokenizer.Append(token, text);
-  detokenizer.Finish(text);
-  return text;
-}
-
-absl::Status SchedulerGenerationService::CheckBytes(const char* parameter, size_t bytes) const {
-  if (bytes <= prompt_bytes_max_) return absl::OkStatus();
-  return ParameterError(parameter, "context_length_exceeded",
-                        absl::StrCat(parameter, " has ", bytes, " bytes; the model takes ",
-                                     options_.model.context_tokens, " tokens, which are ",
-                                     prompt_bytes_max_, " bytes at most; shorten it"));
 }
 
 absl::Status SchedulerGenerationService::CheckTime(const GenerationRequest& request) const {
@@ -637,7 +475,7 @@ absl::Duration SchedulerGenerationService::Handle(int32_t worker,
   return kExpiryInterval;
 }
 
-void SchedulerGenerationService::Begin(Pending& pending, std::vector<TokenId> prompt) {
+void SchedulerGenerationService::Begin(Pending& pending, EncodedRequest encoded) {
   absl::Status status = pending.live->StopReason();
   if (status.ok() && shut_down_.load(std::memory_order_relaxed)) status = Stopping();
   if (!status.ok()) {
@@ -645,10 +483,9 @@ void SchedulerGenerationService::Begin(Pending& pending, std::vector<TokenId> pr
     return;
   }
   const RequestId id = pending.live->id;
-  const AnswerMarks marks = MarksOf(pending.request, prompt);
-  auto task = std::make_unique<GenerationTask>(id, std::move(pending.request), std::move(prompt),
-                                               std::move(pending.writer), tokenizer_,
-                                               metrics_.Of(pending.live->key.first), marks);
+  auto task = std::make_unique<GenerationTask>(
+      id, std::move(pending.request), std::move(encoded.prompt), std::move(pending.writer),
+      tokenizer_, metrics_.Of(pending.live->key.first), encoded.marks);
   GenerationTask& begun = *task;
   if (NamesTool(begun.request())) begun.ReadTools(options_.model.tool_calls);
   stream_states_[StreamWorkerOf(id)]->tasks.emplace(
@@ -657,7 +494,7 @@ void SchedulerGenerationService::Begin(Pending& pending, std::vector<TokenId> pr
   Group& group = *pending.live->group;
   const GenerationRequest& request = begun.request();
   if (*request.max_tokens > 0 || request.prompt_top_logprobs.has_value()) {
-    JoinGroup(group, id, ToSchedulerRequest(begun, std::move(pending.masks)));
+    JoinGroup(group, id, ToSchedulerRequest(begun, std::move(encoded.masks)));
   } else {
     begun.AnswerWithoutTokens();
     EraseTask(id, absl::OkStatus());

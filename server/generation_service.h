@@ -32,7 +32,6 @@
 #include <functional>
 #include <memory>
 #include <optional>
-#include <span>
 #include <string>
 #include <utility>
 #include <variant>
@@ -48,12 +47,10 @@
 #include "config/tenant_config.h"
 #include "scheduler/events.h"
 #include "scheduler/request.h"
-#include "server/choice_text.h"
 #include "server/generation.h"
 #include "server/generation_metrics.h"
-#include "server/grammars.h"
 #include "server/prompt_workers.h"
-#include "server/reasoning.h"
+#include "server/request_encoder.h"
 #include "server/text_workers.h"
 #include "server/tool_names.h"
 #include "text/text.h"
@@ -160,21 +157,10 @@ class SchedulerGenerationService final : public GenerationService,
 
   // Prompt workers.
   void Prepare(const std::shared_ptr<Pending>& pending);
-  // Sets the masks of one that is held to a grammar or to a bound on its reasoning.
-  absl::Status MakeMasks(Pending& pending, std::span<const TokenId> prompt);
-  absl::StatusOr<std::shared_ptr<const Grammar>> GrammarOf(GenerationRequest& request);
-  AnswerMarks MarksOf(const GenerationRequest& request, std::span<const TokenId> prompt) const;
-  absl::Status EncodePrompt(GenerationRequest& request, std::vector<TokenId>& prompt) const;
-  absl::Status EncodeChat(const ChatInput& input, std::vector<TokenId>& prompt) const;
-  absl::StatusOr<std::vector<TokenId>> Encode(const std::variant<ChatInput, std::string>& text,
-                                              bool add_special_tokens) const;
-  absl::StatusOr<std::string> Decode(const std::vector<TokenId>& tokens) const;
-  // Refuses what is too long whatever its tokens are, before they are sought.
-  absl::Status CheckBytes(const char* parameter, size_t bytes) const;
 
   // The stream worker of the request.
   absl::Duration Handle(int32_t worker, std::vector<TextMessage>& messages) override;
-  void Begin(Pending& pending, std::vector<TokenId> prompt);
+  void Begin(Pending& pending, EncodedRequest encoded);
   // `request` is one more of its group that has begun, if it needs the scheduler at all; the last
   // one submits all.
   void JoinGroup(Group& group, RequestId id, std::optional<Request> request);
@@ -192,13 +178,9 @@ class SchedulerGenerationService final : public GenerationService,
 
   const GenerationServiceOptions options_;
   const Tokenizer& tokenizer_;
-  const ChatTemplate* const chat_template_;
   const Clock& clock_;
   GenerationMetrics metrics_;
-  const size_t prompt_bytes_max_;
-  const std::vector<TokenId> tool_marks_;  // control tokens that are marks of tool calls
-  const ReasoningTokens reasoning_tokens_;
-  Grammars grammars_;
+  RequestEncoder encoder_;
   SchedulerPort scheduler_;
   std::atomic<bool> draining_{false};
   std::atomic<bool> shut_down_{false};

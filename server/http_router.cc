@@ -8,6 +8,8 @@ namespace {
 
 constexpr std::array kRoutes = {
     Route{HttpEndpoint::kChatCompletions, "POST", "/v1/chat/completions", KeyNeed::kAlways, true},
+    Route{HttpEndpoint::kCancelChat, "POST", "/v1/chat/completions/{id}/cancel", KeyNeed::kAlways,
+          false},
     Route{HttpEndpoint::kCompletions, "POST", "/v1/completions", KeyNeed::kAlways, true},
     Route{HttpEndpoint::kModels, "GET", "/v1/models", KeyNeed::kAlways, false},
     Route{HttpEndpoint::kModel, "GET", "/v1/models/{id}", KeyNeed::kAlways, false},
@@ -56,15 +58,16 @@ std::string PercentDecoded(std::string_view text) {
 std::span<const Route> Routes() { return kRoutes; }
 
 RouteMatch MatchRoute(std::string_view method, std::string_view path) {
-  constexpr std::string_view kRest = "{id}";
+  constexpr std::string_view kId = "{id}";
   RouteMatch other;  // of the path, by another method
   for (const Route& route : kRoutes) {
-    std::string_view pattern = route.path;
+    const std::string_view pattern = route.path;
     std::string param;
-    if (pattern.ends_with(kRest)) {
-      pattern.remove_suffix(kRest.size());
-      if (!path.starts_with(pattern) || path.size() == pattern.size()) continue;
-      param = PercentDecoded(path.substr(pattern.size()));
+    if (const size_t at = pattern.find(kId); at != std::string_view::npos) {
+      const std::string_view before = pattern.substr(0, at), behind = pattern.substr(at + kId.size());
+      const size_t fixed = before.size() + behind.size();
+      if (path.size() <= fixed || !path.starts_with(before) || !path.ends_with(behind)) continue;
+      param = PercentDecoded(path.substr(before.size(), path.size() - fixed));
     } else if (path != pattern) {
       continue;
     }

@@ -12,6 +12,7 @@ namespace holdfast {
 
 enum class HttpEndpoint : uint8_t {
   kChatCompletions,
+  kCancelChat,
   kCompletions,
   kModels,
   kModel,
@@ -36,7 +37,7 @@ enum class KeyNeed : uint8_t { kAlways, kNever, kNeverOnLoopback };
 struct Route {
   HttpEndpoint endpoint;
   const char* method;  // GET means HEAD as well
-  const char* path;    // "{id}" at the end stands for the rest of the path, slashes included
+  const char* path;    // "{id}" stands for what is there, slashes included
   KeyNeed key;
   bool needs_ready;  // refused with 503 unless Readiness::kReady
 };

@@ -35,11 +35,25 @@ HttpReply FieldReply(const char* name, std::string value) {
   return JsonReply(json);
 }
 
+HttpReply CancelledReply(const std::string& id) {
+  Json json = Json::object();
+  json["id"] = id;
+  json["object"] = "chat.completion";
+  json["cancelled"] = true;
+  return JsonReply(json);
+}
+
 OpenAiError NoSuchModel(const std::string& name) {
   OpenAiError error = HttpError(
       404, "model_not_found", absl::StrCat("The model `", name.substr(0, 128), "` does not exist"));
   error.param = "model";
   return error;
+}
+
+OpenAiError NoSuchCompletion(const std::string& id) {
+  return HttpError(
+      404, "not_found",
+      absl::StrCat("no completion `", id.substr(0, 128), "` of yours runs; it may be over"));
 }
 
 absl::Status TooManyTokenStrings(size_t count) {
@@ -135,6 +149,9 @@ asio::awaitable<void> OpenAiApi::Handle(HttpExchange& exchange) {
     case HttpEndpoint::kCompletions:
       co_await Generate(exchange, false);
       break;
+    case HttpEndpoint::kCancelChat:
+      co_await CancelChat(exchange);
+      break;
     case HttpEndpoint::kTokenize:
       co_await Tokenize(exchange);
       break;
@@ -204,6 +221,16 @@ asio::awaitable<void> OpenAiApi::Model(HttpExchange& exchange) {
     co_await exchange.Reply(JsonReply(ModelObject(id)));
   } else {
     co_await exchange.Fail(NoSuchModel(id));
+  }
+}
+
+// Its own client is told that it was cancelled: by an error, or in a stream by an error event.
+asio::awaitable<void> OpenAiApi::CancelChat(HttpExchange& exchange) {
+  const std::string& id = exchange.request.param;
+  if (service_.CancelByWireId(exchange.request.tenant, id)) {
+    co_await exchange.Reply(CancelledReply(id));
+  } else {
+    co_await exchange.Fail(NoSuchCompletion(id));
   }
 }
 

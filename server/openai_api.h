@@ -54,6 +54,7 @@ class OpenAiApi final {
   asio::awaitable<void> Tokenize(HttpExchange& exchange);
   asio::awaitable<void> Detokenize(HttpExchange& exchange);
   asio::awaitable<void> Model(HttpExchange& exchange);
+  asio::awaitable<void> CancelChat(HttpExchange& exchange);
   asio::awaitable<void> Ready(HttpExchange& exchange);
 
   std::chrono::steady_clock::time_point Deadline() const;

@@ -211,6 +211,19 @@ def test_a_client_that_leaves_frees_its_blocks(client, daemon):
     assert daemon.metric("holdfast_kvstore_blocks", state="held") == 0
 
 
+def test_a_completion_is_cancelled_by_its_id(client, daemon):
+    stream = chat(client, stream=True, max_tokens=4000,
+                  messages=[{"role": "user", "content": "Write a very long story."}])
+    chunks = iter(stream)
+    path = f"/chat/completions/{next(chunks).id}/cancel"
+    assert client.post(path, cast_to=object)["cancelled"] is True
+    with pytest.raises(openai.APIError):
+        list(chunks)
+    assert wait_until(lambda: daemon.metric("vllm:num_requests_running") == 0)
+    with pytest.raises(openai.NotFoundError):
+        client.post(path, cast_to=object)
+
+
 def test_documents_about_the_daemon_are_served(daemon):
     assert daemon.get("/health/live")[0] == 200
     assert daemon.get("/health/ready")[0] == 200

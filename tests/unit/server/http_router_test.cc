@@ -35,6 +35,18 @@ TEST(HttpRouterTest, ASessionInAPathMayHoldAnything) {
   EXPECT_EQ(MatchRoute("DELETE", "/admin/v1/pins/").route, nullptr);
 }
 
+TEST(HttpRouterTest, AnIdMayStandWithinAPath) {
+  const RouteMatch match = MatchRoute("POST", "/v1/chat/completions/chatcmpl-7/cancel");
+  ASSERT_NE(match.route, nullptr);
+  EXPECT_EQ(match.route->endpoint, HttpEndpoint::kCancelChat);
+  EXPECT_EQ(match.param, "chatcmpl-7");
+  EXPECT_EQ(MatchRoute("POST", "/v1/chat/completions//cancel").route, nullptr);
+  EXPECT_EQ(MatchRoute("POST", "/v1/chat/completions/cancel").route, nullptr);
+  EXPECT_EQ(MatchRoute("POST", "/v1/chat/completions").route->endpoint,
+            HttpEndpoint::kChatCompletions);
+  EXPECT_EQ(MatchRoute("POST", "/v1/chat/completions/x").route, nullptr);
+}
+
 TEST(HttpRouterTest, QueryValuesAreFoundByName) {
   EXPECT_EQ(QueryValue("", "tenant"), "");
   EXPECT_EQ(QueryValue("tenant=red", "tenant"), "red");
