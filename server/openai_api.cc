@@ -1,25 +1,21 @@
 #include "server/openai_api.h"
 
 #include <algorithm>
-#include <atomic>
 #include <boost/asio/this_coro.hpp>
 #include <optional>
 #include <utility>
-#include <variant>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
-#include "config/base/clock.h"
 #include "config/base/status_macros.h"
+#include "server/http_call.h"
 #include "server/kv_retention.h"
 #include "server/openapi_document.h"
 
 namespace holdfast {
 namespace {
-
-constexpr size_t kWriteBytes = 64 << 10;  // events are gathered up to here before they are written
 
 // Replies are made in functions of their own: g++ 12 destroys a braced temporary twice, or fails
 // inside, where a coroutine awaits with it.
@@ -85,51 +81,6 @@ const char* NameOf(Readiness readiness) {
 }
 
 }  // namespace
-
-// The streams of one call. Whatever is not through when this goes is cancelled.
-struct OpenAiApi::Running {
-  struct Prompt {
-    std::shared_ptr<GenerationStream> stream;
-    bool waiting = false;  // NotifyReady has been called and has not answered
-    bool done = false;
-  };
-
-  AnswerShape shape;
-  AnswerHead head;
-  std::chrono::steady_clock::time_point deadline;
-  std::shared_ptr<ReadySignal> signal;
-  std::shared_ptr<std::vector<Prompt>> prompts = std::make_shared<std::vector<Prompt>>();
-
-  ~Running() { Cancel(); }
-  void Cancel() {
-    for (Prompt& prompt : *prompts) {
-      if (!prompt.done) prompt.stream->Cancel();
-    }
-  }
-  bool AllDone() const {
-    return std::all_of(prompts->begin(), prompts->end(), [](const Prompt& p) { return p.done; });
-  }
-  // Has the signal notified when any unfinished stream has something. The notifiers share the list
-  // with this, since they may come late.
-  void NotifyAny() {
-    for (size_t i = 0; i < prompts->size(); ++i) {
-      Prompt& prompt = (*prompts)[i];
-      if (prompt.done || prompt.waiting) continue;
-      prompt.waiting = true;
-      prompt.stream->NotifyReady(signal->Notifier([weak = std::weak_ptr(prompts), i] {
-        if (const auto list = weak.lock()) (*list)[i].waiting = false;
-      }));
-    }
-  }
-  // The next event of `prompt`, if there is one; notes its end.
-  std::optional<GenerationEvent> Next(size_t prompt) {
-    Prompt& one = (*prompts)[prompt];
-    if (one.done) return std::nullopt;
-    std::optional<GenerationEvent> event = one.stream->TryNext();
-    if (event.has_value() && std::holds_alternative<GenerationDone>(*event)) one.done = true;
-    return event;
-  }
-};
 
 OpenAiApi::OpenAiApi(OpenAiApiOptions options, GenerationService& service,
                      const MetricsRegistry& metrics, std::function<Readiness()> readiness,
@@ -254,16 +205,6 @@ AnswerHead OpenAiApi::MakeHead(const GenerationCall& call) {
       .token_text = [this](TokenId token) { return service_.TokenText(token); }};
 }
 
-std::chrono::steady_clock::time_point OpenAiApi::Deadline() const {
-  return std::chrono::steady_clock::now() + absl::ToChronoNanoseconds(options_.request_timeout);
-}
-
-absl::Status OpenAiApi::TooLong() const {
-  return absl::DeadlineExceededError(absl::StrCat("the request took longer than ",
-                                                  absl::FormatDuration(options_.request_timeout),
-                                                  "; ask for fewer tokens or try again"));
-}
-
 asio::awaitable<void> OpenAiApi::Generate(HttpExchange& exchange, bool chat) {
   const std::string body = std::move(exchange.request.body);
   absl::StatusOr<GenerationCall> call =
@@ -272,136 +213,20 @@ asio::awaitable<void> OpenAiApi::Generate(HttpExchange& exchange, bool chat) {
     co_await exchange.Fail(ToOpenAiError(call.status()));
     co_return;
   }
-  Running running;
-  running.shape = call->shape;
-  running.head = MakeHead(*call);
-  running.deadline = Deadline();
-  running.signal = ReadySignal::Make(gate_, co_await asio::this_coro::executor);
-  for (size_t index = 0; index < call->requests.size(); ++index) {
-    GenerationRequest& request = call->requests[index];
-    request.tenant = exchange.request.tenant;
-    request.wire_id = index == 0 ? running.head.id : absl::StrCat(running.head.id, "-", index);
-    request.arrival = SteadyNow();
+  const AnswerHead head = MakeHead(*call);
+  for (GenerationRequest& request : call->requests) {
     if (!call->seed_given) request.sampling.seed = absl::Uniform<uint64_t>(random_);
   }
-  for (auto& stream : service_.StartAll(std::move(call->requests))) {
-    running.prompts->push_back({.stream = std::move(stream)});
-  }
-  // Cancelled here and now, not when this task gets its turn again: it may be in a long write.
-  exchange.OnGone([&running] {
-    running.Cancel();
-    running.signal->Notify();
-  });
-  if (running.shape.stream) {
-    co_await AnswerAsStream(exchange, running);
+  const auto executor = co_await asio::this_coro::executor;
+  HttpCall running(exchange, ReadySignal::Make(gate_, executor), options_.request_timeout);
+  running.Start(service_, head.id, std::move(call->requests));
+  if (call->shape.stream) {
+    AnswerStream answer(head, call->shape);
+    co_await running.AnswerAsStream(answer);
   } else {
-    co_await AnswerAtOnce(exchange, running);
+    AnswerBody answer(head, call->shape);
+    co_await running.AnswerAtOnce(answer);
   }
-  exchange.StopWatching();
-}
-
-asio::awaitable<void> OpenAiApi::AnswerAtOnce(HttpExchange& exchange, Running& running) {
-  AnswerBody answer(running.head, running.shape);
-  while (!running.AllDone()) {
-    bool any = false;
-    for (size_t i = 0; i < running.prompts->size(); ++i) {
-      while (std::optional<GenerationEvent> event = running.Next(i)) {
-        any = true;
-        if (const auto* done = std::get_if<GenerationDone>(&*event);
-            done != nullptr && !done->status.ok()) {
-          running.Cancel();
-          co_await exchange.Fail(ToOpenAiError(done->status));
-          co_return;
-        }
-        answer.Add(static_cast<int32_t>(i), std::move(*event));
-      }
-    }
-    if (exchange.gone()) co_return;
-    if (any) continue;
-    running.NotifyAny();
-    if (!co_await running.signal->Wait(running.deadline)) {
-      running.Cancel();
-      co_await exchange.Fail(ToOpenAiError(TooLong()));
-      co_return;
-    }
-  }
-  co_await exchange.Reply(TextReply(answer.Finish()));
-}
-
-// `sse`: events not yet sent. Before the first of them the error can still be the HTTP status.
-asio::awaitable<void> OpenAiApi::EndWithError(HttpExchange& exchange, Running& running,
-                                              absl::Status status, std::string sse) {
-  running.Cancel();
-  const OpenAiError error = ToOpenAiError(status);
-  if (!exchange.head_sent() && sse.empty()) {
-    co_await exchange.Fail(error);
-    co_return;
-  }
-  AnswerStream::AppendError(error, sse);
-  if (co_await exchange.SendEvents(sse)) co_await exchange.EndEvents();
-}
-
-// The status line waits for the first event, so that a refusal can still be an HTTP status.
-asio::awaitable<void> OpenAiApi::AnswerAsStream(HttpExchange& exchange, Running& running) {
-  AnswerStream answer(running.head, running.shape);
-  std::string sse;
-  while (!running.AllDone()) {
-    bool any = false;
-    for (size_t i = 0; i < running.prompts->size(); ++i) {
-      while (std::optional<GenerationEvent> event = running.Next(i)) {
-        any = true;
-        if (const auto* done = std::get_if<GenerationDone>(&*event);
-            done != nullptr && !done->status.ok()) {
-          co_await EndWithError(exchange, running, done->status, std::move(sse));
-          co_return;
-        }
-        answer.Append(static_cast<int32_t>(i), std::move(*event), sse);
-        if (sse.size() < kWriteBytes) continue;
-        if (!co_await exchange.SendEvents(std::exchange(sse, {}))) co_return;
-      }
-    }
-    if (exchange.gone()) co_return;
-    if (any && !running.AllDone()) {
-      if (!co_await exchange.SendEvents(std::exchange(sse, {}))) co_return;
-    } else if (!any) {
-      running.NotifyAny();
-      if (!co_await running.signal->Wait(running.deadline)) {
-        co_await EndWithError(exchange, running, TooLong(), std::move(sse));
-        co_return;
-      }
-    }
-  }
-  answer.AppendEnd(sse);
-  if (co_await exchange.SendEvents(sse)) co_await exchange.EndEvents();
-}
-
-template <typename Result, typename Start>
-asio::awaitable<std::optional<Result>> OpenAiApi::AskTextWorker(HttpExchange& exchange,
-                                                                const Start& start) {
-  const auto signal = ReadySignal::Make(gate_, co_await asio::this_coro::executor);
-  // Shared with the worker, whose answer may come when the client has long left.
-  const auto answer = std::make_shared<std::optional<absl::StatusOr<Result>>>();
-  const auto gone = std::make_shared<std::atomic<bool>>(false);
-  TextCaller caller{.tenant = exchange.request.tenant, .gone = gone};
-  start(std::move(caller),
-        [answer, notify = signal->Notifier()](absl::StatusOr<Result> result) mutable {
-          *answer = std::move(result);
-          notify();
-        });
-  exchange.OnGone([signal, gone] {
-    gone->store(true);
-    signal->Notify();
-  });
-  const bool in_time = co_await signal->Wait(Deadline());
-  gone->store(true);  // or too late: nobody waits any more
-  exchange.StopWatching();
-  if (exchange.gone()) co_return std::nullopt;
-  const absl::Status status = in_time ? answer->value().status() : TooLong();
-  if (!status.ok()) {
-    co_await exchange.Fail(ToOpenAiError(status));
-    co_return std::nullopt;
-  }
-  co_return **std::move(*answer);
 }
 
 asio::awaitable<void> OpenAiApi::Tokenize(HttpExchange& exchange) {
@@ -414,8 +239,8 @@ asio::awaitable<void> OpenAiApi::Tokenize(HttpExchange& exchange) {
     service_.Tokenize(std::move(caller), std::move(call->text), call->add_special_tokens,
                       std::move(done));
   };
-  const std::optional<std::vector<TokenId>> tokens =
-      co_await AskTextWorker<std::vector<TokenId>>(exchange, start);
+  const std::optional<std::vector<TokenId>> tokens = co_await AskTextWorker<std::vector<TokenId>>(
+      exchange, gate_, options_.request_timeout, start);
   if (!tokens.has_value()) co_return;
   if (call->return_token_strs && tokens->size() > kTokenStringsMax) {
     co_await exchange.Fail(ToOpenAiError(TooManyTokenStrings(tokens->size())));
@@ -444,7 +269,8 @@ asio::awaitable<void> OpenAiApi::Detokenize(HttpExchange& exchange) {
   const auto start = [this, &tokens](TextCaller caller, auto done) {
     service_.Detokenize(std::move(caller), *std::move(tokens), std::move(done));
   };
-  std::optional<std::string> text = co_await AskTextWorker<std::string>(exchange, start);
+  std::optional<std::string> text =
+      co_await AskTextWorker<std::string>(exchange, gate_, options_.request_timeout, start);
   if (text.has_value()) co_await exchange.Reply(FieldReply("prompt", *std::move(text)));
 }
 

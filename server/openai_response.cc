@@ -346,7 +346,7 @@ void AnswerStream::AppendEnd(std::string& sse) {
   absl::StrAppend(&sse, "data: [DONE]\n\n");
 }
 
-void AnswerStream::AppendError(const OpenAiError& error, std::string& sse) {
+void AnswerStream::AppendError(const OpenAiError& error, std::string& sse) const {
   absl::StrAppend(&sse, "data: ", ErrorBody(error), "\n\n");
 }
 

@@ -19,6 +19,7 @@
 
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "server/answer_writer.h"
 #include "server/generation.h"
 #include "server/http_status.h"
 #include "server/json_body.h"
@@ -68,11 +69,11 @@ class LegacyLogprobs final {
 };
 
 // Not streamed: gathers everything, then one body.
-class AnswerBody final {
+class AnswerBody final : public AnswerBodyWriter {
  public:
   AnswerBody(AnswerHead head, const AnswerShape& shape);
-  void Add(int32_t prompt, GenerationEvent&& event);
-  std::string Finish();  // once, after GenerationDone of every prompt
+  void Add(int32_t prompt, GenerationEvent&& event) override;
+  std::string Finish() override;
 
  private:
   struct Choice {
@@ -91,14 +92,13 @@ class AnswerBody final {
   std::vector<Choice> choices_;
 };
 
-// Streamed: each call appends whole SSE events to `sse`.
-class AnswerStream final {
+// Streamed.
+class AnswerStream final : public AnswerStreamWriter {
  public:
   AnswerStream(AnswerHead head, const AnswerShape& shape);
-  void Append(int32_t prompt, GenerationEvent&& event, std::string& sse);
-  void AppendEnd(std::string& sse);  // usage, if asked for, and [DONE]
-  // In place of the end. What was streamed before stays valid; the client sees why it stops.
-  static void AppendError(const OpenAiError& error, std::string& sse);
+  void Append(int32_t prompt, GenerationEvent&& event, std::string& sse) override;
+  void AppendEnd(std::string& sse) override;  // usage, if asked for, and [DONE]
+  void AppendError(const OpenAiError& error, std::string& sse) const override;
 
  private:
   void AppendChunk(int32_t index, absl::string_view delta, const Json& logprobs,

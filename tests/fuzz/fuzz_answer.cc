@@ -178,7 +178,7 @@ void Run(std::string_view data) {
   if (input.all_utf8) CHECK(streamed == given);
 
   std::string error;
-  AnswerStream::AppendError(HttpError(500, "code", {data.data(), data.size()}), error);
+  stream.AppendError(HttpError(500, "code", {data.data(), data.size()}), error);
   CHECK(Events(error).size() == 1);
   Parsed(Events(error).front());
 }

@@ -173,7 +173,8 @@ TEST(AnswerStreamTest, TextStreamEchoesAndGoesOnWithTheOffsets) {
 
 TEST(AnswerStreamTest, AnErrorIsAnEventOfItsOwn) {
   std::string sse;
-  AnswerStream::AppendError(ToOpenAiError(absl::UnavailableError("gone\n")), sse);
+  AnswerStream(Head("chatcmpl-1"), {})
+      .AppendError(ToOpenAiError(absl::UnavailableError("gone\n")), sse);
   EXPECT_EQ(sse,
             "data: {\"error\":{\"message\":\"gone\\n\",\"type\":\"server_error\",\"param\":null,"
             "\"code\":\"service_unavailable\"}}\n\n");

@@ -1,0 +1,174 @@
+#include "server/http_call.h"
+
+#include <algorithm>
+#include <variant>
+
+#include "absl/strings/str_cat.h"
+#include "config/base/clock.h"
+
+namespace holdfast {
+namespace {
+
+constexpr size_t kWriteBytes = 64 << 10;  // events are gathered up to here before they are written
+
+// A function of its own: g++ 12 destroys a braced temporary twice, or fails inside, where a
+// coroutine awaits with it.
+HttpReply BodyReply(std::string body) { return HttpReply{.body = std::move(body)}; }
+
+// Not std::exchange, of which g++ 12 says in a coroutine that it copies a string onto itself.
+std::string Taken(std::string& text) {
+  std::string taken;
+  taken.swap(text);
+  return taken;
+}
+
+// What went wrong, where this is an end that went wrong.
+absl::Status FaultOf(const GenerationEvent& event) {
+  const auto* done = std::get_if<GenerationDone>(&event);
+  return done == nullptr ? absl::OkStatus() : done->status;
+}
+
+}  // namespace
+
+std::chrono::steady_clock::time_point DeadlineAfter(absl::Duration timeout) {
+  return std::chrono::steady_clock::now() + absl::ToChronoNanoseconds(timeout);
+}
+
+absl::Status TookLongerThan(absl::Duration timeout) {
+  return absl::DeadlineExceededError(absl::StrCat("the request took longer than ",
+                                                  absl::FormatDuration(timeout),
+                                                  "; ask for fewer tokens or try again"));
+}
+
+HttpCall::HttpCall(HttpExchange& exchange, std::shared_ptr<ReadySignal> signal,
+                   absl::Duration timeout)
+    : exchange_(exchange),
+      signal_(std::move(signal)),
+      timeout_(timeout),
+      deadline_(DeadlineAfter(timeout)) {}
+
+HttpCall::~HttpCall() {
+  exchange_.StopWatching();
+  Cancel();
+}
+
+void HttpCall::Start(GenerationService& service, const std::string& wire_id,
+                     std::vector<GenerationRequest> requests) {
+  for (size_t index = 0; index < requests.size(); ++index) {
+    GenerationRequest& request = requests[index];
+    request.tenant = exchange_.request.tenant;
+    request.wire_id = index == 0 ? wire_id : absl::StrCat(wire_id, "-", index);
+    request.arrival = SteadyNow();
+  }
+  for (auto& stream : service.StartAll(std::move(requests))) {
+    prompts_->push_back({.stream = std::move(stream)});
+  }
+  // Cancelled here and now, not when this task gets its turn again: it may be in a long write.
+  exchange_.OnGone([this] {
+    Cancel();
+    signal_->Notify();
+  });
+}
+
+void HttpCall::Cancel() {
+  for (Prompt& prompt : *prompts_) {
+    if (!prompt.done) prompt.stream->Cancel();
+  }
+}
+
+bool HttpCall::AllDone() const {
+  return std::all_of(prompts_->begin(), prompts_->end(), [](const Prompt& p) { return p.done; });
+}
+
+// Has the signal notified when any unfinished stream has something.
+void HttpCall::NotifyAny() {
+  for (size_t i = 0; i < prompts_->size(); ++i) {
+    Prompt& prompt = (*prompts_)[i];
+    if (prompt.done || prompt.waiting) continue;
+    prompt.waiting = true;
+    prompt.stream->NotifyReady(signal_->Notifier([weak = std::weak_ptr(prompts_), i] {
+      if (const auto list = weak.lock()) (*list)[i].waiting = false;
+    }));
+  }
+}
+
+// The next event of `prompt`, if there is one; notes its end.
+std::optional<GenerationEvent> HttpCall::Next(size_t prompt) {
+  Prompt& one = (*prompts_)[prompt];
+  if (one.done) return std::nullopt;
+  std::optional<GenerationEvent> event = one.stream->TryNext();
+  if (event.has_value() && std::holds_alternative<GenerationDone>(*event)) one.done = true;
+  return event;
+}
+
+asio::awaitable<void> HttpCall::AnswerAtOnce(AnswerBodyWriter& answer) {
+  while (!AllDone()) {
+    bool any = false;
+    for (size_t i = 0; i < prompts_->size(); ++i) {
+      while (std::optional<GenerationEvent> event = Next(i)) {
+        any = true;
+        if (const absl::Status fault = FaultOf(*event); !fault.ok()) {
+          Cancel();
+          co_await exchange_.Fail(ToOpenAiError(fault));
+          co_return;
+        }
+        answer.Add(static_cast<int32_t>(i), std::move(*event));
+      }
+    }
+    if (exchange_.gone()) co_return;
+    if (any) continue;
+    NotifyAny();
+    if (!co_await signal_->Wait(deadline_)) {
+      Cancel();
+      co_await exchange_.Fail(ToOpenAiError(TookLongerThan(timeout_)));
+      co_return;
+    }
+  }
+  co_await exchange_.Reply(BodyReply(answer.Finish()));
+}
+
+// `sse`: events not yet sent. Before the first of them the error can still be the HTTP status.
+asio::awaitable<void> HttpCall::EndWithError(absl::Status status, const AnswerStreamWriter& answer,
+                                             std::string sse) {
+  Cancel();
+  const OpenAiError error = ToOpenAiError(status);
+  if (!exchange_.head_sent() && sse.empty()) {
+    co_await exchange_.Fail(error);
+    co_return;
+  }
+  answer.AppendError(error, sse);
+  if (co_await exchange_.SendEvents(sse)) co_await exchange_.EndEvents();
+}
+
+asio::awaitable<void> HttpCall::AnswerAsStream(AnswerStreamWriter& answer) {
+  std::string sse;
+  while (!AllDone()) {
+    bool any = false;
+    for (size_t i = 0; i < prompts_->size(); ++i) {
+      while (std::optional<GenerationEvent> event = Next(i)) {
+        any = true;
+        if (const absl::Status fault = FaultOf(*event); !fault.ok()) {
+          co_await EndWithError(fault, answer, std::move(sse));
+          co_return;
+        }
+        answer.Append(static_cast<int32_t>(i), std::move(*event), sse);
+        if (sse.size() < kWriteBytes) continue;
+        if (!co_await exchange_.SendEvents(Taken(sse))) co_return;
+      }
+    }
+    if (exchange_.gone()) co_return;
+    if (any && !AllDone()) {
+      if (!co_await exchange_.SendEvents(Taken(sse))) co_return;
+    } else if (!any) {
+      NotifyAny();
+      if (!co_await signal_->Wait(deadline_)) {
+        co_await EndWithError(TookLongerThan(timeout_), answer, std::move(sse));
+        co_return;
+      }
+    }
+  }
+  answer.AppendEnd(sse);
+  if (co_await exchange_.SendEvents(sse)) co_await exchange_.EndEvents();
+}
+
+}  // namespace holdfast
