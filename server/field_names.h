@@ -44,6 +44,13 @@ inline constexpr FieldNames kChatNamesOfToday{// with OpenAI's later name of max
                                               .max_tokens = "max_completion_tokens",
                                               .top_logprobs = "top_logprobs"};
 
+inline constexpr FieldNames kMessagesNames{// of Anthropic's wire
+                                           .prompt = "messages",
+                                           .stop = "stop_sequences",
+                                           .session_id = "X-Session-Id",
+                                           .retain_ttl = "cache_control.ttl",
+                                           .prompt_cache_key = "metadata.user_id"};
+
 // Of proto/holdfast/v1: the path from the request message.
 extern const FieldNames kProtoChatNames, kProtoCompleteNames, kProtoGenerateNames;
 

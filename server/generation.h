@@ -46,6 +46,7 @@ struct GenerationRequest {
 
   int32_t num_choices = 1;
   std::optional<int32_t> max_tokens;
+  bool max_tokens_bend = false;  // to what the context leaves; else more than that is refused
   std::optional<int32_t> max_tokens_default;  // of the endpoint; none: what the context leaves
   std::vector<std::string> stop;              // stop strings, not shown
   std::vector<TokenId> stop_token_ids;

@@ -4,6 +4,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
 #include "config/base/check.h"
+#include "server/anthropic_error.h"
 
 namespace holdfast {
 namespace {
@@ -38,6 +39,7 @@ void HttpExchange::BeginHead(int status, std::string_view content_type, bool may
   absl::StrAppend(&head, "HTTP/1.1 ", status, " ", ReasonPhrase(status), "\r\nDate: ", HttpDate(),
                   "\r\nContent-Type: ", View(content_type),
                   "\r\nX-Request-Id: ", request.request_id,
+                  is_anthropic() ? absl::StrCat("\r\nRequest-Id: ", request.request_id) : "",
                   "\r\nX-Content-Type-Options: nosniff\r\n",
                   keeps_alive_ ? (request.http_1_0 ? "Connection: keep-alive\r\n" : "")
                                : "Connection: close\r\n");
@@ -67,7 +69,8 @@ asio::awaitable<bool> HttpExchange::Reply(const HttpReply& reply) {
 }
 
 asio::awaitable<bool> HttpExchange::Fail(const OpenAiError& error) {
-  HttpReply reply{.status = error.http_status, .body = ErrorBody(error)};
+  HttpReply reply{.status = error.http_status};
+  reply.body = is_anthropic() ? AnthropicErrorBody(error, request.request_id) : ErrorBody(error);
   if (error.http_status == 401) reply.headers.emplace_back("WWW-Authenticate", "Bearer");
   if (error.retry_after_seconds.has_value()) {
     reply.headers.emplace_back("Retry-After", absl::StrCat(*error.retry_after_seconds));

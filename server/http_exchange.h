@@ -54,7 +54,7 @@ class HttpExchange final {
   HttpRequest request;
 
   asio::awaitable<bool> Reply(const HttpReply& reply);
-  asio::awaitable<bool> Fail(const OpenAiError& error);
+  asio::awaitable<bool> Fail(const OpenAiError& error);  // in the form of the request's route
 
   asio::awaitable<bool> SendEvents(std::string_view events);  // the header goes out with the first
   asio::awaitable<bool> EndEvents();
@@ -70,6 +70,9 @@ class HttpExchange final {
   bool keeps_alive() const { return keeps_alive_; }  // as the sent header said
 
  private:
+  bool is_anthropic() const {
+    return request.route != nullptr && request.route->errors == ErrorForm::kAnthropic;
+  }
   asio::awaitable<bool> Send(std::string_view first, std::string_view second,
                              std::string_view third);
   void BeginHead(int status, std::string_view content_type, bool may_keep_alive, std::string& head);

@@ -14,6 +14,8 @@ enum class HttpEndpoint : uint8_t {
   kChatCompletions,
   kCancelChat,
   kCompletions,
+  kMessages,
+  kCountTokens,
   kModels,
   kModel,
   kTokenize,
@@ -34,12 +36,16 @@ enum class HttpEndpoint : uint8_t {
 // machine may scrape it; from elsewhere it is refused, unless HttpServerOptions::metrics_for_all.
 enum class KeyNeed : uint8_t { kAlways, kNever, kNeverOnLoopback };
 
+// In which form an endpoint tells what went wrong, also where it has not come to be asked.
+enum class ErrorForm : uint8_t { kOpenAi, kAnthropic };
+
 struct Route {
   HttpEndpoint endpoint;
   const char* method;  // GET means HEAD as well
   const char* path;    // "{id}" stands for what is there, slashes included
   KeyNeed key;
   bool needs_ready;  // refused with 503 unless Readiness::kReady
+  ErrorForm errors = ErrorForm::kOpenAi;
 };
 
 struct RouteMatch {

@@ -90,7 +90,8 @@ OpenAiApi::OpenAiApi(OpenAiApiOptions options, GenerationService& service,
       metrics_(metrics),
       readiness_(std::move(readiness)),
       gate_(std::move(gate)),
-      admin_(options_.kv_admin, gate_, options_.request_timeout) {}
+      admin_(options_.kv_admin, gate_, options_.request_timeout),
+      anthropic_(service, gate_, options_.request_timeout) {}
 
 asio::awaitable<void> OpenAiApi::Handle(HttpExchange& exchange) {
   switch (exchange.request.route->endpoint) {
@@ -102,6 +103,10 @@ asio::awaitable<void> OpenAiApi::Handle(HttpExchange& exchange) {
       break;
     case HttpEndpoint::kCancelChat:
       co_await CancelChat(exchange);
+      break;
+    case HttpEndpoint::kMessages:
+    case HttpEndpoint::kCountTokens:
+      co_await anthropic_.Handle(exchange);
       break;
     case HttpEndpoint::kTokenize:
       co_await Tokenize(exchange);

@@ -1,5 +1,5 @@
 // The endpoints: what each accepted HTTP request does with the GenerationService, and what it
-// answers.
+// answers. Those of Anthropic's wire are anthropic_api.h's.
 //
 // Thread: the I/O thread's alone.
 #pragma once
@@ -12,6 +12,7 @@
 #include "absl/random/random.h"
 #include "absl/time/time.h"
 #include "config/base/metrics.h"
+#include "server/anthropic_api.h"
 #include "server/generation.h"
 #include "server/http_admin.h"
 #include "server/http_exchange.h"
@@ -54,6 +55,7 @@ class OpenAiApi final {
   const std::function<Readiness()> readiness_;
   const std::shared_ptr<IoGate> gate_;
   HttpAdmin admin_;
+  AnthropicApi anthropic_;
   absl::BitGen random_;
 };
 

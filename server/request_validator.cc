@@ -201,8 +201,8 @@ absl::Status FitToContext(GenerationRequest& request, int64_t prompt_tokens, int
                     absl::StrCat("prompt has ", prompt_tokens, " tokens; the model takes ", context,
                                  " with the completion; shorten it"));
   }
-  const int64_t max_tokens =
-      given ? *request.max_tokens : request.max_tokens_default.value_or(room);
+  int64_t max_tokens = given ? *request.max_tokens : request.max_tokens_default.value_or(room);
+  if (request.max_tokens_bend) max_tokens = std::min(max_tokens, room);
   if (max_tokens > room) {
     return too_long(
         given ? names.max_tokens : names.prompt,

@@ -42,6 +42,15 @@ TEST(FitToContextTest, ALengthThatWasGivenIsAtFaultWhenItDoesNotFit) {
   EXPECT_EQ(Fit(Asking(0), 100), "max_tokens 0") << "only the prompt is scored";
 }
 
+TEST(FitToContextTest, ALengthThatMayBendIsWhatTheContextLeaves) {
+  GenerationRequest request = Asking(17);
+  request.max_tokens_bend = true;
+  EXPECT_EQ(Fit(request, 83), "max_tokens 17");
+  EXPECT_EQ(Fit(request, 84), "max_tokens 16");
+  EXPECT_EQ(Fit(request, 99), "max_tokens 1");
+  EXPECT_EQ(Fit(request, 100), "prompt: context_length_exceeded");
+}
+
 TEST(FitToContextTest, ADefaultLengthThatDoesNotFitIsThePromptsFault) {
   GenerationRequest request = Asking({});
   request.max_tokens_default = 16;

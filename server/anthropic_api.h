@@ -1,0 +1,36 @@
+// The endpoints of Anthropic's wire: POST /v1/messages, at once or streamed, and
+// POST /v1/messages/count_tokens.
+//
+// Thread: the I/O thread's alone.
+#pragma once
+
+#include <boost/asio/awaitable.hpp>
+#include <memory>
+
+#include "absl/random/random.h"
+#include "absl/time/time.h"
+#include "server/generation.h"
+#include "server/http_exchange.h"
+#include "server/io_gate.h"
+
+namespace holdfast {
+
+class AnthropicApi final {
+ public:
+  // `service` must outlive the object.
+  AnthropicApi(GenerationService& service, std::shared_ptr<IoGate> gate,
+               absl::Duration request_timeout);
+
+  asio::awaitable<void> Handle(HttpExchange& exchange);
+
+ private:
+  asio::awaitable<void> Messages(HttpExchange& exchange);
+  asio::awaitable<void> CountTokens(HttpExchange& exchange);
+
+  GenerationService& service_;
+  const std::shared_ptr<IoGate> gate_;
+  const absl::Duration request_timeout_;
+  absl::BitGen random_;
+};
+
+}  // namespace holdfast
