@@ -49,6 +49,7 @@ asio::awaitable<void> AnthropicApi::Messages(HttpExchange& exchange) {
   head.request_id = exchange.request.request_id;
   head.max_tokens = call->max_tokens;
   head.cache_life = call->cache_life;
+  head.shows_thinking = call->shows_thinking;
   call->request.sampling.seed = absl::Uniform<uint64_t>(random_);
   std::vector<GenerationRequest> requests;
   requests.push_back(std::move(call->request));

@@ -85,15 +85,17 @@ void ReadSampling(JsonFields& fields, SamplingParams& sampling) {
   if (const auto top_k = fields.Integer32("top_k")) sampling.top_k = *top_k;
 }
 
-void ReadThinking(JsonFields& fields, Json& chat) {
+void ReadThinking(JsonFields& fields, MessagesCall& call, Json& chat) {
   bool thinks = false;
   if (const Json* thinking = fields.Object("thinking"); thinking != nullptr) {
     JsonFields inner(*thinking, "thinking");
     if (inner.Find("type") == nullptr) inner.Missing("type");
     OneOf(inner, "type", {"disabled", "enabled", "adaptive", "between_tools"});
     thinks = inner.ok() && (*thinking)["type"] != "disabled";
-    inner.Integer("budget_tokens");
-    inner.String("display", 64);
+    const std::optional<int32_t> budget = inner.Integer32("budget_tokens");
+    OneOf(inner, "display", {"summarized", "omitted"});
+    if (thinks && budget.has_value()) chat["thinking_token_budget"] = *budget;
+    call.shows_thinking = thinks && inner.String("display") != "omitted";
     if (absl::Status status = inner.Finish(); !status.ok()) return fields.Fail(status);
   }
   chat["chat_template_kwargs"] = {{"enable_thinking", thinks}};
@@ -117,6 +119,9 @@ void ReadOutputConfig(JsonFields& fields, Json& chat) {
   if (config == nullptr) return;
   JsonFields inner(*config, "output_config");
   OneOf(inner, "effort", {"low", "medium", "high", "xhigh", "max"});
+  if (const auto effort = inner.String("effort")) {
+    chat["reasoning_effort"] = *effort == "max" ? "xhigh" : *effort;
+  }
   ReadFormat(inner, chat);
   if (absl::Status status = inner.Finish(); !status.ok()) fields.Fail(status);
 }
@@ -194,7 +199,7 @@ absl::StatusOr<MessagesCall> Decode(std::string_view body, const GenerationServi
   call.stream = fields.Boolean("stream").value_or(false);
   ReadStops(fields, request);
   ReadSampling(fields, request.sampling);
-  ReadThinking(fields, chat);
+  ReadThinking(fields, call, chat);
   ReadOutputConfig(fields, chat);
   ReadCacheControl(fields, call.cache_life);
   RetentionWish wish{.prompt_cache_key = ReadUser(fields)};
@@ -206,6 +211,7 @@ absl::StatusOr<MessagesCall> Decode(std::string_view body, const GenerationServi
 
   JsonFields chat_fields(chat, "");
   ReadResponseFormat(chat_fields, request);
+  ReadReasoning(chat_fields, request);
   request.prompt = ReadChatInput(chat_fields, info.tool_calls);
   ReadToolChoice(chat_fields, info.tool_calls, request);
   RETURN_IF_ERROR(chat_fields.Finish());

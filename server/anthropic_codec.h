@@ -6,14 +6,14 @@
 //   max_tokens      as much of it as the context leaves; an answer that ends there says so
 //                   (stop_reason model_context_window_exceeded), as models of the wire's own do
 //   thinking        whether the chat template is told to let the model reason (enable_thinking);
-//                   off unless asked for. A model that does not reason is asked in vain; what one
-//                   reasons stands in the text
+//                   off unless asked for. budget_tokens bounds it. A model that does not reason is
+//                   asked in vain; what one reasons unasked is not shown
+//   effort          of output_config: given to the chat template as reasoning_effort
 //   cache_control   anthropic_messages.h: the turn's KV is kept (kv_retention.h) for the session of
 //                   the request's headers, else for metadata.user_id
 //
-// Harmless, checked for type and then dropped: service_tier auto|standard_only, speed standard,
-// thinking.budget_tokens and display, output_config.effort, and context_management where all it
-// wants is to clear earlier thinking, which a template does anyway.
+// Harmless, checked for type and then dropped: service_tier auto|standard_only, speed standard, and
+// context_management where all it wants is to clear earlier thinking, which a template does anyway.
 //
 // A conversation that ends with the model's own words would have them continued ("prefill"): it is
 // refused, as by Anthropic's later models, though its tokens can be counted.
@@ -37,6 +37,7 @@ namespace holdfast {
 struct MessagesCall {
   std::string model;  // as asked for, else the served model's name
   bool stream = false;
+  bool shows_thinking = false;
   int32_t max_tokens = 0;
   CacheLife cache_life;
   GenerationRequest request;

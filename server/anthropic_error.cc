@@ -33,7 +33,8 @@ std::string InAnthropicNames(const std::string& text) {
                               {".function.name", ".name"},
                               {".function.description", ".description"},
                               {"response_format.json_schema.schema", "output_config.format.schema"},
-                              {"response_format", "output_config.format"}});
+                              {"response_format", "output_config.format"},
+                              {"thinking_token_budget", "thinking.budget_tokens"}});
 }
 
 }  // namespace

@@ -47,6 +47,7 @@ void MessageEnd::Add(const GenerationEvent& event) {
     prompt_tokens_ = done->prompt_tokens;
     cached_tokens_ = done->cached_tokens;
     completion_tokens_ = done->completion_tokens;
+    thinking_tokens_ = done->reasoning_tokens;
     kept_for_ = done->kept_for;
   }
 }
@@ -62,6 +63,7 @@ Json MessageEnd::Usage() const {
   json["cache_creation"] = {{"ephemeral_5m_input_tokens", life == absl::Minutes(5) ? created : 0},
                             {"ephemeral_1h_input_tokens", life == absl::Hours(1) ? created : 0}};
   json["output_tokens"] = completion_tokens_;
+  json["output_tokens_details"] = {{"thinking_tokens", thinking_tokens_}};
   json["service_tier"] = "standard";
   if (kept_for_) {
     json["holdfast"] = {{"pinned", *kept_for_ > absl::ZeroDuration()},
@@ -91,6 +93,7 @@ void MessageBody::Add(int32_t, GenerationEvent&& event) {
   end_.Add(event);
   auto* delta = std::get_if<ChoiceDelta>(&event);
   if (delta == nullptr) return;
+  thinking_ += delta->reasoning;
   text_ += delta->text;
   for (ToolCallDelta& call : delta->tool_calls) AppendToolCall(std::move(call), calls_);
 }
@@ -98,8 +101,13 @@ void MessageBody::Add(int32_t, GenerationEvent&& event) {
 // Put together by hand, since the input of a call is text that stays as it is.
 std::string MessageBody::Finish() {
   std::string content;
+  if (!thinking_.empty() && end_.head().shows_thinking) {
+    absl::StrAppend(&content, R"({"type":"thinking","thinking":)", Quoted(thinking_),
+                    R"(,"signature":""})");
+  }
   if (!text_.empty()) {
-    absl::StrAppend(&content, R"({"type":"text","text":)", Quoted(text_), "}");
+    absl::StrAppend(&content, content.empty() ? "" : ",", R"({"type":"text","text":)",
+                    Quoted(text_), "}");
   }
   for (const ToolCallDelta& call : calls_) {
     if (!IsWholeObject(call.arguments)) continue;
@@ -119,6 +127,9 @@ void MessageStream::Append(int32_t, GenerationEvent&& event, std::string& sse) {
   Begin(sse);
   const auto* delta = std::get_if<ChoiceDelta>(&event);
   if (delta == nullptr) return;
+  if (!delta->reasoning.empty() && end_.head().shows_thinking) {
+    AppendThinking(delta->reasoning, sse);
+  }
   if (!delta->text.empty()) AppendText(delta->text, sse);
   for (const ToolCallDelta& call : delta->tool_calls) AppendCall(call, sse);
   if (delta->finish.has_value()) CloseBlock(sse);
@@ -154,6 +165,13 @@ void MessageStream::AppendDelta(absl::string_view type, absl::string_view name,
               absl::StrCat(",\"index\":", num_blocks_ - 1, ",\"delta\":{\"type\":\"", type, "\",\"",
                            name, "\":", Quoted(text), "}"),
               sse);
+}
+
+void MessageStream::AppendThinking(const std::string& thinking, std::string& sse) {
+  if (open_ != Block::kThinking) {
+    OpenBlock(Block::kThinking, R"({"type":"thinking","thinking":"","signature":""})", sse);
+  }
+  AppendDelta("thinking_delta", "thinking", thinking, sse);
 }
 
 void MessageStream::AppendText(const std::string& text, std::string& sse) {

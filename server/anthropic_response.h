@@ -3,8 +3,9 @@
 //   message_start, ping, { content_block_start, content_block_delta..., content_block_stop }...,
 //   message_delta (stop_reason, usage), message_stop
 //
-// Content is one block of text, unless there is none, and then a block for each call of a tool, in
-// the order in which they are written. Arguments are passed on as they were written.
+// Content is a block of what was thought, where that is to be shown, one of text, unless there is
+// none, and a block for each call of a tool, in the order in which they are written. Arguments are
+// passed on as they were written. Thinking has an empty signature: nothing here needs one.
 //
 // A call that was cut short (by max_tokens, a stop sequence or the context's end, which stop_reason
 // tells) has no whole input, which the wire has no way to show. A message leaves such a call out,
@@ -40,6 +41,7 @@ struct MessageHead {
   std::string request_id;  // for errors
   int32_t max_tokens = 0;  // as asked for
   CacheLife cache_life;
+  bool shows_thinking = false;
 };
 
 // What both forms of an answer keep count of: its usage, and how it ended.
@@ -57,6 +59,7 @@ class MessageEnd final {
 
   const MessageHead head_;
   int64_t prompt_tokens_ = 0, cached_tokens_ = 0, completion_tokens_ = 0;
+  int64_t thinking_tokens_ = 0;  // of the completion's
   std::optional<absl::Duration> kept_for_;
   std::optional<FinishReason> finish_;
   std::string stop_string_;
@@ -70,7 +73,7 @@ class MessageBody final : public AnswerBodyWriter {
 
  private:
   MessageEnd end_;
-  std::string text_;
+  std::string thinking_, text_;
   std::vector<ToolCallDelta> calls_;  // whole
 };
 
@@ -82,9 +85,10 @@ class MessageStream final : public AnswerStreamWriter {
   void AppendError(const OpenAiError& error, std::string& sse) const override;
 
  private:
-  enum class Block : uint8_t { kNone, kText, kCall };  // that is open
+  enum class Block : uint8_t { kNone, kThinking, kText, kCall };  // that is open
 
   void Begin(std::string& sse);
+  void AppendThinking(const std::string& thinking, std::string& sse);
   void AppendText(const std::string& text, std::string& sse);
   void AppendCall(const ToolCallDelta& call, std::string& sse);
   void OpenBlock(Block block, absl::string_view content_block, std::string& sse);

@@ -11,6 +11,7 @@ import pytest
 from daemon import Daemon
 from test_kv_pins import drop, pins
 from test_lifecycle import new_key
+from test_reasoning import TEMPLATE
 
 MODEL = "SmolLM2-135M-Instruct"
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
@@ -37,7 +38,8 @@ ANY = {"type": "any"}
 
 @pytest.fixture(scope="module")
 def claude(daemon):
-    return anthropic.Anthropic(base_url=daemon.url, api_key="none", max_retries=0)
+    yield anthropic.Anthropic(base_url=daemon.url, api_key="none", max_retries=0)
+    drop(daemon)  # what these tests had kept is no other test's
 
 
 def arguments(temperature=0, extra_body=None, **kwargs):
@@ -260,6 +262,34 @@ def test_thinking_may_be_asked_for(claude):
         assert text_of(ask(claude, thinking=thinking))
 
 
+@pytest.fixture(scope="module")
+def thinker(tmp_path_factory):
+    template = tmp_path_factory.mktemp("template") / "thinks.jinja"
+    template.write_text(TEMPLATE)
+    with Daemon("--chat-template", str(template)) as running:
+        yield anthropic.Anthropic(base_url=running.url, api_key="none", max_retries=0)
+
+
+def test_what_is_thought_is_a_block_where_asked_for(thinker):
+    thinking = {"type": "enabled", "budget_tokens": 6}
+    whole = ask(thinker, thinking=thinking)
+    assert [block.type for block in whole.content][0] == "thinking"
+    assert whole.content[0].thinking and "think>" not in whole.content[0].thinking
+    assert whole.usage.output_tokens_details.thinking_tokens > 0
+    with thinker.messages.stream(**arguments(thinking=thinking)) as stream:
+        final = stream.get_final_message()
+    assert [block.to_dict() for block in final.content] == [
+        block.to_dict() for block in whole.content]
+    hidden = ask(thinker, thinking={**thinking, "display": "omitted"})
+    assert text_of(hidden) == text_of(whole) and hidden.content[0].type == "text"
+    unasked = ask(thinker)
+    assert [block.type for block in unasked.content] == ["text"]
+    assert unasked.usage.output_tokens_details.thinking_tokens == 0
+    again = ask(thinker, thinking=thinking, messages=QUESTION + [
+        {"role": "assistant", "content": whole.content}, {"role": "user", "content": "Go on."}])
+    assert again.content
+
+
 def test_what_agents_send_is_taken(claude):
     """As Claude Code asks, by the SDK's beta endpoint."""
     message = claude.beta.messages.create(
@@ -365,7 +395,6 @@ def test_cache_control_keeps_the_kv_of_the_turn(claude, daemon, place):
     again = turn("claude-" + place, **kwargs).usage
     assert again.cache_read_input_tokens > 0
     assert prompt_tokens(again) == prompt_tokens(usage)
-    drop(daemon, "claude-" + place)
 
 
 def test_without_a_header_the_user_names_what_is_kept(claude, daemon):
@@ -375,7 +404,6 @@ def test_without_a_header_the_user_names_what_is_kept(claude, daemon):
         usage = stream.get_final_message().usage
     assert usage.cache_creation_input_tokens > 0
     assert ("default", "claude-user") in pins(daemon)
-    drop(daemon, "claude-user")
 
 
 def test_events_are_named_and_whole_as_they_are_on_the_wire(daemon):

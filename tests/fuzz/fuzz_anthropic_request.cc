@@ -62,14 +62,15 @@ void Write(std::string_view text) {
   const std::string rest(text.substr(first.size()));
   const auto events = [&](const auto& take) {
     take(PromptInfo{.prompt_tokens = 1});
-    take(ChoiceDelta{.text = first});
+    take(ChoiceDelta{.reasoning = rest, .text = first});
     take(ChoiceDelta{.tool_calls = {{.index = 0, .id = rest, .name = "f", .arguments = first}}});
     take(ChoiceDelta{.tool_calls = {{.index = 0, .arguments = rest}},
                      .finish = FinishReason::kStop,
                      .stop_string = rest});
     take(GenerationDone{.prompt_tokens = 1, .completion_tokens = 1});
   };
-  const MessageHead head = {.id = first, .model = rest, .request_id = first, .max_tokens = 1};
+  const MessageHead head = {
+      .id = first, .model = rest, .request_id = first, .max_tokens = 1, .shows_thinking = true};
 
   MessageBody body(head);
   events([&](GenerationEvent event) { body.Add(0, std::move(event)); });

@@ -87,6 +87,8 @@ TEST(AnthropicCodecTest, EveryParameterIsHonouredOrNamed) {
       {R"("thinking":{"type":"disabled"})", ""},
       {R"("thinking":{"type":"enabled","budget_tokens":1024})", ""},
       {R"("thinking":{"type":"adaptive","display":"omitted"})", ""},
+      {R"("thinking":{"type":"enabled","budget_tokens":-1})", "thinking.budget_tokens"},
+      {R"("thinking":{"type":"enabled","display":"loud"})", "thinking.display"},
       {R"("thinking":{"type":"deep"})", "thinking.type"},
       {R"("thinking":{})", "thinking.type"},
       {R"("service_tier":"standard_only")", ""},
@@ -311,10 +313,26 @@ TEST(AnthropicCodecTest, ValuesArriveWhereTheyBelong) {
   EXPECT_EQ(call->request.sampling.top_k, 3);
   EXPECT_THAT(call->request.stop, ElementsAre("x", "y"));
   EXPECT_EQ(call->request.grammar->source.text, R"({"type":"object"})");
-  EXPECT_THAT(std::get<ChatInput>(call->request.prompt).template_kwargs_json,
-              HasSubstr("\"enable_thinking\":true"));
-  EXPECT_THAT(std::get<ChatInput>(Decode(Body(kHi))->request.prompt).template_kwargs_json,
-              HasSubstr("\"enable_thinking\":false"));
+}
+
+TEST(AnthropicCodecTest, ThinkingIsOffUnlessAskedFor) {
+  const auto thinking = [](const std::string& more) {
+    const auto call = Decode(Body(kHi, more));
+    EXPECT_TRUE(call.ok()) << call.status();
+    EXPECT_TRUE(call->request.parts_reasoning);
+    const Json kwargs = *ParseJson(std::get<ChatInput>(call->request.prompt).template_kwargs_json);
+    return absl::StrCat(DumpJson(kwargs), call->shows_thinking ? " shown " : " ",
+                        call->request.reasoning_tokens_max.value_or(-1));
+  };
+  const std::string off = R"({"enable_thinking":false} -1)";
+  EXPECT_EQ(thinking(""), off);
+  EXPECT_EQ(thinking(R"("thinking":{"type":"disabled","budget_tokens":5})"), off);
+  EXPECT_EQ(thinking(R"("thinking":{"type":"enabled","budget_tokens":5})"),
+            R"({"enable_thinking":true} shown 5)");
+  EXPECT_EQ(thinking(R"("thinking":{"type":"adaptive","display":"omitted"})"),
+            R"({"enable_thinking":true} -1)");
+  EXPECT_EQ(thinking(R"("output_config":{"effort":"max"})"),
+            R"({"enable_thinking":false,"reasoning_effort":"xhigh"} -1)");
 }
 
 TEST(AnthropicCodecTest, TheLongestCacheControlKeepsTheTurn) {

@@ -15,6 +15,7 @@ namespace {
 
 using testing::ElementsAre;
 using testing::HasSubstr;
+using testing::Not;
 
 MessageHead Head() {
   return {.id = "msg_1", .model = "tiny", .request_id = "req_1", .max_tokens = 9};
@@ -25,7 +26,7 @@ GenerationDone Done(int32_t completion = 3) { return {absl::OkStatus(), 10, 4, c
 constexpr char kUsage[] =
     R"("usage":{"input_tokens":6,"cache_creation_input_tokens":0,"cache_read_input_tokens":4,)"
     R"("cache_creation":{"ephemeral_5m_input_tokens":0,"ephemeral_1h_input_tokens":0},)"
-    R"("output_tokens":3,"service_tier":"standard"})";
+    R"("output_tokens":3,"output_tokens_details":{"thinking_tokens":0},"service_tier":"standard"})";
 
 std::string Body(std::vector<GenerationEvent> events, MessageHead head = Head()) {
   MessageBody body(std::move(head));
@@ -79,6 +80,27 @@ TEST(MessageBodyTest, ACallThatWasCutShortIsLeftOut) {
                                 R"("input":{}}],"stop_reason":"max_tokens")"))
         << arguments;
   }
+}
+
+TEST(MessageBodyTest, WhatWasThoughtIsShownWhereAskedFor) {
+  GenerationDone done = Done();
+  done.reasoning_tokens = 2;
+  const std::vector<GenerationEvent> events = {ChoiceDelta{.reasoning = "hm"},
+                                               ChoiceDelta{.reasoning = "!", .text = "a"},
+                                               ChoiceDelta{.finish = FinishReason::kStop}, done};
+  MessageHead head = Head();
+  EXPECT_THAT(Body(events, head), HasSubstr(R"("content":[{"type":"text","text":"a"}])"));
+  EXPECT_THAT(Sse(events, head), Not(HasSubstr("hm")));
+  head.shows_thinking = true;
+  const std::string body = Body(events, head);
+  EXPECT_THAT(body, HasSubstr(R"("content":[{"type":"thinking","thinking":"hm!","signature":""},)"
+                              R"({"type":"text","text":"a"}])"));
+  EXPECT_THAT(body, HasSubstr(R"("thinking_tokens":2)"));
+  const std::string sse = Sse(events, head);
+  EXPECT_THAT(sse, HasSubstr(R"("index":0,"content_block":{"type":"thinking","thinking":"",)"
+                             R"("signature":""}})"));
+  EXPECT_THAT(sse, HasSubstr(R"("index":0,"delta":{"type":"thinking_delta","thinking":"!"}})"));
+  EXPECT_THAT(sse, HasSubstr(R"("index":1,"delta":{"type":"text_delta","text":"a"}})"));
 }
 
 TEST(MessageBodyTest, AnAnswerWithoutWordsOrCallsHasNoBlocks) {
