@@ -96,6 +96,7 @@ struct DaemonConfig {
     int32_t http_connections_max = 1024;
     absl::Duration drain_timeout = absl::Seconds(30);
     absl::Duration request_timeout = absl::Minutes(10);
+    absl::Duration stream_keep_alive = absl::Seconds(15);
   } server;
 
   struct LogSettings {

@@ -346,6 +346,14 @@ std::vector<Setting> MakeSettings() {
        .about = "longest time from a request's arrival to its end; beyond it: 504",
        .least = 100,
        .most = kMillisecondsOfDay},
+      {.section = "server",
+       .key = "stream_keep_alive",
+       .kind = kDuration,
+       .slot = DAEMON_SLOT(server.stream_keep_alive),
+       .about = "a stream that has nothing to tell for so long gets a comment, so that no "
+                "proxy takes it for dead",
+       .least = 100,
+       .most = kMillisecondsOfDay},
 
       {.section = "log",
        .key = "level",

@@ -23,8 +23,8 @@ HttpReply CountReply(size_t num_tokens) {
 }  // namespace
 
 AnthropicApi::AnthropicApi(GenerationService& service, std::shared_ptr<IoGate> gate,
-                           absl::Duration request_timeout)
-    : service_(service), gate_(std::move(gate)), request_timeout_(request_timeout) {}
+                           HttpCallTimes times)
+    : service_(service), gate_(std::move(gate)), times_(times) {}
 
 asio::awaitable<void> AnthropicApi::Handle(HttpExchange& exchange) {
   if (exchange.request.route->endpoint == HttpEndpoint::kCountTokens) {
@@ -54,7 +54,7 @@ asio::awaitable<void> AnthropicApi::Messages(HttpExchange& exchange) {
   std::vector<GenerationRequest> requests;
   requests.push_back(std::move(call->request));
   const auto executor = co_await asio::this_coro::executor;
-  HttpCall running(exchange, ReadySignal::Make(gate_, executor), request_timeout_);
+  HttpCall running(exchange, ReadySignal::Make(gate_, executor), times_);
   running.Start(service_, head.id, std::move(requests));
   if (call->stream) {
     MessageStream answer(std::move(head));
@@ -76,7 +76,7 @@ asio::awaitable<void> AnthropicApi::CountTokens(HttpExchange& exchange) {
                       std::move(done));
   };
   const std::optional<std::vector<TokenId>> tokens =
-      co_await AskTextWorker<std::vector<TokenId>>(exchange, gate_, request_timeout_, start);
+      co_await AskTextWorker<std::vector<TokenId>>(exchange, gate_, times_.timeout, start);
   if (tokens.has_value()) co_await exchange.Reply(CountReply(tokens->size()));
 }
 

@@ -10,6 +10,7 @@
 #include "absl/random/random.h"
 #include "absl/time/time.h"
 #include "server/generation.h"
+#include "server/http_call.h"
 #include "server/http_exchange.h"
 #include "server/io_gate.h"
 
@@ -18,8 +19,7 @@ namespace holdfast {
 class AnthropicApi final {
  public:
   // `service` must outlive the object.
-  AnthropicApi(GenerationService& service, std::shared_ptr<IoGate> gate,
-               absl::Duration request_timeout);
+  AnthropicApi(GenerationService& service, std::shared_ptr<IoGate> gate, HttpCallTimes times);
 
   asio::awaitable<void> Handle(HttpExchange& exchange);
 
@@ -29,7 +29,7 @@ class AnthropicApi final {
 
   GenerationService& service_;
   const std::shared_ptr<IoGate> gate_;
-  const absl::Duration request_timeout_;
+  const HttpCallTimes times_;
   absl::BitGen random_;
 };
 

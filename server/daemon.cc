@@ -195,6 +195,7 @@ class Daemon final {
             .loopback_names_only = config_.tenants.empty() && !config_.listen.allow_anonymous,
             .connections_max = config_.server.http_connections_max,
             .request_timeout = config_.server.request_timeout + kSlack,
+            .stream_keep_alive = config_.server.stream_keep_alive,
             .kv_admin = kv_admin_.get(),
             .on_access = [this](const HttpAccess& access) { LogAccess(access); }};
   }

@@ -10,6 +10,8 @@ namespace holdfast {
 namespace {
 
 constexpr size_t kWriteBytes = 64 << 10;  // events are gathered up to here before they are written
+// A comment, which readers of events pass over.
+constexpr std::string_view kKeepAlive = ": keep-alive\n\n";
 
 // A function of its own: g++ 12 destroys a braced temporary twice, or fails inside, where a
 // coroutine awaits with it.
@@ -40,12 +42,11 @@ absl::Status TookLongerThan(absl::Duration timeout) {
                                                   "; ask for fewer tokens or try again"));
 }
 
-HttpCall::HttpCall(HttpExchange& exchange, std::shared_ptr<ReadySignal> signal,
-                   absl::Duration timeout)
+HttpCall::HttpCall(HttpExchange& exchange, std::shared_ptr<ReadySignal> signal, HttpCallTimes times)
     : exchange_(exchange),
       signal_(std::move(signal)),
-      timeout_(timeout),
-      deadline_(DeadlineAfter(timeout)) {}
+      times_(times),
+      deadline_(DeadlineAfter(times.timeout)) {}
 
 HttpCall::~HttpCall() {
   exchange_.StopWatching();
@@ -120,7 +121,7 @@ asio::awaitable<void> HttpCall::AnswerAtOnce(AnswerBodyWriter& answer) {
     NotifyAny();
     if (!co_await signal_->Wait(deadline_)) {
       Cancel();
-      co_await exchange_.Fail(ToOpenAiError(TookLongerThan(timeout_)));
+      co_await exchange_.Fail(ToOpenAiError(TookLongerThan(times_.timeout)));
       co_return;
     }
   }
@@ -161,10 +162,14 @@ asio::awaitable<void> HttpCall::AnswerAsStream(AnswerStreamWriter& answer) {
       if (!co_await exchange_.SendEvents(Taken(sse))) co_return;
     } else if (!any) {
       NotifyAny();
-      if (!co_await signal_->Wait(deadline_)) {
-        co_await EndWithError(TookLongerThan(timeout_), answer, std::move(sse));
-        co_return;
+      const auto silent_until = DeadlineAfter(times_.keep_alive);
+      if (co_await signal_->Wait(std::min(deadline_, silent_until))) continue;
+      if (silent_until < deadline_) {
+        if (!co_await exchange_.SendEvents(kKeepAlive)) co_return;
+        continue;
       }
+      co_await EndWithError(TookLongerThan(times_.timeout), answer, std::move(sse));
+      co_return;
     }
   }
   answer.AppendEnd(sse);

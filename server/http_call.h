@@ -26,13 +26,18 @@ namespace holdfast {
 std::chrono::steady_clock::time_point DeadlineAfter(absl::Duration timeout);
 absl::Status TookLongerThan(absl::Duration timeout);
 
+struct HttpCallTimes {
+  absl::Duration timeout;     // of a call
+  absl::Duration keep_alive;  // a stream without an event for so long gets a comment
+};
+
 // The streams of one generation call, and the way their events take to the client. Whatever is not
 // through when this goes is cancelled; so is all of it when the client leaves, a write fails or one
 // of the prompts does.
 class HttpCall final {
  public:
   // `exchange` must outlive this.
-  HttpCall(HttpExchange& exchange, std::shared_ptr<ReadySignal> signal, absl::Duration timeout);
+  HttpCall(HttpExchange& exchange, std::shared_ptr<ReadySignal> signal, HttpCallTimes times);
   ~HttpCall();
   HttpCall(const HttpCall&) = delete;
 
@@ -42,7 +47,8 @@ class HttpCall final {
 
   // One of them, once, after Start.
   asio::awaitable<void> AnswerAtOnce(AnswerBodyWriter& answer);
-  // The status line waits for the first event, so that a refusal can still be an HTTP status.
+  // The status line waits for the first event, so that a refusal can still be an HTTP status; but
+  // not for longer than keep_alive.
   asio::awaitable<void> AnswerAsStream(AnswerStreamWriter& answer);
 
  private:
@@ -61,7 +67,7 @@ class HttpCall final {
 
   HttpExchange& exchange_;
   const std::shared_ptr<ReadySignal> signal_;
-  const absl::Duration timeout_;
+  const HttpCallTimes times_;
   const std::chrono::steady_clock::time_point deadline_;
   // Shared with the notifiers, since they may come late.
   const std::shared_ptr<std::vector<Prompt>> prompts_ = std::make_shared<std::vector<Prompt>>();

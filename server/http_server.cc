@@ -33,6 +33,7 @@ class AsioHttpServer final : public HttpServer {
             {.version = options_.version,
              .system_fingerprint = options_.system_fingerprint,
              .request_timeout = options_.request_timeout,
+             .stream_keep_alive = options_.stream_keep_alive,
              .kv_admin = options_.kv_admin},
             service, metrics, [this] { return ReadinessNow(); }, gate_),
         listener_(io_, options_, authenticator, http_metrics_,

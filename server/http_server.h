@@ -68,6 +68,7 @@ struct HttpServerOptions {
   absl::Duration idle_timeout = absl::Seconds(75);     // between requests of one connection
   absl::Duration write_timeout = absl::Seconds(60);    // one write; a stalled reader is cancelled
   absl::Duration request_timeout = absl::Minutes(10);  // end of body to end of answer: 504
+  absl::Duration stream_keep_alive = absl::Seconds(15);  // without an event: a comment
 
   // What /admin/v1 speaks of; must outlive the server. Null: there is no such thing (404).
   const KvAdmin* kv_admin = nullptr;

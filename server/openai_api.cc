@@ -91,7 +91,7 @@ OpenAiApi::OpenAiApi(OpenAiApiOptions options, GenerationService& service,
       readiness_(std::move(readiness)),
       gate_(std::move(gate)),
       admin_(options_.kv_admin, gate_, options_.request_timeout),
-      anthropic_(service, gate_, options_.request_timeout) {}
+      anthropic_(service, gate_, CallTimes()) {}
 
 asio::awaitable<void> OpenAiApi::Handle(HttpExchange& exchange) {
   switch (exchange.request.route->endpoint) {
@@ -223,7 +223,7 @@ asio::awaitable<void> OpenAiApi::Generate(HttpExchange& exchange, bool chat) {
     if (!call->seed_given) request.sampling.seed = absl::Uniform<uint64_t>(random_);
   }
   const auto executor = co_await asio::this_coro::executor;
-  HttpCall running(exchange, ReadySignal::Make(gate_, executor), options_.request_timeout);
+  HttpCall running(exchange, ReadySignal::Make(gate_, executor), CallTimes());
   running.Start(service_, head.id, std::move(call->requests));
   if (call->shape.stream) {
     AnswerStream answer(head, call->shape);

@@ -26,6 +26,7 @@ struct OpenAiApiOptions {
   std::string version;
   std::string system_fingerprint;
   absl::Duration request_timeout;
+  absl::Duration stream_keep_alive;
   const KvAdmin* kv_admin = nullptr;  // null: /admin/v1 is not found
 };
 
@@ -45,6 +46,9 @@ class OpenAiApi final {
   asio::awaitable<void> CancelChat(HttpExchange& exchange);
   asio::awaitable<void> Ready(HttpExchange& exchange);
 
+  HttpCallTimes CallTimes() const {
+    return {.timeout = options_.request_timeout, .keep_alive = options_.stream_keep_alive};
+  }
   AnswerHead MakeHead(const GenerationCall& call);
   Json ModelObject(const std::string& name) const;
   HttpReply ModelList() const;

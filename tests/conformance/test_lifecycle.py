@@ -1,6 +1,7 @@
 """Keys, refusals under load, draining: each with a daemon of its own."""
 
 import concurrent.futures
+import json
 import os
 import signal
 import subprocess
@@ -197,6 +198,22 @@ def test_check_config_says_what_serve_would_say(tmp_path):
     for line, setting in [(2, "listen.http"), (4, "listen.tls.certificate_path"),
                           (5, "listen.tls.key_path"), (7, "model.path")]:
         assert f"{path}:{line}: `{setting}` is" in runs[0].stderr
+
+
+def test_a_stream_that_waits_is_kept_alive_by_comments():
+    with Daemon(config="scheduler: {running_max: 1}\nserver: {stream_keep_alive: 100ms}\n") as daemon:
+        first = ask(client_of(daemon), stream=True, max_tokens=2000, extra_body={"ignore_eos": True})
+        next(iter(first))
+        body = json.dumps({"messages": [{"role": "user", "content": "Hello."}], "max_tokens": 1,
+                           "stream": True})
+        request = urllib.request.Request(f"{daemon.url}/v1/chat/completions", body.encode(),
+                                         {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            assert answer.readline() == b": keep-alive\n"
+            first.close()
+            lines = answer.read().splitlines()
+        assert lines[-2] == b"data: [DONE]"
+        assert {line[:6] for line in lines if line} <= {b"data: ", b": keep"}
 
 
 def test_idle_costs_nothing():
