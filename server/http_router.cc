@@ -68,7 +68,8 @@ RouteMatch MatchRoute(std::string_view method, std::string_view path) {
     const std::string_view pattern = route.path;
     std::string param;
     if (const size_t at = pattern.find(kId); at != std::string_view::npos) {
-      const std::string_view before = pattern.substr(0, at), behind = pattern.substr(at + kId.size());
+      const std::string_view before = pattern.substr(0, at),
+                             behind = pattern.substr(at + kId.size());
       const size_t fixed = before.size() + behind.size();
       if (path.size() <= fixed || !path.starts_with(before) || !path.ends_with(behind)) continue;
       param = PercentDecoded(path.substr(before.size(), path.size() - fixed));
