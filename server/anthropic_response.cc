@@ -15,7 +15,9 @@ std::string Quoted(const std::string& text) { return DumpJson(Json(text)); }
 // Looked at as a text: as a value it might be nested deeper than we read.
 bool IsWholeObject(const std::string& arguments) {
   const size_t begin = arguments.find_first_not_of(" \t\r\n");
-  return begin != arguments.npos && arguments[begin] == '{' && Json::accept(arguments);
+  const bool is_object = begin != arguments.npos && arguments[begin] == '{';
+  // The library takes a zero byte for the end of the text.
+  return is_object && arguments.find('\0') == arguments.npos && Json::accept(arguments);
 }
 
 std::string ToolUse(const ToolCallDelta& call, absl::string_view input) {

@@ -73,7 +73,9 @@ TEST(MessageBodyTest, CallsAreBlocksWithTheirInputAsItWasWritten) {
 }
 
 TEST(MessageBodyTest, ACallThatWasCutShortIsLeftOut) {
-  for (const char* arguments : {"", "{", R"({"x":"a)", R"({"x":1},)", "[1]", "7"}) {
+  const std::string kCut[] = {"",    "{", R"({"x":"a)",           R"({"x":1},)",
+                              "[1]", "7", std::string("{}\0x", 4)};
+  for (const std::string& arguments : kCut) {
     const std::string body = Body({Call(0, "f", "{}"), Call(1, "g", arguments),
                                    ChoiceDelta{.finish = FinishReason::kLength}, Done(9)});
     EXPECT_THAT(body, HasSubstr(R"("content":[{"type":"tool_use","id":"toolu_id0","name":"f",)"
