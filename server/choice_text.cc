@@ -36,7 +36,9 @@ ChoiceText::ChoiceText(int32_t choice, const GenerationRequest& request, const T
                    request.skip_special_tokens ? SpecialText::kHide : SpecialText::kShow),
       matcher_(request.stop, request.include_stop) {
   if (marks.reasoning != nullptr) reasoning_.emplace(*marks.reasoning, marks.reasoning_begun);
-  if (request.tool_calls.has_value()) calls_.emplace(SyntaxOf(*request.tool_calls));
+  if (request.tool_calls.has_value()) {
+    calls_.emplace(SyntaxOf(request.tool_calls->format), request.tool_calls->rules);
+  }
   detokenizer_.ShowAlso(marks.controls);
 }
 
@@ -114,8 +116,10 @@ void ChoiceText::TakeCalls(ChoiceDelta& delta) {
     if (!call.name.empty()) call.id = CallId(absl::HashOf(wire_id_, choice_, call.index));
   }
   if (!ended_) return;
-  calls_->Finish(delta.text);
-  const bool by_itself = delta.finish == FinishReason::kStop && delta.stop_string.empty();
+  const bool by_itself =
+      delta.finish == FinishReason::kStop && delta.stop_string.empty() && !calls_->in_arguments();
+  // The markup of a call that was cut before its name is nothing to show.
+  if (!calls_->in_opening()) calls_->Finish(delta.text);
   if (by_itself && calls_->num_calls() > 0) delta.finish = FinishReason::kToolCalls;
 }
 

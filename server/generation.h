@@ -37,6 +37,12 @@ struct AnswerGrammar {
   std::string param;
 };
 
+// How the calls of an answer look, and what can be one.
+struct ToolCalling {
+  ToolCallFormat format = ToolCallFormat::kUnknown;
+  ToolCallRules rules;
+};
+
 // One prompt. A completions request with several prompts starts several of these.
 struct GenerationRequest {
   TenantIndex tenant{};
@@ -59,7 +65,7 @@ struct GenerationRequest {
   SamplingParams sampling;  // seed: drawn by the front end when the caller gave none
   std::optional<AnswerGrammar> grammar;
   // Calls of tools are taken out of the text; set with a grammar that allows them.
-  std::optional<ToolCallFormat> tool_calls;
+  std::optional<ToolCalling> tool_calls;
   bool parts_reasoning = false;                 // it is told apart, where the model reasons
   std::optional<int32_t> reasoning_tokens_max;  // then the answer must begin
   std::string cache_salt;                       // narrows KV sharing within the tenant

@@ -48,8 +48,14 @@ class Grammars::Kept final {
   }
 
   void Add(const GrammarSource& source, std::shared_ptr<const Grammar> grammar) {
-    entries_.push_front({.source = source, .grammar = std::move(grammar)});
-    if (entries_.size() > kGrammarsPerTenant) entries_.pop_back();
+    const auto [added, is_new] =
+        entries_.push_front({.source = source, .grammar = std::move(grammar)});
+    if (is_new) bytes_ += source.text.size();
+    while (entries_.size() > 1 &&
+           (entries_.size() > kGrammarsPerTenant || bytes_ > kGrammarBytesPerTenant)) {
+      bytes_ -= entries_.back().source.text.size();
+      entries_.pop_back();
+    }
   }
 
  private:
@@ -57,6 +63,8 @@ class Grammars::Kept final {
     GrammarSource source;
     std::shared_ptr<const Grammar> grammar;
   };
+
+  size_t bytes_ = 0;  // of the sources
 
   // The last used first.
   boost::multi_index_container<

@@ -1,5 +1,6 @@
 // The grammars of the served model, compiled as they are asked for and kept: for each tenant the
-// last kGrammarsPerTenant, so that one tenant's many push out nobody else's.
+// last kGrammarsPerTenant within kGrammarBytesPerTenant, so that one tenant's many push out nobody
+// else's.
 //
 // What compiling needs is made when the first is asked for (about 0.15 s): most daemons never see
 // one.
@@ -8,6 +9,7 @@
 // the lock; two callers may compile the same at once.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -22,6 +24,9 @@
 #include "text/grammar.h"
 
 namespace holdfast {
+
+// Of the sources of those that are kept; compiled they take up to a thousand times as much.
+inline constexpr size_t kGrammarBytesPerTenant = 256 << 10;
 
 class Grammars final {
  public:

@@ -4,12 +4,11 @@
 #include <utility>
 
 #include "absl/status/status.h"
-#include "absl/strings/ascii.h"
 
 namespace holdfast {
 namespace {
 
-bool IsSpace(char c) { return absl::ascii_isspace(static_cast<unsigned char>(c)); }
+bool IsSpace(char c) { return c == ' ' || c == '\t' || c == '\r' || c == '\n'; }
 
 void Allow(TokenId token, std::span<uint32_t> words) {
   words[static_cast<size_t>(token) / 32] |= 1u << (token % 32);
@@ -33,10 +32,7 @@ class ReasoningConstraint final : public TokenConstraint {
       Think(token);
       return absl::OkStatus();
     }
-    if (state_ == State::kStart && token == tokens_.open) {
-      state_ = State::kThinking;
-      return absl::OkStatus();
-    }
+    if (state_ == State::kStart && BeginsToThink(token)) return absl::OkStatus();
     state_ = State::kAnswer;
     return answer_ == nullptr ? absl::OkStatus() : answer_->Consume(token);
   }
@@ -45,8 +41,11 @@ class ReasoningConstraint final : public TokenConstraint {
     if (state_ == State::kThinking) {
       only = ForcedToken();
       if (!only.has_value()) AllowAll(words);
-      // Where the answer has a form, it is still to come.
-      if (answer_ != nullptr) Forbid(ends_, words);
+      if (answer_ == nullptr || only.has_value()) return absl::OkStatus();
+      // The answer is still to come, and all of it is held to its form.
+      Forbid(ends_, words);
+      Forbid(tokens_.past_close, words);
+      ForbidPastClose(words);
       return absl::OkStatus();
     }
     if (answer_ == nullptr) {
@@ -69,6 +68,33 @@ class ReasoningConstraint final : public TokenConstraint {
  private:
   enum class State : uint8_t { kStart, kThinking, kAnswer };
 
+  // As the parser sees it, which finds the first mark spelled as well. With a form only one token
+  // of it was allowed.
+  bool BeginsToThink(TokenId token) {
+    if (token == tokens_.open) {
+      state_ = State::kThinking;
+      return true;
+    }
+    if (answer_ != nullptr) return false;
+    tail_ += tokenizer_.TokenBytes(token);
+    tail_.erase(0, std::min(tail_.find_first_not_of(" \t\r\n"), tail_.size()));
+    if (!tail_.starts_with(marks_.open)) return marks_.open.starts_with(tail_);
+    tail_.erase(0, marks_.open.size());
+    state_ = State::kThinking;
+    return true;
+  }
+  // Tokens that end a second mark which has begun and go on behind it.
+  void ForbidPastClose(std::span<uint32_t> words) const {
+    const std::string_view tail = tail_;
+    for (size_t size = std::min(tail.size(), marks_.close.size() - 1); size > 0; --size) {
+      if (!marks_.close.starts_with(tail.substr(tail.size() - size))) continue;
+      const std::string_view rest = marks_.close.substr(size);
+      for (TokenId token = 0; token < tokenizer_.vocab_size(); ++token) {
+        const std::string_view bytes = tokenizer_.TokenBytes(token);
+        if (bytes.size() > rest.size() && bytes.starts_with(rest)) Forbid({&token, 1}, words);
+      }
+    }
+  }
   void Think(TokenId token) {
     ++num_thought_;
     const bool closes = !tokens_.close.empty() && token == ForcedFrom(num_closing_);
@@ -97,7 +123,7 @@ class ReasoningConstraint final : public TokenConstraint {
       words[static_cast<size_t>(token) / 32] = left >= 32 ? ~0u : (1u << left) - 1;
     }
   }
-  static void Forbid(const std::vector<TokenId>& tokens, std::span<uint32_t> words) {
+  static void Forbid(std::span<const TokenId> tokens, std::span<uint32_t> words) {
     for (const TokenId token : tokens) {
       words[static_cast<size_t>(token) / 32] &= ~(1u << (token % 32));
     }
@@ -187,6 +213,10 @@ ReasoningTokens FindReasoningTokens(const ReasoningMarks& marks, const Tokenizer
   ReasoningTokens found;
   for (TokenId token = 0; token < tokenizer.vocab_size(); ++token) {
     const std::string_view bytes = tokenizer.TokenBytes(token);
+    const size_t at = bytes.find(marks.close);
+    if (at != bytes.npos && at + marks.close.size() < bytes.size()) {
+      found.past_close.push_back(token);
+    }
     if (bytes != marks.open && bytes != marks.close) continue;
     if (bytes == marks.open) found.open = token;
     if (bytes == marks.close) found.close = {token};

@@ -58,7 +58,8 @@ class ReasoningParser final {
 struct ReasoningTokens {
   std::optional<TokenId> open;  // none: it takes several
   std::vector<TokenId> close;
-  std::vector<TokenId> controls;  // those of the marks that are control tokens
+  std::vector<TokenId> past_close;  // those that hold the second mark and more behind it
+  std::vector<TokenId> controls;    // those of the marks that are control tokens
 };
 ReasoningTokens FindReasoningTokens(const ReasoningMarks& marks, const Tokenizer& tokenizer);
 

@@ -1,16 +1,16 @@
 #include "server/tool_call_parser.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/status/statusor.h"
-#include "absl/strings/ascii.h"
 #include "config/limits.h"
 #include "server/json_body.h"
 
 namespace holdfast {
 namespace {
 
-bool IsSpace(char c) { return absl::ascii_isspace(static_cast<unsigned char>(c)); }
+bool IsSpace(char c) { return c == ' ' || c == '\t' || c == '\r' || c == '\n'; }  // JSON's
 
 std::string_view WithoutLeadingSpace(std::string_view text) {
   while (!text.empty() && IsSpace(text.front())) text.remove_prefix(1);
@@ -40,7 +40,14 @@ void AppendToolCall(ToolCallDelta delta, std::vector<ToolCallDelta>& deltas) {
   }
 }
 
-ToolCallParser::ToolCallParser(const ToolCallSyntax& syntax) : syntax_(syntax) {}
+ToolCallParser::ToolCallParser(const ToolCallSyntax& syntax, ToolCallRules rules)
+    : syntax_(syntax), rules_(std::move(rules)) {}
+
+bool ToolCallParser::CanBeCalled(const std::string& name) const {
+  if (name.empty() || name.size() > kToolNameBytesMax) return false;
+  return rules_.names.empty() ||
+         std::find(rules_.names.begin(), rules_.names.end(), name) != rules_.names.end();
+}
 
 void ToolCallParser::Append(std::string_view next, std::string& text,
                             std::vector<ToolCallDelta>& calls) {
@@ -95,6 +102,11 @@ void ToolCallParser::ReadText(char c, Output& out) {
     return;
   }
   if (is_space) return;
+  if (rules_.only_at_start && !at_start_ && num_calls_ == 0) {
+    num_spaces_ = 0;
+    out.text += std::exchange(waiting_, {});
+    return;
+  }
   while (!waiting_.empty()) {
     const std::string_view mark = std::string_view(waiting_).substr(num_spaces_);
     if (mark == syntax_.open) {
@@ -102,6 +114,7 @@ void ToolCallParser::ReadText(char c, Output& out) {
       return;
     }
     if (syntax_.open.starts_with(mark)) return;
+    at_start_ = false;
     out.text += waiting_.substr(0, num_spaces_ + 1);
     waiting_.erase(0, num_spaces_ + 1);
     num_spaces_ = waiting_.size() - WithoutLeadingSpace(waiting_).size();
@@ -131,7 +144,7 @@ void ToolCallParser::ReadName(char c, Output& out) {
   if (has_mark || c == '{') {
     const size_t behind = has_mark ? syntax_.arguments_mark.size() : 1;
     string_.resize(string_.size() - behind);
-    if (string_.empty()) return Break(c, out);
+    if (!CanBeCalled(string_)) return Break(c, out);
     OpenCall(std::exchange(string_, {}), out);
     state_ = State::kArguments;
     if (!has_mark) ReadValue(c, out);
@@ -220,7 +233,7 @@ void ToolCallParser::ReadValue(char c, Output& out) {
   const std::string value = std::exchange(string_, {});
   if (was == State::kNameValue) {
     name_ = Unquoted(value);
-    if (name_.empty() || name_.size() > kToolNameBytesMax) return Break(c, out);
+    if (!CanBeCalled(name_)) return Break(c, out);
     // Without an opening, an object that has a name alone is any answer.
     if (!syntax_.open.empty() || has_arguments_) OpenCall(std::exchange(name_, {}), out);
   } else if (was == State::kArguments && !syntax_.arguments_mark.empty() && !in_list_) {

@@ -34,10 +34,15 @@ struct ToolCallDelta {
 // To the end of `deltas`; pieces of one call are joined.
 void AppendToolCall(ToolCallDelta delta, std::vector<ToolCallDelta>& deltas);
 
+struct ToolCallRules {
+  std::vector<std::string> names;  // that can be called; empty: any
+  bool only_at_start = false;      // an answer that does not begin as a call has none
+};
+
 class ToolCallParser final {
  public:
   // `syntax` must outlive this.
-  explicit ToolCallParser(const ToolCallSyntax& syntax);
+  explicit ToolCallParser(const ToolCallSyntax& syntax, ToolCallRules rules = {});
 
   // Appends what is text to `text` and pieces of calls to `calls`.
   void Append(std::string_view next, std::string& text, std::vector<ToolCallDelta>& calls);
@@ -45,6 +50,9 @@ class ToolCallParser final {
   void Finish(std::string& text);
 
   int32_t num_calls() const { return num_calls_; }  // that have their names
+  bool in_arguments() const { return call_is_open(); }
+  // Behind an opening, before it is known whether it is one of a call.
+  bool in_opening() const { return state_ != State::kText && !call_is_open(); }
 
  private:
   enum class State : uint8_t {
@@ -81,8 +89,10 @@ class ToolCallParser final {
   // What waits is read again, as text that may open a call.
   void ResumeText(Output& out);
   bool call_is_open() const { return call_index_.has_value(); }
+  bool CanBeCalled(const std::string& name) const;
 
   const ToolCallSyntax& syntax_;
+  const ToolCallRules rules_;
   State state_ = State::kText;
   bool at_start_ = true;        // nothing but white space has come
   bool in_list_ = false;        // of calls

@@ -60,7 +60,10 @@ void ReadAllowedTools(JsonFields& choice, const Json& tools, Choice& into) {
     const auto& items = *list->get_ptr<const Json::array_t*>();
     for (size_t i = 0; i < items.size() && inner.ok(); ++i) {
       JsonFields item(items[i], absl::StrCat(inner.PathOf("tools"), "[", i, "]"));
-      item.String("type", 64);
+      if (item.String("type", 64).value_or("") != "function" && item.ok()) {
+        item.Fail("type", "invalid_value",
+                  absl::StrCat(item.PathOf("type"), " must be 'function'"));
+      }
       ReadFunctionName(item, tools, into);
       if (absl::Status status = item.Finish(); !status.ok()) inner.Fail(status);
     }
@@ -158,8 +161,10 @@ void ReadToolChoice(JsonFields& fields, ToolCallFormat format, GenerationRequest
                                       "leave one of them out or set tool_choice to 'none'")));
     }
     absl::StatusOr<Json> schema = ParseJson(answer.source.text);
-    if (!schema.ok()) {
-      return fields.Fail(ParameterError(answer.param, "invalid_value", schema.status().message()));
+    if (!schema.ok() || !schema->is_object()) {
+      return fields.Fail(
+          ParameterError(answer.param, "invalid_value",
+                         absl::StrCat(answer.param, " must be a schema, an object of JSON")));
     }
     calls["answer"] = *std::move(schema);
     param = std::move(answer.param);
@@ -174,7 +179,12 @@ void ReadToolChoice(JsonFields& fields, ToolCallFormat format, GenerationRequest
   request.grammar =
       AnswerGrammar{.source = {.kind = GrammarKind::kToolCalls, .text = std::move(description)},
                     .param = std::move(param)};
-  request.tool_calls = format;
+  ToolCalling& use = request.tool_calls.emplace(ToolCalling{.format = format});
+  for (const Json& function : calls["functions"]) {
+    use.rules.names.push_back(*function["name"].get_ptr<const std::string*>());
+  }
+  // A schema's answer is JSON, in which what looks like a call is none.
+  use.rules.only_at_start = !calls["answer"].is_null();
 }
 
 }  // namespace holdfast

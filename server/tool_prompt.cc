@@ -74,7 +74,9 @@ void WriteToolsIntoMessages(const Json& tools, Json& messages) {
         written.push_back({{"role", "user"}, {"content", result}});
       }
     } else if (message.contains("tool_calls")) {
-      written.push_back({{"role", "assistant"}, {"content", WithCalls(message)}});
+      Json& called = written.emplace_back(message);
+      called["content"] = WithCalls(message);
+      called.erase("tool_calls");
     } else {
       written.push_back(message);
     }

@@ -9,7 +9,7 @@
 
 use crate::schema_check;
 use crate::tokenizer::Tokenizer;
-use crate::tool_grammar::{Kept, ToolCalls};
+use crate::tool_grammar::ToolCalls;
 use crate::{literal_set::Control, Code, Failure};
 use llguidance::api::{GrammarWithLexer, ParserLimits, TopLevelGrammar};
 use llguidance::earley::SlicedBiasComputer;
@@ -41,6 +41,9 @@ const LEXER_STATES_MAX: usize = 10_000;
 
 /// Parser items of one mask, a fifth of what the crate takes by default: all that run wait for it.
 const MASK_ITEMS_MAX: usize = 10_000;
+
+/// Tools that are compiled one by one where all together cannot be.
+const TRIED_ALONE_MAX: usize = 64;
 
 /// Tokens in a row of which the grammar leaves no choice.
 const FORCED_MAX: usize = 4096;
@@ -175,17 +178,36 @@ impl GrammarCompiler {
         }
     }
 
-    /// Where the schemas are too much together, those that nobody insists on are not kept to.
+    /// Schemas that cannot be kept to, or are too much together, are kept to only where a tool is
+    /// strict.
     fn compile_tool_calls(&self, source: &str) -> Result<Grammar, Failure> {
         let calls = ToolCalls::parse(source)?;
-        let compile = |kept| {
+        let compile = |calls: &ToolCalls, kept: &[bool]| {
             let lark = calls.to_lark(kept, |text| self.control_token(text), set_whitespace)?;
-            self.compile_parsed(TopLevelGrammar::from_lark(lark))
+            self.compile_parsed(TopLevelGrammar::from_lark(lark)).map_err(without_source)
         };
-        let grammar = match compile(Kept::Wherever) {
-            Err(_) if !calls.all_strict() => compile(Kept::Strict),
-            compiled => compiled,
-        }?;
+        let functions = calls.functions();
+        let mut compiled = compile(&calls, &vec![true; functions.len()]);
+        if compiled.is_err() && functions.len() <= TRIED_ALONE_MAX {
+            // Which of them is it?
+            let mut kept = Vec::with_capacity(functions.len());
+            for (index, function) in functions.iter().enumerate() {
+                let alone = compile(&calls.of_one(index), &[true]);
+                match alone {
+                    Err(failure) if function.strict => {
+                        let what = failure.message.strip_prefix(&format!("{}: ", function.place));
+                        let what = what.unwrap_or(&failure.message);
+                        return Err(Failure::invalid(format!("{}: {what}", function.place)));
+                    }
+                    alone => kept.push(alone.is_ok()),
+                }
+            }
+            compiled = compile(&calls, &kept);
+        }
+        if compiled.is_err() {
+            compiled = compile(&calls, &vec![false; functions.len()]);
+        }
+        let grammar = compiled?;
         if let Some(open) = calls.opens_after_text() {
             grammar.lock().free_text = self.free_text(open);
         }
@@ -203,19 +225,16 @@ impl GrammarCompiler {
             if bytes.is_empty() || is_control || unfinished_character(bytes).is_none() {
                 continue;
             }
-            if open_token.is_none() {
-                if let Some(at) = find(bytes, open.as_bytes()) {
-                    if at + open.len() < bytes.len() {
-                        return None;
-                    }
-                }
+            match find(bytes, open.as_bytes()) {
+                Some(_) if open_token.is_some() => continue, // is spelled so
+                Some(at) if at + open.len() < bytes.len() => return None,
+                _ => allowed.allow_token(token),
             }
-            allowed.allow_token(token);
         }
         self.ends.iter().chain(&open_token).for_each(|token| allowed.allow_token(*token));
         Some(FreeText {
             allowed: Arc::new(allowed),
-            open: if open_token.is_some() { Arc::from([]) } else { open.as_bytes().into() },
+            open: open.as_bytes().into(),
             open_token,
             environment: self.factory.tok_env().clone(),
             tail: Vec::new(),
@@ -265,6 +284,12 @@ fn brief(error: &str) -> String {
         cut.push('…');
     }
     cut
+}
+
+/// The crate repeats the grammar behind its reason, which is ours and none of the caller's.
+fn without_source(failure: Failure) -> Failure {
+    let end = failure.message.find(" 1 | ").unwrap_or(failure.message.len());
+    Failure { message: failure.message[..end].to_string(), ..failure }
 }
 
 fn of_schema(source: &str) -> Result<TopLevelGrammar, Failure> {
@@ -346,7 +371,7 @@ impl Grammar {
 #[derive(Clone)]
 struct FreeText {
     allowed: Arc<SimpleVob>,
-    /// Empty: it is `open_token`.
+    /// What opens a call; where it is `open_token`, what must not be spelled.
     open: Arc<[u8]>,
     open_token: Option<TokenId>,
     environment: TokEnv,
@@ -367,7 +392,7 @@ impl FreeText {
             return false;
         }
         self.tail.extend_from_slice(self.environment.tok_trie().token(token));
-        if !self.open.is_empty() && find(&self.tail, &self.open).is_some() {
+        if find(&self.tail, &self.open).is_some() {
             return false;
         }
         // The last character is whole there or not at all.

@@ -35,6 +35,9 @@ const NAMED_SCHEMAS: [&str; 4] = ["properties", "patternProperties", "$defs", "d
 /// From there on not every integer is a number of JSON's.
 const NUMBER_BOUND: f64 = 9007199254740992.0;
 
+/// The crate makes a form for each property that may be the first: their square in all.
+const ONE_OF_PROPERTIES_MAX: usize = 32;
+
 /// Compiling an expression may take the square of its length.
 const PATTERN_BYTES_MAX: usize = 2048;
 const PATTERNS_BYTES_MAX: usize = 16 << 10;
@@ -138,12 +141,14 @@ impl Walk {
     fn counts(&mut self, fields: &Map<String, Value>) -> Result<(), String> {
         let least = fields.get("minProperties").and_then(Value::as_u64).unwrap_or(0);
         let required = fields.get("required").and_then(Value::as_array).map_or(0, Vec::len) as u64;
-        if least <= required.max(1) {
+        let properties = fields.get("properties").and_then(Value::as_object).map_or(0, Map::len);
+        if least <= required || (least == 1 && properties <= ONE_OF_PROPERTIES_MAX) {
             return Ok(());
         }
         self.within("minProperties", |walk| {
             Err(format!(
-                "the keyword at {} is not supported above the number of required properties",
+                "the keyword at {} is not supported above the number of required properties, but \
+                 for 1 of {ONE_OF_PROPERTIES_MAX} properties at most",
                 walk.place()
             ))
         })

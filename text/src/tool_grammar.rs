@@ -9,8 +9,9 @@ use serde_json::{json, Value};
 
 /// Of all parameters together; a tool of an agent has one to two kilobytes.
 const PARAMETERS_BYTES_MAX: usize = 192 << 10;
+const ANSWER_BYTES_MAX: usize = 128 << 10;
 
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ToolCalls {
     /// Before and after each call, or the list of them. Empty: nothing.
@@ -32,23 +33,16 @@ pub struct ToolCalls {
     answer: Option<Value>,
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Function {
+pub struct Function {
     name: String,
     /// A JSON schema. Absent: it takes none.
     parameters: Option<Value>,
     /// The schema is kept to, or the request refused.
-    strict: bool,
+    pub strict: bool,
     /// The caller's name of the parameters.
-    place: String,
-}
-
-/// Whose parameters are kept to, and not only to being an object.
-#[derive(Clone, Copy, PartialEq)]
-pub enum Kept {
-    Wherever, // the schema can be
-    Strict,
+    pub place: String,
 }
 
 type Fields = serde_json::Map<String, Value>;
@@ -64,15 +58,26 @@ impl ToolCalls {
         free.then_some(self.open.as_str())
     }
 
-    pub fn all_strict(&self) -> bool {
-        self.functions.iter().all(|function| function.strict)
+    pub fn functions(&self) -> &[Function] {
+        &self.functions
     }
 
-    /// `control_token`: the id of the control token that is spelled so. `prepare` puts the crate's
-    /// settings into a schema.
+    /// The same calls, of one function alone.
+    pub fn of_one(&self, index: usize) -> ToolCalls {
+        ToolCalls {
+            required: true,
+            answer: None,
+            functions: vec![self.functions[index].clone()],
+            ..self.clone()
+        }
+    }
+
+    /// `kept`: whether the parameters of each function are kept to; where not, to their being an
+    /// object. `control_token`: the id of the control token that is spelled so. `prepare` puts the
+    /// crate's settings into a schema.
     pub fn to_lark(
         &self,
-        kept: Kept,
+        kept: &[bool],
         control_token: impl Fn(&str) -> Option<u32>,
         prepare: impl Fn(&mut Value),
     ) -> Result<String, Failure> {
@@ -84,7 +89,7 @@ impl ToolCalls {
         let mut bytes_left = PARAMETERS_BYTES_MAX;
         let mut rules = String::new();
         for (index, function) in self.functions.iter().enumerate() {
-            let mut schema = Value::Object(function.schema(kept, &mut bytes_left)?);
+            let mut schema = Value::Object(function.schema(kept[index], &mut bytes_left)?);
             prepare(&mut schema);
             let call = if self.arguments_mark.is_empty() {
                 let name = literal(&json!(function.name).to_string());
@@ -121,6 +126,11 @@ impl ToolCalls {
         }
         if let Some(answer) = &self.answer {
             let mut schema = answer.clone();
+            if !schema.is_object() || schema.to_string().len() > ANSWER_BYTES_MAX {
+                return Err(Failure::invalid(format!(
+                    "the answer's schema must be an object of {ANSWER_BYTES_MAX} bytes at most"
+                )));
+            }
             schema_check::check(&schema).map_err(Failure::invalid)?;
             prepare(&mut schema);
             return Ok(format!("start: answer | {open} opened\nanswer: %json {schema}\n{rules}"));
@@ -131,7 +141,12 @@ impl ToolCalls {
 TEXT: /([^{ \t\r\n](.|\n)*)?/"
                 .to_string()
         } else if control_token(&self.open).is_some() {
-            format!("start: TEXT | TEXT {open} opened\nTEXT: /(.|\\n)*/")
+            // Whoever reads the text cannot tell the token from what is spelled so.
+            let spelled = literal(&self.open);
+            format!(
+                r"start: TEXT | TEXT {open} opened
+TEXT: /(.|\n)*/ & ~(/(.|\n)*/ {spelled} /(.|\n)*/)"
+            )
         } else {
             format!(
                 r"start: TEXT | before opened
@@ -150,8 +165,8 @@ fn literal(text: &str) -> String {
 }
 
 impl Function {
-    fn schema(&self, kept: Kept, bytes_left: &mut usize) -> Result<Fields, Failure> {
-        if self.strict || kept == Kept::Wherever {
+    fn schema(&self, kept: bool, bytes_left: &mut usize) -> Result<Fields, Failure> {
+        if self.strict || kept {
             match self.checked(bytes_left) {
                 Ok(schema) => return Ok(schema),
                 Err(what) if self.strict => {

@@ -342,7 +342,9 @@ TEST(OpenAiCodecTest, ToolsAreToldOfInTheMessagesWhereTheTemplateShowsNone) {
           R"({"role":"assistant","content":"So.\n<tool_call>{\"name\":\"f\",\"arguments\":{\"a\":2}}</tool_call>"},)"
           R"({"role":"user","content":"<tool_response>\none\n</tool_response>\n)"
           R"(<tool_response>\ntwo\n</tool_response>"}])"));
-  EXPECT_EQ(told->requests[0].tool_calls, ToolCallFormat::kUnknown);
+  ASSERT_TRUE(told->requests[0].tool_calls.has_value());
+  EXPECT_EQ(told->requests[0].tool_calls->format, ToolCallFormat::kUnknown);
+  EXPECT_EQ(told->requests[0].tool_calls->rules.names, std::vector<std::string>{"f"});
 
   const auto shown = DecodeChatCompletion(kBody, WithTools(Model()));
   ASSERT_TRUE(shown.ok()) << shown.status();

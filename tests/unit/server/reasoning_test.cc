@@ -186,5 +186,26 @@ TEST_F(SpelledMarksTest, AMarkOfManyTokensIsForcedOneByOneAndFoundWhereItIsWritt
   EXPECT_THAT(Allowed(*written), testing::ElementsAre('a'));
 }
 
+TEST_F(SpelledMarksTest, ABudgetBindsWhereTheModelSpellsTheFirstMark) {
+  const auto constraint = Make(false, 1, /*has_form=*/false);
+  for (const char c : std::string("\n<think>x")) ASSERT_TRUE(constraint->Consume(c).ok());
+  EXPECT_THAT(Allowed(*constraint), testing::ElementsAre('<'));
+}
+
+class LongTokensTest : public ReasoningConstraintTest {
+ protected:
+  LongTokensTest() : ReasoningConstraintTest({"k></", "k>", "</think>!"}) {}
+};
+
+TEST_F(LongTokensTest, NoTokenEndsTheReasoningAndBeginsTheAnswer) {
+  const auto constraint = Make(true, std::nullopt);
+  EXPECT_THAT(Allowed(*constraint), testing::Not(testing::Contains(kOpen + 2)));
+  EXPECT_THAT(Allowed(*constraint), testing::IsSupersetOf({kOpen, kOpen + 1}));
+  for (const char c : std::string("</thin")) ASSERT_TRUE(constraint->Consume(c).ok());
+  EXPECT_THAT(Allowed(*constraint), testing::Not(testing::Contains(kOpen)));
+  ASSERT_TRUE(constraint->Consume(kOpen + 1).ok());
+  EXPECT_THAT(Allowed(*constraint), testing::ElementsAre('a'));
+}
+
 }  // namespace
 }  // namespace holdfast

@@ -167,6 +167,28 @@ TEST(ToolCallParserTest, TextIsShownUnlessItMayBeginACall) {
   EXPECT_EQ(text, "a <toolbox");
 }
 
+TEST(ToolCallParserTest, OnlyGivenToolsAreCalledAndOnlyWhereCallsMayStand) {
+  const auto parse = [](ToolCallFormat format, ToolCallRules rules, std::string_view answer) {
+    ToolCallParser parser(SyntaxOf(format), std::move(rules));
+    Parsed parsed;
+    std::vector<ToolCallDelta> deltas;
+    for (const char c : answer) parser.Append({&c, 1}, parsed.text, deltas);
+    parser.Finish(parsed.text);
+    for (const ToolCallDelta& call : deltas) parsed.calls.emplace_back(call.name, call.arguments);
+    return parsed;
+  };
+  const std::string other = "{\"name\": \"g\", \"parameters\": {}}";
+  EXPECT_EQ(parse(ToolCallFormat::kLlama3, {.names = {"f"}}, other), (Parsed{other, {}}));
+  EXPECT_EQ(parse(ToolCallFormat::kLlama3, {.names = {"f", "g"}}, other),
+            (Parsed{"", {{"g", "{}"}}}));
+  const std::string within = "{\"x\": \"[TOOL_CALLS]f[ARGS]{}\"}";
+  EXPECT_EQ(parse(ToolCallFormat::kMistralNamed, {.names = {"f"}, .only_at_start = true}, within),
+            (Parsed{within, {}}));
+  EXPECT_EQ(parse(ToolCallFormat::kMistralNamed, {.names = {"f"}, .only_at_start = true},
+                  "[TOOL_CALLS]f[ARGS]{}[TOOL_CALLS]f[ARGS]{\"a\":1}"),
+            (Parsed{"", {{"f", "{}"}, {"f", "{\"a\":1}"}}}));
+}
+
 TEST(ToolCallParserTest, ALongNameIsNone) {
   const std::string answer =
       "<tool_call>{\"name\": \"" + std::string(kToolNameBytesMax + 1, 'x') + "\"}</tool_call>";

@@ -319,8 +319,10 @@ TEST_F(GrammarTest, AMarkThatIsAControlTokenIsThatToken) {
   free["is_list"] = true;
   free["separator"] = ",";
   const auto matcher = Matcher(GrammarKind::kToolCalls, free.dump());
-  // Its text is text.
-  EXPECT_EQ(Accepted(*matcher, "So: <|tool|> no call"), 20u);
+  // Its spelling cannot be told from it, and is left out.
+  EXPECT_EQ(Accepted(*matcher, "So: <|tool|"), 11u);
+  EXPECT_THAT(Allowed(*matcher), testing::Not(testing::Contains(ByteId(Controls(), '>'))));
+  ASSERT_TRUE(matcher->Consume(ByteId(Controls(), '!')).ok());
   EXPECT_THAT(Allowed(*matcher), testing::IsSupersetOf({kEnd, 1}));
   ASSERT_TRUE(matcher->Consume(1).ok());
   const std::string calls =
@@ -379,6 +381,19 @@ TEST_F(GrammarTest, ParametersThatCannotBeKeptToAreAnyObjectUnlessTheyAreStrict)
   const auto matcher = Matcher(GrammarKind::kToolCalls, calls.dump());
   const std::string call = "<call>{\"name\": \"f\", \"arguments\": {\"any\": [1]}}</call>";
   EXPECT_EQ(Accepted(*matcher, call), call.size());
+  // Of several tools only that one.
+  Json both = calls;
+  both["functions"][1]["parameters"] = {
+      {"properties", {{"y", {{"type", "string"}, {"format", "none"}}}}}};
+  both["functions"][0]["parameters"] = ToolCalls()["functions"][0]["parameters"];
+  both["functions"][1]["name"] = "b";
+  const auto one = Matcher(GrammarKind::kToolCalls, both.dump());
+  const std::string wrong = "<call>{\"name\": \"f\", \"arguments\": {\"any\"";
+  EXPECT_LT(Accepted(*one, wrong), wrong.size());
+  both["functions"][1]["strict"] = true;
+  EXPECT_THAT(Refusal(GrammarKind::kToolCalls, both.dump()),
+              testing::AllOf(testing::StartsWith("tools[1]: "), HasSubstr("none"),
+                             testing::Not(HasSubstr("start:"))));
   function["strict"] = true;
   EXPECT_THAT(Refusal(GrammarKind::kToolCalls, calls.dump()),
               testing::StartsWith("tools[0]: the keyword at /not "));
