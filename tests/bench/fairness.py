@@ -346,10 +346,16 @@ def main():
     parser.add_argument("--requests", type=int, default=1_000_000, help="of the overtaking part")
     parser.add_argument("--binary", type=pathlib.Path, default=pathlib.Path("build/release/holdfast"))
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("docs"))
+    parser.add_argument("--paces", help="prints the table of shares alone, for each step_time_max of a list: 50ms,70ms")
     arguments = parser.parse_args()
 
     with tempfile.TemporaryDirectory() as folder:
         simulator = Simulator(arguments.binary, pathlib.Path(folder))
+        for pace in arguments.paces.split(",") if arguments.paces else ():
+            print(f"\n### step_time_max: {pace}\n\n"
+                  + shares_table(shares(simulator, f"step_time_max: {pace}")), flush=True)
+        if arguments.paces:
+            return
         by_pace, share_text = {}, ""
         names = {"100ms": "Steps of about 100 ms while tenants share (the default)",
                  "1h": "Steps as long as they like (`step_time_max: 1h`)"}
