@@ -222,7 +222,7 @@ impl GrammarCompiler {
         for token in 0..trie.vocab_size() as TokenId {
             let bytes = trie.token(token);
             let is_control = bytes.first() == Some(&TokTrie::SPECIAL_TOKEN_MARKER);
-            if bytes.is_empty() || is_control || unfinished_character(bytes).is_none() {
+            if bytes.is_empty() || is_control || !begins_text(bytes) {
                 continue;
             }
             match find(bytes, open.as_bytes()) {
@@ -383,7 +383,7 @@ impl FreeText {
     fn nothing_has_begun(&self) -> bool {
         let may_open = (1..=self.tail.len())
             .any(|size| self.open.starts_with(&self.tail[self.tail.len() - size..]));
-        !may_open && unfinished_character(&self.tail) == Some(0)
+        !may_open && std::str::from_utf8(&self.tail).is_ok()
     }
 
     /// False: a call has been opened.
@@ -412,13 +412,9 @@ fn find(text: &[u8], what: &[u8]) -> Option<usize> {
     text.windows(what.len()).position(|window| window == what)
 }
 
-/// Bytes of a character at the end of the text that is not whole; `None`: it is no UTF-8.
-fn unfinished_character(text: &[u8]) -> Option<usize> {
-    match std::str::from_utf8(text) {
-        Ok(_) => Some(0),
-        Err(error) if error.error_len().is_none() => Some(text.len() - error.valid_up_to()),
-        Err(_) => None,
-    }
+/// UTF-8, but for a last character that may go on.
+fn begins_text(text: &[u8]) -> bool {
+    std::str::from_utf8(text).map_or_else(|error| error.error_len().is_none(), |_| true)
 }
 
 /// What may come next.

@@ -11,7 +11,7 @@ use serde_json::{json, Value};
 const PARAMETERS_BYTES_MAX: usize = 192 << 10;
 const ANSWER_BYTES_MAX: usize = 128 << 10;
 
-#[derive(Clone, Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ToolCalls {
     /// Before and after each call, or the list of them. Empty: nothing.
@@ -65,10 +65,16 @@ impl ToolCalls {
     /// The same calls, of one function alone.
     pub fn of_one(&self, index: usize) -> ToolCalls {
         ToolCalls {
+            open: self.open.clone(),
+            close: self.close.clone(),
+            is_list: self.is_list,
+            separator: self.separator.clone(),
+            arguments_key: self.arguments_key.clone(),
+            arguments_mark: self.arguments_mark.clone(),
             required: true,
-            answer: None,
+            parallel: self.parallel,
             functions: vec![self.functions[index].clone()],
-            ..self.clone()
+            answer: None,
         }
     }
 
