@@ -283,7 +283,9 @@ class Scheduler final {
   Step& planned() { return steps_[num_steps_]; }  // while it is being planned
   void SortMoves();                               // what this plan has started
   void ReleaseMoves();                            // that waited for a step
-  void PlanDecodes(Chunker& chunker, StepPlan& plan);
+  void CountDecodes(Chunker& chunker);
+  void PlanDecodes(StepPlan& plan);
+  std::optional<TenantIndex> OwedPromptsTenant() const;
   void PlanPrefills(Chunker& chunker, StepPlan& plan);
   void DealParts(Chunker& chunker);
   int32_t RowsNotToCut(const Sequence& sequence, int32_t taken, int32_t most, Chunker& chunker);
@@ -440,9 +442,9 @@ class Scheduler final {
   PreemptionBudget preemptions_;
   std::vector<Sequence*> head_, last_head_;  // who is let in next, as the last plans found it
   std::vector<double> head_served_;  // while that is found: what each tenant would have been served
-  std::vector<Sequence*> growing_, prefills_;  // of the plan being made
-  std::vector<int32_t> prefill_rows_;          // likewise, of each of prefills_
-  std::vector<Sequence*> running_;             // by order
+  std::vector<Sequence*> growing_, decodes_, prefills_;  // of the plan being made
+  std::vector<int32_t> prefill_rows_;                    // likewise, of each of prefills_
+  std::vector<Sequence*> running_;                       // by order
   std::vector<SequenceSlot> free_slots_;
   std::array<Step, kStepsMax> steps_;   // that run, the earliest first
   size_t num_steps_ = 0;                // of them; the next is the one being planned

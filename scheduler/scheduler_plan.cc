@@ -1,6 +1,7 @@
 // How a step is planned: who has got back what it found, who grows, who is let in.
 #include <algorithm>
 #include <iterator>
+#include <limits>
 #include <utility>
 
 #include "config/base/check.h"
@@ -85,13 +86,14 @@ bool Scheduler::Plan(absl::Time now, StepPlan& plan) {
                    .long_prefill = options_.long_prefill_tokens_max,
                    .offline = options_.offline_step_tokens_max});
   rows_.Begin(step_rows);
-  PlanDecodes(chunker, plan);
+  CountDecodes(chunker);
   for (WaitingClass* waiting : {&online_, &offline_}) {
     waiting->noted.fill(0);
     waiting->others_wait = WaitReason::kBlocks;
   }
   if (!preempted) AdmitWaiting(chunker);
   KeepForHead();
+  PlanDecodes(plan);
   PlanPrefills(chunker, plan);
   RunAhead(chunker, plan);
   planned().work = WorkOf(plan);  // without drafts, which are counted apart
@@ -201,8 +203,10 @@ void Scheduler::GrowForDecode(Sequence& sequence) {
   }
 }
 
-void Scheduler::PlanDecodes(Chunker& chunker, StepPlan& plan) {
+// Who goes on in this step: a row for each that decodes; the rest of the step is for prefills.
+void Scheduler::CountDecodes(Chunker& chunker) {
   prefills_.clear();
+  decodes_.clear();
   for (size_t i = 0; i < running_.size(); ++i) {
     Sequence* const sequence = running_[i];
     if (i + kPrefetchRounds < running_.size()) {
@@ -216,12 +220,45 @@ void Scheduler::PlanDecodes(Chunker& chunker, StepPlan& plan) {
         prefills_.push_back(sequence);
         continue;
       }
-      Open(*sequence, plan);
+      decodes_.push_back(sequence);
       chunker.TakeDecode();
-      AddRows(*sequence, 1, plan);
       rows_.AddDecode(sequence->tenant);
     }
   }
+}
+
+// A tenant that is owed rows has its prompt computed without the decodes of those who have been
+// served more: the step is as short as on a machine of its own, and they go on with the next one.
+// None makes room twice in a row, so that a flood of short prompts holds up nobody's tokens for
+// longer.
+void Scheduler::PlanDecodes(StepPlan& plan) {
+  const std::optional<TenantIndex> owed = num_tenants() > 1 ? OwedPromptsTenant() : std::nullopt;
+  const double served = owed ? online_.share.served(*owed) : 0;  // before rows of this step
+  for (size_t i = 0; i < decodes_.size(); ++i) {
+    Sequence* const sequence = decodes_[i];
+    if (i + kPrefetchRounds < decodes_.size()) {
+      Prefetch(decodes_[i + kPrefetchRounds], kSequenceStepBytes);
+    }
+    const bool owes =
+        owed && sequence->tenant != *owed && online_.share.served(sequence->tenant) > served;
+    if (owes && sequence->withheld_plan + 1 != num_plans_) {
+      sequence->withheld_plan = num_plans_;
+      continue;
+    }
+    Open(*sequence, plan);
+    AddRows(*sequence, 1, plan);
+  }
+}
+
+// The least served of those with an online prompt in this step and rows owed to them.
+std::optional<TenantIndex> Scheduler::OwedPromptsTenant() const {
+  std::optional<TenantIndex> owed;
+  for (const Sequence* prefill : prefills_) {
+    if (prefill->order.offline || !rows_.IsOwed(prefill->tenant)) continue;
+    if (owed && online_.share.served(*owed) <= online_.share.served(prefill->tenant)) continue;
+    owed = prefill->tenant;
+  }
+  return owed;
 }
 
 // Of those that ran and those just let in; and what is left, to offline sequences.

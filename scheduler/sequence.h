@@ -131,6 +131,7 @@ struct alignas(64) Sequence {
   WaitRank rank;                               // constant while it waits
   WaitReason wait_reason = WaitReason::kTurn;  // as found by plan `wait_reason_plan`
   uint64_t wait_reason_plan = 0;
+  uint64_t withheld_plan = 0;  // the last in which it made room for another tenant's prompt
   LookupState lookup = LookupState::kNotAsked;
   absl::Time lookup_until;  // then it waits no longer for the answer
   RemotePrefix remote;      // the answer

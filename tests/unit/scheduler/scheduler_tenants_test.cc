@@ -241,6 +241,44 @@ TEST(SchedulerTenantsTest, AShortPromptOfWhoHasHadNothingIsComputedWholeBesideAF
   bench.RunToEnd();
 }
 
+TEST(SchedulerTenantsTest, AnOwedPromptIsComputedWithoutTheDecodesOfWhoOwesThem) {
+  SchedulerBench bench({.context_tokens = 256}, TwoTenants());
+  for (uint64_t id = 1; id <= 4; ++id) ASSERT_TRUE(bench.Submit(Of(kA, id, 20, 100)));
+  for (int32_t step = 0; step < 4; ++step) ASSERT_TRUE(bench.Step());
+  ASSERT_TRUE(bench.Submit(Of(kB, 1001, 20, 8)));
+  ASSERT_TRUE(bench.Plan());
+  ASSERT_EQ(bench.plan.sequences.size(), 1u);
+  EXPECT_EQ(bench.plan.sequences[0].num_tokens, 20);
+  bench.Finish();
+  ASSERT_TRUE(bench.Plan());
+  EXPECT_EQ(bench.plan.sequences.size(), 5u);  // all go on
+  bench.Finish();
+  bench.RunToEnd();
+  bench.scheduler->CheckInvariants();
+  for (uint64_t id = 1; id <= 4; ++id) {
+    SchedulerBench alone({.context_tokens = 256}, TwoTenants());
+    ASSERT_TRUE(alone.Submit(Of(kA, id, 20, 100)));
+    alone.RunToEnd();
+    EXPECT_EQ(bench.sink[RequestId{id}].choices, alone.sink[RequestId{id}].choices);
+  }
+}
+
+TEST(SchedulerTenantsTest, NoDecodeMakesRoomForOwedPromptsTwiceInARow) {
+  SchedulerBench bench({.context_tokens = 256}, TwoTenants());
+  for (uint64_t id = 1; id <= 4; ++id) ASSERT_TRUE(bench.Submit(Of(kA, id, 20, 100)));
+  for (int32_t step = 0; step < 4; ++step) ASSERT_TRUE(bench.Step());
+  int32_t without = 0;
+  for (uint64_t i = 0; i < 20; ++i) {
+    ASSERT_TRUE(bench.Submit(Of(kB, 1001 + i, 20, 1)));
+    ASSERT_TRUE(bench.Plan());
+    const bool goes_on = bench.plan.sequences.size() >= 4;
+    without = goes_on ? 0 : without + 1;
+    EXPECT_LE(without, 1);
+    bench.Finish();
+  }
+  bench.RunToEnd();
+}
+
 TEST(SchedulerTenantsTest, WayIsMadeInTheVeryPlanThatFirstSeesWhoNeedsIt) {
   SchedulerBench bench({.num_sequence_slots = 2}, TwoTenants());
   for (uint64_t id = 1; id <= 3; ++id) ASSERT_TRUE(bench.Submit(Of(kA, id, 20, 50)));
