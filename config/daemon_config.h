@@ -99,6 +99,14 @@ struct DaemonConfig {
     absl::Duration stream_keep_alive = absl::Seconds(15);
   } server;
 
+  struct StateSettings {
+    std::string path;  // SQLite file of files, batches and responses; empty: none are kept
+    std::optional<int64_t> file_bytes_max;  // of one upload; default: 100 MiB
+    std::optional<int64_t>
+        tenant_bytes_max;              // of a tenant's files, and of its responses; default: 1 GiB
+    int32_t batch_lines_at_once = 32;  // that run, of all batches
+  } state;
+
   struct LogSettings {
     std::string level = "info";   // debug | info | warn | error
     std::string format = "text";  // text | json

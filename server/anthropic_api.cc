@@ -76,7 +76,7 @@ asio::awaitable<void> AnthropicApi::CountTokens(HttpExchange& exchange) {
                       std::move(done));
   };
   const std::optional<std::vector<TokenId>> tokens =
-      co_await AskTextWorker<std::vector<TokenId>>(exchange, gate_, times_.timeout, start);
+      co_await AskWorker<std::vector<TokenId>>(exchange, gate_, times_.timeout, start);
   if (tokens.has_value()) co_await exchange.Reply(CountReply(tokens->size()));
 }
 

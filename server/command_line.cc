@@ -64,6 +64,7 @@ constexpr Flag kServeFlags[] = {
     {"--text-threads", "server.text_threads", "N", "threads that tokenise"},
     {"--drain-timeout", "server.drain_timeout", "TIME", "for running requests at the end, as 30s"},
     {"--request-timeout", "server.request_timeout", "TIME", "of one request, as 10m"},
+    {"--state", "state.path", "FILE", "keep files, batches and responses there (SQLite)"},
     {"--log-level", "log.level", "LEVEL", "debug, info, warn, error"},
     {"--log-format", "log.format", "text|json", "lines on standard error"},
 };

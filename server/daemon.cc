@@ -36,6 +36,7 @@
 #include "engine/weights.h"
 #include "scheduler/scheduler_loop.h"
 #include "server/admin.h"
+#include "server/background_service.h"
 #include "server/engine_options.h"
 #include "server/free_memory.h"
 #include "server/generation_service.h"
@@ -171,6 +172,7 @@ class Daemon final {
     ASSIGN_OR_RETURN(auth_, TenantAuth::Create(config_.tenants));
     front_ = std::make_unique<LoadingService>(std::move(info));
     kv_admin_ = std::make_unique<KvAdmin>(config_.tenants);
+    RETURN_IF_ERROR(OpenState());
     ASSIGN_OR_RETURN(http_, HttpServer::Create(HttpOptions(), *front_, *auth_, metrics_,
                                                [this] { return ReadinessNow(); }));
     if (!config_.listen.grpc.empty()) {
@@ -183,21 +185,56 @@ class Daemon final {
     return absl::OkStatus();
   }
 
+  absl::Status OpenState() {
+    const DaemonConfig::StateSettings& state = config_.state;
+    if (state.path.empty()) return absl::OkStatus();
+    StateBounds bounds;
+    if (state.tenant_bytes_max) {
+      bounds.batches.tenant_bytes_max = *state.tenant_bytes_max;
+      bounds.responses.tenant_bytes_max = *state.tenant_bytes_max;
+    }
+    ASSIGN_OR_RETURN(std::unique_ptr<State> kept, State::Open(state.path, bounds, wall_clock_));
+    std::vector<std::string> tenants;
+    for (const TenantConfig& tenant : config_.tenants) tenants.push_back(tenant.name);
+    if (tenants.empty()) tenants.push_back("default");
+    background_ = std::make_unique<BackgroundService>(
+        BackgroundOptions{.tenants = std::move(tenants),
+                          .lines_at_once = state.batch_lines_at_once,
+                          .system_fingerprint = Fingerprint(),
+                          .on_fault =
+                              [this](const absl::Status& status) {
+                                log_.Error("state", {{"error", status.ToString()}});
+                              }},
+        std::move(kept), *front_, metrics_);
+    return absl::OkStatus();
+  }
+
+  // Short digest of the model, shown in answers.
+  std::string Fingerprint() const {
+    const std::string_view digest(reinterpret_cast<const char*>(model_.digest.data()), 6);
+    return Concat("fp_", absl::BytesToHexString(AbslView(digest)));
+  }
+
   HttpServerOptions HttpOptions() {
     // The service ends late requests itself; the HTTP side's own bound is for a service that hangs.
     constexpr absl::Duration kSlack = absl::Seconds(5);
-    const std::string_view digest(reinterpret_cast<const char*>(model_.digest.data()), 6);
-    return {.address = config_.listen.http,
-            .tls = config_.listen.tls,
-            .version = options_.version,
-            .system_fingerprint = Concat("fp_", absl::BytesToHexString(AbslView(digest))),
-            .metrics_for_all = config_.listen.metrics == "all",
-            .loopback_names_only = config_.tenants.empty() && !config_.listen.allow_anonymous,
-            .connections_max = config_.server.http_connections_max,
-            .request_timeout = config_.server.request_timeout + kSlack,
-            .stream_keep_alive = config_.server.stream_keep_alive,
-            .kv_admin = kv_admin_.get(),
-            .on_access = [this](const HttpAccess& access) { LogAccess(access); }};
+    constexpr size_t kFormBytes = 64 << 10;  // of an upload, around the file
+    constexpr int64_t kFileBytesMax = int64_t{100} << 20;
+    return {
+        .address = config_.listen.http,
+        .tls = config_.listen.tls,
+        .version = options_.version,
+        .system_fingerprint = Fingerprint(),
+        .metrics_for_all = config_.listen.metrics == "all",
+        .loopback_names_only = config_.tenants.empty() && !config_.listen.allow_anonymous,
+        .connections_max = config_.server.http_connections_max,
+        .upload_bytes_max =
+            static_cast<size_t>(config_.state.file_bytes_max.value_or(kFileBytesMax)) + kFormBytes,
+        .request_timeout = config_.server.request_timeout + kSlack,
+        .stream_keep_alive = config_.server.stream_keep_alive,
+        .kv_admin = kv_admin_.get(),
+        .background = background_.get(),
+        .on_access = [this](const HttpAccess& access) { LogAccess(access); }};
   }
 
   void LogAccess(const HttpAccess& access) {
@@ -259,6 +296,7 @@ class Daemon final {
     };
     kv_admin_->Connect(std::move(admin_port));
     front_->SwitchTo(*service_);
+    if (background_) background_->BeginRunning();
     return absl::OkStatus();
   }
 
@@ -440,6 +478,7 @@ class Daemon final {
               {{"running", service_->running()}, {"drain_timeout", config_.server.drain_timeout}});
     http_->BeginDrain();
     if (grpc_) grpc_->BeginDrain();
+    if (background_) background_->BeginDrain();
     service_
         ->BeginDrain();  // the scheduler's loop goes on: prompts being tokenised are accepted too
     const bool is_idle = service_->WaitIdle(deadline);
@@ -451,15 +490,18 @@ class Daemon final {
     const absl::Time last = std::max(deadline, absl::Now() + kFarewell);
     http_->WaitIdle(is_idle ? last : absl::Now() + kFarewell);
     if (grpc_) grpc_->Shutdown(is_idle ? last : absl::Now() + kFarewell);
+    if (background_) background_->Stop();
   }
 
   void StopParts() {
     if (http_) http_->Stop();
     if (grpc_) grpc_->Shutdown(absl::Now());
+    if (background_) background_->Stop();
     if (loop_) loop_->Stop();
     if (service_) service_->Shutdown();
     http_.reset();
     grpc_.reset();
+    background_.reset();
     loop_.reset();
     service_.reset();
   }
@@ -490,6 +532,7 @@ class Daemon final {
   std::unique_ptr<KvAdmin> kv_admin_;
   std::unique_ptr<SchedulerGenerationService> service_;
   std::unique_ptr<SchedulerLoop> loop_;
+  std::unique_ptr<BackgroundService> background_;
   std::unique_ptr<GrpcServer> grpc_;
   std::unique_ptr<HttpServer> http_;
 };

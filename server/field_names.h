@@ -51,6 +51,11 @@ inline constexpr FieldNames kMessagesNames{// of Anthropic's wire
                                            .retain_ttl = "cache_control.ttl",
                                            .prompt_cache_key = "metadata.user_id"};
 
+inline constexpr FieldNames kResponsesNames{// of OpenAI's Responses wire
+                                            .prompt = "input",
+                                            .max_tokens = "max_output_tokens",
+                                            .top_logprobs = "top_logprobs"};
+
 // Of proto/holdfast/v1: the path from the request message.
 extern const FieldNames kProtoChatNames, kProtoCompleteNames, kProtoGenerateNames;
 

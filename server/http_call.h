@@ -73,12 +73,12 @@ class HttpCall final {
   const std::shared_ptr<std::vector<Prompt>> prompts_ = std::make_shared<std::vector<Prompt>>();
 };
 
-// What a text worker answers to `start(caller, done)`. nullopt: the client is gone, or has been
-// told what went wrong.
+// What another thread answers to `start(caller, done)`: a text worker, the batch thread. nullopt:
+// the client is gone, or has been told what went wrong.
 template <typename Result, typename Start>
-asio::awaitable<std::optional<Result>> AskTextWorker(HttpExchange& exchange,
-                                                     const std::shared_ptr<IoGate>& gate,
-                                                     absl::Duration timeout, const Start& start) {
+asio::awaitable<std::optional<Result>> AskWorker(HttpExchange& exchange,
+                                                 const std::shared_ptr<IoGate>& gate,
+                                                 absl::Duration timeout, const Start& start) {
   const auto signal = ReadySignal::Make(gate, co_await asio::this_coro::executor);
   // Shared with the worker, whose answer may come when the client has long left.
   const auto answer = std::make_shared<std::optional<absl::StatusOr<Result>>>();

@@ -11,6 +11,8 @@ namespace {
 
 absl::string_view View(std::string_view text) { return {text.data(), text.size()}; }
 
+constexpr size_t kPieceBytes = 1 << 20;
+
 // RFC 9110's Date, made once a second. One I/O thread, hence thread_local is one string.
 const std::string& HttpDate() {
   thread_local int64_t made_at = -1;
@@ -64,7 +66,15 @@ asio::awaitable<bool> HttpExchange::Reply(const HttpReply& reply) {
   for (const auto& [name, value] : reply.headers) absl::StrAppend(&head, name, ": ", value, "\r\n");
   if (reply.status != 204) absl::StrAppend(&head, "Content-Length: ", reply.body.size(), "\r\n");
   absl::StrAppend(&head, "\r\n");
-  complete_ = co_await Send(head, request.head ? std::string_view() : reply.body, {});
+  // In pieces, each with its own time: a large file on a slow line takes longer than one write may.
+  std::string_view rest = request.head ? std::string_view() : std::string_view(reply.body);
+  const auto next = [&rest] {
+    const std::string_view piece = rest.substr(0, kPieceBytes);
+    rest.remove_prefix(piece.size());
+    return piece;
+  };
+  complete_ = co_await Send(head, next(), {});
+  while (complete_ && !rest.empty()) complete_ = co_await Send(next(), {}, {});
   co_return complete_;
 }
 

@@ -31,8 +31,9 @@ struct HttpRequest {
   std::string param;       // of the route's "{id}"
   std::string query;       // behind the "?", as it was sent
   std::string request_id;  // the client's, or made
-  std::string session;     // of its headers (session_headers.h); empty: none
-  TenantIndex tenant{};    // where the route needs a key
+  std::string content_type;
+  std::string session;   // of its headers (session_headers.h); empty: none
+  TenantIndex tenant{};  // where the route needs a key
   std::string body;
 };
 

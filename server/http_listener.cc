@@ -30,6 +30,7 @@ using Parser = http::request_parser<http::string_body>;
 
 constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
 constexpr size_t kReadBytes = 16 << 10;
+constexpr size_t kUploadPartBytes = 8 << 20;
 constexpr auto kAcceptPause = std::chrono::milliseconds(100);
 
 std::string_view View(beast::string_view text) { return {text.data(), text.size()}; }
@@ -39,7 +40,12 @@ Conn::TimePoint After(absl::Duration duration) {
   return std::chrono::steady_clock::now() + absl::ToChronoNanoseconds(duration);
 }
 
-OpenAiError OfParseError(error_code error, const HttpServerOptions& options) {
+size_t BodyBytesMax(const HttpServerOptions& options, const Route* route) {
+  return route != nullptr && route->is_upload ? options.upload_bytes_max : options.body_bytes_max;
+}
+
+OpenAiError OfParseError(error_code error, const HttpServerOptions& options,
+                         const Route* route = nullptr) {
   if (error == http::error::header_limit) {
     return HttpError(
         431, "header_too_large",
@@ -47,8 +53,8 @@ OpenAiError OfParseError(error_code error, const HttpServerOptions& options) {
   }
   if (error == http::error::body_limit) {
     return HttpError(413, "body_too_large",
-                     absl::StrCat("the request's body is larger than ", options.body_bytes_max,
-                                  " bytes; send less"));
+                     absl::StrCat("the request's body is larger than ",
+                                  BodyBytesMax(options, route), " bytes; send less"));
   }
   if (error == http::error::bad_version) {
     return HttpError(505, "http_version_not_supported", "use HTTP/1.1");
@@ -186,6 +192,9 @@ std::optional<OpenAiError> HttpListener::Connection::Admit(const Parser& parser,
       id != message.end() && IsGoodRequestId(View(id->value()))) {
     request.request_id = std::string(View(id->value()));
   }
+  if (const auto type = message.find(http::field::content_type); type != message.end()) {
+    request.content_type = std::string(View(type->value()));
+  }
   request.session = std::string(SessionOfHeaders([&message](const char* name) {
     const auto found = message.find(name);
     return found == message.end() ? std::string_view() : View(found->value());
@@ -255,8 +264,8 @@ std::optional<OpenAiError> HttpListener::Connection::Admit(const Parser& parser,
       !absl::EqualsIgnoreCase(AbslView(View(expect->value())), "100-continue")) {
     return HttpError(417, "expectation_failed", "the only supported Expect is 100-continue");
   }
-  if (parser.content_length().value_or(0) > options().body_bytes_max) {
-    return OfParseError(http::error::body_limit, options());
+  if (parser.content_length().value_or(0) > BodyBytesMax(options(), match.route)) {
+    return OfParseError(http::error::body_limit, options(), match.route);
   }
   return std::nullopt;
 }
@@ -265,8 +274,12 @@ asio::awaitable<std::optional<OpenAiError>> HttpListener::Connection::ReadBody(
     Parser& parser, BodyLease& lease, HttpExchange& exchange, bool& closed) {
   const OpenAiError full =
       HttpError(503, "overloaded", "too many large requests are being read; try again shortly");
-  const Conn::TimePoint deadline = After(options().body_timeout);
-  if (!lease.GrowTo(parser.content_length().value_or(0))) co_return full;
+  Conn::TimePoint deadline = After(options().body_timeout);
+  // An upload is counted as it comes: a few that are announced and never sent would else leave no
+  // room for anybody's requests. Each part of it has as long as another body has in all.
+  const bool is_upload = exchange.request.route != nullptr && exchange.request.route->is_upload;
+  size_t renew_at = kUploadPartBytes;
+  if (!is_upload && !lease.GrowTo(parser.content_length().value_or(0))) co_return full;
   if (!exchange.request.http_1_0 && in_.empty() && parser.get().count(http::field::expect) > 0) {
     if (!(co_await conn_.Write({"HTTP/1.1 100 Continue\r\n\r\n", {}, {}}, deadline)).ok()) {
       closed = true;
@@ -276,8 +289,15 @@ asio::awaitable<std::optional<OpenAiError>> HttpListener::Connection::ReadBody(
   parser.eager(true);
   while (true) {
     if (!in_.empty()) {
-      if (const error_code error = Feed(parser)) co_return OfParseError(error, options());
-      if (!lease.GrowTo(parser.get().body().size())) co_return full;
+      if (const error_code error = Feed(parser)) {
+        co_return OfParseError(error, options(), exchange.request.route);
+      }
+      const size_t arrived = parser.get().body().size();
+      if (!lease.GrowTo(arrived)) co_return full;
+      if (is_upload && arrived >= renew_at) {
+        renew_at = arrived + kUploadPartBytes;
+        deadline = After(options().body_timeout);
+      }
     }
     if (parser.is_done()) break;
     const IoEnd end = co_await Fill(deadline);
@@ -302,7 +322,7 @@ asio::awaitable<void> HttpListener::Connection::Answer(Parser& parser, HttpExcha
   if (exchange.request.request_id.empty()) exchange.request.request_id = listener_.MakeRequestId();
   BodyLease lease(listener_);
   if (!parser.is_done()) {
-    parser.body_limit(options().body_bytes_max);
+    parser.body_limit(BodyBytesMax(options(), exchange.request.route));
     std::optional<OpenAiError> fault = co_await ReadBody(parser, lease, exchange, closed);
     if (closed) co_return;
     if (fault.has_value()) {

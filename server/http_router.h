@@ -20,6 +20,20 @@ enum class HttpEndpoint : uint8_t {
   kModel,
   kTokenize,
   kDetokenize,
+  kCreateResponse,
+  kResponse,
+  kResponseItems,
+  kDeleteResponse,
+  kCancelResponse,
+  kUploadFile,
+  kFiles,
+  kFile,
+  kFileContent,
+  kDeleteFile,
+  kCreateBatch,
+  kBatches,
+  kBatch,
+  kCancelBatch,
   kLive,
   kReady,
   kMetrics,
@@ -46,6 +60,7 @@ struct Route {
   KeyNeed key;
   bool needs_ready;  // refused with 503 unless Readiness::kReady
   ErrorForm errors = ErrorForm::kOpenAi;
+  bool is_upload = false;  // its body may have upload_bytes_max
 };
 
 struct RouteMatch {

@@ -30,7 +30,8 @@
 
 namespace holdfast {
 
-class KvAdmin;  // server/admin.h
+class BackgroundService;  // server/background_service.h
+class KvAdmin;            // server/admin.h
 
 // One answered request, for the access log. No header, query or body text.
 struct HttpAccess {
@@ -61,6 +62,7 @@ struct HttpServerOptions {
   int32_t connections_max = 1024;  // beyond it: 503 and closed
   size_t header_bytes_max = kRequestHeaderBytesMax;
   size_t body_bytes_max = kRequestBodyBytesMax;
+  size_t upload_bytes_max = size_t{100} << 20;  // of a file's upload, with its form
   size_t bodies_bytes_max = size_t{512} << 20;  // of all connections together; beyond it: 503
 
   absl::Duration header_timeout = absl::Seconds(10);   // first byte to end of header; TLS handshake
@@ -72,6 +74,9 @@ struct HttpServerOptions {
 
   // What /admin/v1 speaks of; must outlive the server. Null: there is no such thing (404).
   const KvAdmin* kv_admin = nullptr;
+
+  // Files, batches and kept responses; must outlive the server. Null: there are none.
+  BackgroundService* background = nullptr;
 
   // Called on the I/O thread after each request; must not block. Optional.
   std::function<void(const HttpAccess&)> on_access;

@@ -16,6 +16,7 @@ namespace {
 // the depth bound is for those who walk it, above all the template engine.
 class BoundedBuilder final : public nlohmann::json_sax<Json> {
  public:
+  explicit BoundedBuilder(bool bounded) : bounded_(bounded) {}
   Json& root() { return root_; }
   const std::string& fault() const { return fault_; }
 
@@ -71,11 +72,11 @@ class BoundedBuilder final : public nlohmann::json_sax<Json> {
     return true;
   }
   bool Open(Json container) {
-    if (static_cast<int32_t>(open_.size()) >= kJsonDepthMax) {
+    if (bounded_ && static_cast<int32_t>(open_.size()) >= kJsonDepthMax) {
       fault_ = absl::StrCat("nested deeper than ", kJsonDepthMax);
       return false;
     }
-    if (++num_containers_ > kJsonContainersMax) {
+    if (bounded_ && ++num_containers_ > kJsonContainersMax) {
       fault_ = absl::StrCat("more than ", kJsonContainersMax, " objects and arrays");
       return false;
     }
@@ -93,6 +94,7 @@ class BoundedBuilder final : public nlohmann::json_sax<Json> {
     return twice == names.end() ? nullptr : *twice;
   }
 
+  const bool bounded_;
   Json root_;
   std::vector<Json*> open_;  // containers not yet closed, outermost first
   std::string key_;
@@ -103,10 +105,18 @@ class BoundedBuilder final : public nlohmann::json_sax<Json> {
 }  // namespace
 
 absl::StatusOr<Json> ParseJson(absl::string_view text) {
-  BoundedBuilder builder;
+  BoundedBuilder builder(true);
   if (!Json::sax_parse(text.begin(), text.end(), &builder)) {
     return ParameterError("", "invalid_json",
                           absl::StrCat("the body must be JSON in UTF-8; found: ", builder.fault()));
+  }
+  return std::move(builder.root());
+}
+
+absl::StatusOr<Json> ParseOwnJson(absl::string_view text) {
+  BoundedBuilder builder(false);
+  if (!Json::sax_parse(text.begin(), text.end(), &builder)) {
+    return absl::DataLossError(absl::StrCat("what was kept is not JSON: ", builder.fault()));
   }
   return std::move(builder.root());
 }

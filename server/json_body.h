@@ -23,6 +23,9 @@ using Json = nlohmann::ordered_json;
 // kInvalidArgument: not JSON, not UTF-8, or beyond a bound; says where.
 absl::StatusOr<Json> ParseJson(absl::string_view text);
 
+// What DumpJson wrote: an answer has no bounds of a request's. kDataLoss: it is damaged.
+absl::StatusOr<Json> ParseOwnJson(absl::string_view text);
+
 // Never throws; what is not UTF-8 becomes U+FFFD.
 std::string DumpJson(const Json& value);
 

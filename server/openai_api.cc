@@ -7,9 +7,8 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
-#include "absl/time/clock.h"
 #include "config/base/status_macros.h"
+#include "server/answer_head.h"
 #include "server/http_call.h"
 #include "server/kv_retention.h"
 #include "server/openapi_document.h"
@@ -91,6 +90,8 @@ OpenAiApi::OpenAiApi(OpenAiApiOptions options, GenerationService& service,
       readiness_(std::move(readiness)),
       gate_(std::move(gate)),
       admin_(options_.kv_admin, gate_, options_.request_timeout),
+      batches_(options_.background, gate_, options_.request_timeout),
+      responses_(service, options_.background, gate_, CallTimes()),
       anthropic_(service, gate_, CallTimes()) {}
 
 asio::awaitable<void> OpenAiApi::Handle(HttpExchange& exchange) {
@@ -113,6 +114,24 @@ asio::awaitable<void> OpenAiApi::Handle(HttpExchange& exchange) {
       break;
     case HttpEndpoint::kDetokenize:
       co_await Detokenize(exchange);
+      break;
+    case HttpEndpoint::kCreateResponse:
+    case HttpEndpoint::kResponse:
+    case HttpEndpoint::kResponseItems:
+    case HttpEndpoint::kDeleteResponse:
+    case HttpEndpoint::kCancelResponse:
+      co_await responses_.Handle(exchange);
+      break;
+    case HttpEndpoint::kUploadFile:
+    case HttpEndpoint::kFiles:
+    case HttpEndpoint::kFile:
+    case HttpEndpoint::kFileContent:
+    case HttpEndpoint::kDeleteFile:
+    case HttpEndpoint::kCreateBatch:
+    case HttpEndpoint::kBatches:
+    case HttpEndpoint::kBatch:
+    case HttpEndpoint::kCancelBatch:
+      co_await batches_.Handle(exchange);
       break;
     case HttpEndpoint::kModel:
       co_await Model(exchange);
@@ -200,16 +219,6 @@ asio::awaitable<void> OpenAiApi::Ready(HttpExchange& exchange) {
   co_await exchange.Reply(reply);
 }
 
-AnswerHead OpenAiApi::MakeHead(const GenerationCall& call) {
-  return AnswerHead{
-      .id = absl::StrFormat("%s-%016x%016x", call.shape.chat ? "chatcmpl" : "cmpl",
-                            absl::Uniform<uint64_t>(random_), absl::Uniform<uint64_t>(random_)),
-      .created_unix = absl::ToUnixSeconds(absl::Now()),
-      .model = call.model,
-      .system_fingerprint = options_.system_fingerprint,
-      .token_text = [this](TokenId token) { return service_.TokenText(token); }};
-}
-
 asio::awaitable<void> OpenAiApi::Generate(HttpExchange& exchange, bool chat) {
   const std::string body = std::move(exchange.request.body);
   absl::StatusOr<GenerationCall> call =
@@ -218,10 +227,7 @@ asio::awaitable<void> OpenAiApi::Generate(HttpExchange& exchange, bool chat) {
     co_await exchange.Fail(ToOpenAiError(call.status()));
     co_return;
   }
-  const AnswerHead head = MakeHead(*call);
-  for (GenerationRequest& request : call->requests) {
-    if (!call->seed_given) request.sampling.seed = absl::Uniform<uint64_t>(random_);
-  }
+  const AnswerHead head = BeginAnswer(*call, service_, options_.system_fingerprint, random_);
   const auto executor = co_await asio::this_coro::executor;
   HttpCall running(exchange, ReadySignal::Make(gate_, executor), CallTimes());
   running.Start(service_, head.id, std::move(call->requests));
@@ -244,8 +250,8 @@ asio::awaitable<void> OpenAiApi::Tokenize(HttpExchange& exchange) {
     service_.Tokenize(std::move(caller), std::move(call->text), call->add_special_tokens,
                       std::move(done));
   };
-  const std::optional<std::vector<TokenId>> tokens = co_await AskTextWorker<std::vector<TokenId>>(
-      exchange, gate_, options_.request_timeout, start);
+  const std::optional<std::vector<TokenId>> tokens =
+      co_await AskWorker<std::vector<TokenId>>(exchange, gate_, options_.request_timeout, start);
   if (!tokens.has_value()) co_return;
   if (call->return_token_strs && tokens->size() > kTokenStringsMax) {
     co_await exchange.Fail(ToOpenAiError(TooManyTokenStrings(tokens->size())));
@@ -275,7 +281,7 @@ asio::awaitable<void> OpenAiApi::Detokenize(HttpExchange& exchange) {
     service_.Detokenize(std::move(caller), *std::move(tokens), std::move(done));
   };
   std::optional<std::string> text =
-      co_await AskTextWorker<std::string>(exchange, gate_, options_.request_timeout, start);
+      co_await AskWorker<std::string>(exchange, gate_, options_.request_timeout, start);
   if (text.has_value()) co_await exchange.Reply(FieldReply("prompt", *std::move(text)));
 }
 

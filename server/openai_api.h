@@ -15,10 +15,12 @@
 #include "server/anthropic_api.h"
 #include "server/generation.h"
 #include "server/http_admin.h"
+#include "server/http_batches.h"
 #include "server/http_exchange.h"
 #include "server/openai_codec.h"
 #include "server/openai_response.h"
 #include "server/ready_signal.h"
+#include "server/responses_api.h"
 
 namespace holdfast {
 
@@ -27,7 +29,8 @@ struct OpenAiApiOptions {
   std::string system_fingerprint;
   absl::Duration request_timeout;
   absl::Duration stream_keep_alive;
-  const KvAdmin* kv_admin = nullptr;  // null: /admin/v1 is not found
+  const KvAdmin* kv_admin = nullptr;        // null: /admin/v1 is not found
+  BackgroundService* background = nullptr;  // null: nothing is kept
 };
 
 class OpenAiApi final {
@@ -49,7 +52,6 @@ class OpenAiApi final {
   HttpCallTimes CallTimes() const {
     return {.timeout = options_.request_timeout, .keep_alive = options_.stream_keep_alive};
   }
-  AnswerHead MakeHead(const GenerationCall& call);
   Json ModelObject(const std::string& name) const;
   HttpReply ModelList() const;
 
@@ -59,6 +61,8 @@ class OpenAiApi final {
   const std::function<Readiness()> readiness_;
   const std::shared_ptr<IoGate> gate_;
   HttpAdmin admin_;
+  HttpBatches batches_;
+  ResponsesApi responses_;
   AnthropicApi anthropic_;
   absl::BitGen random_;
 };

@@ -45,6 +45,7 @@ FOREIGN = {
                  "server"],
     "liburing.h": ["kvstore/disk_"],
     "hiredis/": ["kvstore/remote_"],
+    "sqlite3.h": ["server/database"],
     "xxh": ["kvstore", "workload/read_agent_texts", "workload/token_runs"],
     "zlib.h": ["workload/unpacked_file"],
     "lzma.h": ["workload/unpacked_file"],

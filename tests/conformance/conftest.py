@@ -8,6 +8,27 @@ import pytest
 from daemon import ROOT, Daemon
 
 
+def pytest_addoption(parser):
+    parser.addoption("--openai-document", help="OpenAI's document; all answers are held to it")
+
+
+def pytest_configure(config):
+    path = config.getoption("--openai-document")
+    if path:
+        from openai_document import OpenAiDocument
+
+        config.openai_document = OpenAiDocument(path)
+        config.openai_document.watch()
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    document = getattr(config, "openai_document", None)
+    if document:
+        terminalreporter.write_line(
+            f"held to OpenAI's document: {document.bodies} bodies, {document.events} events of "
+            f"streams, {document.errors} errors")
+
+
 @pytest.fixture(scope="session")
 def daemon():
     with Daemon() as running:

@@ -96,7 +96,15 @@ class FakeService final : public GenerationService {
     streams_.push_back(stream);
     return stream;
   }
-  bool CancelByWireId(TenantIndex, const std::string&) override { return false; }
+  bool CancelByWireId(TenantIndex, const std::string& id) override {
+    absl::MutexLock lock(&mutex_);
+    cancelled_ids_.push_back(id);
+    return false;
+  }
+  std::vector<std::string> cancelled_ids() {
+    absl::MutexLock lock(&mutex_);
+    return cancelled_ids_;
+  }
   void Tokenize(TextCaller caller, std::variant<ChatInput, std::string> text,
                 bool add_special_tokens,
                 absl::AnyInvocable<void(absl::StatusOr<std::vector<TokenId>>)> done) override {
@@ -146,6 +154,7 @@ class FakeService final : public GenerationService {
   absl::Mutex mutex_;
   std::vector<std::shared_ptr<FakeStream>> streams_ ABSL_GUARDED_BY(mutex_);
   std::vector<GenerationRequest> requests_ ABSL_GUARDED_BY(mutex_);
+  std::vector<std::string> cancelled_ids_ ABSL_GUARDED_BY(mutex_);
 };
 
 class FakeAuthenticator final : public Authenticator {

@@ -1,0 +1,22 @@
+#include "server/answer_head.h"
+
+#include "absl/random/random.h"
+#include "absl/strings/str_format.h"
+#include "absl/time/clock.h"
+
+namespace holdfast {
+
+AnswerHead BeginAnswer(GenerationCall& call, const GenerationService& service,
+                       const std::string& system_fingerprint, absl::BitGenRef random) {
+  for (GenerationRequest& request : call.requests) {
+    if (!call.seed_given) request.sampling.seed = absl::Uniform<uint64_t>(random);
+  }
+  return {.id = absl::StrFormat("%s-%016x%016x", call.shape.chat ? "chatcmpl" : "cmpl",
+                                absl::Uniform<uint64_t>(random), absl::Uniform<uint64_t>(random)),
+          .created_unix = absl::ToUnixSeconds(absl::Now()),
+          .model = call.model,
+          .system_fingerprint = system_fingerprint,
+          .token_text = [&service](TokenId token) { return service.TokenText(token); }};
+}
+
+}  // namespace holdfast

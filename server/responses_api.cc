@@ -1,0 +1,322 @@
+#include "server/responses_api.h"
+
+#include <algorithm>
+#include <boost/asio/this_coro.hpp>
+#include <functional>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/cord.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "config/base/clock.h"
+#include "config/base/status_macros.h"
+#include "server/answer_head.h"
+#include "server/http_router.h"
+#include "server/state_id.h"
+
+namespace holdfast {
+namespace {
+
+constexpr size_t kItemsPageMax = 100;
+
+// Functions of their own, as in http_call.cc.
+HttpReply JsonReply(const Json& json) { return HttpReply{.body = DumpJson(json)}; }
+
+absl::Status NeedsState(absl::string_view param) {
+  return ParameterError(param, "state_off",
+                        absl::StrCat(param,
+                                     " needs responses to be kept, which this server does not; its "
+                                     "operator turns that on with state.path (--state FILE)"));
+}
+
+// Of the response that another goes on from.
+absl::Status AsPrevious(absl::Status status) {
+  if (absl::IsNotFound(status)) {
+    status.SetPayload(kErrorParamUrl, absl::Cord("previous_response_id"));
+  }
+  return status;
+}
+
+absl::Status Stopping() {
+  return absl::UnavailableError("the server is stopping or busy; send the request again");
+}
+
+Json DeletedJson(const std::string& id) {
+  return {{"id", id}, {"object", "response"}, {"deleted", true}};
+}
+
+// A page of `items`, the newest first unless `order` says asc.
+absl::StatusOr<Json> ItemsPage(const Json& items, const HttpRequest& request) {
+  int64_t limit = 20;
+  const std::string limit_text = QueryValue(request.query, "limit");
+  const std::string order = QueryValue(request.query, "order");
+  const std::string after = QueryValue(request.query, "after");
+  if (!limit_text.empty() && (!absl::SimpleAtoi(limit_text, &limit) || limit < 1 ||
+                              limit > static_cast<int64_t>(kItemsPageMax))) {
+    return ParameterError("limit", "invalid_value",
+                          absl::StrCat("limit must be a number from 1 to ", kItemsPageMax));
+  }
+  if (!order.empty() && order != "asc" && order != "desc") {
+    return ParameterError("order", "invalid_value", "order must be asc or desc");
+  }
+  std::vector<const Json*> sorted;
+  for (const Json& item : items) sorted.push_back(&item);
+  if (order != "asc") std::reverse(sorted.begin(), sorted.end());
+  auto next = sorted.begin();
+  if (!after.empty()) {
+    next = std::find_if(sorted.begin(), sorted.end(),
+                        [&](const Json* item) { return (*item)["id"] == after; });
+    if (next != sorted.end()) ++next;
+  }
+  Json data = Json::array();
+  for (; next != sorted.end() && static_cast<int64_t>(data.size()) < limit; ++next) {
+    data.push_back(**next);
+  }
+  const Json first = data.empty() ? Json("") : data.front()["id"];
+  const Json last = data.empty() ? Json("") : data.back()["id"];
+  return Json{{"object", "list"},
+              {"data", std::move(data)},
+              {"first_id", first},
+              {"last_id", last},
+              {"has_more", next != sorted.end()}};
+}
+
+std::string StatusOf(const Json& response) {
+  const auto status = response.find("status");
+  return status == response.end() || !status->is_string() ? "" : status->get<std::string>();
+}
+
+bool IsOpen(const Json& response) {
+  const std::string status = StatusOf(response);
+  return status == "queued" || status == "in_progress";
+}
+
+// What of a query has no effect here.
+absl::Status CheckQuery(const HttpRequest& request) {
+  for (const char* name : {"stream", "starting_after"}) {
+    const std::string value = QueryValue(request.query, name);
+    if (value.empty() || value == "false") continue;
+    return ParameterError(name, "unsupported_parameter",
+                          absl::StrCat(name, " is not supported here; ask again until it is done"));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Json> Cancel(State& state, GenerationService& service, TenantIndex tenant,
+                            const std::string& tenant_name, const std::string& id) {
+  ASSIGN_OR_RETURN(StoredResponse stored, state.responses().Find(tenant_name, id));
+  if (!IsOpen(stored.response)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the response is ", StatusOf(stored.response),
+                     "; only one in the background that is not at its end can be cancelled"));
+  }
+  stored.response["status"] = ResponseStatusName(ResponseStatus::kCancelled);
+  RETURN_IF_ERROR(state.responses().End(id, stored.response));
+  service.CancelByWireId(tenant, id);
+  return stored.response;
+}
+
+}  // namespace
+
+ResponsesApi::ResponsesApi(GenerationService& service, BackgroundService* background,
+                           std::shared_ptr<IoGate> gate, HttpCallTimes times)
+    : service_(service), background_(background), gate_(std::move(gate)), times_(times) {}
+
+asio::awaitable<void> ResponsesApi::Handle(HttpExchange& exchange) {
+  if (exchange.request.route->endpoint == HttpEndpoint::kCreateResponse) {
+    co_await Create(exchange);
+  } else {
+    co_await AskState(exchange);
+  }
+}
+
+// Where nothing is kept: what was not asked for is left out, what was is refused.
+absl::Status ResponsesApi::CheckKeeping(ResponsesCall& call) const {
+  if (call.background && call.store == false) {
+    return ParameterError("store", "invalid_value",
+                          "a response in the background must be stored; leave store out");
+  }
+  if (background_ == nullptr) {
+    if (!call.previous.empty()) return NeedsState("previous_response_id");
+    if (call.background) return NeedsState("background");
+    if (call.store == true) return NeedsState("store");
+  }
+  call.store = background_ != nullptr && call.store.value_or(true);
+  call.echo["store"] = *call.store;
+  return absl::OkStatus();
+}
+
+asio::awaitable<void> ResponsesApi::Create(HttpExchange& exchange) {
+  const std::string body = std::move(exchange.request.body);
+  absl::StatusOr<ResponsesCall> call = DecodeResponses(body, service_.model_info());
+  absl::Status status = call.ok() ? CheckKeeping(*call) : call.status();
+  if (!status.ok()) {
+    co_await exchange.Fail(ToOpenAiError(status));
+    co_return;
+  }
+  Json earlier = Json::array();
+  if (!call->previous.empty()) {
+    const auto ask = [this, tenant = background_->TenantName(exchange.request.tenant),
+                      id = call->previous](TextCaller, auto done) {
+      const auto shared = std::make_shared<decltype(done)>(std::move(done));
+      const bool asked = background_->Ask([tenant, id, shared](State& state) {
+        absl::StatusOr<Json> items = state.responses().Conversation(tenant, id);
+        if (!items.ok()) return (*shared)(AsPrevious(items.status()));
+        (*shared)(std::move(items));
+      });
+      if (!asked) (*shared)(Stopping());
+    };
+    const std::optional<Json> found =
+        co_await AskWorker<Json>(exchange, gate_, times_.timeout, ask);
+    if (!found.has_value()) co_return;
+    earlier = *found;
+  }
+  absl::StatusOr<GenerationCall> chat =
+      ChatCallOf(*call, earlier, service_.model_info(), exchange.request.session);
+  if (!chat.ok()) {
+    co_await exchange.Fail(ToOpenAiError(chat.status()));
+    co_return;
+  }
+  AnswerHead answer_head = BeginAnswer(*chat, service_, "", random_);
+  ResponseHead head{.id = MakeStateId("resp_"),
+                    .created_unix = absl::ToUnixSeconds(absl::Now()),
+                    .model = call->model,
+                    .echo = call->echo};
+  if (call->background) {
+    co_await RunInBackground(exchange, *std::move(call), std::move(head), *std::move(chat));
+    co_return;
+  }
+  if (*call->store) {
+    const auto stored = std::make_shared<StoredResponse>();
+    stored->id = head.id;
+    stored->previous = call->previous;
+    stored->input = std::move(call->input);
+    // Before the client has it: whoever asks for it next comes behind this.
+    head.on_end = [background = background_, stored,
+                   tenant =
+                       background_->TenantName(exchange.request.tenant)](const Json& response) {
+      stored->response = response;
+      const bool asked = background->Ask([background, tenant, stored](State& state) {
+        background->Told(state.responses().Add(tenant, *stored, false));
+      });
+      if (!asked) background->Told(Stopping());
+    };
+  }
+  const std::string id = head.id;
+  const auto executor = co_await asio::this_coro::executor;
+  HttpCall running(exchange, ReadySignal::Make(gate_, executor), times_);
+  running.Start(service_, id, std::move(chat->requests));
+  if (call->stream) {
+    ResponseStream answer(std::move(head));
+    co_await running.AnswerAsStream(answer);
+  } else {
+    ResponseBody answer(std::move(head));
+    co_await running.AnswerAtOnce(answer);
+  }
+}
+
+asio::awaitable<void> ResponsesApi::RunInBackground(HttpExchange& exchange, ResponsesCall call,
+                                                    ResponseHead head, GenerationCall chat) {
+  const std::string tenant = background_->TenantName(exchange.request.tenant);
+  for (GenerationRequest& request : chat.requests) {
+    request.tenant = exchange.request.tenant;
+    request.wire_id = head.id;
+    request.arrival = SteadyNow();
+  }
+  // Shared with the task: a std::function is copied, what is to be run cannot be.
+  struct Wish {
+    StoredResponse stored;
+    std::vector<GenerationRequest> requests;
+    std::unique_ptr<AnswerBodyWriter> answer;
+  };
+  const auto wish = std::make_shared<Wish>();
+  wish->stored.id = head.id;
+  wish->stored.previous = call.previous;
+  wish->stored.input = std::move(call.input);
+  wish->stored.response = ResponseJson(head, ResponseStatus::kQueued, Json::array());
+  wish->requests = std::move(chat.requests);
+  // What it ends as; as it was queued if it does not come to an answer.
+  const auto response = std::make_shared<Json>(wish->stored.response);
+  head.on_end = [response](const Json& whole) { *response = whole; };
+  wish->answer = std::make_unique<ResponseBody>(std::move(head));
+  const auto start = [this, tenant, wish, response](TextCaller, auto done) {
+    const auto shared = std::make_shared<decltype(done)>(std::move(done));
+    const bool asked =
+        background_->Ask([background = background_, tenant, wish, response, shared](State& state) {
+          const absl::Status added = state.responses().Add(tenant, wish->stored, true);
+          if (!added.ok()) return (*shared)(added);
+          background->Run(std::move(wish->requests), std::move(wish->answer),
+                          [background, response, id = wish->stored.id](
+                              State& kept, const absl::StatusOr<std::string>& body) {
+                            if (absl::IsCancelled(body.status())) {
+                              (*response)["status"] =
+                                  ResponseStatusName(ResponseStatus::kCancelled);
+                            } else if (!body.ok()) {
+                              SetFailed(ToOpenAiError(AsNamedHere(body.status())), *response);
+                            }
+                            background->Told(kept.responses().End(id, *response));
+                          });
+          (*shared)(std::move(wish->stored.response));
+        });
+    if (!asked) (*shared)(Stopping());
+  };
+  const std::optional<Json> reply =
+      co_await AskWorker<Json>(exchange, gate_, times_.timeout, start);
+  if (reply.has_value()) co_await exchange.Reply(JsonReply(*reply));
+}
+
+// What is kept: shown, listed, cancelled, deleted.
+asio::awaitable<void> ResponsesApi::AskState(HttpExchange& exchange) {
+  if (background_ == nullptr) {
+    co_await exchange.Fail(ToOpenAiError(NeedsState("response_id")));
+    co_return;
+  }
+  const HttpRequest& request = exchange.request;
+  if (const absl::Status status = CheckQuery(request); !status.ok()) {
+    co_await exchange.Fail(ToOpenAiError(status));
+    co_return;
+  }
+  const std::string tenant = background_->TenantName(request.tenant);
+  const std::string id = request.param;
+  using Work = std::function<absl::StatusOr<Json>(State&)>;
+  Work work;
+  switch (request.route->endpoint) {
+    case HttpEndpoint::kDeleteResponse:
+      work = [&service = service_, index = request.tenant, tenant,
+              id](State& state) -> absl::StatusOr<Json> {
+        RETURN_IF_ERROR(state.responses().Delete(tenant, id));
+        service.CancelByWireId(index, id);
+        return DeletedJson(id);
+      };
+      break;
+    case HttpEndpoint::kCancelResponse:
+      work = [&service = service_, index = request.tenant, tenant, id](State& state) {
+        return Cancel(state, service, index, tenant, id);
+      };
+      break;
+    case HttpEndpoint::kResponseItems:
+      work = [tenant, id, query = request](State& state) -> absl::StatusOr<Json> {
+        ASSIGN_OR_RETURN(const StoredResponse stored, state.responses().Find(tenant, id));
+        return ItemsPage(stored.input, query);
+      };
+      break;
+    default:  // kResponse
+      work = [tenant, id](State& state) -> absl::StatusOr<Json> {
+        ASSIGN_OR_RETURN(StoredResponse stored, state.responses().Find(tenant, id));
+        return std::move(stored.response);
+      };
+  }
+  const auto start = [this, &work](TextCaller, auto done) {
+    const auto shared = std::make_shared<decltype(done)>(std::move(done));
+    const bool asked = background_->Ask([work, shared](State& state) { (*shared)(work(state)); });
+    if (!asked) (*shared)(Stopping());
+  };
+  const std::optional<Json> reply =
+      co_await AskWorker<Json>(exchange, gate_, times_.timeout, start);
+  if (reply.has_value()) co_await exchange.Reply(JsonReply(*reply));
+}
+
+}  // namespace holdfast

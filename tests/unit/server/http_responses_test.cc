@@ -1,0 +1,182 @@
+// /v1/responses of the HTTP front, with and without a state.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "server/background_service.h"
+#include "tests/unit/server/http_server_fixture.h"
+
+namespace holdfast {
+namespace {
+
+using testing::HasSubstr;
+using testing::StartsWith;
+
+class HttpResponsesTest : public HttpServerFixture {
+ protected:
+  ~HttpResponsesTest() override {
+    server_.reset();
+    background_.reset();
+    for (const char* end : {"", "-wal", "-shm"}) std::filesystem::remove(path_ + end);
+  }
+  void BeginWithState() {
+    auto state = State::Open(path_, {}, clock_);
+    ASSERT_TRUE(state.ok()) << state.status();
+    background_ = std::make_unique<BackgroundService>(BackgroundOptions{.tenants = {"zero", "one"}},
+                                                      *std::move(state), service_, metrics_);
+    background_->BeginRunning();
+    HttpServerOptions options;
+    options.background = background_.get();
+    Begin(options);
+  }
+  Json Create(const std::string& more = "") {
+    const Response response =
+        Ask(Post("/v1/responses", absl::StrCat(R"({"input":"hi")", more, "}")));
+    EXPECT_EQ(response.status, 200) << response.body;
+    return *ParseJson(response.body);
+  }
+  Response Show(const Json& response, const std::string& more = "") {
+    return Ask(Get("/v1/responses/" + response["id"].get<std::string>() + more));
+  }
+  // Once it is at its end.
+  Json Ended(const Json& response) {
+    const absl::Time deadline = absl::Now() + kPatience;
+    Json now = *ParseJson(Show(response).body);
+    while ((now["status"] == "queued" || now["status"] == "in_progress") &&
+           absl::Now() < deadline) {
+      absl::SleepFor(absl::Milliseconds(5));
+      now = *ParseJson(Show(response).body);
+    }
+    return now;
+  }
+  std::string Prompt(size_t index) {
+    return std::get<ChatInput>(service_.request(index).prompt).messages_json;
+  }
+
+  const std::string path_ =
+      absl::StrCat(testing::TempDir(), "/http-responses-", getpid(), "-",
+                   testing::UnitTest::GetInstance()->current_test_info()->name(), ".sqlite");
+  WallClock clock_;
+  std::unique_ptr<BackgroundService> background_;
+};
+
+TEST_F(HttpResponsesTest, AResponseIsAnsweredKeptShownAndDeleted) {
+  service_.on_start = AnswerWithText;
+  BeginWithState();
+  const Json made = Create();
+  EXPECT_THAT(made["id"].get<std::string>(), StartsWith("resp_"));
+  EXPECT_EQ(made["status"], "completed");
+  EXPECT_EQ(made["output"][0]["content"][0]["text"], "Paris");
+  EXPECT_EQ(*ParseJson(Show(made).body), made);
+  const Json items = *ParseJson(Show(made, "/input_items").body);
+  EXPECT_EQ(items["data"][0]["content"][0]["text"], "hi");
+  EXPECT_EQ(Ask("DELETE /v1/responses/" + made["id"].get<std::string>() +
+                " HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer k1\r\n\r\n")
+                .status,
+            200);
+  EXPECT_EQ(Show(made).status, 404);
+}
+
+TEST_F(HttpResponsesTest, AResponseGoesOnFromAnother) {
+  service_.on_start = AnswerWithText;
+  BeginWithState();
+  const std::string id = Create()["id"];
+  Create(absl::StrCat(R"(,"previous_response_id":")", id, "\""));
+  EXPECT_EQ(Prompt(1), R"([{"role":"user","content":"hi"},{"role":"assistant","content":"Paris"},)"
+                       R"({"role":"user","content":"hi"}])");
+  const Response unknown =
+      Ask(Post("/v1/responses", R"({"input":"hi","previous_response_id":"resp_none"})"));
+  EXPECT_EQ(unknown.status, 404);
+}
+
+TEST_F(HttpResponsesTest, WhatIsNotToBeStoredIsNot) {
+  service_.on_start = AnswerWithText;
+  BeginWithState();
+  const Json made = Create(R"(,"store":false)");
+  EXPECT_EQ(made["store"], false);
+  EXPECT_EQ(Show(made).status, 404);
+}
+
+TEST_F(HttpResponsesTest, AStreamIsKeptTooAndEndsWithTheResponse) {
+  service_.on_start = AnswerWithText;
+  BeginWithState();
+  const Response stream = Ask(Post("/v1/responses", R"({"input":"hi","stream":true})"));
+  const size_t at = stream.body.rfind("data: ");
+  const Json last = *ParseJson(stream.body.substr(at + 6));
+  EXPECT_EQ(last["type"], "response.completed");
+  EXPECT_EQ(*ParseJson(Show(last["response"]).body), last["response"]);
+}
+
+TEST_F(HttpResponsesTest, OneInTheBackgroundIsAnsweredAtOnceAndComputedLater) {
+  BeginWithState();
+  const Json made = Create(R"(,"background":true)");
+  EXPECT_EQ(made["status"], "queued");
+  const auto stream = service_.stream(0);
+  EXPECT_EQ(service_.request(0).wire_id, made["id"]);
+  EXPECT_EQ(service_.request(0).tenant, TenantIndex{1});
+  stream->PushText("Paris");
+  stream->PushEnd();
+  const Json ended = Ended(made);
+  EXPECT_EQ(ended["status"], "completed");
+  EXPECT_EQ(ended["output"][0]["content"][0]["text"], "Paris");
+}
+
+TEST_F(HttpResponsesTest, OneInTheBackgroundThatFailsSaysWhy) {
+  BeginWithState();
+  const Json made = Create(R"(,"background":true)");
+  service_.stream(0)->Push(GenerationDone{.status = absl::InternalError("broken")});
+  const Json ended = Ended(made);
+  EXPECT_EQ(ended["status"], "failed");
+  EXPECT_EQ(ended["error"]["code"], "server_error");
+}
+
+TEST_F(HttpResponsesTest, OneInTheBackgroundIsCancelled) {
+  BeginWithState();
+  const Json made = Create(R"(,"background":true)");
+  const std::string path = "/v1/responses/" + made["id"].get<std::string>() + "/cancel";
+  const Response cancelled = Ask(Post(path, ""));
+  EXPECT_EQ(cancelled.status, 200);
+  EXPECT_EQ(ParseJson(cancelled.body)->at("status"), "cancelled");
+  EXPECT_THAT(service_.cancelled_ids(), testing::ElementsAre(made["id"].get<std::string>()));
+  service_.stream(0)->PushEnd();  // too late
+  EXPECT_EQ(ParseJson(Show(made).body)->at("status"), "cancelled");
+  EXPECT_EQ(Ask(Post(path, "")).status, 400);
+}
+
+TEST_F(HttpResponsesTest, WithoutAStateWhatNeedsNoneIsAnsweredAndTheRestNamesTheSetting) {
+  service_.on_start = AnswerWithText;
+  Begin();
+  const Json made = Create();
+  EXPECT_EQ(made["store"], false);
+  EXPECT_THAT(Show(made).body, HasSubstr("state.path"));
+  for (const char* more :
+       {R"("store":true)", R"("background":true)", R"("previous_response_id":"resp_1")"}) {
+    const Response refused =
+        Ask(Post("/v1/responses", absl::StrCat(R"({"input":"hi",)", more, "}")));
+    EXPECT_EQ(refused.status, 400) << more;
+    EXPECT_THAT(refused.body, HasSubstr("state.path"));
+  }
+}
+
+TEST_F(HttpResponsesTest, PagesOfItemsAreBounded) {
+  service_.on_start = AnswerWithText;
+  BeginWithState();
+  const Response response = Ask(Post("/v1/responses", R"({"input":[
+    {"role":"user","content":"1"},{"role":"user","content":"2"},{"role":"user","content":"3"}]})"));
+  const Json made = *ParseJson(response.body);
+  const Json page = *ParseJson(Show(made, "/input_items?limit=2&order=asc").body);
+  EXPECT_EQ(page["data"].size(), 2u);
+  EXPECT_EQ(page["has_more"], true);
+  const std::string last = page["last_id"];
+  const Json rest = *ParseJson(Show(made, "/input_items?order=asc&after=" + last).body);
+  EXPECT_EQ(rest["data"].size(), 1u);
+  EXPECT_EQ(rest["data"][0]["content"][0]["text"], "3");
+  EXPECT_EQ(Show(made, "/input_items?limit=0").status, 400);
+}
+
+}  // namespace
+}  // namespace holdfast
