@@ -22,9 +22,9 @@ namespace {
 // nothing is gained by a look at each token.
 constexpr absl::Duration kGatherPause = absl::Milliseconds(20);
 constexpr absl::Duration kLookPeriod = absl::Seconds(10);   // at what expires
-constexpr absl::Duration kDeletePeriod = absl::Minutes(5);  // likewise, without a batch
+constexpr absl::Duration kDeletePeriod = absl::Minutes(5);  // of what has expired
 constexpr absl::Duration kRetryPause = absl::Seconds(1);    // of a batch whose line was refused
-constexpr size_t kTasksMax = 1024;                          // that wait for the batch thread
+constexpr size_t kTasksMax = 1024;                          // that wait for the background thread
 constexpr int kTimeoutsMax = 3;                             // of one line
 
 // A line of the output or error file. `body`: JSON, put in as it stands: to read it again would
@@ -55,6 +55,10 @@ absl::StatusOr<GenerationCall> DecodeLine(const std::string& endpoint, const std
 }
 
 }  // namespace
+
+absl::Status TooBusyForState() {
+  return absl::UnavailableError("the server is stopping or busy; send the request again");
+}
 
 struct BackgroundService::RunningLine {
   int64_t line = 0;

@@ -47,6 +47,9 @@ struct BackgroundOptions {
   std::function<void(const absl::Status&)> on_fault;
 };
 
+// What is told to whom Ask refuses.
+absl::Status TooBusyForState();
+
 class BackgroundService final {
  public:
   using Task = absl::AnyInvocable<void(State&)>;
@@ -60,8 +63,8 @@ class BackgroundService final {
 
   // Begins to run what there is to run. Ask works from the start.
   void BeginRunning();
-  // `task` runs on the batch thread; afterwards it is looked whether there is something to run.
-  // False: stopped, or too many wait; `task` is dropped.
+  // `task` runs on the background thread; afterwards it is looked whether there is something to
+  // run. False: stopped, or too many wait; `task` is dropped.
   [[nodiscard]] bool Ask(Task task);
   // For a task: starts `requests`, whose answer goes to `on_end` on this thread; not where it was
   // stopped before.

@@ -9,6 +9,7 @@
 
 #include "config/limits.h"
 #include "scheduler/kv_metrics.h"
+#include "server/http_call.h"
 #include "server/http_router.h"
 #include "server/json_body.h"
 
@@ -195,8 +196,6 @@ Json DroppedJson(int32_t dropped) {
   json["dropped"] = dropped;
   return json;
 }
-
-HttpReply JsonReply(const Json& json) { return HttpReply{.body = DumpJson(json)}; }
 
 void Ask(const KvAdmin& admin, const HttpRequest& request, std::function<void(Answer)> done) {
   const std::string tenant = QueryValue(request.query, "tenant");

@@ -13,6 +13,7 @@
 #include "server/form_data.h"
 #include "server/http_call.h"
 #include "server/http_router.h"
+#include "server/http_state.h"
 #include "server/json_body.h"
 #include "server/metadata.h"
 
@@ -28,8 +29,6 @@ constexpr int64_t kKeptSecondsLeast = 3600, kKeptSecondsMost = 30 * 24 * 3600;  
 using Answer = absl::StatusOr<HttpReply>;
 // What is done on the batch thread.
 using Work = std::function<Answer(State&)>;
-
-HttpReply JsonReply(const Json& json) { return HttpReply{.body = DumpJson(json)}; }
 
 // ---- Objects -----------------------------------------------------------------------------------
 
@@ -106,23 +105,6 @@ absl::StatusOr<int64_t> KeptSeconds(std::string_view param, int64_t seconds) {
                                  kKeptSecondsMost, " seconds; found ", seconds));
   }
   return seconds;
-}
-
-absl::StatusOr<ListWish> ReadListWish(const HttpRequest& request, int64_t limit, int64_t most) {
-  ListWish wish{.after = QueryValue(request.query, "after"), .limit = limit};
-  if (const std::string text = QueryValue(request.query, "limit"); !text.empty()) {
-    if (!absl::SimpleAtoi(text, &wish.limit) || wish.limit < 1 || wish.limit > most) {
-      return ParameterError(
-          "limit", "invalid_value",
-          Concat("limit must be a number from 1 to ", most, "; found ", text.substr(0, 32)));
-    }
-  }
-  const std::string order = QueryValue(request.query, "order");
-  if (!order.empty() && order != "asc" && order != "desc") {
-    return ParameterError("order", "invalid_value", "order must be asc or desc");
-  }
-  wish.oldest_first = order == "asc";
-  return wish;
 }
 
 struct Upload {
@@ -314,10 +296,6 @@ class LargeLease final {
   const int amount_;
 };
 
-absl::Status Stopping() {
-  return absl::UnavailableError("the server is stopping or busy; send the request again");
-}
-
 }  // namespace
 
 asio::awaitable<void> HttpBatches::Handle(HttpExchange& exchange) {
@@ -343,18 +321,14 @@ asio::awaitable<void> HttpBatches::Handle(HttpExchange& exchange) {
     co_return;
   }
   const auto lease = std::make_shared<const LargeLease>(num_large_, is_large);
-  const auto start = [this, &work, lease](const TextCaller& caller, auto done) {
-    const auto shared = std::make_shared<decltype(done)>(std::move(done));
-    const bool asked =
-        batches_->Ask([work = *std::move(work), shared, gone = caller.gone, lease](State& state) {
-          // Nobody waits any more: nothing is kept for nobody.
-          if (gone->load()) return (*shared)(absl::CancelledError("the client has left"));
-          (*shared)(work(state));
-        });
-    if (!asked) (*shared)(Stopping());
+  const auto ask = [work = *std::move(work), lease](State& state,
+                                                    const TextCaller& caller) -> Answer {
+    // Nobody waits any more: nothing is kept for nobody.
+    if (caller.gone->load()) return absl::CancelledError("the client has left");
+    return work(state);
   };
   const std::optional<HttpReply> reply =
-      co_await AskWorker<HttpReply>(exchange, gate_, timeout_, start);
+      co_await AskState<HttpReply>(exchange, gate_, timeout_, *batches_, ask);
   if (reply.has_value()) co_await exchange.Reply(*reply);
 }
 

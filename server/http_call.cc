@@ -32,6 +32,8 @@ absl::Status FaultOf(const GenerationEvent& event) {
 
 }  // namespace
 
+HttpReply JsonReply(const Json& json) { return BodyReply(DumpJson(json)); }
+
 std::chrono::steady_clock::time_point DeadlineAfter(absl::Duration timeout) {
   return std::chrono::steady_clock::now() + absl::ToChronoNanoseconds(timeout);
 }

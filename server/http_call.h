@@ -19,12 +19,15 @@
 #include "server/answer_writer.h"
 #include "server/generation.h"
 #include "server/http_exchange.h"
+#include "server/json_body.h"
 #include "server/ready_signal.h"
 
 namespace holdfast {
 
 std::chrono::steady_clock::time_point DeadlineAfter(absl::Duration timeout);
 absl::Status TookLongerThan(absl::Duration timeout);
+
+HttpReply JsonReply(const Json& json);
 
 struct HttpCallTimes {
   absl::Duration timeout;     // of a call
@@ -73,8 +76,8 @@ class HttpCall final {
   const std::shared_ptr<std::vector<Prompt>> prompts_ = std::make_shared<std::vector<Prompt>>();
 };
 
-// What another thread answers to `start(caller, done)`: a text worker, the batch thread. nullopt:
-// the client is gone, or has been told what went wrong.
+// What another thread answers to `start(caller, done)`: a text worker, the background thread.
+// nullopt: the client is gone, or has been told what went wrong.
 template <typename Result, typename Start>
 asio::awaitable<std::optional<Result>> AskWorker(HttpExchange& exchange,
                                                  const std::shared_ptr<IoGate>& gate,

@@ -22,8 +22,6 @@ HttpReply TextReply(std::string body, const char* content_type = "application/js
   return HttpReply{.body = std::move(body), .content_type = content_type};
 }
 
-HttpReply JsonReply(const Json& json) { return TextReply(DumpJson(json)); }
-
 HttpReply FieldReply(const char* name, std::string value) {
   Json json = Json::object();
   json[name] = std::move(value);

@@ -55,6 +55,15 @@ Json ChatToken(const TokenText& token) {
   return json;
 }
 
+Json ChatLogprobs(Json content) {
+  Json json = Json::object();
+  json["content"] = std::move(content);
+  json["refusal"] = nullptr;
+  return json;
+}
+
+}  // namespace
+
 void AppendChatLogprobs(const std::vector<TokenTextWithTop>& tokens, Json& list) {
   for (const TokenTextWithTop& token : tokens) {
     Json json = ChatToken(token.chosen);
@@ -64,15 +73,6 @@ void AppendChatLogprobs(const std::vector<TokenTextWithTop>& tokens, Json& list)
     list.push_back(std::move(json));
   }
 }
-
-Json ChatLogprobs(Json content) {
-  Json json = Json::object();
-  json["content"] = std::move(content);
-  json["refusal"] = nullptr;
-  return json;
-}
-
-}  // namespace
 
 void UsageCount::Add(int32_t prompt, const GenerationEvent& event) {
   OfPrompt& count = prompts_[prompt];

@@ -35,6 +35,9 @@ struct AnswerHead {
   std::function<std::string(TokenId)> token_text;  // bytes of a token
 };
 
+// Each token with its bytes and alternatives, as chat and responses have them.
+void AppendChatLogprobs(const std::vector<TokenTextWithTop>& tokens, Json& list);
+
 // What a call has used so far, over all its prompts.
 class UsageCount final {
  public:

@@ -1,41 +1,14 @@
 #include "server/responses_answer.h"
 
-#include <algorithm>
 #include <utility>
 #include <variant>
 
 #include "absl/strings/str_cat.h"
 #include "config/base/concat.h"
+#include "server/openai_response.h"
 #include "server/state_id.h"
 
 namespace holdfast {
-namespace {
-
-Json BytesOf(const std::string& text) {
-  Json bytes = Json::array();
-  for (const char byte : text) bytes.push_back(static_cast<uint8_t>(byte));
-  return bytes;
-}
-
-Json TokenJson(const TokenText& token) {
-  return {{"token", token.bytes},
-          {"bytes", BytesOf(token.bytes)},
-          {"logprob", std::max(token.logprob, -9999.0f)}};  // -inf has no JSON
-}
-
-Json LogprobsJson(const std::vector<TokenTextWithTop>& tokens) {
-  Json list = Json::array();
-  for (const TokenTextWithTop& token : tokens) {
-    Json one = TokenJson(token.chosen);
-    one["top_logprobs"] = Json::array();
-    for (const TokenText& other : token.top) one["top_logprobs"].push_back(TokenJson(other));
-    list.push_back(std::move(one));
-  }
-  return list;
-}
-
-}  // namespace
-
 const char* ResponseStatusName(ResponseStatus status) {
   static constexpr const char* kNames[] = {"queued",     "in_progress", "completed",
                                            "incomplete", "failed",      "cancelled"};
@@ -197,7 +170,9 @@ void ResponseOutput::Add(GenerationEvent&& event, std::string* sse) {
   if (!delta->reasoning.empty()) AddText(Kind::kReasoning, delta->reasoning, Json::array(), sse);
   waiting_logprobs_.insert(waiting_logprobs_.end(), delta->logprobs.begin(), delta->logprobs.end());
   if (!delta->text.empty()) {
-    AddText(Kind::kMessage, delta->text, LogprobsJson(std::exchange(waiting_logprobs_, {})), sse);
+    Json logprobs = Json::array();
+    AppendChatLogprobs(std::exchange(waiting_logprobs_, {}), logprobs);
+    AddText(Kind::kMessage, delta->text, std::move(logprobs), sse);
   }
   for (const ToolCallDelta& call : delta->tool_calls) AddCall(call, sse);
   if (delta->finish.has_value()) finish_ = *delta->finish;

@@ -8,22 +8,19 @@
 #include <vector>
 
 #include "absl/strings/cord.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "config/base/clock.h"
 #include "config/base/status_macros.h"
 #include "server/answer_head.h"
 #include "server/http_router.h"
+#include "server/http_state.h"
 #include "server/state_id.h"
 
 namespace holdfast {
 namespace {
 
-constexpr size_t kItemsPageMax = 100;
-
-// Functions of their own, as in http_call.cc.
-HttpReply JsonReply(const Json& json) { return HttpReply{.body = DumpJson(json)}; }
+constexpr int64_t kItemsPageMax = 100;
 
 absl::Status NeedsState(absl::string_view param) {
   return ParameterError(param, "state_off",
@@ -40,39 +37,24 @@ absl::Status AsPrevious(absl::Status status) {
   return status;
 }
 
-absl::Status Stopping() {
-  return absl::UnavailableError("the server is stopping or busy; send the request again");
-}
-
 Json DeletedJson(const std::string& id) {
   return {{"id", id}, {"object", "response"}, {"deleted", true}};
 }
 
 // A page of `items`, the newest first unless `order` says asc.
 absl::StatusOr<Json> ItemsPage(const Json& items, const HttpRequest& request) {
-  int64_t limit = 20;
-  const std::string limit_text = QueryValue(request.query, "limit");
-  const std::string order = QueryValue(request.query, "order");
-  const std::string after = QueryValue(request.query, "after");
-  if (!limit_text.empty() && (!absl::SimpleAtoi(limit_text, &limit) || limit < 1 ||
-                              limit > static_cast<int64_t>(kItemsPageMax))) {
-    return ParameterError("limit", "invalid_value",
-                          absl::StrCat("limit must be a number from 1 to ", kItemsPageMax));
-  }
-  if (!order.empty() && order != "asc" && order != "desc") {
-    return ParameterError("order", "invalid_value", "order must be asc or desc");
-  }
+  ASSIGN_OR_RETURN(const ListWish wish, ReadListWish(request, 20, kItemsPageMax));
   std::vector<const Json*> sorted;
   for (const Json& item : items) sorted.push_back(&item);
-  if (order != "asc") std::reverse(sorted.begin(), sorted.end());
+  if (!wish.oldest_first) std::reverse(sorted.begin(), sorted.end());
   auto next = sorted.begin();
-  if (!after.empty()) {
+  if (!wish.after.empty()) {
     next = std::find_if(sorted.begin(), sorted.end(),
-                        [&](const Json* item) { return (*item)["id"] == after; });
+                        [&](const Json* item) { return (*item)["id"] == wish.after; });
     if (next != sorted.end()) ++next;
   }
   Json data = Json::array();
-  for (; next != sorted.end() && static_cast<int64_t>(data.size()) < limit; ++next) {
+  for (; next != sorted.end() && static_cast<int64_t>(data.size()) < wish.limit; ++next) {
     data.push_back(**next);
   }
   const Json first = data.empty() ? Json("") : data.front()["id"];
@@ -129,7 +111,7 @@ asio::awaitable<void> ResponsesApi::Handle(HttpExchange& exchange) {
   if (exchange.request.route->endpoint == HttpEndpoint::kCreateResponse) {
     co_await Create(exchange);
   } else {
-    co_await AskState(exchange);
+    co_await AboutKept(exchange);
   }
 }
 
@@ -159,18 +141,15 @@ asio::awaitable<void> ResponsesApi::Create(HttpExchange& exchange) {
   }
   Json earlier = Json::array();
   if (!call->previous.empty()) {
-    const auto ask = [this, tenant = background_->TenantName(exchange.request.tenant),
-                      id = call->previous](TextCaller, auto done) {
-      const auto shared = std::make_shared<decltype(done)>(std::move(done));
-      const bool asked = background_->Ask([tenant, id, shared](State& state) {
-        absl::StatusOr<Json> items = state.responses().Conversation(tenant, id);
-        if (!items.ok()) return (*shared)(AsPrevious(items.status()));
-        (*shared)(std::move(items));
-      });
-      if (!asked) (*shared)(Stopping());
+    const auto ask = [tenant = background_->TenantName(exchange.request.tenant),
+                      id = call->previous](State& state,
+                                           const TextCaller&) -> absl::StatusOr<Json> {
+      absl::StatusOr<Json> items = state.responses().Conversation(tenant, id);
+      if (!items.ok()) return AsPrevious(items.status());
+      return items;
     };
     const std::optional<Json> found =
-        co_await AskWorker<Json>(exchange, gate_, times_.timeout, ask);
+        co_await AskState<Json>(exchange, gate_, times_.timeout, *background_, ask);
     if (!found.has_value()) co_return;
     earlier = *found;
   }
@@ -202,7 +181,7 @@ asio::awaitable<void> ResponsesApi::Create(HttpExchange& exchange) {
       const bool asked = background->Ask([background, tenant, stored](State& state) {
         background->Told(state.responses().Add(tenant, *stored, false));
       });
-      if (!asked) background->Told(Stopping());
+      if (!asked) background->Told(TooBusyForState());
     };
   }
   const std::string id = head.id;
@@ -242,34 +221,28 @@ asio::awaitable<void> ResponsesApi::RunInBackground(HttpExchange& exchange, Resp
   const auto response = std::make_shared<Json>(wish->stored.response);
   head.on_end = [response](const Json& whole) { *response = whole; };
   wish->answer = std::make_unique<ResponseBody>(std::move(head));
-  const auto start = [this, tenant, wish, response](TextCaller, auto done) {
-    const auto shared = std::make_shared<decltype(done)>(std::move(done));
-    const bool asked =
-        background_->Ask([background = background_, tenant, wish, response, shared](State& state) {
-          const absl::Status added = state.responses().Add(tenant, wish->stored, true);
-          if (!added.ok()) return (*shared)(added);
-          background->Run(std::move(wish->requests), std::move(wish->answer),
-                          [background, response, id = wish->stored.id](
-                              State& kept, const absl::StatusOr<std::string>& body) {
-                            if (absl::IsCancelled(body.status())) {
-                              (*response)["status"] =
-                                  ResponseStatusName(ResponseStatus::kCancelled);
-                            } else if (!body.ok()) {
-                              SetFailed(ToOpenAiError(AsNamedHere(body.status())), *response);
-                            }
-                            background->Told(kept.responses().End(id, *response));
-                          });
-          (*shared)(std::move(wish->stored.response));
-        });
-    if (!asked) (*shared)(Stopping());
+  const auto start = [background = background_, tenant, wish, response](
+                         State& state, const TextCaller&) -> absl::StatusOr<Json> {
+    RETURN_IF_ERROR(state.responses().Add(tenant, wish->stored, true));
+    background->Run(std::move(wish->requests), std::move(wish->answer),
+                    [background, response, id = wish->stored.id](
+                        State& kept, const absl::StatusOr<std::string>& body) {
+                      if (absl::IsCancelled(body.status())) {
+                        (*response)["status"] = ResponseStatusName(ResponseStatus::kCancelled);
+                      } else if (!body.ok()) {
+                        SetFailed(ToOpenAiError(AsNamedHere(body.status())), *response);
+                      }
+                      background->Told(kept.responses().End(id, *response));
+                    });
+    return std::move(wish->stored.response);
   };
   const std::optional<Json> reply =
-      co_await AskWorker<Json>(exchange, gate_, times_.timeout, start);
+      co_await AskState<Json>(exchange, gate_, times_.timeout, *background_, start);
   if (reply.has_value()) co_await exchange.Reply(JsonReply(*reply));
 }
 
 // What is kept: shown, listed, cancelled, deleted.
-asio::awaitable<void> ResponsesApi::AskState(HttpExchange& exchange) {
+asio::awaitable<void> ResponsesApi::AboutKept(HttpExchange& exchange) {
   if (background_ == nullptr) {
     co_await exchange.Fail(ToOpenAiError(NeedsState("response_id")));
     co_return;
@@ -309,13 +282,9 @@ asio::awaitable<void> ResponsesApi::AskState(HttpExchange& exchange) {
         return std::move(stored.response);
       };
   }
-  const auto start = [this, &work](TextCaller, auto done) {
-    const auto shared = std::make_shared<decltype(done)>(std::move(done));
-    const bool asked = background_->Ask([work, shared](State& state) { (*shared)(work(state)); });
-    if (!asked) (*shared)(Stopping());
-  };
+  const auto ask = [work](State& state, const TextCaller&) { return work(state); };
   const std::optional<Json> reply =
-      co_await AskWorker<Json>(exchange, gate_, times_.timeout, start);
+      co_await AskState<Json>(exchange, gate_, times_.timeout, *background_, ask);
   if (reply.has_value()) co_await exchange.Reply(JsonReply(*reply));
 }
 

@@ -31,7 +31,7 @@ class ResponsesApi final {
 
  private:
   asio::awaitable<void> Create(HttpExchange& exchange);
-  asio::awaitable<void> AskState(HttpExchange& exchange);
+  asio::awaitable<void> AboutKept(HttpExchange& exchange);
   asio::awaitable<void> RunInBackground(HttpExchange& exchange, ResponsesCall call,
                                         ResponseHead head, GenerationCall chat);
   absl::Status CheckKeeping(ResponsesCall& call) const;

@@ -17,7 +17,7 @@ namespace {
 
 constexpr std::array kRoles = {"user", "assistant", "system", "developer"};
 
-// A text, or parts of `types` with one each; the texts as they are, in a list of parts.
+// A text, or parts with one each, whatever kind of text they are called; as parts of `part_type`.
 absl::StatusOr<Json> ReadParts(const Json& content, const std::string& path,
                                const char* part_type) {
   Json parts = Json::array();

@@ -1,6 +1,7 @@
 import pathlib
 import subprocess
 import sys
+import tempfile
 
 import grpc
 import openai
@@ -33,6 +34,18 @@ def pytest_terminal_summary(terminalreporter, config):
 def daemon():
     with Daemon() as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def folder():
+    with tempfile.TemporaryDirectory(prefix="holdfast-state-") as path:
+        yield pathlib.Path(path)
+
+
+@pytest.fixture(scope="module")
+def stateful(folder):
+    with Daemon("--state", str(folder / "state.sqlite")) as daemon:
+        yield daemon
 
 
 @pytest.fixture(scope="session")

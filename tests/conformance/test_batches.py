@@ -1,9 +1,7 @@
 """Files and batches through the unmodified OpenAI SDK, and over the daemon's sudden death."""
 
 import json
-import pathlib
 import signal
-import tempfile
 import time
 
 import openai
@@ -47,18 +45,6 @@ def ended(client, batch_id, seconds=240):
 def answers(client, file_id):
     text = client.files.content(file_id).text
     return [json.loads(line) for line in text.splitlines()]
-
-
-@pytest.fixture(scope="module")
-def folder():
-    with tempfile.TemporaryDirectory(prefix="holdfast-state-") as path:
-        yield pathlib.Path(path)
-
-
-@pytest.fixture(scope="module")
-def stateful(folder):
-    with Daemon("--state", str(folder / "state.sqlite")) as daemon:
-        yield daemon
 
 
 @pytest.fixture(scope="module")

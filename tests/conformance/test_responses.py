@@ -1,8 +1,6 @@
 """The Responses wire through the unmodified OpenAI SDK."""
 
 import json
-import pathlib
-import tempfile
 import time
 
 import openai
@@ -13,18 +11,6 @@ from daemon import Daemon
 TOOL = {"type": "function", "name": "get_weather", "description": "The weather of a city",
         "parameters": {"type": "object", "properties": {"city": {"type": "string", "maxLength": 20}},
                        "required": ["city"], "additionalProperties": False}, "strict": True}
-
-
-@pytest.fixture(scope="module")
-def folder():
-    with tempfile.TemporaryDirectory(prefix="holdfast-state-") as path:
-        yield pathlib.Path(path)
-
-
-@pytest.fixture(scope="module")
-def stateful(folder):
-    with Daemon("--state", str(folder / "state.sqlite")) as daemon:
-        yield daemon
 
 
 @pytest.fixture(scope="module")

@@ -22,9 +22,9 @@ import time
 import httpx
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "conformance"))
-from daemon import Daemon, wait_until  # noqa: E402
+from after_load import faults_after  # noqa: E402
+from daemon import Daemon  # noqa: E402
 
-RSS_GROWTH_MAX = 0.05  # share of the resident size after the warm-up
 WORDS = "river bread moon chess bees glass lamp stone cloud seven".split()
 TOOL = {"type": "function", "function": {
     "name": "find", "parameters": {"type": "object", "properties": {
@@ -184,20 +184,9 @@ def main():
         warm = daemon.resident_bytes()
         soak = Soak(daemon, args.seed)
         asyncio.run(soak.run(args.clients, seconds))
-        idle = wait_until(lambda: daemon.metric("vllm:num_requests_running") == 0
-                          and daemon.metric("vllm:num_requests_waiting") == 0)
-        held = daemon.metric("holdfast_kvstore_blocks", state="held")
-        resident = daemon.resident_bytes()
         print(json.dumps(dict(soak.counts), indent=2, sort_keys=True))
-        print(f"idle {idle}, blocks held {held:.0f}, resident {warm / 2**20:.1f} -> "
-              f"{resident / 2**20:.1f} MiB")
         faults = [name for name in [*soak.counts, *warm_up.counts] if name.startswith("FAULT")]
-        if not idle:
-            faults.append("something still runs")
-        if held:
-            faults.append(f"{held:.0f} blocks not back")
-        if resident > warm * (1 + RSS_GROWTH_MAX):
-            faults.append("resident memory grew")
+        faults += faults_after(daemon, warm)
         if daemon.process.poll() is not None:
             faults.append("the daemon is gone")
         print("soak: " + ("FAILED: " + ", ".join(sorted(set(faults))) if faults else "held"))

@@ -19,10 +19,10 @@ import time
 import httpx
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "conformance"))
-from daemon import Daemon, wait_until  # noqa: E402
+from after_load import faults_after  # noqa: E402
+from daemon import Daemon  # noqa: E402
 
 TOPICS = ["rivers", "bread", "prime numbers", "the moon", "chess", "bees", "a lighthouse", "glass"]
-RSS_GROWTH_MAX = 0.05  # share of the resident size after the warm-up
 
 
 async def one_stream(client, rng, leave, counts):
@@ -84,21 +84,10 @@ def main():
         asyncio.run(storm(daemon.url, args.clients, min(20, args.seconds / 3), args.leave, 99))
         warm = daemon.resident_bytes()
         counts = asyncio.run(storm(daemon.url, args.clients, args.seconds, args.leave, args.seed))
-        idle = wait_until(lambda: daemon.metric("vllm:num_requests_running") == 0
-                          and daemon.metric("vllm:num_requests_waiting") == 0)
-        held = daemon.metric("holdfast_kvstore_blocks", state="held")
-        resident = daemon.resident_bytes()
         print(json.dumps(dict(counts), indent=2, sort_keys=True))
-        print(f"idle {idle}, blocks held {held:.0f}, resident {warm / 2**20:.1f} -> "
-              f"{resident / 2**20:.1f} MiB")
         faults = [name for name in counts
                   if name.startswith(("status 5", "transport", "errors", "cut"))]
-        if not idle:
-            faults.append("something still runs")
-        if held:
-            faults.append(f"{held} blocks not back")
-        if resident > warm * (1 + RSS_GROWTH_MAX):
-            faults.append("resident memory grew")
+        faults += faults_after(daemon, warm)
         print("storm: " + ("FAILED: " + ", ".join(faults) if faults else "held"))
         return 1 if faults else 0
 
