@@ -26,6 +26,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "config/base/prefetch.h"
 #include "config/ids.h"
 
 namespace holdfast {
@@ -51,6 +52,8 @@ class BlockPool final {
   BlockState Release(BlockId block);    // one reference less
   BlockState BeginMove(BlockId block);  // the mover reads or fills it from now on: not free
   BlockState EndMove(BlockId block);
+
+  void Prefetch(BlockId block) const { PrefetchToWrite(&entries_[Index(block)]); }
 
   // Its content is immutable from now on and may be found by prefix. Not free, not published.
   void Publish(BlockId block);

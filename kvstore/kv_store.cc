@@ -333,6 +333,18 @@ bool KvStore::Publish(const ReuseScope& scope, std::span<const TokenId> tokens,
   return replaced;
 }
 
+void KvStore::PrefetchPublish(std::span<const TokenId> tokens, int32_t num_computed,
+                              PrefixReuse reuse, const std::vector<BlockId>& table,
+                              const PublishedPrefix& prefix) const {
+  if (reuse == PrefixReuse::kNone || prefix.cut || !prefix.started) return;
+  if (prefix.num_blocks >= num_computed / kBlockTokens) return;
+  index_.PrefetchInsert(options_.keys.next(prefix.key, TokensOfBlock(tokens, prefix.num_blocks)),
+                        prefix.node);
+  const BlockId block = table[static_cast<size_t>(prefix.num_blocks)];
+  PrefetchToWrite(&At(block));
+  pool_.Prefetch(block);
+}
+
 void KvStore::PlaceBlock(NodeId node, BlockId block, absl::Time now) {
   NodeResidence& at = index_.residence(node);
   at.place[TierAt(TierKind::kDevice)] = Number(block);

@@ -228,6 +228,10 @@ class KvStore final {
                PrefixReuse reuse, absl::Time now, std::vector<BlockId>& table,
                PublishedPrefix& prefix);
 
+  // Brings near the memory that a Publish with these arguments will touch first. Changes nothing.
+  void PrefetchPublish(std::span<const TokenId> tokens, int32_t num_computed, PrefixReuse reuse,
+                       const std::vector<BlockId>& table, const PublishedPrefix& prefix) const;
+
   // Gives back a whole table, tail first, and empties it and its cursor. Also in mid-restore: what
   // arrives then stays findable.
   void Release(absl::Time now, std::vector<BlockId>& table, PublishedPrefix& prefix);

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "config/base/check.h"
+#include "config/base/prefetch.h"
 
 namespace holdfast {
 
@@ -102,6 +103,11 @@ PrefixIndex::Inserted PrefixIndex::Insert(const BlockKey& key, const ReuseScope&
   table_.Insert(HashOf(key), id);
   ++size_;
   return {.outcome = Outcome::kNew, .node = id};
+}
+
+void PrefixIndex::PrefetchInsert(const BlockKey& key, std::optional<NodeId> parent) const {
+  table_.Prefetch(HashOf(key));
+  if (parent) Prefetch(&nodes_[Index(*parent)], sizeof(PrefixNode));
 }
 
 bool PrefixIndex::IsForgettable(const PrefixNode& node) {

@@ -107,6 +107,9 @@ class PrefixIndex final {
   Inserted Insert(const BlockKey& key, const ReuseScope& scope, std::optional<NodeId> parent,
                   BlockTokens tokens, TenantIndex owner);
 
+  // Brings near what an Insert of `key` below `parent` will touch.
+  void PrefetchInsert(const BlockKey& key, std::optional<NodeId> parent) const;
+
   // If nothing keeps the node, it and those of its ancestors that nothing else kept are gone.
   void Forget(NodeId node);
 

@@ -3,7 +3,7 @@
 #include <utility>
 
 #include "config/base/check.h"
-#include "scheduler/prefetch.h"
+#include "config/base/prefetch.h"
 #include "scheduler/scheduler.h"
 
 namespace holdfast {
@@ -68,12 +68,33 @@ void Scheduler::LearnFrom(const Step& step, absl::Duration took) {
                forecast_.Of({.decode_rows = step.work.decode_rows}).value_or(absl::ZeroDuration()));
 }
 
+// In three stages, each of which reads what the one before it has brought near.
 void Scheduler::PrefetchCommit(size_t index) const {
-  if (index + 2 * kPrefetchRounds >= committed_.parts.size()) return;
-  const Sequence* const far = committed_.parts[index + 2 * kPrefetchRounds].sequence;
-  const Sequence* const near = committed_.parts[index + kPrefetchRounds].sequence;
-  if (far != nullptr) Prefetch(far, kSequenceStepBytes);
-  if (near != nullptr) PrefetchToWrite(near->tokens.data() + near->tokens.size());
+  const auto part_after = [&](size_t rounds) -> const InFlight* {
+    const size_t at = index + rounds;
+    if (at >= committed_.parts.size() || committed_.parts[at].sequence == nullptr) return nullptr;
+    return &committed_.parts[at];
+  };
+  const auto publishes = [](const InFlight& part) {
+    return part.sequence->computed_tokens + part.num_tokens >= part.sequence->publish_tokens;
+  };
+  if (const InFlight* const far = part_after(3 * kPrefetchRounds)) {
+    Prefetch(far->sequence, kSequenceStepBytes);
+  }
+  if (const InFlight* const nearer = part_after(2 * kPrefetchRounds)) {
+    const Sequence& sequence = *nearer->sequence;
+    PrefetchToWrite(sequence.tokens.data() + sequence.tokens.size());
+    if (publishes(*nearer)) {
+      Prefetch(&sequence.published, sizeof(sequence.published));
+      Prefetch(&sequence.blocks.back(), sizeof(BlockId));
+      Prefetch(&sequence.request->request, sizeof(Request));
+    }
+  }
+  const InFlight* const near = part_after(kPrefetchRounds);
+  if (near == nullptr || !publishes(*near)) return;
+  const Sequence& sequence = *near->sequence;
+  store_.PrefetchPublish(sequence.tokens, sequence.computed_tokens + near->num_tokens,
+                         sequence.request->ReuseOf(sequence), sequence.blocks, sequence.published);
 }
 
 // Not one by one: with many tenants' sequences each would touch another line of memory.

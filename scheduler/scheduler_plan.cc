@@ -5,8 +5,8 @@
 #include <utility>
 
 #include "config/base/check.h"
+#include "config/base/prefetch.h"
 #include "scheduler/kept_tables.h"
-#include "scheduler/prefetch.h"
 #include "scheduler/scheduler.h"
 
 namespace holdfast {

@@ -1,6 +1,5 @@
 // Asks for memory that a loop over many sequences will touch some rounds later. Thousands of them
-// do not fit the caches near the core, and each would otherwise be waited for: at 4,096 that run a
-// step is decided in four fifths of the time (./dev bench scheduler, both in turn, three runs).
+// do not fit the caches near the core, and each would otherwise be waited for.
 #pragma once
 
 #include <cstddef>
