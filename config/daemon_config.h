@@ -97,6 +97,11 @@ struct DaemonConfig {
     absl::Duration drain_timeout = absl::Seconds(30);
     absl::Duration request_timeout = absl::Minutes(10);
     absl::Duration stream_keep_alive = absl::Seconds(15);
+    // Streams that outlive their connection where the client asks for it.
+    absl::Duration stream_resume_time_max = absl::Seconds(60);  // unread; 0: none does
+    std::optional<int64_t> stream_resume_bytes_max;         // of the events of one; default: 4 MiB
+    std::optional<int64_t> stream_resume_tenant_bytes_max;  // of a tenant's; default: 32 MiB
+    int32_t stream_resume_tenant_max = 64;                  // such streams of a tenant
   } server;
 
   struct StateSettings {

@@ -22,9 +22,9 @@ HttpReply CountReply(size_t num_tokens) {
 
 }  // namespace
 
-AnthropicApi::AnthropicApi(GenerationService& service, std::shared_ptr<IoGate> gate,
-                           HttpCallTimes times)
-    : service_(service), gate_(std::move(gate)), times_(times) {}
+AnthropicApi::AnthropicApi(GenerationService& service, HttpStreams& streams,
+                           std::shared_ptr<IoGate> gate, HttpCallTimes times)
+    : service_(service), streams_(streams), gate_(std::move(gate)), times_(times) {}
 
 asio::awaitable<void> AnthropicApi::Handle(HttpExchange& exchange) {
   if (exchange.request.route->endpoint == HttpEndpoint::kCountTokens) {
@@ -53,16 +53,19 @@ asio::awaitable<void> AnthropicApi::Messages(HttpExchange& exchange) {
   call->request.sampling.seed = absl::Uniform<uint64_t>(random_);
   std::vector<GenerationRequest> requests;
   requests.push_back(std::move(call->request));
+  const std::string id = head.id;
+  if (call->stream) {
+    HttpStreams::Call streamed{.id = id,
+                               .requests = std::move(requests),
+                               .answer = std::make_unique<MessageStream>(std::move(head))};
+    co_await streams_.Answer(exchange, std::move(streamed));
+    co_return;
+  }
   const auto executor = co_await asio::this_coro::executor;
   HttpCall running(exchange, ReadySignal::Make(gate_, executor), times_);
-  running.Start(service_, head.id, std::move(requests));
-  if (call->stream) {
-    MessageStream answer(std::move(head));
-    co_await running.AnswerAsStream(answer);
-  } else {
-    MessageBody answer(std::move(head));
-    co_await running.AnswerAtOnce(answer);
-  }
+  running.Start(service_, exchange.request.tenant, id, std::move(requests));
+  MessageBody answer(std::move(head));
+  co_await running.AnswerAtOnce(exchange, answer);
 }
 
 asio::awaitable<void> AnthropicApi::CountTokens(HttpExchange& exchange) {

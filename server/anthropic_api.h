@@ -12,14 +12,16 @@
 #include "server/generation.h"
 #include "server/http_call.h"
 #include "server/http_exchange.h"
+#include "server/http_streams.h"
 #include "server/io_gate.h"
 
 namespace holdfast {
 
 class AnthropicApi final {
  public:
-  // `service` must outlive the object.
-  AnthropicApi(GenerationService& service, std::shared_ptr<IoGate> gate, HttpCallTimes times);
+  // What is passed by reference must outlive the object.
+  AnthropicApi(GenerationService& service, HttpStreams& streams, std::shared_ptr<IoGate> gate,
+               HttpCallTimes times);
 
   asio::awaitable<void> Handle(HttpExchange& exchange);
 
@@ -28,6 +30,7 @@ class AnthropicApi final {
   asio::awaitable<void> CountTokens(HttpExchange& exchange);
 
   GenerationService& service_;
+  HttpStreams& streams_;
   const std::shared_ptr<IoGate> gate_;
   const HttpCallTimes times_;
   absl::BitGen random_;

@@ -215,6 +215,19 @@ class Daemon final {
     return Concat("fp_", absl::BytesToHexString(AbslView(digest)));
   }
 
+  KeptStreamOptions KeptStreams() const {
+    const auto& server = config_.server;
+    KeptStreamOptions kept{.time_max = server.stream_resume_time_max,
+                           .tenant_streams_max = server.stream_resume_tenant_max};
+    if (const auto& bytes = server.stream_resume_bytes_max) {
+      kept.stream_bytes_max = static_cast<size_t>(*bytes);
+    }
+    if (const auto& bytes = server.stream_resume_tenant_bytes_max) {
+      kept.tenant_bytes_max = static_cast<size_t>(*bytes);
+    }
+    return kept;
+  }
+
   HttpServerOptions HttpOptions() {
     // The service ends late requests itself; the HTTP side's own bound is for a service that hangs.
     constexpr absl::Duration kSlack = absl::Seconds(5);
@@ -232,6 +245,7 @@ class Daemon final {
             static_cast<size_t>(config_.state.file_bytes_max.value_or(kFileBytesMax)) + kFormBytes,
         .request_timeout = config_.server.request_timeout + kSlack,
         .stream_keep_alive = config_.server.stream_keep_alive,
+        .kept_streams = KeptStreams(),
         .kv_admin = kv_admin_.get(),
         .background = background_.get(),
         .on_access = [this](const HttpAccess& access) { LogAccess(access); }};

@@ -10,8 +10,6 @@ namespace holdfast {
 namespace {
 
 constexpr size_t kWriteBytes = 64 << 10;  // events are gathered up to here before they are written
-// A comment, which readers of events pass over.
-constexpr std::string_view kKeepAlive = ": keep-alive\n\n";
 
 // A function of its own: g++ 12 destroys a braced temporary twice, or fails inside, where a
 // coroutine awaits with it.
@@ -44,22 +42,22 @@ absl::Status TookLongerThan(absl::Duration timeout) {
                                                   "; ask for fewer tokens or try again"));
 }
 
-HttpCall::HttpCall(HttpExchange& exchange, std::shared_ptr<ReadySignal> signal, HttpCallTimes times)
-    : exchange_(exchange),
+HttpCall::HttpCall(EventSink& sink, std::shared_ptr<ReadySignal> signal, HttpCallTimes times)
+    : sink_(sink),
       signal_(std::move(signal)),
       times_(times),
       deadline_(DeadlineAfter(times.timeout)) {}
 
 HttpCall::~HttpCall() {
-  exchange_.StopWatching();
+  sink_.StopWatching();
   Cancel();
 }
 
-void HttpCall::Start(GenerationService& service, const std::string& wire_id,
+void HttpCall::Start(GenerationService& service, TenantIndex tenant, const std::string& wire_id,
                      std::vector<GenerationRequest> requests) {
   for (size_t index = 0; index < requests.size(); ++index) {
     GenerationRequest& request = requests[index];
-    request.tenant = exchange_.request.tenant;
+    request.tenant = tenant;
     request.wire_id = index == 0 ? wire_id : absl::StrCat(wire_id, "-", index);
     request.arrival = SteadyNow();
   }
@@ -67,7 +65,7 @@ void HttpCall::Start(GenerationService& service, const std::string& wire_id,
     prompts_->push_back({.stream = std::move(stream)});
   }
   // Cancelled here and now, not when this task gets its turn again: it may be in a long write.
-  exchange_.OnGone([this] {
+  sink_.OnGone([this] {
     Cancel();
     signal_->Notify();
   });
@@ -104,7 +102,7 @@ std::optional<GenerationEvent> HttpCall::Next(size_t prompt) {
   return event;
 }
 
-asio::awaitable<void> HttpCall::AnswerAtOnce(AnswerBodyWriter& answer) {
+asio::awaitable<void> HttpCall::AnswerAtOnce(HttpExchange& exchange, AnswerBodyWriter& answer) {
   while (!AllDone()) {
     bool any = false;
     for (size_t i = 0; i < prompts_->size(); ++i) {
@@ -112,22 +110,22 @@ asio::awaitable<void> HttpCall::AnswerAtOnce(AnswerBodyWriter& answer) {
         any = true;
         if (const absl::Status fault = FaultOf(*event); !fault.ok()) {
           Cancel();
-          co_await exchange_.Fail(ToOpenAiError(fault));
+          co_await exchange.Fail(ToOpenAiError(fault));
           co_return;
         }
         answer.Add(static_cast<int32_t>(i), std::move(*event));
       }
     }
-    if (exchange_.gone()) co_return;
+    if (exchange.gone()) co_return;
     if (any) continue;
     NotifyAny();
     if (!co_await signal_->Wait(deadline_)) {
       Cancel();
-      co_await exchange_.Fail(ToOpenAiError(TookLongerThan(times_.timeout)));
+      co_await exchange.Fail(ToOpenAiError(TookLongerThan(times_.timeout)));
       co_return;
     }
   }
-  co_await exchange_.Reply(BodyReply(answer.Finish()));
+  co_await exchange.Reply(BodyReply(answer.Finish()));
 }
 
 // `sse`: events not yet sent. Before the first of them the error can still be the HTTP status.
@@ -135,12 +133,12 @@ asio::awaitable<void> HttpCall::EndWithError(absl::Status status, const AnswerSt
                                              std::string sse) {
   Cancel();
   const OpenAiError error = ToOpenAiError(status);
-  if (!exchange_.head_sent() && sse.empty()) {
-    co_await exchange_.Fail(error);
+  if (!sink_.head_sent() && sse.empty()) {
+    co_await sink_.Fail(error);
     co_return;
   }
   answer.AppendError(error, sse);
-  if (co_await exchange_.SendEvents(sse)) co_await exchange_.EndEvents();
+  if (co_await sink_.SendEvents(sse)) co_await sink_.EndEvents();
 }
 
 asio::awaitable<void> HttpCall::AnswerAsStream(AnswerStreamWriter& answer) {
@@ -156,18 +154,18 @@ asio::awaitable<void> HttpCall::AnswerAsStream(AnswerStreamWriter& answer) {
         }
         answer.Append(static_cast<int32_t>(i), std::move(*event), sse);
         if (sse.size() < kWriteBytes) continue;
-        if (!co_await exchange_.SendEvents(Taken(sse))) co_return;
+        if (!co_await sink_.SendEvents(Taken(sse))) co_return;
       }
     }
-    if (exchange_.gone()) co_return;
+    if (sink_.gone()) co_return;
     if (any && !AllDone()) {
-      if (!co_await exchange_.SendEvents(Taken(sse))) co_return;
+      if (!co_await sink_.SendEvents(Taken(sse))) co_return;
     } else if (!any) {
       NotifyAny();
       const auto silent_until = DeadlineAfter(times_.keep_alive);
       if (co_await signal_->Wait(std::min(deadline_, silent_until))) continue;
       if (silent_until < deadline_) {
-        if (!co_await exchange_.SendEvents(kKeepAlive)) co_return;
+        if (!co_await sink_.SendEvents(kKeepAliveComment)) co_return;
         continue;
       }
       co_await EndWithError(TookLongerThan(times_.timeout), answer, std::move(sse));
@@ -175,7 +173,7 @@ asio::awaitable<void> HttpCall::AnswerAsStream(AnswerStreamWriter& answer) {
     }
   }
   answer.AppendEnd(sse);
-  if (co_await exchange_.SendEvents(sse)) co_await exchange_.EndEvents();
+  if (co_await sink_.SendEvents(sse)) co_await sink_.EndEvents();
 }
 
 }  // namespace holdfast

@@ -11,12 +11,14 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "server/answer_writer.h"
+#include "server/event_sink.h"
 #include "server/generation.h"
 #include "server/http_exchange.h"
 #include "server/json_body.h"
@@ -29,27 +31,30 @@ absl::Status TookLongerThan(absl::Duration timeout);
 
 HttpReply JsonReply(const Json& json);
 
+// A comment, which readers of events pass over.
+inline constexpr std::string_view kKeepAliveComment = ": keep-alive\n\n";
+
 struct HttpCallTimes {
   absl::Duration timeout;     // of a call
   absl::Duration keep_alive;  // a stream without an event for so long gets a comment
 };
 
 // The streams of one generation call, and the way their events take to the client. Whatever is not
-// through when this goes is cancelled; so is all of it when the client leaves, a write fails or one
-// of the prompts does.
+// through when this goes is cancelled; so is all of it when nobody wants it any more (the client
+// left, a write failed) or one of the prompts fails.
 class HttpCall final {
  public:
-  // `exchange` must outlive this.
-  HttpCall(HttpExchange& exchange, std::shared_ptr<ReadySignal> signal, HttpCallTimes times);
+  // `sink` must outlive this.
+  HttpCall(EventSink& sink, std::shared_ptr<ReadySignal> signal, HttpCallTimes times);
   ~HttpCall();
   HttpCall(const HttpCall&) = delete;
 
   // `wire_id`: what the client sees. Fills in what no body knows: tenant, wire_id, arrival.
-  void Start(GenerationService& service, const std::string& wire_id,
+  void Start(GenerationService& service, TenantIndex tenant, const std::string& wire_id,
              std::vector<GenerationRequest> requests);
 
-  // One of them, once, after Start.
-  asio::awaitable<void> AnswerAtOnce(AnswerBodyWriter& answer);
+  // One of them, once, after Start. `exchange` is the sink.
+  asio::awaitable<void> AnswerAtOnce(HttpExchange& exchange, AnswerBodyWriter& answer);
   // The status line waits for the first event, so that a refusal can still be an HTTP status; but
   // not for longer than keep_alive.
   asio::awaitable<void> AnswerAsStream(AnswerStreamWriter& answer);
@@ -68,7 +73,7 @@ class HttpCall final {
   asio::awaitable<void> EndWithError(absl::Status status, const AnswerStreamWriter& answer,
                                      std::string sse);
 
-  HttpExchange& exchange_;
+  EventSink& sink_;
   const std::shared_ptr<ReadySignal> signal_;
   const HttpCallTimes times_;
   const std::chrono::steady_clock::time_point deadline_;

@@ -91,14 +91,22 @@ asio::awaitable<bool> HttpExchange::Fail(const OpenAiError& error) {
   co_return co_await Reply(reply);
 }
 
+void HttpExchange::BeginEventsHead(std::string& head) {
+  BeginHead(200, "text/event-stream; charset=utf-8", !request.http_1_0, head);
+  absl::StrAppend(&head, "Cache-Control: no-cache\r\nX-Accel-Buffering: no\r\n", stream_header,
+                  request.http_1_0 ? "" : "Transfer-Encoding: chunked\r\n", "\r\n");
+}
+
+asio::awaitable<bool> HttpExchange::BeginEvents() {
+  std::string head;
+  BeginEventsHead(head);
+  co_return co_await Send(head, {}, {});
+}
+
 asio::awaitable<bool> HttpExchange::SendEvents(std::string_view events) {
   if (events.empty()) co_return !gone_;
   std::string head;
-  if (!head_sent_) {
-    BeginHead(200, "text/event-stream; charset=utf-8", !request.http_1_0, head);
-    absl::StrAppend(&head, "Cache-Control: no-cache\r\nX-Accel-Buffering: no\r\n",
-                    request.http_1_0 ? "" : "Transfer-Encoding: chunked\r\n", "\r\n");
-  }
+  if (!head_sent_) BeginEventsHead(head);
   if (request.http_1_0) co_return co_await Send(head, events, {});
   absl::StrAppendFormat(&head, "%x\r\n", events.size());
   co_return co_await Send(head, events, "\r\n");

@@ -18,6 +18,7 @@
 
 #include "absl/time/time.h"
 #include "config/ids.h"
+#include "server/event_sink.h"
 #include "server/http_conn.h"
 #include "server/http_router.h"
 #include "server/http_status.h"
@@ -32,8 +33,9 @@ struct HttpRequest {
   std::string query;       // behind the "?", as it was sent
   std::string request_id;  // the client's, or made
   std::string content_type;
-  std::string session;   // of its headers (session_headers.h); empty: none
-  TenantIndex tenant{};  // where the route needs a key
+  std::string session;                // of its headers (session_headers.h); empty: none
+  std::string resume, last_event_id;  // of its headers (http_streams.h); empty: none
+  TenantIndex tenant{};               // where the route needs a key
   std::string body;
 };
 
@@ -44,28 +46,30 @@ struct HttpReply {
   std::vector<std::pair<std::string, std::string>> headers;
 };
 
-class HttpExchange final {
+class HttpExchange final : public EventSink {
  public:
   // `keep_alive` is asked when the header is written, so that a drain is seen as late as possible.
   HttpExchange(Conn& conn, absl::Duration write_timeout, std::function<bool()> keep_alive);
 
-  ~HttpExchange() { conn_.StopWatching(); }
+  ~HttpExchange() override { conn_.StopWatching(); }
   HttpExchange(const HttpExchange&) = delete;
 
   HttpRequest request;
+  std::string stream_header;  // a line more for the header of a stream; empty: none
 
   asio::awaitable<bool> Reply(const HttpReply& reply);
-  asio::awaitable<bool> Fail(const OpenAiError& error);  // in the form of the request's route
+  asio::awaitable<bool> Fail(const OpenAiError& error) override;  // in the form of the route
 
-  asio::awaitable<bool> SendEvents(std::string_view events);  // the header goes out with the first
-  asio::awaitable<bool> EndEvents();
+  asio::awaitable<bool> BeginEvents();  // the header alone, which else goes out with the first
+  asio::awaitable<bool> SendEvents(std::string_view events) override;
+  asio::awaitable<bool> EndEvents() override;
 
   // The client left. Called at most once, on the I/O thread, and not after StopWatching.
-  void OnGone(std::function<void()> on_gone);
-  void StopWatching() { conn_.StopWatching(); }
-  bool gone() const { return gone_; }
+  void OnGone(std::function<void()> on_gone) override;
+  void StopWatching() override { conn_.StopWatching(); }
+  bool gone() const override { return gone_; }
 
-  bool head_sent() const { return head_sent_; }
+  bool head_sent() const override { return head_sent_; }
   int status() const { return gone_ && !complete_ ? 499 : status_; }
   bool complete() const { return complete_; }        // the whole answer went to the kernel
   bool keeps_alive() const { return keeps_alive_; }  // as the sent header said
@@ -76,6 +80,7 @@ class HttpExchange final {
   }
   asio::awaitable<bool> Send(std::string_view first, std::string_view second,
                              std::string_view third);
+  void BeginEventsHead(std::string& head);
   void BeginHead(int status, std::string_view content_type, bool may_keep_alive, std::string& head);
 
   Conn& conn_;

@@ -195,10 +195,13 @@ std::optional<OpenAiError> HttpListener::Connection::Admit(const Parser& parser,
   if (const auto type = message.find(http::field::content_type); type != message.end()) {
     request.content_type = std::string(View(type->value()));
   }
-  request.session = std::string(SessionOfHeaders([&message](const char* name) {
+  const auto value_of = [&message](const char* name) {
     const auto found = message.find(name);
     return found == message.end() ? std::string_view() : View(found->value());
-  }));
+  };
+  request.session = std::string(SessionOfHeaders(value_of));
+  request.resume = std::string(value_of("X-Holdfast-Resume"));
+  request.last_event_id = std::string(value_of("Last-Event-ID"));
   distrusted_ = true;
   if (message.version() != 10 && message.version() != 11) {
     return OfParseError(http::error::bad_version, options());

@@ -14,6 +14,7 @@
 #include "config/base/status_macros.h"
 #include "server/http_listener.h"
 #include "server/http_metrics.h"
+#include "server/http_streams.h"
 #include "server/openai_api.h"
 #include "server/ready_signal.h"
 
@@ -29,6 +30,9 @@ class AsioHttpServer final : public HttpServer {
         readiness_(std::move(readiness)),
         http_metrics_(metrics),
         gate_(std::make_shared<IoGate>()),
+        streams_(options_.kept_streams, service, metrics, gate_,
+                 {.timeout = options_.request_timeout, .keep_alive = options_.stream_keep_alive},
+                 [this](int change) { CountInFlight(change); }),
         api_(
             {.version = options_.version,
              .system_fingerprint = options_.system_fingerprint,
@@ -36,7 +40,7 @@ class AsioHttpServer final : public HttpServer {
              .stream_keep_alive = options_.stream_keep_alive,
              .kv_admin = options_.kv_admin,
              .background = options_.background},
-            service, metrics, [this] { return ReadinessNow(); }, gate_),
+            service, streams_, metrics, [this] { return ReadinessNow(); }, gate_),
         listener_(io_, options_, authenticator, http_metrics_,
                   {.endpoints = [this](HttpExchange& exchange) { return api_.Handle(exchange); },
                    .readiness = [this] { return ReadinessNow(); },
@@ -54,7 +58,10 @@ class AsioHttpServer final : public HttpServer {
   }
 
   int port() const override { return port_; }
-  void BeginDrain() override { draining_.store(true); }
+  void BeginDrain() override {
+    draining_.store(true);
+    gate_->Post([this] { streams_.BeginDrain(); });
+  }
 
   bool WaitIdle(absl::Time deadline) override {
     absl::MutexLock lock(&mutex_);
@@ -65,7 +72,10 @@ class AsioHttpServer final : public HttpServer {
     absl::MutexLock lock(&stop_mutex_);
     if (!thread_.joinable()) return;
     draining_.store(true);
-    asio::post(io_, [this] { listener_.Close(); });
+    asio::post(io_, [this] {
+      streams_.Close();
+      listener_.Close();
+    });
     thread_.join();  // its tasks all end: every wait of theirs has just been cut
   }
 
@@ -93,6 +103,7 @@ class AsioHttpServer final : public HttpServer {
   HttpMetrics http_metrics_;
   asio::io_context io_{1};  // one thread: no locks inside
   const std::shared_ptr<IoGate> gate_;
+  HttpStreams streams_;
   OpenAiApi api_;
   HttpListener listener_;
   int port_ = 0;

@@ -27,6 +27,7 @@
 #include "config/limits.h"
 #include "server/authenticator.h"
 #include "server/generation.h"
+#include "server/kept_stream_options.h"
 
 namespace holdfast {
 
@@ -71,6 +72,8 @@ struct HttpServerOptions {
   absl::Duration write_timeout = absl::Seconds(60);    // one write; a stalled reader is cancelled
   absl::Duration request_timeout = absl::Minutes(10);  // end of body to end of answer: 504
   absl::Duration stream_keep_alive = absl::Seconds(15);  // without an event: a comment
+
+  KeptStreamOptions kept_streams;
 
   // What /admin/v1 speaks of; must outlive the server. Null: there is no such thing (404).
   const KvAdmin* kv_admin = nullptr;

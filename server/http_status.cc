@@ -112,6 +112,8 @@ absl::string_view ReasonPhrase(int http_status) {
       return "Request Timeout";
     case 409:
       return "Conflict";
+    case 410:
+      return "Gone";
     case 413:
       return "Content Too Large";
     case 415:

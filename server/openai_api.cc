@@ -79,18 +79,19 @@ const char* NameOf(Readiness readiness) {
 
 }  // namespace
 
-OpenAiApi::OpenAiApi(OpenAiApiOptions options, GenerationService& service,
+OpenAiApi::OpenAiApi(OpenAiApiOptions options, GenerationService& service, HttpStreams& streams,
                      const MetricsRegistry& metrics, std::function<Readiness()> readiness,
                      std::shared_ptr<IoGate> gate)
     : options_(std::move(options)),
       service_(service),
+      streams_(streams),
       metrics_(metrics),
       readiness_(std::move(readiness)),
       gate_(std::move(gate)),
       admin_(options_.kv_admin, gate_, options_.request_timeout),
       batches_(options_.background, gate_, options_.request_timeout),
-      responses_(service, options_.background, gate_, CallTimes()),
-      anthropic_(service, gate_, CallTimes()) {}
+      responses_(service, streams, options_.background, gate_, CallTimes()),
+      anthropic_(service, streams, gate_, CallTimes()) {}
 
 asio::awaitable<void> OpenAiApi::Handle(HttpExchange& exchange) {
   switch (exchange.request.route->endpoint) {
@@ -102,6 +103,14 @@ asio::awaitable<void> OpenAiApi::Handle(HttpExchange& exchange) {
       break;
     case HttpEndpoint::kCancelChat:
       co_await CancelChat(exchange);
+      break;
+    case HttpEndpoint::kChatStream:
+    case HttpEndpoint::kDeleteChatStream:
+    case HttpEndpoint::kCompletionStream:
+    case HttpEndpoint::kDeleteCompletionStream:
+    case HttpEndpoint::kMessageStream:
+    case HttpEndpoint::kDeleteMessageStream:
+      co_await streams_.Handle(exchange);
       break;
     case HttpEndpoint::kMessages:
     case HttpEndpoint::kCountTokens:
@@ -226,16 +235,18 @@ asio::awaitable<void> OpenAiApi::Generate(HttpExchange& exchange, bool chat) {
     co_return;
   }
   const AnswerHead head = BeginAnswer(*call, service_, options_.system_fingerprint, random_);
+  if (call->shape.stream) {
+    HttpStreams::Call streamed{.id = head.id,
+                               .requests = std::move(call->requests),
+                               .answer = std::make_unique<AnswerStream>(head, call->shape)};
+    co_await streams_.Answer(exchange, std::move(streamed));
+    co_return;
+  }
   const auto executor = co_await asio::this_coro::executor;
   HttpCall running(exchange, ReadySignal::Make(gate_, executor), CallTimes());
-  running.Start(service_, head.id, std::move(call->requests));
-  if (call->shape.stream) {
-    AnswerStream answer(head, call->shape);
-    co_await running.AnswerAsStream(answer);
-  } else {
-    AnswerBody answer(head, call->shape);
-    co_await running.AnswerAtOnce(answer);
-  }
+  running.Start(service_, exchange.request.tenant, head.id, std::move(call->requests));
+  AnswerBody answer(head, call->shape);
+  co_await running.AnswerAtOnce(exchange, answer);
 }
 
 asio::awaitable<void> OpenAiApi::Tokenize(HttpExchange& exchange) {

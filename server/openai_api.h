@@ -17,6 +17,7 @@
 #include "server/http_admin.h"
 #include "server/http_batches.h"
 #include "server/http_exchange.h"
+#include "server/http_streams.h"
 #include "server/openai_codec.h"
 #include "server/openai_response.h"
 #include "server/ready_signal.h"
@@ -36,8 +37,9 @@ struct OpenAiApiOptions {
 class OpenAiApi final {
  public:
   // What is passed by reference must outlive the object.
-  OpenAiApi(OpenAiApiOptions options, GenerationService& service, const MetricsRegistry& metrics,
-            std::function<Readiness()> readiness, std::shared_ptr<IoGate> gate);
+  OpenAiApi(OpenAiApiOptions options, GenerationService& service, HttpStreams& streams,
+            const MetricsRegistry& metrics, std::function<Readiness()> readiness,
+            std::shared_ptr<IoGate> gate);
 
   asio::awaitable<void> Handle(HttpExchange& exchange);
 
@@ -57,6 +59,7 @@ class OpenAiApi final {
 
   const OpenAiApiOptions options_;
   GenerationService& service_;
+  HttpStreams& streams_;
   const MetricsRegistry& metrics_;
   const std::function<Readiness()> readiness_;
   const std::shared_ptr<IoGate> gate_;

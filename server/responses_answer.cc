@@ -197,6 +197,7 @@ Json ResponseOutput::Finish(std::string* sse) {
 }
 
 void ResponseOutput::AppendError(const OpenAiError& error, std::string& sse) const {
+  if (head_.on_error) head_.on_error(error);
   if (!begun_) SendBegin(&sse);
   Send("error",
        {{"code", error.code.empty() ? Json() : Json(error.code)},

@@ -32,6 +32,8 @@ struct ResponseHead {
   Json echo = Json::object();  // of the request (ResponsesCall)
   // Gets the response once it is complete, before the client does. Optional.
   std::function<void(const Json& response)> on_end;
+  // It goes wrong after it began to be streamed. Optional.
+  std::function<void(const OpenAiError& error)> on_error;
 };
 
 // A response as it is before anything is computed, after it failed, and so on.

@@ -76,15 +76,17 @@ bool IsOpen(const Json& response) {
   return status == "queued" || status == "in_progress";
 }
 
-// What of a query has no effect here.
-absl::Status CheckQuery(const HttpRequest& request) {
-  for (const char* name : {"stream", "starting_after"}) {
-    const std::string value = QueryValue(request.query, name);
-    if (value.empty() || value == "false") continue;
-    return ParameterError(name, "unsupported_parameter",
-                          absl::StrCat(name, " is not supported here; ask again until it is done"));
+// Whether the stream of a response is asked for, not the response.
+absl::StatusOr<bool> AsksForStream(const HttpRequest& request) {
+  const std::string stream = QueryValue(request.query, "stream");
+  if (!stream.empty() && stream != "true" && stream != "false") {
+    return ParameterError("stream", "invalid_value", "stream must be true or false");
   }
-  return absl::OkStatus();
+  if (stream != "true" && !QueryValue(request.query, "starting_after").empty()) {
+    return ParameterError("starting_after", "invalid_value",
+                          "starting_after is of a stream; add stream=true");
+  }
+  return stream == "true";
 }
 
 absl::StatusOr<Json> Cancel(State& state, GenerationService& service, TenantIndex tenant,
@@ -103,9 +105,14 @@ absl::StatusOr<Json> Cancel(State& state, GenerationService& service, TenantInde
 
 }  // namespace
 
-ResponsesApi::ResponsesApi(GenerationService& service, BackgroundService* background,
-                           std::shared_ptr<IoGate> gate, HttpCallTimes times)
-    : service_(service), background_(background), gate_(std::move(gate)), times_(times) {}
+ResponsesApi::ResponsesApi(GenerationService& service, HttpStreams& streams,
+                           BackgroundService* background, std::shared_ptr<IoGate> gate,
+                           HttpCallTimes times)
+    : service_(service),
+      streams_(streams),
+      background_(background),
+      gate_(std::move(gate)),
+      times_(times) {}
 
 asio::awaitable<void> ResponsesApi::Handle(HttpExchange& exchange) {
   if (exchange.request.route->endpoint == HttpEndpoint::kCreateResponse) {
@@ -164,37 +171,82 @@ asio::awaitable<void> ResponsesApi::Create(HttpExchange& exchange) {
                     .created_unix = absl::ToUnixSeconds(absl::Now()),
                     .model = call->model,
                     .echo = call->echo};
+  if (call->stream) {
+    co_await Stream(exchange, *std::move(call), std::move(head), *std::move(chat));
+    co_return;
+  }
   if (call->background) {
     co_await RunInBackground(exchange, *std::move(call), std::move(head), *std::move(chat));
     co_return;
   }
-  if (*call->store) {
-    const auto stored = std::make_shared<StoredResponse>();
-    stored->id = head.id;
-    stored->previous = call->previous;
-    stored->input = std::move(call->input);
-    // Before the client has it: whoever asks for it next comes behind this.
-    head.on_end = [background = background_, stored,
-                   tenant =
-                       background_->TenantName(exchange.request.tenant)](const Json& response) {
-      stored->response = response;
-      const bool asked = background->Ask([background, tenant, stored](State& state) {
-        background->Told(state.responses().Add(tenant, *stored, false));
-      });
-      if (!asked) background->Told(TooBusyForState());
-    };
-  }
-  const std::string id = head.id;
+  if (*call->store) KeepAtEnd(exchange.request.tenant, *call, head);
   const auto executor = co_await asio::this_coro::executor;
   HttpCall running(exchange, ReadySignal::Make(gate_, executor), times_);
-  running.Start(service_, id, std::move(chat->requests));
-  if (call->stream) {
-    ResponseStream answer(std::move(head));
-    co_await running.AnswerAsStream(answer);
-  } else {
-    ResponseBody answer(std::move(head));
-    co_await running.AnswerAtOnce(answer);
+  running.Start(service_, exchange.request.tenant, head.id, std::move(chat->requests));
+  ResponseBody answer(std::move(head));
+  co_await running.AnswerAtOnce(exchange, answer);
+}
+
+// Before the client has it: whoever asks for it next comes behind this.
+void ResponsesApi::KeepAtEnd(TenantIndex tenant, ResponsesCall& call, ResponseHead& head) {
+  const auto stored = std::make_shared<StoredResponse>();
+  stored->id = head.id;
+  stored->previous = call.previous;
+  stored->input = std::move(call.input);
+  head.on_end = [background = background_, stored,
+                 tenant = background_->TenantName(tenant)](const Json& response) {
+    stored->response = response;
+    const bool asked = background->Ask([background, tenant, stored](State& state) {
+      background->Told(state.responses().Add(tenant, *stored, false));
+    });
+    if (!asked) background->Told(TooBusyForState());
+  };
+}
+
+// As one that is in progress, and then as what it ends as.
+void ResponsesApi::KeepFromBegin(TenantIndex tenant, ResponsesCall& call, ResponseHead& head) {
+  const auto stored = std::make_shared<StoredResponse>();
+  stored->id = head.id;
+  stored->previous = call.previous;
+  stored->input = std::move(call.input);
+  stored->response = ResponseJson(head, ResponseStatus::kInProgress, Json::array());
+  const bool asked = background_->Ask(
+      [background = background_, stored, tenant = background_->TenantName(tenant)](State& state) {
+        background->Told(state.responses().Add(tenant, *stored, true));
+      });
+  if (!asked) background_->Told(TooBusyForState());
+  head.on_end = [background = background_, id = head.id](const Json& response) {
+    const bool told = background->Ask([background, id, response](State& state) {
+      background->Told(state.responses().End(id, response));
+    });
+    if (!told) background->Told(TooBusyForState());
+  };
+  // Of one that was cancelled the store knows already: it is not open any more.
+  head.on_error = [on_end = head.on_end,
+                   response = stored->response](const OpenAiError& error) mutable {
+    SetFailed(error, response);
+    on_end(response);
+  };
+}
+
+asio::awaitable<void> ResponsesApi::Stream(HttpExchange& exchange, ResponsesCall call,
+                                           ResponseHead head, GenerationCall chat) {
+  const TenantIndex tenant = exchange.request.tenant;
+  if (call.background) {
+    if (const absl::Status status = streams_.CheckRoom(tenant); !status.ok()) {
+      co_await exchange.Fail(ToOpenAiError(status));
+      co_return;
+    }
+    KeepFromBegin(tenant, call, head);
+  } else if (*call.store) {
+    KeepAtEnd(tenant, call, head);
   }
+  HttpStreams::Call streamed;
+  streamed.id = head.id;
+  streamed.requests = std::move(chat.requests);
+  streamed.answer = std::make_unique<ResponseStream>(std::move(head));
+  streamed.runs_unread = call.background;
+  co_await streams_.Answer(exchange, std::move(streamed));
 }
 
 asio::awaitable<void> ResponsesApi::RunInBackground(HttpExchange& exchange, ResponsesCall call,
@@ -243,13 +295,18 @@ asio::awaitable<void> ResponsesApi::RunInBackground(HttpExchange& exchange, Resp
 
 // What is kept: shown, listed, cancelled, deleted.
 asio::awaitable<void> ResponsesApi::AboutKept(HttpExchange& exchange) {
-  if (background_ == nullptr) {
-    co_await exchange.Fail(ToOpenAiError(NeedsState("response_id")));
+  const HttpRequest& request = exchange.request;
+  const absl::StatusOr<bool> stream = AsksForStream(request);
+  if (!stream.ok()) {
+    co_await exchange.Fail(ToOpenAiError(stream.status()));
     co_return;
   }
-  const HttpRequest& request = exchange.request;
-  if (const absl::Status status = CheckQuery(request); !status.ok()) {
-    co_await exchange.Fail(ToOpenAiError(status));
+  if (*stream && request.route->endpoint == HttpEndpoint::kResponse) {
+    co_await streams_.Resume(exchange, HttpEndpoint::kCreateResponse);
+    co_return;
+  }
+  if (background_ == nullptr) {
+    co_await exchange.Fail(ToOpenAiError(NeedsState("response_id")));
     co_return;
   }
   const std::string tenant = background_->TenantName(request.tenant);
@@ -258,6 +315,7 @@ asio::awaitable<void> ResponsesApi::AboutKept(HttpExchange& exchange) {
   Work work;
   switch (request.route->endpoint) {
     case HttpEndpoint::kDeleteResponse:
+      streams_.Delete(request.tenant, HttpEndpoint::kCreateResponse, id);
       work = [&service = service_, index = request.tenant, tenant,
               id](State& state) -> absl::StatusOr<Json> {
         RETURN_IF_ERROR(state.responses().Delete(tenant, id));

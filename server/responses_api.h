@@ -14,6 +14,7 @@
 #include "server/generation.h"
 #include "server/http_call.h"
 #include "server/http_exchange.h"
+#include "server/http_streams.h"
 #include "server/io_gate.h"
 #include "server/responses_answer.h"
 #include "server/responses_codec.h"
@@ -22,9 +23,9 @@ namespace holdfast {
 
 class ResponsesApi final {
  public:
-  // `background` null: nothing is kept, and what needs that is refused. Both must outlive the
-  // object.
-  ResponsesApi(GenerationService& service, BackgroundService* background,
+  // `background` null: nothing is kept, and what needs that is refused. What is passed by
+  // reference or pointer must outlive the object.
+  ResponsesApi(GenerationService& service, HttpStreams& streams, BackgroundService* background,
                std::shared_ptr<IoGate> gate, HttpCallTimes times);
 
   asio::awaitable<void> Handle(HttpExchange& exchange);
@@ -34,9 +35,14 @@ class ResponsesApi final {
   asio::awaitable<void> AboutKept(HttpExchange& exchange);
   asio::awaitable<void> RunInBackground(HttpExchange& exchange, ResponsesCall call,
                                         ResponseHead head, GenerationCall chat);
+  asio::awaitable<void> Stream(HttpExchange& exchange, ResponsesCall call, ResponseHead head,
+                               GenerationCall chat);
+  void KeepAtEnd(TenantIndex tenant, ResponsesCall& call, ResponseHead& head);
+  void KeepFromBegin(TenantIndex tenant, ResponsesCall& call, ResponseHead& head);
   absl::Status CheckKeeping(ResponsesCall& call) const;
 
   GenerationService& service_;
+  HttpStreams& streams_;
   BackgroundService* const background_;
   const std::shared_ptr<IoGate> gate_;
   const HttpCallTimes times_;

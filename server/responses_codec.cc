@@ -203,10 +203,6 @@ void ReadKeeping(JsonFields& fields, ResponsesCall& call) {
   call.previous = fields.String("previous_response_id", kUserStringBytesMax).value_or("");
   call.echo["background"] = call.background;
   call.echo["previous_response_id"] = call.previous.empty() ? Json() : Json(call.previous);
-  if (call.background && call.stream) {
-    fields.Fail("stream", "unsupported_parameter",
-                "a response in the background cannot be streamed here; ask for it by its id");
-  }
   if (const Json* options = fields.Object("stream_options")) {
     JsonFields inner(*options, "stream_options");
     if (inner.Boolean("include_obfuscation").value_or(false)) {

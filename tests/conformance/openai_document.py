@@ -103,7 +103,12 @@ class OpenAiDocument:
                                f"the error {response.status_code} of {method} {path}")
                 document.errors += 1
             elif response.status_code == 200:
-                pointer = document.pointer_of(method, path, "event-stream" in kind)
+                streamed = "event-stream" in kind
+                if streamed and path.startswith("/responses/"):
+                    # Of a stream that goes on the document says it only where it begins.
+                    pointer = document.pointer_of("post", "/responses", True)
+                else:
+                    pointer = document.pointer_of(method, path, streamed)
                 if pointer is None:
                     return response
                 what = f"the answer to {method} {path}"

@@ -147,6 +147,63 @@ TEST_F(HttpResponsesTest, OneInTheBackgroundIsCancelled) {
   EXPECT_EQ(Ask(Post(path, "")).status, 400);
 }
 
+TEST_F(HttpResponsesTest, AStreamInTheBackgroundGoesOnUnreadAndIsResumedAndKept) {
+  BeginWithState();
+  Client client(server_->port());
+  client.Send(Post("/v1/responses", R"({"input":"hi","stream":true,"background":true})"));
+  const auto stream = service_.stream(0);
+  stream->Push(PromptInfo{});
+  const std::string begin = client.Until("response.in_progress");
+  const std::string id = begin.substr(begin.find("resp_"), 37);
+  client.Leave();
+  const Json made = {{"id", id}};
+  EXPECT_EQ(ParseJson(Show(made).body)->at("status"), "in_progress");
+  stream->PushText("Paris");
+  stream->PushEnd();
+  EXPECT_EQ(Ended(made)["output"][0]["content"][0]["text"], "Paris");
+  EXPECT_FALSE(stream->cancelled.HasBeenNotified());
+  const Response rest = Show(made, "?stream=true&starting_after=1");
+  EXPECT_THAT(rest.body, StartsWith("id: 2\nevent: response.output_item.added\n"));
+  EXPECT_THAT(rest.body, HasSubstr("response.completed"));
+  EXPECT_EQ(Show(made, "?starting_after=1").status, 400);
+  EXPECT_EQ(Show(made, "?stream=perhaps").status, 400);
+  EXPECT_EQ(
+      Ask("DELETE /v1/responses/" + id + " HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer k1\r\n\r\n")
+          .status,
+      200);
+  EXPECT_EQ(Show(made, "?stream=true").status, 404);
+}
+
+TEST_F(HttpResponsesTest, AStreamInTheBackgroundThatFailsIsKeptAsFailed) {
+  BeginWithState();
+  Client client(server_->port());
+  client.Send(Post("/v1/responses", R"({"input":"hi","stream":true,"background":true})"));
+  service_.stream(0)->Push(GenerationDone{.status = absl::InternalError("broken")});
+  const Response response = client.Read();
+  EXPECT_EQ(response.status, 200);
+  EXPECT_THAT(response.body, HasSubstr("event: error\n"));
+  const Json ended = Ended({{"id", response.body.substr(response.body.find("resp_"), 37)}});
+  EXPECT_EQ(ended["status"], "failed");
+  EXPECT_EQ(ended["error"]["code"], "server_error");
+}
+
+TEST_F(HttpResponsesTest, ADrainWaitsForAStreamInTheBackground) {
+  BeginWithState();
+  Client client(server_->port());
+  client.Send(Post("/v1/responses", R"({"input":"hi","stream":true,"background":true})"));
+  const auto stream = service_.stream(0);
+  stream->Push(PromptInfo{});
+  const std::string begin = client.Until("response.in_progress");
+  client.Leave();
+  server_->BeginDrain();
+  EXPECT_EQ(Ask(Get("/health/ready")).status, 503);
+  EXPECT_FALSE(server_->WaitIdle(absl::Now()));
+  stream->PushText("Paris");
+  stream->PushEnd();
+  EXPECT_TRUE(server_->WaitIdle(absl::Now() + kPatience));
+  EXPECT_EQ(Ended({{"id", begin.substr(begin.find("resp_"), 37)}})["status"], "completed");
+}
+
 TEST_F(HttpResponsesTest, WithoutAStateWhatNeedsNoneIsAnsweredAndTheRestNamesTheSetting) {
   service_.on_start = AnswerWithText;
   Begin();

@@ -161,6 +161,7 @@ class FakeAuthenticator final : public Authenticator {
  public:
   absl::StatusOr<Authenticated> Authenticate(std::string_view key) const override {
     if (key == "k1") return Authenticated{TenantIndex{1}};
+    if (key == "other") return Authenticated{TenantIndex{2}};
     return absl::UnauthenticatedError("wrong or missing key");
   }
 };

@@ -120,7 +120,6 @@ TEST(ResponsesCodecTest, WhatIsWrongIsRefusedByItsNameHere) {
   EXPECT_EQ(Refused(R"("input":"a","truncation":"auto")"), "truncation");
   EXPECT_EQ(Refused(R"("input":"a","include":["file_search_call.results"])"), "include[0]");
   EXPECT_EQ(Refused(R"("input":"a","conversation":"c")"), "conversation");
-  EXPECT_EQ(Refused(R"("input":"a","background":true,"stream":true)"), "stream");
   EXPECT_EQ(Refused(R"("input":"a","messages":[])"), "messages");
   EXPECT_EQ(Refused(R"("input":"a","text":{"format":{"type":"json_schema"}})"),
             "text.format.schema");
