@@ -9,6 +9,7 @@
 #include "absl/time/time.h"
 #include "config/base/status_macros.h"
 #include "config/limits.h"
+#include "server/answer_format.h"
 #include "server/chat_messages.h"
 #include "server/http_status.h"
 #include "server/json_body.h"
@@ -147,6 +148,16 @@ absl::StatusOr<Json> ReadJson(const std::string& text, const std::string& name) 
   return json;
 }
 
+// As HTTP's field of that name, whose reader takes and checks it.
+void AddForm(const v1::StructuredOutputs& from, Json& body) {
+  Json& to = body["structured_outputs"] = Json::object();
+  if (from.has_json()) to["json"] = from.json();
+  if (from.json_object()) to["json_object"] = true;
+  if (from.has_regex()) to["regex"] = from.regex();
+  for (const std::string& choice : from.choice()) to["choice"].push_back(choice);
+  if (from.has_grammar()) to["grammar"] = from.grammar();
+}
+
 // In OpenAI's form, which the reader of conversations takes and checks.
 absl::StatusOr<Json> ToJson(const v1::ChatRequest& from) {
   Json body = Json::object();
@@ -194,6 +205,7 @@ absl::StatusOr<Json> ToJson(const v1::ChatRequest& from) {
   if (from.has_add_generation_prompt()) {
     body["add_generation_prompt"] = from.add_generation_prompt();
   }
+  if (from.has_structured_outputs()) AddForm(from.structured_outputs(), body);
   return body;
 }
 
@@ -264,6 +276,7 @@ absl::StatusOr<GenerationRequest> Decode(const v1::ChatRequest& from,
   RETURN_IF_ERROR(CheckModel(request.model, info));
   ASSIGN_OR_RETURN(const Json body, ToJson(from));
   JsonFields fields(body, "");
+  ReadStructuredOutputs(fields, request);
   ChatInput input = ReadChatInput(fields, info.tool_calls);
   ReadToolChoice(fields, info.tool_calls, request);
   ReadReasoning(fields, request);
@@ -281,6 +294,11 @@ absl::StatusOr<GenerationRequest> Decode(const v1::CompleteRequest& from,
   request.skip_special_tokens = !from.has_skip_special_tokens() || from.skip_special_tokens();
   request.prompt = from.prompt();
   request.echo = from.echo();
+  Json form = Json::object();
+  if (from.has_structured_outputs()) AddForm(from.structured_outputs(), form);
+  JsonFields fields(form, "");
+  ReadStructuredOutputs(fields, request);
+  RETURN_IF_ERROR(fields.Finish());
   if (from.has_prompt_logprobs()) {
     if (!from.echo()) {
       return ParameterError("prompt_logprobs", "invalid_value",

@@ -1,6 +1,7 @@
 """Python's grpcio against the daemon, with stubs made from proto/ as a user would make them."""
 
 import json
+import re
 
 import grpc
 import pytest
@@ -151,6 +152,50 @@ def test_tools_are_called_whole_and_in_pieces(stubs, generation):
     asked.tool_choice, asked.tool_function = pb.TOOL_CHOICE_REQUIRED, ""
     calls = generation.Chat(asked).choices[0].message.tool_calls
     assert {call.function_name for call in calls} <= {"weather", "clock"} and calls
+
+
+FORMS = [
+    (dict(json=json.dumps({"type": "object", "properties": {"age": {"type": "integer", "minimum": 1,
+                                                                    "maximum": 99}},
+                           "required": ["age"], "additionalProperties": False})),
+     lambda text: 1 <= json.loads(text)["age"] <= 99),
+    (dict(json_object=True), lambda text: text.lstrip().startswith("{")),
+    (dict(regex="[a-c]{3,6}"), lambda text: re.fullmatch("[a-c]{3,6}", text)),
+    (dict(choice=["yes", "no"]), lambda text: text in ("yes", "no")),
+    (dict(grammar="start: /[0-9]{2}/ \"-\" /[0-9]{2}/"),
+     lambda text: re.fullmatch("[0-9]{2}-[0-9]{2}", text)),
+]
+
+
+@pytest.mark.parametrize("form, holds", FORMS)
+def test_an_answer_is_held_to_its_form_whole_and_streamed(stubs, generation, form, holds):
+    pb, _ = stubs
+    outputs = pb.StructuredOutputs(**form)
+    chat = ask(pb, structured_outputs=outputs, stopping=pb.Stopping(max_tokens=40))
+    text = generation.Chat(chat).choices[0].message.content
+    assert holds(text)
+    assert "".join(choice.content for chunk in generation.ChatStream(chat)
+                   for choice in chunk.choices) == text
+    complete = pb.CompleteRequest(prompt="Answer:", structured_outputs=outputs,
+                                  sampling=pb.Sampling(temperature=0),
+                                  stopping=pb.Stopping(max_tokens=40))
+    assert holds(generation.Complete(complete).choices[0].text)
+
+
+@pytest.mark.parametrize("form, param", [
+    (dict(regex="("), "structured_outputs.regex"),
+    (dict(json="{"), "structured_outputs.json"),
+    (dict(json='{"type": "strange"}'), "structured_outputs.json"),
+    (dict(grammar="start: missing"), "structured_outputs.grammar"),
+    (dict(regex="a", choice=["a"]), "structured_outputs.choice"),
+    ({}, "structured_outputs"),
+])
+def test_a_form_that_cannot_be_kept_is_refused_by_name(stubs, generation, form, param):
+    pb, _ = stubs
+    with pytest.raises(grpc.RpcError) as caught:
+        generation.Chat(ask(pb, structured_outputs=pb.StructuredOutputs(**form)))
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert dict(caught.value.trailing_metadata())["holdfast-error-param"] == param
 
 
 def test_a_client_that_leaves_frees_its_blocks(stubs, generation, daemon):

@@ -1,6 +1,7 @@
 #include "server/grpc_server.h"
 
 #include <gmock/gmock.h>
+#include <google/protobuf/text_format.h>
 #include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
@@ -11,6 +12,8 @@
 #include <functional>
 #include <map>
 #include <thread>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
@@ -18,6 +21,7 @@
 #include "absl/time/clock.h"
 #include "config/limits.h"
 #include "holdfast/v1/generate.grpc.pb.h"
+#include "server/grpc_codec.h"
 #include "server/token_stream.h"
 #include "tests/unit/server/self_signed_certificate.h"
 
@@ -354,6 +358,26 @@ TEST_F(GrpcServerTest, NamesTheFieldThatIsOutOfRange) {
       {"chat_template_kwargs_json", [](auto& r) { r.set_chat_template_kwargs_json("[1]"); }},
       {"chat_template_kwargs_json.bos_token",
        [](auto& r) { r.set_chat_template_kwargs_json(R"({"bos_token":"x"})"); }},
+      {"structured_outputs", [](auto& r) { r.mutable_structured_outputs(); }},
+      {"structured_outputs.regex",
+       [](auto& r) {
+         r.mutable_structured_outputs()->set_json("{}");
+         r.mutable_structured_outputs()->set_regex("a");
+       }},
+      {"structured_outputs.json",
+       [](auto& r) {
+         r.mutable_structured_outputs()->set_json(std::string(kGrammarBytesMax + 1, ' '));
+       }},
+      {"structured_outputs.choice",
+       [](auto& r) {
+         auto& choice = *r.mutable_structured_outputs()->mutable_choice();
+         for (size_t i = 0; i <= kGrammarChoicesMax; ++i) choice.Add("a");
+       }},
+      {"structured_outputs.grammar",
+       [](auto& r) {
+         r.add_tools()->set_name("t");
+         r.mutable_structured_outputs()->set_grammar("start: \"a\"");
+       }},
       {"options.request_id",
        [](auto& r) {
          r.mutable_options()->set_request_id(std::string(kUserStringBytesMax + 1, 'x'));
@@ -370,6 +394,35 @@ TEST_F(GrpcServerTest, NamesTheFieldThatIsOutOfRange) {
     EXPECT_THAT(status.error_message(), HasSubstr(param)) << "the words use the same name";
     EXPECT_NE(client.Trailer("holdfast-error-code"), "");
     EXPECT_EQ(client.Trailer("retry-after"), "");
+  }
+}
+
+TEST_F(GrpcServerTest, AFormOfTheAnswerIsTheOneThatHttpTakes) {
+  const std::vector<std::pair<std::string, AnswerGrammar>> forms = {
+      {R"(json: "{}")", {{GrammarKind::kJsonSchema, "{}"}, "structured_outputs.json"}},
+      {"json_object: true",
+       {{GrammarKind::kJsonSchema, R"({"type": "object"})"}, "structured_outputs.json_object"}},
+      {R"(regex: "a+")", {{GrammarKind::kRegex, "a+"}, "structured_outputs.regex"}},
+      {R"(choice: ["a", "b"])",
+       {{GrammarKind::kChoice, R"(["a","b"])"}, "structured_outputs.choice"}},
+      {R"(grammar: "start: /a/")",
+       {{GrammarKind::kLark, "start: /a/"}, "structured_outputs.grammar"}}};
+  for (const auto& [text, wanted] : forms) {
+    SCOPED_TRACE(text);
+    v1::ChatRequest chat = Ask();
+    v1::CompleteRequest complete;
+    complete.set_prompt("a");
+    ASSERT_TRUE(
+        google::protobuf::TextFormat::ParseFromString(text, chat.mutable_structured_outputs()));
+    *complete.mutable_structured_outputs() = chat.structured_outputs();
+    const GenerationService::ModelInfo& info = service_.model_info();
+    for (const auto& request : {Decode(chat, info), Decode(complete, info)}) {
+      ASSERT_TRUE(request.ok()) << request.status();
+      ASSERT_TRUE(request->grammar.has_value());
+      EXPECT_EQ(request->grammar->source.kind, wanted.source.kind);
+      EXPECT_EQ(request->grammar->source.text, wanted.source.text);
+      EXPECT_EQ(request->grammar->param, wanted.param);
+    }
   }
 }
 
