@@ -2,12 +2,13 @@
 // answer drawn at random.
 //
 // Reads one {"name": ..., "kind": "json" | "regex" | "choice" | "lark", "text": ...} a line from
-// standard input (grammars.py makes them) and writes one JSON object a line. HOLDFAST_MODEL names
-// the model.
+// standard input (grammars.py makes them) and writes one JSON object a line. "documents": texts of
+// which each is told whether it could be an answer. HOLDFAST_MODEL names the model.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <iostream>
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <random>
@@ -23,6 +24,8 @@
 #include "text/grammar.h"
 
 ABSL_FLAG(int, tokens, 200, "of each answer at most");
+ABSL_FLAG(int, answers, 0,
+          "drawn of each grammar besides, and written out where they come to an end");
 
 namespace holdfast {
 namespace {
@@ -71,8 +74,76 @@ absl::Status Walk(GrammarMatcher& matcher, int32_t vocab_size, const std::vector
   return absl::OkStatus();
 }
 
-Json Measure(const GrammarCompiler& compiler, const Json& asked, int32_t vocab_size,
-             const std::vector<TokenId>& ends) {
+// Whole answers; what ends strings, lists and objects is drawn more often than the rest.
+absl::StatusOr<Json> Answers(const Grammar& grammar, const Tokenizer& tokenizer, int32_t vocab_size,
+                             const std::vector<TokenId>& ends) {
+  std::vector<TokenId> closing = ends;
+  for (TokenId token = 0; token < tokenizer.vocab_size(); ++token) {
+    const std::string_view bytes = tokenizer.TokenBytes(token);
+    if (!bytes.empty() && std::string_view("\"]}").find(bytes[0]) != std::string_view::npos) {
+      closing.push_back(token);
+    }
+  }
+  Json answers = Json::array();
+  std::mt19937 rng(2);
+  std::vector<uint32_t> words((static_cast<size_t>(vocab_size) + 31) / 32);
+  const auto allowed = [&](TokenId token) {
+    return (words[static_cast<size_t>(token / 32)] >> (token % 32) & 1) != 0;
+  };
+  for (int i = 0; i < absl::GetFlag(FLAGS_answers); ++i) {
+    const auto matcher = grammar.NewMatcher();
+    if (!matcher.ok()) return matcher.status();
+    std::string text;
+    for (int tokens = 0; tokens < absl::GetFlag(FLAGS_tokens); ++tokens) {
+      std::optional<int32_t> only;
+      if (absl::Status status = (*matcher)->Next(words, only); !status.ok()) return status;
+      TokenId token = only.value_or(0);
+      if (!only) {
+        std::vector<TokenId> choices;
+        if (rng() % 2 == 0) {
+          std::copy_if(closing.begin(), closing.end(), std::back_inserter(choices), allowed);
+        }
+        const bool any = choices.empty();
+        for (TokenId id = 0; any && id < vocab_size; ++id) {
+          if (allowed(id)) choices.push_back(id);
+        }
+        token = choices[rng() % choices.size()];
+      }
+      if (absl::Status status = (*matcher)->Consume(token); !status.ok()) return status;
+      if (std::find(ends.begin(), ends.end(), token) != ends.end()) {
+        answers.push_back(text);
+        break;
+      }
+      text += tokenizer.TokenBytes(token);
+    }
+  }
+  return answers;
+}
+
+// Whether an answer can be this text, in the tokens that the tokenizer makes of it.
+absl::StatusOr<bool> CanBe(const Grammar& grammar, const Tokenizer& tokenizer, int32_t vocab_size,
+                           const std::string& text, const std::vector<TokenId>& ends) {
+  const auto matcher = grammar.NewMatcher();
+  if (!matcher.ok()) return matcher.status();
+  std::vector<int32_t> tokens;
+  const absl::Status encoded =
+      tokenizer.Encode(text, SpecialTokens::kPlain, /*add_bos_eos=*/false, tokens);
+  if (!encoded.ok()) return encoded;
+  tokens.push_back(ends.front());
+  std::vector<uint32_t> words((static_cast<size_t>(vocab_size) + 31) / 32);
+  for (const int32_t token : tokens) {
+    std::optional<int32_t> only;
+    if (absl::Status status = (*matcher)->Next(words, only); !status.ok()) return status;
+    const bool fits =
+        only ? *only == token : (words[static_cast<size_t>(token / 32)] >> (token % 32) & 1) != 0;
+    if (!fits) return false;
+    if (absl::Status status = (*matcher)->Consume(token); !status.ok()) return status;
+  }
+  return true;
+}
+
+Json Measure(const GrammarCompiler& compiler, const Tokenizer& tokenizer, const Json& asked,
+             int32_t vocab_size, const std::vector<TokenId>& ends) {
   Json report = {{"name", asked.at("name")}};
   const absl::Time begin = absl::Now();
   const auto grammar = compiler.Compile({.kind = KindOf(asked.at("kind").get<std::string>()),
@@ -92,6 +163,15 @@ Json Measure(const GrammarCompiler& compiler, const Json& asked, int32_t vocab_s
       report["failed"] = std::string(status.message());
       break;
     }
+  }
+  if (auto answers = Answers(**grammar, tokenizer, vocab_size, ends); answers.ok()) {
+    report["answers"] = *std::move(answers);
+  } else {
+    report["failed"] = std::string(answers.status().message());
+  }
+  for (const Json& document : asked.value("documents", Json::array())) {
+    const auto can_be = CanBe(**grammar, tokenizer, vocab_size, document.get<std::string>(), ends);
+    report["accepted"].push_back(can_be.ok() && *can_be);
   }
   report["matcher_us"] = Quantile(matchers, 0.5);
   report["mask_us"] = {
@@ -115,7 +195,9 @@ int Main() {
   if (!compiler.ok()) return 1;
   std::cout << Json({{"compiler_us", Microseconds(absl::Now() - begin)}}).dump() << "\n";
   for (std::string line; std::getline(std::cin, line);) {
-    std::cout << Measure(**compiler, Json::parse(line), vocab_size, ends).dump() << std::endl;
+    std::cout << Measure(**compiler, **tokenizer, Json::parse(line), vocab_size, ends)
+                     .dump(-1, ' ', false, Json::error_handler_t::replace)
+              << std::endl;
   }
   return 0;
 }

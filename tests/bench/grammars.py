@@ -2,8 +2,11 @@
 vocabulary: compiling, a matcher for a request, and the masks of answers drawn at random.
 
     ./dev bench grammars --schemas FILE.jsonl.gz [--schemas ...] [--tools FILE.jsonl.gz ...] [--json OUT]
+                         [--validate N]
 
-Of a --schemas file each line's "schema" is one; of a --tools file (BFCL) the parameters of each of
+With --validate, N answers of each schema are drawn at random, and those that come to an end are
+held to the schema by another library (jsonschema); and documents that come with a schema ("tests",
+or "valid" and "invalid") are tried: what that library finds invalid must be no answer. Of a --schemas file each line's "schema" is one; of a --tools file (BFCL) the parameters of each of
 its "function"s. Without either: a handful of our own.
 """
 
@@ -35,6 +38,9 @@ OWN = [
 TYPES = {"dict": "object", "float": "number", "tuple": "array", "any": None}
 
 
+DOCUMENTS = {}  # by the name of their schema
+
+
 def lines(path):
     with (gzip.open if path.endswith(".gz") else open)(path, "rt", encoding="utf-8") as file:
         yield from (json.loads(line) for line in file if line.strip())
@@ -55,6 +61,14 @@ def as_schema(value):
     return made
 
 
+def documents_of(line):
+    for test in line.get("tests", []):
+        yield test["data"]
+    for word in ("valid", "invalid"):
+        if isinstance(line.get(word), list):
+            yield from line[word]
+
+
 def asked(args):
     """(source, name, kind, text), each schema once a source."""
     seen = set()
@@ -64,6 +78,7 @@ def asked(args):
             name = line.get("name") or line.get("file") or line.get("description") or str(index)
             if (path, text) not in seen:
                 seen.add((path, text))
+                DOCUMENTS[f"{name} {index}"] = list(documents_of(line))
                 yield pathlib.Path(path).name, f"{name} {index}", "json", text
     for path in args.tools:
         for line in lines(path):
@@ -84,6 +99,60 @@ def quantile(values, share):
     return values[int(share * (len(values) - 1))] if values else 0.0
 
 
+def invalid(schema, answers):
+    """(answer, why) of those that the other library does not find valid; formats are annotations."""
+    import jsonschema  # only here: it is no part of what the daemon needs
+    validator = jsonschema.validators.validator_for(schema)(schema)
+    for text in answers:
+        try:
+            error = jsonschema.exceptions.best_match(validator.iter_errors(json.loads(text)))
+        except (ValueError, jsonschema.exceptions.SchemaError) as broken:
+            error = broken
+        except Exception as unknown:  # a pattern or a reference that the library cannot follow
+            yield text, f"(not judged) {type(unknown).__name__}: {unknown}"
+            continue
+        if error is not None:
+            yield text, str(getattr(error, "message", error))
+
+
+def texts_of(name):
+    return [json.dumps(document, separators=(",", ":"), ensure_ascii=False)
+            for document in DOCUMENTS.get(name, [])]
+
+
+def print_validity(wanted, measured):
+    counts = collections.defaultdict(collections.Counter)
+    for (source, name, kind, text), result in zip(wanted, measured, strict=True):
+        if kind != "json" or "answers" not in result:
+            continue
+        count, answers = counts[source], result["answers"]
+        taken = result.get("accepted", [])
+        texts = texts_of(name)
+        bad = dict(invalid(json.loads(text), texts))
+        for document, accepted in zip(texts, taken, strict=True):
+            why = bad.get(document)
+            if why is None:
+                count["documents"] += 1
+                count["taken"] += accepted
+            elif accepted and not why.startswith("(not judged)"):
+                count["wrong"] += 1
+                print(f"{name}: would take {document[:200]!r}: {why[:200]}")
+        wrong = list(invalid(json.loads(text), answers))
+        unknown = sum(why.startswith("(not judged)") for _, why in wrong)
+        count["answers"] += len(answers)
+        count["schemas"] += bool(answers)
+        count["valid"] += len(answers) - len(wrong)
+        count["not judged"] += unknown
+        count["wrong"] += len(wrong) - unknown
+        for answer, why in wrong[:2]:
+            print(f"{name}: {answer[:200]!r}: {why[:200]}")
+    for source, count in counts.items():
+        print(f"{source}: {count['answers']} answers of {count['schemas']} schemas: "
+              f"{count['valid']} valid, {count['wrong']} wrong, {count['not judged']} not judged; "
+              f"of {count['documents']} valid documents {count['taken']} could be answers")
+    return sum(count["wrong"] for count in counts.values())
+
+
 def reason(text):
     return re.sub(r"/\S+|'[^']*'|\d+", "…", text)[:110]
 
@@ -94,11 +163,13 @@ def main():
     parser.add_argument("--tools", action="append", default=[])
     parser.add_argument("--json", type=pathlib.Path)
     parser.add_argument("--refused", action="store_true", help="list what was refused, and why")
+    parser.add_argument("--validate", type=int, default=0, metavar="N")
     args = parser.parse_args()
     wanted = list(asked(args))
-    feed = "".join(json.dumps({"name": name, "kind": kind, "text": text}) + "\n"
+    feed = "".join(json.dumps({"name": name, "kind": kind, "text": text,
+                               "documents": texts_of(name) if args.validate else []}) + "\n"
                    for _, name, kind, text in wanted)
-    done = subprocess.run([PROGRAM], input=feed, capture_output=True, text=True,
+    done = subprocess.run([PROGRAM, f"--answers={args.validate}"], input=feed, capture_output=True, text=True,
                           env=os.environ, check=False)
     if done.returncode != 0:
         raise SystemExit(f"bench_grammars ended with {done.returncode}:\n{done.stderr}")
@@ -131,6 +202,8 @@ def main():
             for word in ("refused", "failed"):
                 if word in result:
                     print(f"{word}: {result['name']}: {result[word]}")
+    if args.validate and print_validity(wanted, measured) > 0:
+        return 1
     if args.json:
         args.json.write_text(json.dumps({"first": first, "grammars": measured}, indent=1))
     return 0

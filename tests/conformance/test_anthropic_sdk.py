@@ -333,7 +333,8 @@ def test_what_agents_send_is_taken(claude):
     (dict(tools=[{"type": "web_search_20250305", "name": "web_search"}]),
      anthropic.BadRequestError, "tools[0].type"),
     (dict(tools=[{"name": "f", "strict": True, "input_schema": {
-        "type": "object", "properties": {"x": {"type": "array", "uniqueItems": True}}}}],
+        "type": "object", "properties": {
+            "x": {"type": "array", "uniqueItems": True, "minItems": 2}}}}],
         tool_choice=ANY), anthropic.BadRequestError, "tools[0].input_schema"),
     (dict(tool_choice=ANY), anthropic.BadRequestError, "tool_choice"),
     (dict(stop_sequences=[""]), anthropic.BadRequestError, "stop_sequences"),

@@ -230,7 +230,8 @@ def test_a_schema_of_the_answer_holds_where_nothing_is_called(client):
             assert check_calls(choice.message)
 
 
-UNKEPT = {"type": "object", "properties": {"x": {"type": "array", "uniqueItems": True}}}
+UNKEPT = {"type": "object", "properties": {
+    "x": {"type": "array", "uniqueItems": True, "minItems": 2}}}
 
 
 def test_parameters_that_cannot_be_kept_to_leave_an_object(client):

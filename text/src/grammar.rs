@@ -7,7 +7,7 @@
 //! Forced tokens: where the grammar leaves only one text, its canonical tokens are the only ones
 //! allowed, one after the other, whether the caller takes them at once or draws them one by one.
 
-use crate::schema_check;
+use crate::schema_rewrite;
 use crate::tokenizer::Tokenizer;
 use crate::tool_grammar::ToolCalls;
 use crate::{literal_set::Control, Code, Failure};
@@ -23,6 +23,10 @@ use toktrie::{
 /// Between two values of a JSON text: a space, or a line's end and its indentation. A model that
 /// may put any amount of it there now and then never stops.
 const WHITESPACE: &str = r" |\r?\n[ \t]{0,40}";
+
+/// Of JSON's escapes those without which a character cannot be written. With the numbered ones a
+/// name could be spelled in two ways, and the crate would not know it for the same.
+const ESCAPES: &str = "nrbtf\\\"";
 
 /// The crate recurs along brackets and references, and a stack that overflows is the end of the
 /// process: so brackets have a bound, sources have one, and compiling has a stack that no chain of
@@ -183,7 +187,7 @@ impl GrammarCompiler {
     fn compile_tool_calls(&self, source: &str) -> Result<Grammar, Failure> {
         let calls = ToolCalls::parse(source)?;
         let compile = |calls: &ToolCalls, kept: &[bool]| {
-            let lark = calls.to_lark(kept, |text| self.control_token(text), set_whitespace)?;
+            let lark = calls.to_lark(kept, |text| self.control_token(text), set_options)?;
             self.compile_parsed(TopLevelGrammar::from_lark(lark)).map_err(without_source)
         };
         let functions = calls.functions();
@@ -293,23 +297,21 @@ fn without_source(failure: Failure) -> Failure {
 }
 
 fn of_schema(source: &str) -> Result<TopLevelGrammar, Failure> {
-    let mut schema: Value =
+    let schema: Value =
         serde_json::from_str(source).map_err(|error| Failure::invalid(error.to_string()))?;
-    if schema == Value::Bool(true) {
-        schema = json!({});
-    }
-    let Value::Object(fields) = &mut schema else {
+    if !schema.is_object() && schema != Value::Bool(true) {
         return Err(Failure::invalid("a schema must be an object"));
-    };
-    fields.remove("x-guidance"); // the crate's own settings are not the caller's
-    schema_check::check(&schema).map_err(Failure::invalid)?;
-    set_whitespace(&mut schema);
+    }
+    let mut schema =
+        schema_rewrite::rewrite(&schema).map(Value::Object).map_err(Failure::invalid)?;
+    set_options(&mut schema);
     Ok(TopLevelGrammar::from_grammar(GrammarWithLexer::from_json_schema(schema)))
 }
 
-fn set_whitespace(schema: &mut Value) {
+fn set_options(schema: &mut Value) {
     let options = JsonCompileOptions {
         whitespace_pattern: Some(WHITESPACE.to_string()),
+        json_allowed_escapes: Some(ESCAPES.to_string()),
         ..Default::default()
     };
     options.apply_to(schema);

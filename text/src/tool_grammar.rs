@@ -3,7 +3,7 @@
 //! What opens a call ends the free text before it: from there on only a call fits. A mark that is
 //! a control token of the model is that token, another is its text.
 
-use crate::{schema_check, Failure};
+use crate::{schema_rewrite, Failure};
 use serde::Deserialize;
 use serde_json::{json, Value};
 
@@ -131,13 +131,13 @@ impl ToolCalls {
             return Ok(format!("start: {open} opened\n{rules}"));
         }
         if let Some(answer) = &self.answer {
-            let mut schema = answer.clone();
-            if !schema.is_object() || schema.to_string().len() > ANSWER_BYTES_MAX {
+            if !answer.is_object() || answer.to_string().len() > ANSWER_BYTES_MAX {
                 return Err(Failure::invalid(format!(
                     "the answer's schema must be an object of {ANSWER_BYTES_MAX} bytes at most"
                 )));
             }
-            schema_check::check(&schema).map_err(Failure::invalid)?;
+            let schema = schema_rewrite::rewrite(answer).map_err(Failure::invalid)?;
+            let mut schema = Value::Object(schema);
             prepare(&mut schema);
             return Ok(format!("start: answer | {open} opened\nanswer: %json {schema}\n{rules}"));
         }
@@ -187,7 +187,6 @@ impl Function {
     fn checked(&self, bytes_left: &mut usize) -> Result<Fields, String> {
         let none = json!({"type": "object", "properties": {}, "additionalProperties": false});
         let schema = self.parameters.as_ref().unwrap_or(&none);
-        schema_check::check(schema)?;
         let Value::Object(fields) = schema else { return Err("it must be an object".to_string()) };
         // Arguments are an object, whatever else the schema lets them be.
         if fields.get("type").is_some_and(|kind| kind != "object") {
@@ -198,8 +197,7 @@ impl Function {
             format!("the parameters of all tools have more than {PARAMETERS_BYTES_MAX} bytes")
         })?;
         let mut fields = fields.clone();
-        fields.remove("x-guidance"); // the crate's own settings are not the caller's
         fields.insert("type".to_string(), json!("object"));
-        Ok(fields)
+        schema_rewrite::rewrite(&Value::Object(fields))
     }
 }
