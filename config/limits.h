@@ -47,6 +47,8 @@ inline constexpr size_t kTemplateOutputBytesMax = 32 << 20;
 // Grammars that answers are held to.
 inline constexpr size_t kGrammarBytesMax = 256 << 10;
 inline constexpr size_t kGrammarChoicesMax = 4096;  // strings of one `choice`
+inline constexpr size_t kTagTriggersMax = 64;       // of one `structural_tag`
+inline constexpr size_t kTagMarkBytesMax = 1024;    // what begins or ends a tag
 inline constexpr size_t kGrammarsPerTenant = 64;    // compiled and kept
 
 // Streams.

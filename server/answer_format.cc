@@ -1,17 +1,15 @@
 #include "server/answer_format.h"
 
-#include <algorithm>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <utility>
 
-#include "absl/strings/ascii.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
-#include "absl/strings/string_view.h"
 #include "config/limits.h"
 #include "server/http_status.h"
+#include "server/structural_tags.h"
 
 namespace holdfast {
 namespace {
@@ -75,31 +73,30 @@ void ReadChoice(JsonFields& inner, GenerationRequest& request) {
   SetGrammar(inner, inner.PathOf("choice"), GrammarKind::kChoice, DumpJson(*choices), request);
 }
 
-// A rule of it begins a line with its name and "::=".
-bool IsGbnf(std::string_view grammar) {
-  for (const absl::string_view line :
-       absl::StrSplit(absl::string_view(grammar.data(), grammar.size()), '\n')) {
-    const size_t at = line.find("::=");
-    if (at == absl::string_view::npos) continue;
-    const absl::string_view name = absl::StripAsciiWhitespace(line.substr(0, at));
-    const bool is_name = std::all_of(name.begin(), name.end(), [](char c) {
-      return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '-' || c == '_';
-    });
-    if (is_name && !name.empty()) return true;
+// An object, or a text with one, as vLLM takes it.
+void ReadStructuralTag(JsonFields& inner, GenerationRequest& request) {
+  const Json* tags = inner.Find("structural_tag");
+  if (tags == nullptr) return;
+  Json parsed;
+  if (const auto* text = tags->get_ptr<const std::string*>()) {
+    absl::StatusOr<Json> read = ParseJson(*text);
+    if (!read.ok()) {
+      return inner.Fail(
+          "structural_tag", "invalid_value",
+          absl::StrCat(inner.PathOf("structural_tag"), ": ", read.status().message()));
+    }
+    parsed = *std::move(read);
+    tags = &parsed;
   }
-  return false;
-}
-
-void ReadGrammarText(JsonFields& inner, GenerationRequest& request) {
-  std::optional<std::string> grammar = inner.String("grammar");
-  if (!grammar.has_value()) return;
-  if (IsGbnf(*grammar)) {
-    return inner.Fail("grammar", "unsupported_parameter",
-                      absl::StrCat(inner.PathOf("grammar"),
-                                   " is GBNF or the like; only Lark is supported here: rules as "
-                                   "'start: ...'"));
+  JsonFields fields(*tags, inner.PathOf("structural_tag"));
+  if (fields.String("type", 64).value_or("structural_tag") != "structural_tag") {
+    fields.Fail("type", "invalid_value",
+                absl::StrCat(fields.PathOf("type"), " must be 'structural_tag'"));
   }
-  SetGrammar(inner, inner.PathOf("grammar"), GrammarKind::kLark, *std::move(grammar), request);
+  Json read = ReadStructuralTags(fields);
+  if (absl::Status status = fields.Finish(); !status.ok()) return inner.Fail(status);
+  SetGrammar(inner, inner.PathOf("structural_tag"), GrammarKind::kStructuralTags, DumpJson(read),
+             request);
 }
 
 }  // namespace
@@ -115,10 +112,13 @@ void ReadResponseFormat(JsonFields& fields, GenerationRequest& request) {
     SetGrammar(inner, "response_format", GrammarKind::kJsonSchema, kAnyObject, request);
   } else if (*type == "json_schema") {
     ReadJsonSchema(inner, request);
+  } else if (*type == "structural_tag") {
+    Json tags = ReadStructuralTags(inner);
+    SetGrammar(inner, "response_format", GrammarKind::kStructuralTags, DumpJson(tags), request);
   } else if (*type != "text") {
     inner.Fail("type", "invalid_value",
-               absl::StrCat("response_format.type must be 'text', 'json_object' or 'json_schema'; "
-                            "got '",
+               absl::StrCat("response_format.type must be 'text', 'json_object', 'json_schema' or "
+                            "'structural_tag'; got '",
                             *type, "'"));
   }
   if (absl::Status status = inner.Finish(); !status.ok()) fields.Fail(status);
@@ -136,12 +136,15 @@ void ReadStructuredOutputs(JsonFields& fields, GenerationRequest& request) {
     SetGrammar(inner, inner.PathOf("regex"), GrammarKind::kRegex, *std::move(regex), request);
   }
   ReadChoice(inner, request);
-  ReadGrammarText(inner, request);
-  inner.Unsupported("structural_tag", "leave it out");
+  if (std::optional<std::string> grammar = inner.String("grammar")) {
+    SetGrammar(inner, inner.PathOf("grammar"), GrammarKind::kLark, *std::move(grammar), request);
+  }
+  ReadStructuralTag(inner, request);
   if (absl::Status status = inner.Finish(); !status.ok()) return fields.Fail(status);
   if (request.grammar.has_value()) return;
   fields.Fail("structured_outputs", "invalid_value",
-              "structured_outputs must have one of json, json_object, regex, choice and grammar");
+              "structured_outputs must have one of json, json_object, regex, choice, grammar and "
+              "structural_tag");
 }
 
 }  // namespace holdfast

@@ -9,13 +9,15 @@
 
 namespace holdfast {
 
-// The field `response_format`, of chats: {"type": "text"}, {"type": "json_object"} or
-// {"type": "json_schema", "json_schema": {"name", "schema", "strict", "description"}}. The schema
-// binds whether it is called strict or not.
+// The field `response_format`, of chats: {"type": "text"}, {"type": "json_object"},
+// {"type": "json_schema", "json_schema": {"name", "schema", "strict", "description"}} or
+// {"type": "structural_tag", ...} (structural_tags.h). The schema binds whether it is called strict
+// or not.
 void ReadResponseFormat(JsonFields& fields, GenerationRequest& request);
 
 // The field `structured_outputs`: an object with one of `json` (a schema, as an object or a text),
-// `json_object` (true), `regex`, `choice` (strings) and `grammar` (Lark).
+// `json_object` (true), `regex`, `choice` (strings), `grammar` (Lark or GBNF) and `structural_tag`
+// (structural_tags.h, as an object or a text).
 void ReadStructuredOutputs(JsonFields& fields, GenerationRequest& request);
 
 }  // namespace holdfast

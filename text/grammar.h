@@ -23,11 +23,12 @@
 namespace holdfast {
 
 enum class GrammarKind : int32_t {
-  kJsonSchema,  // a JSON schema, as JSON
-  kRegex,       // of the whole answer; Rust's syntax, without look-around
-  kChoice,      // one of the strings of a JSON array
-  kLark,        // llguidance's form of Lark, from the rule `start`
-  kToolCalls,   // free text and calls, by a JSON description: ToolCalls in src/tool_grammar.rs
+  kJsonSchema,      // a JSON schema, as JSON
+  kRegex,           // of the whole answer; Rust's syntax, without look-around
+  kChoice,          // one of the strings of a JSON array
+  kLark,            // llguidance's form of Lark, from the rule `start`, or GBNF, from `root`
+  kToolCalls,       // free text and calls, by a JSON description: ToolCalls in src/tool_grammar.rs
+  kStructuralTags,  // free text and tags, by another one: src/structural_tag.rs
 };
 
 struct GrammarSource {

@@ -157,6 +157,8 @@ def test_a_choice_a_regex_and_a_grammar_are_kept_on_both_endpoints(client):
         (outputs(regex=r"[A-Z][a-z]{2,5}-[0-9]{3}"), r"[A-Z][a-z]{2,5}-[0-9]{3}"),
         (outputs(grammar='start: NUM ("+" NUM)+\nNUM: /[1-9][0-9]?/'), r"\d{1,2}(\+\d{1,2})+"),
         (outputs(json=json.dumps(ONE_OF)), r"[5-9]|\[[^,]*,[^,]*\]"),
+        (outputs(grammar='root ::= day (", " day)?\nday ::= "Mon" | "Tue"'),
+         r"(Mon|Tue)(, (Mon|Tue))?"),
     ]
     for body, pattern in cases:
         chat = ask(client, extra_body=body).choices[0]
@@ -166,6 +168,38 @@ def test_a_choice_a_regex_and_a_grammar_are_kept_on_both_endpoints(client):
                                 (text.finish_reason, text.text)):
             if finish == "stop":
                 assert re.fullmatch(pattern, content), (body, content)
+
+
+TAGS = {"type": "structural_tag", "triggers": ["<f="], "structures": [
+    {"begin": "<f=person>", "schema": PERSON, "end": "</f>"},
+    {"begin": "<f=call>", "schema": CALL, "end": "</f>"}]}
+FIRST = {"type": "structural_tag", "format": {
+    "type": "triggered_tags", "triggers": ["<f="], "at_least_one": True, "stop_after_first": True,
+    "tags": [{"begin": "<f=call>", "content": {"type": "json_schema", "json_schema": CALL},
+              "end": "</f>"}]}}
+
+
+def check_tags(text):
+    """Free text without a trigger, and tags of it whose contents keep to their schemas."""
+    schemas = {"person": PERSON, "call": CALL}
+    rest = re.sub(r"<f=(person|call)>(.*?)</f>",
+                  lambda tag: jsonschema.validate(json.loads(tag[2]), schemas[tag[1]]) or "", text,
+                  flags=re.DOTALL)
+    assert "<f=" not in rest
+
+
+def test_a_trigger_begins_a_tag_whose_content_keeps_to_its_schema(client):
+    for seed in range(3):
+        for choice in ask(client, response_format=TAGS, seed=seed, n=3).choices:
+            if choice.finish_reason == "stop":
+                check_tags(choice.message.content)
+        for body in (dict(response_format=FIRST),
+                     dict(extra_body=outputs(structural_tag=json.dumps(FIRST)))):
+            choice = ask(client, seed=seed, **body).choices[0]
+            assert choice.message.content.startswith("<f=call>")
+            if choice.finish_reason == "stop":
+                assert choice.message.content.endswith("</f>")
+                check_tags(choice.message.content)
 
 
 def test_logprobs_are_the_models_own(client):
@@ -198,7 +232,10 @@ def test_company_changes_no_answer(client):
     (outputs(regex="("), "structured_outputs.regex", ""),
     (outputs(choice=[]), "structured_outputs.choice", "one at least"),
     (outputs(grammar="start: missing"), "structured_outputs.grammar", "missing"),
-    (outputs(grammar="root ::= \"a\""), "structured_outputs.grammar", "Lark"),
+    (outputs(grammar="root ::= \"a\" ]"), "structured_outputs.grammar", "line 1, column 14"),
+    (outputs(structural_tag={"structures": [{"begin": "<f>", "schema": {"not": {}}, "end": ""}],
+                             "triggers": ["<f"]}),
+     "structured_outputs.structural_tag", "structures[0].schema"),
     (outputs(regex="a", choice=["a"]), "structured_outputs.choice", "one of them"),
 ])
 def test_what_cannot_be_kept_is_refused_by_name_and_place(client, body, param, words):

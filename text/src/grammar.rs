@@ -7,7 +7,9 @@
 //! Forced tokens: where the grammar leaves only one text, its canonical tokens are the only ones
 //! allowed, one after the other, whether the caller takes them at once or draws them one by one.
 
+use crate::gbnf;
 use crate::schema_rewrite;
+use crate::structural_tag::StructuralTags;
 use crate::tokenizer::Tokenizer;
 use crate::tool_grammar::ToolCalls;
 use crate::{literal_set::Control, Code, Failure};
@@ -15,7 +17,9 @@ use llguidance::api::{GrammarWithLexer, ParserLimits, TopLevelGrammar};
 use llguidance::earley::SlicedBiasComputer;
 use llguidance::{JsonCompileOptions, Matcher, ParserFactory};
 use serde_json::{json, Value};
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 use toktrie::{
     InferenceCapabilities, SimpleVob, TokEnv, TokRxInfo, TokTrie, TokenId, TokenizerEnv,
 };
@@ -39,6 +43,11 @@ const STACK_BYTES: usize = 512 << 20;
 const SCHEMA_BYTES_MAX: usize = 128 << 10;
 const REGEX_BYTES_MAX: usize = 2048;
 const LARK_BYTES_MAX: usize = 8192;
+const TAGS_BYTES_MAX: usize = 192 << 10;
+
+/// From then on nobody waits. The bounds above and the crate's own end it some seconds later, at
+/// the most: 3 s where the worst that we have found was alone on a core.
+const COMPILE_SECONDS_MAX: u64 = 3;
 
 /// A lexer state is one to two kilobytes; a string with a bound on its length takes one a character.
 const LEXER_STATES_MAX: usize = 10_000;
@@ -57,14 +66,23 @@ const FORCED_MAX: usize = 4096;
 pub enum Kind {
     JsonSchema = 0,
     Regex = 1,
-    Choice = 2, // a JSON array of strings
-    Lark = 3,
-    ToolCalls = 4, // tool_grammar.rs
+    Choice = 2,         // a JSON array of strings
+    Lark = 3,           // or GBNF (gbnf.rs)
+    ToolCalls = 4,      // tool_grammar.rs
+    StructuralTags = 5, // structural_tag.rs
 }
 
 impl Kind {
     pub fn from_raw(raw: i32) -> Result<Kind, Failure> {
-        [Kind::JsonSchema, Kind::Regex, Kind::Choice, Kind::Lark, Kind::ToolCalls]
+        const KINDS: [Kind; 6] = [
+            Kind::JsonSchema,
+            Kind::Regex,
+            Kind::Choice,
+            Kind::Lark,
+            Kind::ToolCalls,
+            Kind::StructuralTags,
+        ];
+        KINDS
             .into_iter()
             .find(|kind| *kind as i32 == raw)
             .ok_or_else(|| Failure::invalid(format!("there is no kind of grammar {raw}")))
@@ -98,7 +116,13 @@ impl TokenizerEnv for Environment {
     }
 }
 
+/// Thread: any. What takes too long to compile is left to a thread of its own, which shares this.
+#[derive(Clone)]
 pub struct GrammarCompiler {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
     factory: ParserFactory,
     ends: Arc<[TokenId]>,
     tokenizer: Arc<Tokenizer>,
@@ -144,7 +168,7 @@ impl GrammarCompiler {
             verbose_errors: false,
             ..ParserLimits::default()
         };
-        Ok(GrammarCompiler { factory, ends: ends.into(), tokenizer })
+        Ok(GrammarCompiler { shared: Arc::new(Shared { factory, ends: ends.into(), tokenizer }) })
     }
 
     pub fn compile(&self, kind: Kind, source: &str) -> Result<Grammar, Failure> {
@@ -152,6 +176,7 @@ impl GrammarCompiler {
             Kind::JsonSchema => SCHEMA_BYTES_MAX,
             Kind::Regex => REGEX_BYTES_MAX,
             Kind::Choice | Kind::ToolCalls => usize::MAX, // the caller's bound
+            Kind::StructuralTags => TAGS_BYTES_MAX,
             Kind::Lark => LARK_BYTES_MAX,
         };
         if source.len() > bytes_max {
@@ -160,25 +185,47 @@ impl GrammarCompiler {
                 source.len()
             )));
         }
-        let compiled = std::thread::scope(|scope| {
-            let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
-            let run = thread.spawn_scoped(scope, || self.compile_here(kind, source));
-            run.map(|handle| handle.join())
+        let (shared, source) = (Arc::clone(&self.shared), source.to_string());
+        let (done, result) = std::sync::mpsc::sync_channel(1);
+        let thread = std::thread::Builder::new().stack_size(STACK_BYTES).spawn(move || {
+            let _ = done.send(shared.compile_here(kind, &source)); // or nobody waits any more
         });
-        match compiled {
-            Ok(Ok(result)) => result,
-            Ok(Err(_)) => Err(Failure::invalid("the grammar library cannot make anything of it")),
-            Err(error) => Err(Failure::new(Code::Internal, format!("no thread: {error}"))),
+        if let Err(error) = thread {
+            return Err(Failure::new(Code::Internal, format!("no thread: {error}")));
         }
+        // By steps, so that a process that was stopped for a while has not been slow.
+        for _ in 0..COMPILE_SECONDS_MAX * 20 {
+            match result.recv_timeout(Duration::from_millis(50)) {
+                Ok(compiled) => return compiled,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(Failure::invalid("the grammar library cannot make anything of it"))
+                }
+            }
+        }
+        Err(Failure::invalid(format!(
+            "it takes longer than {COMPILE_SECONDS_MAX} s to compile; make it simpler"
+        )))
     }
+}
 
+impl Shared {
     fn compile_here(&self, kind: Kind, source: &str) -> Result<Grammar, Failure> {
         match kind {
             Kind::JsonSchema => self.compile_parsed(of_schema(source)?),
             Kind::Regex => self.compile_parsed(TopLevelGrammar::from_regex(source)),
             Kind::Choice => self.compile_parsed(of_choice(source)?),
+            Kind::Lark if gbnf::is_gbnf(source) => {
+                let lark = gbnf::to_lark(source).map_err(Failure::invalid)?;
+                self.compile_parsed(TopLevelGrammar::from_lark(lark)).map_err(without_source)
+            }
             Kind::Lark => self.compile_parsed(of_lark(source)?),
             Kind::ToolCalls => self.compile_tool_calls(source),
+            Kind::StructuralTags => {
+                let tags = StructuralTags::parse(source)?;
+                let lark = tags.to_lark(|text| self.control_token(text), set_options)?;
+                self.compile_parsed(TopLevelGrammar::from_lark(lark)).map_err(without_source)
+            }
         }
     }
 

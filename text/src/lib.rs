@@ -3,6 +3,7 @@
 
 #![allow(clippy::missing_safety_doc)] // text_c.h tells each contract
 
+mod gbnf;
 mod gguf;
 mod grammar;
 mod guard;
@@ -15,6 +16,7 @@ mod schema_facts;
 mod schema_pattern;
 mod schema_rewrite;
 mod spelling;
+mod structural_tag;
 mod template;
 mod tokenizer;
 mod tool_grammar;

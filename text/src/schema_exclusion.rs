@@ -45,7 +45,7 @@ impl<'r> Rewriter<'r> {
 
     /// Every value of each fails `node`.
     pub fn exclusions(&mut self, node: &Node<'r>) -> Vec<Value> {
-        if self.exclusion_depth >= DEPTH_MAX || self.facts.spend(1).is_err() {
+        if self.exclusion_depth >= DEPTH_MAX || self.facts.write_one().is_err() {
             return vec![];
         }
         self.exclusion_depth += 1;

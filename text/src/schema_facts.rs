@@ -6,8 +6,10 @@ use derivre::{RegexAst, RegexBuilder};
 use referencing::{Draft, Resolver, SPECIFICATIONS};
 use serde_json::{json, Map, Value};
 
-/// Steps of all that is asked of one schema, some microseconds each.
-const STEPS_MAX: u64 = 200_000;
+/// Steps of all that is asked of one schema, some microseconds each, and schemas that are written
+/// of it, with copies: one within the bound on its bytes has some thousand.
+const STEPS_MAX: u64 = 100_000;
+const WRITTEN_MAX: u64 = 20_000;
 
 /// Of references and schemas within schemas that are followed.
 const DEPTH_MAX: u32 = 12;
@@ -35,14 +37,13 @@ pub fn all(parts: Vec<Value>) -> Value {
     match kept.len() {
         0 => Value::Bool(true),
         1 => kept.swap_remove(0),
-        _ => match &kept[0] {
-            Value::Object(first) if !first.contains_key("allOf") => {
-                let mut fields = first.clone();
-                fields.insert("allOf".to_string(), json!(kept[1..]));
-                Value::Object(fields)
-            }
-            _ => json!({ "allOf": kept }),
-        },
+        _ if kept[0].get("allOf").is_some() => json!({ "allOf": kept }),
+        _ => {
+            let others = kept.split_off(1);
+            let mut first = kept.swap_remove(0);
+            first["allOf"] = Value::Array(others);
+            first
+        }
     }
 }
 
@@ -227,15 +228,17 @@ pub struct Evaluated {
 #[derive(Default)]
 pub struct Facts {
     steps: u64,
+    written: u64,
     depth: u32,
     /// Something was not looked at.
     was_cut: bool,
 }
 
 impl Facts {
-    pub fn spend(&mut self, steps: u64) -> Result<(), String> {
-        self.steps += steps;
-        if self.steps > STEPS_MAX {
+    /// Before each schema that is written.
+    pub fn write_one(&mut self) -> Result<(), String> {
+        self.written += 1;
+        if self.steps > STEPS_MAX || self.written > WRITTEN_MAX {
             return Err("the schema takes too long to prepare; make it simpler".to_string());
         }
         Ok(())

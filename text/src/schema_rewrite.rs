@@ -165,7 +165,7 @@ impl<'r> Rewriter<'r> {
 
     /// Of the value that is being written already.
     fn same(&mut self, node: &Node<'r>) -> Result<Value, Refusal> {
-        self.facts.spend(1)?;
+        self.facts.write_one()?;
         let fields = match node.schema {
             Value::Bool(_) => return Ok(node.schema.clone()),
             Value::Object(fields) => fields,

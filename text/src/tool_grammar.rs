@@ -166,7 +166,7 @@ TEXT: /(.|\n)*/ & ~(/(.|\n)*/ {open} /(.|\n)*/)"
 }
 
 /// As a string of Lark.
-fn literal(text: &str) -> String {
+pub fn literal(text: &str) -> String {
     json!(text).to_string()
 }
 

@@ -570,6 +570,129 @@ TEST_F(GrammarTest, WhatIsNarrowedLeavesAnswersAndNoneThatIsInvalid) {
   }
 }
 
+// llama.cpp's own for JSON, a little shorter, and one that is regular.
+constexpr char kGbnfJson[] = R"(# JSON
+root ::= object
+value ::= object | array | string | number | ("true" | "false" | "null") ws
+
+object ::=
+  "{" ws (
+            string ":" ws value
+    ("," ws string ":" ws value)*
+  )? "}" ws
+
+array  ::= "[" ws ( value ("," ws value)* )? "]" ws
+string ::= "\"" ( [^"\\\x7F\x00-\x1F] | "\\" (["\\/bfnrt] | "u" [0-9a-fA-F]{4}) )* "\"" ws
+number ::= ("-"? ([0-9] | [1-9] [0-9]{0,15})) ("." [0-9]+)? ws
+ws ::= | " " | "\n" [ \t]{0,20}
+)";
+constexpr char kGbnfTime[] = R"(root ::= hour-of-day ":" [0-5] [0-9]   # as in "07:30"
+hour-of-day ::= [01] [0-9] |
+  "2" [0-3])";
+
+TEST_F(GrammarTest, AGbnfGrammarIsKept) {
+  std::mt19937 rng(11);
+  for (int i = 0; i < 50; ++i) {
+    EXPECT_THAT(RandomAnswer(*Matcher(GrammarKind::kLark, kGbnfTime), rng),
+                testing::MatchesRegex("([01][0-9]|2[0-3]):[0-5][0-9]"));
+  }
+  for (const std::string answer : {R"({})", R"({"a":[1,-2.5,"x\u00e9"],"b":{"c":null}})"}) {
+    const auto matcher = Matcher(GrammarKind::kLark, kGbnfJson);
+    ASSERT_NE(matcher, nullptr);
+    EXPECT_EQ(Accepted(*matcher, answer), answer.size()) << answer;
+    EXPECT_THAT(Allowed(*matcher), testing::Contains(kEnd));
+  }
+  for (const auto& [answer, fits] :
+       {std::pair<std::string, size_t>{"[]", 0}, {R"({"a":01})", 6}, {R"({"a" "b")", 5}}) {
+    const auto matcher = Matcher(GrammarKind::kLark, kGbnfJson);
+    EXPECT_EQ(Accepted(*matcher, answer), fits) << answer;
+  }
+}
+
+TEST_F(GrammarTest, WhatIsWrongInAGbnfGrammarIsNamedWithLineAndColumn) {
+  const auto refusal = [&](const char* grammar) { return Refusal(GrammarKind::kLark, grammar); };
+  EXPECT_THAT(refusal("root ::= \"a\"\nb ::= [a"), HasSubstr("line 2, column 9: wanted ']'"));
+  EXPECT_THAT(refusal("root ::= (\"a\""), HasSubstr("line 1, column 14: wanted ')'"));
+  EXPECT_THAT(refusal("root ::= a\n  missing"),
+              HasSubstr("the rule 'a' is used at line 1, column 10 and defined nowhere"));
+  EXPECT_THAT(refusal("start ::= \"a\""), HasSubstr("no rule 'root'"));
+  EXPECT_THAT(refusal("root ::= \"a\\q\""), HasSubstr("line 1, column 13: wanted an escape"));
+  EXPECT_THAT(refusal("root ::= \"a\"\nroot ::= \"b\""), HasSubstr("line 2, column 1"));
+  EXPECT_THAT(refusal("root ::= root"), testing::Not(testing::IsEmpty()));
+}
+
+Json Tags(const char* more = "{}") {
+  Json tags = Json::parse(R"({"at_least_one": false, "stop_after_first": false,
+      "triggers": ["<f=", "<tag>"], "tags": [
+      {"begin": "<f=a>", "end": "</f>", "place": "structures[0]",
+       "schema": {"type": "object", "properties": {"x": {"type": "integer"}}, "required": ["x"],
+                  "additionalProperties": false}},
+      {"begin": "<f=b>", "end": "</f>", "place": "structures[1]", "schema": {"type": "boolean"}},
+      {"begin": "<tag>", "end": "", "place": "structures[2]", "schema": {"type": "null"}}]})");
+  tags.update(Json::parse(more));
+  return tags;
+}
+
+TEST_F(GrammarTest, ATriggerBeginsATagWhoseContentIsHeldToItsSchema) {
+  const auto accepted = [&](const Json& tags, const std::string& answer) {
+    const auto matcher = Matcher(GrammarKind::kStructuralTags, tags.dump());
+    return matcher == nullptr ? 0 : Accepted(*matcher, answer);
+  };
+  const auto ends = [&](const Json& tags, const std::string& answer) {
+    const auto matcher = Matcher(GrammarKind::kStructuralTags, tags.dump());
+    if (matcher == nullptr || Accepted(*matcher, answer) != answer.size()) return false;
+    return testing::Value(Allowed(*matcher), testing::Contains(kEnd));
+  };
+  EXPECT_TRUE(ends(Tags(), ""));
+  EXPECT_TRUE(ends(Tags(), "words, {\"x\": 1} <f, f=a> and </f>"));
+  EXPECT_TRUE(ends(Tags(), "one <f=a>{\"x\":1}</f> two <f=b>true</f><tag>null three"));
+  EXPECT_FALSE(ends(Tags(), "one <f=a>"));
+  EXPECT_FALSE(ends(Tags(), "one <f=a>{\"x\":1}"));
+  EXPECT_EQ(accepted(Tags(), "one <f=c>"), 7u);
+  EXPECT_EQ(accepted(Tags(), "<f=a>{\"y\""), 7u);
+  EXPECT_EQ(accepted(Tags(), "<f=b>true</f><f=b>7"), 18u);
+  const Json first = Tags(R"({"at_least_one": true})");
+  EXPECT_EQ(accepted(first, "one"), 0u);
+  EXPECT_TRUE(ends(first, "<tag>null and <f=b>false</f>."));
+  const Json one = Tags(R"({"stop_after_first": true})");
+  EXPECT_TRUE(ends(one, "one"));
+  EXPECT_TRUE(ends(one, "one <tag>null"));
+  EXPECT_EQ(accepted(one, "one <tag>null<"), 13u);
+}
+
+TEST_F(GrammarTest, ATagWithoutATriggerOrWithASchemaThatCannotBeKeptIsNamed) {
+  EXPECT_THAT(Refusal(GrammarKind::kStructuralTags, Tags(R"({"triggers": ["<f="]})").dump()),
+              testing::AllOf(testing::StartsWith("structures[2].begin"), HasSubstr("<tag>")));
+  Json tags = Tags();
+  tags["tags"][1]["schema"] = {{"not", Json::object()}};
+  EXPECT_THAT(Refusal(GrammarKind::kStructuralTags, tags.dump()),
+              testing::StartsWith("structures[1].schema: the keyword at /not"));
+}
+
+TEST_F(GrammarTest, ATriggerThatIsAControlTokenIsThatToken) {
+  Json tags = Tags(R"({"triggers": ["<|tool|>"]})");
+  tags["tags"] = Json::array({tags["tags"][1]});
+  tags["tags"][0]["begin"] = "<|tool|>b:";
+  const auto matcher = Matcher(GrammarKind::kStructuralTags, tags.dump());
+  ASSERT_NE(matcher, nullptr);
+  EXPECT_EQ(Accepted(*matcher, "word"), 4u);
+  EXPECT_THAT(Allowed(*matcher), testing::Contains(1));
+  ASSERT_TRUE(matcher->Consume(1).ok());
+  EXPECT_EQ(Accepted(*matcher, "b:true</f>"), 10u);
+}
+
+TEST_F(GrammarTest, ASchemaThatGrowsAsItIsPreparedIsRefusedInTime) {
+  Json schema = {{"$ref", "#/$defs/d0"}};
+  for (int i = 0; i < 8; ++i) {
+    Json& properties = schema["$defs"]["d" + std::to_string(i)]["properties"];
+    for (int j = 0; j < 8; ++j) {
+      properties["p" + std::to_string(j)] = {{"$ref", "#/$defs/d" + std::to_string(j)},
+                                             {"minProperties", 1}};
+    }
+  }
+  EXPECT_THAT(Refusal(GrammarKind::kJsonSchema, schema.dump()), HasSubstr("too long"));
+}
+
 TEST_F(GrammarTest, ANameThatIsSpelledOtherwiseIsNoOtherName) {
   const auto matcher = Matcher(GrammarKind::kJsonSchema,
                                R"({"type": "object", "properties": {"foo": {"type": "integer"}}})");
