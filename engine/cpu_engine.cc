@@ -1,6 +1,7 @@
 #include "engine/cpu_engine.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <limits>
 #include <span>
@@ -120,6 +121,7 @@ absl::Status CpuEngine::TakeMemory(const LoadedModel& model) {
 
   info_.waits_for_layers = true;
   info_.verifies_drafts = true;
+  info_.embedding_size = config.hidden;
   info_.kv_layout = Transformer::KvLayoutOf(config, options_.kv_dtype);
   const int32_t sequence_blocks = BlocksOf(info_.context_tokens);
   const auto block_bytes = static_cast<int64_t>(info_.kv_layout.block_bytes());
@@ -163,13 +165,18 @@ absl::Status CpuEngine::TakeMemory(const LoadedModel& model) {
       PageBuffer::Map(static_cast<size_t>(num_blocks) * info_.kv_layout.block_bytes());
   std::optional<PageBuffer> logits =
       PageBuffer::Map(sizeof(float) * kLogitRowsMax * static_cast<size_t>(info_.vocab_size));
-  if (!arena.has_value() || !logits.has_value()) {
+  const auto pooled_bytes = static_cast<size_t>(config.hidden) *
+                            (sizeof(double) * static_cast<size_t>(options_.num_sequence_slots) +
+                             sizeof(float) * static_cast<size_t>(pool_.num_workers()));
+  std::optional<PageBuffer> pooling = PageBuffer::Map(pooled_bytes);
+  if (!arena.has_value() || !logits.has_value() || !pooling.has_value()) {
     return absl::ResourceExhaustedError(absl::StrCat("the system has no room for ",
                                                      num_blocks * block_bytes,
                                                      " bytes of KV; lower kv_device_bytes"));
   }
   kv_arena_ = *std::move(arena);
   logits_ = *std::move(logits);
+  pooling_ = *std::move(pooling);
   kv_pages_ =
       std::make_unique<PagesAhead>(std::span(kv_arena_.data(), kv_arena_.bytes()), kKvBytesAhead);
   slots_.resize(static_cast<size_t>(options_.num_sequence_slots));
@@ -180,6 +187,7 @@ absl::Status CpuEngine::TakeMemory(const LoadedModel& model) {
   logit_rows_.reserve(static_cast<size_t>(options_.step_tokens_max));
   row_numbers_.reserve(kLogitRowsMax);
   runs_.reserve(kLogitRowsMax);
+  pooled_rows_.reserve(static_cast<size_t>(options_.num_sequence_slots));
   return absl::OkStatus();
 }
 
@@ -214,8 +222,15 @@ absl::Status CpuEngine::Execute(const StepPlan& plan, StepResult& result) {
   transformer_->Forward(plan, kv_arena_.data());
   const std::span<const int32_t> gate_failed = transformer_->gate_failed();
   result.gate_failed.assign(gate_failed.begin(), gate_failed.end());
-  ListLogitRows(plan, result);
+  ListRows(plan, result);
+  DrawAndScore(result);
+  pool_.ParallelFor(static_cast<int32_t>(pooled_rows_.size()), [&](int32_t index, int32_t worker) {
+    Pool(pooled_rows_[index], worker, result);
+  });
+  return absl::OkStatus();
+}
 
+void CpuEngine::DrawAndScore(StepResult& result) {
   auto* const logits = reinterpret_cast<float*>(logits_.data());
   const auto vocab = static_cast<size_t>(info_.vocab_size);
   for (size_t begin = 0; begin < logit_rows_.size(); begin += kLogitRowsMax) {
@@ -234,7 +249,6 @@ absl::Status CpuEngine::Execute(const StepPlan& plan, StepResult& result) {
       }
     });
   }
-  return absl::OkStatus();
 }
 
 // Blocks are given out from the first on (BlockPool), hence used up to some block.
@@ -285,6 +299,7 @@ void CpuEngine::CheckPlan(const StepPlan& plan) const {
     CHECK(s.num_drafts >= 0 && s.num_drafts < s.num_tokens);
     CHECK(s.num_drafts == 0 || (s.samples && s.gate == nullptr && !s.prompt_top_logprobs));
     CHECK(s.mask == nullptr || (s.samples && s.num_drafts == 0));
+    CHECK(s.pooling == Pooling::kNone ? !s.pools : !s.samples);
     if (s.next_token.has_value()) CHECK(*s.next_token >= 0 && *s.next_token < info_.vocab_size);
     num_rows += s.num_tokens;
   }
@@ -301,35 +316,52 @@ void CpuEngine::AddResultEntry(std::vector<SampledToken>& entries, SequenceSlot 
   result.top.resize(result.top.size() + static_cast<size_t>(entries.back().num_top));
 }
 
-void CpuEngine::ListLogitRows(const StepPlan& plan, StepResult& result) {
+void CpuEngine::ListRows(const StepPlan& plan, StepResult& result) {
   logit_rows_.clear();
-  int32_t row = 0;  // of the step
+  pooled_rows_.clear();
+  int32_t first_row = 0;  // of the step
   auto failed = result.gate_failed.begin();
   for (const PlanSequence& s : plan.sequences) {
-    const std::span<const TokenId> tokens = plan.TokensOf(s);
     if (failed != result.gate_failed.end() && &s == &plan.sequences[*failed]) {
       ++failed;
-      row += s.num_tokens;
-      continue;
+    } else {
+      ListLogitRows(plan, s, first_row, result);
+      if (s.pools || s.pooling == Pooling::kMean) ListPooledRows(s, first_row, result);
     }
-    for (size_t i = 0; i < tokens.size(); ++i, ++row) {
-      const bool last = i + 1 == tokens.size();
-      LogitRow logit_row{.row = row, .slot = s.slot};
-      if (s.prompt_top_logprobs.has_value() && (!last || s.next_token.has_value())) {
-        logit_row.prompt_logprob = static_cast<int32_t>(result.prompt_logprobs.size());
-        AddResultEntry(result.prompt_logprobs, s.slot, last ? *s.next_token : tokens[i + 1],
-                       s.prompt_top_logprobs, result);
-      }
-      if (s.samples && i + 1 + static_cast<size_t>(s.num_drafts) >= tokens.size()) {
-        if (i + static_cast<size_t>(s.num_drafts) >= tokens.size()) logit_row.draft = tokens[i];
-        logit_row.sample = static_cast<int32_t>(result.samples.size());
-        logit_row.mask = s.mask;
-        AddResultEntry(result.samples, s.slot, 0, slots_[Number(s.slot)].params().top_logprobs,
-                       result);
-      }
-      if (logit_row.sample || logit_row.prompt_logprob) logit_rows_.push_back(logit_row);
-    }
+    first_row += s.num_tokens;
   }
+}
+
+void CpuEngine::ListLogitRows(const StepPlan& plan, const PlanSequence& s, int32_t first_row,
+                              StepResult& result) {
+  const std::span<const TokenId> tokens = plan.TokensOf(s);
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    const bool last = i + 1 == tokens.size();
+    LogitRow logit_row{.row = first_row + static_cast<int32_t>(i), .slot = s.slot};
+    if (s.prompt_top_logprobs.has_value() && (!last || s.next_token.has_value())) {
+      logit_row.prompt_logprob = static_cast<int32_t>(result.prompt_logprobs.size());
+      AddResultEntry(result.prompt_logprobs, s.slot, last ? *s.next_token : tokens[i + 1],
+                     s.prompt_top_logprobs, result);
+    }
+    if (s.samples && i + 1 + static_cast<size_t>(s.num_drafts) >= tokens.size()) {
+      if (i + static_cast<size_t>(s.num_drafts) >= tokens.size()) logit_row.draft = tokens[i];
+      logit_row.sample = static_cast<int32_t>(result.samples.size());
+      logit_row.mask = s.mask;
+      AddResultEntry(result.samples, s.slot, 0, slots_[Number(s.slot)].params().top_logprobs,
+                     result);
+    }
+    if (logit_row.sample || logit_row.prompt_logprob) logit_rows_.push_back(logit_row);
+  }
+}
+
+void CpuEngine::ListPooledRows(const PlanSequence& s, int32_t first_row, StepResult& result) {
+  PooledRows rows{.sequence = &s, .first_row = first_row};
+  if (s.pools) {
+    rows.pooled = static_cast<int32_t>(result.pooled.size());
+    result.pooled.push_back({.slot = s.slot, .begin = static_cast<int32_t>(result.states.size())});
+    result.states.resize(result.states.size() + static_cast<size_t>(info_.embedding_size));
+  }
+  pooled_rows_.push_back(rows);
 }
 
 // A run that goes on from the call before begins with a draft, and is another task of this one.
@@ -386,6 +418,51 @@ void CpuEngine::FillLogprobs(std::span<const float> logits, SampledToken& entry,
       logits, log_sum_exp,
       std::span(result.top)
           .subspan(static_cast<size_t>(entry.top_begin), static_cast<size_t>(entry.num_top)));
+}
+
+// ---- Pooled states
+// -------------------------------------------------------------------------------
+
+std::span<double> CpuEngine::SumsOf(SequenceSlot slot) {
+  const auto size = static_cast<size_t>(info_.embedding_size);
+  return {reinterpret_cast<double*>(pooling_.data()) + static_cast<size_t>(Number(slot)) * size,
+          size};
+}
+
+std::span<float> CpuEngine::StateOf(int32_t worker) {
+  const auto size = static_cast<size_t>(info_.embedding_size);
+  const size_t sums_bytes = sizeof(double) * size * slots_.size();
+  return {
+      reinterpret_cast<float*>(pooling_.data() + sums_bytes) + static_cast<size_t>(worker) * size,
+      size};
+}
+
+// Row after row, in the order of positions, wherever a step ends: so that the sum is always the
+// same one (promise 1).
+void CpuEngine::Pool(const PooledRows& rows, int32_t worker, StepResult& result) {
+  const PlanSequence& s = *rows.sequence;
+  std::span<double> sums;
+  if (s.pooling == Pooling::kMean) {
+    sums = SumsOf(s.slot);
+    if (s.first_position == 0) std::fill(sums.begin(), sums.end(), 0.0);
+    const std::span<float> state = StateOf(worker);
+    for (int32_t i = 0; i < s.num_tokens; ++i) {
+      transformer_->FinalState(rows.first_row + i, state.data());
+      for (size_t d = 0; d < sums.size(); ++d) sums[d] += static_cast<double>(state[d]);
+    }
+  }
+  if (!rows.pooled.has_value()) return;
+  PooledState& pooled = result.pooled[*rows.pooled];
+  const std::span<float> state =
+      std::span(result.states).subspan(static_cast<size_t>(pooled.begin), info_.embedding_size);
+  if (s.pooling == Pooling::kMean) {
+    const double num_rows = s.first_position + s.num_tokens;
+    for (size_t d = 0; d < sums.size(); ++d) state[d] = static_cast<float>(sums[d] / num_rows);
+  } else {
+    transformer_->FinalState(rows.first_row + s.num_tokens - 1, state.data());
+  }
+  pooled.undefined =
+      !std::all_of(state.begin(), state.end(), [](float x) { return std::isfinite(x); });
 }
 
 }  // namespace holdfast

@@ -1,8 +1,9 @@
 // The engine that computes on this machine's processors: weights prepared for the chosen
 // instruction set, one KV arena, a pool of workers, and a sampler for each sequence slot.
 //
-//   Execute: opens ─► checks ─► forward pass ─► logits of up to 64 rows at a time ─► draws,
-//   logprobs
+//   Execute: opens ─► checks ─► forward pass ─┬─► logits of up to 64 rows at a time ─► draws,
+//                                             │   logprobs
+//                                             └─► pooled states
 //
 // Thread: Create by one, then Execute by one (the engine's); the workers are its own.
 // Memory: all of it is taken at Create, so that a step that fits the plan's bounds cannot fail for
@@ -70,23 +71,39 @@ class CpuEngine final : public Engine {
     const TokenMask* mask = nullptr;        // of what is drawn
   };
 
+  // A sequence of which an embedding is wanted.
+  struct PooledRows {
+    const PlanSequence* sequence;
+    int32_t first_row;              // of the step
+    std::optional<int32_t> pooled;  // into StepResult::pooled
+  };
+
   CpuEngine(const CpuEngineOptions& options, const KernelTable& kernels, int32_t num_threads);
   absl::Status TakeMemory(const LoadedModel& model);
 
   void CheckPlan(const StepPlan& plan) const;
   void NoteBlocks(const StepPlan& plan);
-  // Lists logit_rows_ and makes the result's entries, which the rows then fill.
-  void ListLogitRows(const StepPlan& plan, StepResult& result);
+  // Lists logit_rows_ and pooled_rows_ and makes the result's entries, which the rows then fill.
+  void ListRows(const StepPlan& plan, StepResult& result);
+  void ListLogitRows(const StepPlan& plan, const PlanSequence& sequence, int32_t first_row,
+                     StepResult& result);
+  void ListPooledRows(const PlanSequence& sequence, int32_t first_row, StepResult& result);
   void AddResultEntry(std::vector<SampledToken>& entries, SequenceSlot slot, TokenId token,
                       std::optional<int32_t> top_logprobs, StepResult& result) const;
   // Cuts rows of one Logits call into runs_: each is one task, a row and the drafts after it.
   void ListRuns(std::span<const LogitRow> batch);
   // Whether what was drawn before it was the row's draft, or it has none; else it is passed over.
   static bool IsReached(const LogitRow& logit_row, StepResult& result);
+  void DrawAndScore(StepResult& result);
+  void Pool(const PooledRows& rows, int32_t worker, StepResult& result);
   // Draws and scores; marks the row's entries where its logits have no finite value.
   void FinishRow(const LogitRow& logit_row, std::span<float> logits, int32_t worker,
                  StepResult& result);
   void FillLogprobs(std::span<const float> logits, SampledToken& entry, StepResult& result) const;
+  // Of kMean, [embedding_size] each: what a slot's rows so far add up to, and a worker's row. In
+  // f64, which costs nothing beside a row's forward pass.
+  std::span<double> SumsOf(SequenceSlot slot);
+  std::span<float> StateOf(int32_t worker);
 
   const CpuEngineOptions options_;
   const KernelTable& kernels_;
@@ -99,10 +116,12 @@ class CpuEngine final : public Engine {
   PageBuffer logits_;                     // [logit_rows_max][vocab_size]
   std::vector<SamplerState> slots_;
   std::vector<SamplerScratch> scratch_;  // one a worker
+  PageBuffer pooling_;                   // see StateOf and SumsOf
 
   std::vector<LogitRow> logit_rows_;  // of the step at work
   std::vector<int32_t> row_numbers_;
   std::vector<std::span<const LogitRow>> runs_;
+  std::vector<PooledRows> pooled_rows_;
 };
 
 }  // namespace holdfast

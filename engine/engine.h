@@ -22,6 +22,7 @@ struct EngineInfo {
   KvLayout kv_layout;
   bool waits_for_layers = false;  // knows PlanSequence::gate
   bool verifies_drafts = false;   // knows PlanSequence::num_drafts
+  int32_t embedding_size = 0;     // numbers of a pooled state; 0: PlanSequence::pooling is unknown
   // Names weights and arithmetic: KV of two engines is interchangeable only if it is equal.
   std::array<uint8_t, 32> model_digest{};
 };

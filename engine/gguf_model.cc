@@ -126,6 +126,18 @@ absl::Status ReadRopeScaling(const GgufFile& file, const Keys& keys, RopeConfig&
   return absl::OkStatus();
 }
 
+// Numbers of llama.cpp's enum llama_pooling_type. A file of a model that was not trained to embed
+// has none, or 0.
+absl::StatusOr<std::optional<Pooling>> ReadPooling(const GgufFile& file, const Keys& keys) {
+  constexpr int32_t kFileNone = 0, kFileMean = 1, kFileLast = 3;
+  ASSIGN_OR_RETURN(const int32_t type, keys.CountOr("pooling_type", kFileNone));
+  if (type == kFileMean) return Pooling::kMean;
+  if (type == kFileLast) return Pooling::kLast;
+  if (type == kFileNone) return std::nullopt;
+  return Unsupported(file.name(), "metadata ", Quoted(keys.Name("pooling_type")),
+                     ": wanted 1 (mean) or 3 (last token), found ", type);
+}
+
 absl::StatusOr<ModelConfig> ReadConfig(const GgufFile& file) {
   ASSIGN_OR_RETURN(const std::optional<absl::string_view> architecture,
                    file.Text("general.architecture"));
@@ -174,6 +186,12 @@ absl::StatusOr<ModelConfig> ReadConfig(const GgufFile& file) {
                        ": wanted none, found one; layers of mixed attention are not supported "
                        "from GGUF");
   }
+  ASSIGN_OR_RETURN(const std::optional<bool> causal, file.Flag(keys.Name("attention.causal")));
+  if (!causal.value_or(true)) {
+    return Unsupported(file.name(), "metadata ", Quoted(keys.Name("attention.causal")),
+                       " is false; models whose tokens attend to later ones are not supported");
+  }
+  ASSIGN_OR_RETURN(config.pooling, ReadPooling(file, keys));
   config.rope.pairing = family->gguf_pairing;
   ASSIGN_OR_RETURN(config.rope.theta, keys.NumberOr("rope.freq_base", 10000.0f));
   ASSIGN_OR_RETURN(config.rope.dim, keys.CountOr("rope.dimension_count", config.head_dim));

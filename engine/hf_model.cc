@@ -9,6 +9,8 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/strip.h"
 #include "config/base/status_macros.h"
 #include "engine/hf_config.h"
 #include "engine/json_document.h"
@@ -123,6 +125,35 @@ absl::StatusOr<Shards> FindShards(const std::string& folder) {
       "in other formats (.bin, .pt) must be converted"));
 }
 
+// What sentence-transformers has written beside a model that was trained to embed.
+absl::StatusOr<std::optional<Pooling>> ReadPooling(const std::string& folder) {
+  const std::string path = PathIfExists(folder, "1_Pooling/config.json");
+  if (path.empty()) return std::nullopt;
+  ASSIGN_OR_RETURN(const JsonDocument json, ReadJsonFile(path, nullptr));
+  std::vector<std::string> modes;
+  for (const auto& item : json.top().items()) {
+    if (absl::StartsWith(item.key(), "pooling_mode_") && item.value() == true) {
+      modes.push_back(item.key());
+    }
+  }
+  if (modes == std::vector<std::string>{"pooling_mode_lasttoken"}) return Pooling::kLast;
+  if (modes == std::vector<std::string>{"pooling_mode_mean_tokens"}) return Pooling::kMean;
+  return Unsupported(path,
+                     "wanted one of pooling_mode_lasttoken and pooling_mode_mean_tokens to be "
+                     "true and no other, found ",
+                     modes.empty() ? "none" : Quoted(absl::StrJoin(modes, ", ")));
+}
+
+// As the whole model of which it is the inner part: files of embedding models leave the prefix out.
+TensorNames NamesIn(const TensorTable& table) {
+  TensorNames names = kHuggingFaceNames;
+  if (table.Has(absl::StrCat(names.embedding, ".weight"))) return names;
+  for (absl::string_view* name : {&names.embedding, &names.final_norm, &names.layer_prefix}) {
+    absl::ConsumePrefix(name, "model.");
+  }
+  return names;
+}
+
 }  // namespace
 
 absl::StatusOr<LoadedModel> ReadHuggingFaceModel(const std::string& folder) {
@@ -138,13 +169,16 @@ absl::StatusOr<LoadedModel> ReadHuggingFaceModel(const std::string& folder) {
   ASSIGN_OR_RETURN(model.config,
                    ReadHuggingFaceConfig(config, generation ? &*generation : nullptr));
   RETURN_IF_ERROR(CheckModelConfig(config.name(), model.config));
+  ASSIGN_OR_RETURN(model.config.pooling, ReadPooling(folder));
   ASSIGN_OR_RETURN(const Shards shards, FindShards(folder));
   TensorTable table(folder);
   auto mappings = std::make_shared<Mappings>();
   for (const auto& [name, wanted] : shards) {
     RETURN_IF_ERROR(AddShard(absl::StrCat(folder, "/", name), wanted, table, digest, *mappings));
   }
-  ASSIGN_OR_RETURN(model.weights, BindWeights(model.config, kHuggingFaceNames, table));
+  // A head that a model never had, since it was trained to embed, does no harm as a copy.
+  if (model.config.pooling && !table.Has("lm_head.weight")) model.config.tied_head = true;
+  ASSIGN_OR_RETURN(model.weights, BindWeights(model.config, NamesIn(table), table));
   model.vocabulary.tokenizer_json_path = PathIfExists(folder, "tokenizer.json");
   model.vocabulary.tokenizer_config_path = PathIfExists(folder, "tokenizer_config.json");
   model.vocabulary.chat_template_path = PathIfExists(folder, "chat_template.jinja");

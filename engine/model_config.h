@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "config/ids.h"
+#include "engine/pooling.h"
 #include "kernels/kernel_table.h"
 
 namespace holdfast {
@@ -49,6 +50,7 @@ struct ModelConfig {
   bool tied_head = false;
   std::vector<TokenId> eos_tokens;
   std::optional<TokenId> bos_token;
+  std::optional<Pooling> pooling;  // that its embeddings were trained with; none: none were
 };
 
 }  // namespace holdfast

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "config/ids.h"
+#include "engine/pooling.h"
 #include "engine/token_mask.h"
 #include "kvstore/kv_layout.h"
 #include "kvstore/layer_gate.h"
@@ -81,6 +82,12 @@ struct PlanSequence {
   // many alternatives. `next_token` is the one after the last row, if the prompt has it.
   std::optional<int32_t> prompt_top_logprobs;
   std::optional<TokenId> next_token;
+  // Of a prompt that is to become an embedding, in each step that has rows of it; it draws nothing.
+  // kMean sums up its rows in its slot, in the order of positions, so all of them from 0 on must be
+  // computed one after the other. With `pools` its last row is the prompt's last, and the pooled
+  // state is wanted. Only where EngineInfo::embedding_size.
+  Pooling pooling = Pooling::kNone;
+  bool pools = false;
   // Planned while the step before ran: its one row's token is what that step draws, the sample with
   // this index of its result. Until FillDraws has put it there, 0 stands in StepPlan::tokens.
   std::optional<int32_t> draw;
@@ -159,11 +166,21 @@ struct SampledToken {
   bool passed_over = false;
 };
 
+// The hidden state after the last norm, of the prompt's last row or the mean of all: numbers of
+// f32, not yet brought to any length.
+struct PooledState {
+  SequenceSlot slot{};
+  int32_t begin = 0;       // into StepResult::states
+  bool undefined = false;  // some of it is not finite: it means nothing
+};
+
 struct StepResult {
   // One a sequence with `samples`, and after it one a draft of it, in plan order.
   std::vector<SampledToken> samples;
   std::vector<SampledToken> prompt_logprobs;  // one a row that has a next prompt token, plan order
   std::vector<TokenLogprob> top;
+  std::vector<PooledState> pooled;  // one a sequence with `pools`, in plan order
+  std::vector<float> states;        // EngineInfo::embedding_size of each
   // Into StepPlan::sequences, ascending: those whose gate failed. They have no entries above; what
   // was written to their rows' slots means nothing, and their draws have not happened.
   std::vector<int32_t> gate_failed;
@@ -175,6 +192,8 @@ struct StepResult {
     samples.clear();
     prompt_logprobs.clear();
     top.clear();
+    pooled.clear();
+    states.clear();
     gate_failed.clear();
   }
 };

@@ -360,15 +360,20 @@ void Transformer::Forward(const StepPlan& plan, std::byte* kv_arena) {
   std::sort(gate_failed_.begin(), gate_failed_.end());
 }
 
+void Transformer::FinalState(int32_t row, float* state) const {
+  CHECK(row >= 0 && row < static_cast<int32_t>(rows_.size()));
+  const int32_t hidden = config_.hidden;
+  kernels_.rms_norm(residual_ + static_cast<int64_t>(row) * hidden, hidden, final_norm_.data(), 1,
+                    hidden, config_.rms_norm_eps, state, hidden);
+}
+
 void Transformer::Logits(std::span<const int32_t> rows, float* logits) {
   const auto num_rows = static_cast<int32_t>(rows.size());
   CHECK(num_rows <= options_.logit_rows_max);
   const int32_t hidden = config_.hidden;
   for (int32_t i = 0; i < num_rows; ++i) {
-    CHECK(rows[i] >= 0 && rows[i] < static_cast<int32_t>(rows_.size()));
     float* const normed = normed_ + static_cast<int64_t>(i) * hidden;
-    kernels_.rms_norm(residual_ + static_cast<int64_t>(rows[i]) * hidden, hidden,
-                      final_norm_.data(), 1, hidden, config_.rms_norm_eps, normed, hidden);
+    FinalState(rows[i], normed);
     PrepareRow(normed, i, head_);
   }
   Announce(layers_[0].qkv);  // of the next step

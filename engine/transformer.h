@@ -5,7 +5,8 @@
 //                       │                                                                    │
 //                       └──────────── num_layers times ◄── + ◄── down ◄── swiglu ◄── gate,up ◄──
 //                       norm
-//   rows that are asked for ─► final norm ─► head ─► logits
+//   rows that are asked for ─► final norm ─┬─► head ─► logits
+//                                          └─► pooled: embeddings
 //
 // Between two matrix products, a row's element-wise work is one task; a product is cut by panels
 // (linear.h), attention by rows, KV heads and splits (step_attention.h). No result depends on how
@@ -75,6 +76,9 @@ class Transformer final {
   // Logits of rows of the last Forward, logits[i] = row rows[i] of the step, [rows][vocab_size].
   // At most logit_rows_max rows.
   void Logits(std::span<const int32_t> rows, float* logits);
+
+  // The hidden state after the final norm of a row of the last Forward, [hidden]. Any thread.
+  void FinalState(int32_t row, float* state) const;
 
  private:
   struct Layer {

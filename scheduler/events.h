@@ -28,7 +28,8 @@ struct TokenEvent {
 };
 
 // Sent once before the first token: how much of the prompt needed no prefill; and logprobs of
-// prompt tokens 1.. when asked for (entry i belongs to prompt token i + 1).
+// prompt tokens 1.. when asked for (entry i belongs to prompt token i + 1); and with
+// Request::pooling the pooled state.
 struct PromptEvent {
   RequestId request{};
   int32_t cached_tokens = 0;
@@ -37,6 +38,7 @@ struct PromptEvent {
     std::vector<TokenLogprob> top;
   };
   std::vector<TokenWithTop> prompt_logprobs;
+  std::vector<float> pooled;
 };
 
 // The request is over: all choices ended (ok), cancelled (kCancelled), shed (kResourceExhausted),

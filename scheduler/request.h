@@ -26,7 +26,8 @@ struct Request {
   TenantIndex tenant{};
   ReuseScope reuse_scope{};
   std::vector<TokenId> prompt;  // not empty, prompt + max_tokens <= context
-  int32_t max_tokens = 0;  // completion tokens of each choice, >= 0 (0 only with prompt logprobs)
+  // Completion tokens of each choice, >= 0; 0 only with prompt logprobs or pooling.
+  int32_t max_tokens = 0;
   // Drawing one of these ends the sequence; it is the last token delivered.
   std::vector<TokenId> stop_tokens;
   int32_t num_choices = 1;  // n; choice i draws with seed sampling.seed + i
@@ -34,6 +35,9 @@ struct Request {
   // What the choices draw must keep to, one a choice; empty: nothing.
   std::vector<std::shared_ptr<TokenMask>> masks;
   std::optional<int32_t> prompt_top_logprobs;  // echo with logprobs; computes the whole prompt
+  // The prompt becomes an embedding, which comes with the PromptEvent; max_tokens is 0. kMean needs
+  // every token computed, so nothing is reused and, as nobody would find it again, nothing kept.
+  Pooling pooling = Pooling::kNone;
   bool reuse_prefix = true;  // false: neither match nor publish KV (for tests and comparisons)
   // Lower first, as in vLLM, among its tenant's; within the tenant's priority_max.
   int32_t priority = 0;

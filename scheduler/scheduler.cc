@@ -174,6 +174,11 @@ absl::Status Scheduler::Check(const Request& request) const {
     return absl::InvalidArgumentError(
         absl::StrCat("the request has ", request.masks.size(), " masks; one a choice is wanted"));
   }
+  if (request.pooling != Pooling::kNone &&
+      (request.max_tokens > 0 || engine_.embedding_size == 0)) {
+    return absl::InvalidArgumentError(
+        "an embedding takes an engine that gives hidden states, and no completion tokens");
+  }
   if (request.retain && request.session.empty()) {
     return absl::InvalidArgumentError("KV is to be retained, but no session is named");
   }
@@ -223,7 +228,7 @@ bool Scheduler::SubmitAll(std::vector<Request>&& requests, absl::Time now) {
   }
   for (Request& request : requests) {
     const RequestId id = request.id;
-    if (!options_.prefix_cache) request.reuse_prefix = false;
+    if (!options_.prefix_cache || request.pooling == Pooling::kMean) request.reuse_prefix = false;
     std::unique_ptr<ActiveRequest> active =
         MakeActiveRequest(std::move(request), next_arrival_++, now);
     Arrive(*active);

@@ -224,7 +224,11 @@ class Scheduler final {
     int32_t num_drafts = 0;
     bool samples = false;
     int32_t num_scored = 0;  // prompt logprobs that come back
+    bool pools = false;      // its pooled state comes back
     bool ahead = false;      // of what it restores
+  };
+  struct NextEntries {  // of a step's result, as it is committed
+    size_t sample = 0, prompt_logprob = 0, pooled = 0;
   };
   struct Step {                             // that runs, or is planned
     std::vector<InFlight> parts;            // in plan order
@@ -361,14 +365,14 @@ class Scheduler final {
   void EndWithStep(ActiveRequest& request, absl::Status status);
   void LeaveSteps(Sequence& sequence);  // those that run drop what they compute of it
   // Takes its entries out of the result.
-  void CommitSequence(const InFlight& part, const StepResult& result, size_t& next_sample,
-                      size_t& next_prompt_logprob);
+  void CommitSequence(const InFlight& part, const StepResult& result, NextEntries& next);
   void CommitRows(const InFlight& part, const StepResult& result,
                   std::span<const SampledToken> sampled);
   bool CatchUp(Sequence& sequence);   // false: not all that it has run ahead of is there
   void TakeBack(Sequence& sequence);  // what it has run ahead
   void Publish(Sequence& sequence);
   void TakePromptLogprobs(const InFlight& part, const StepResult& result, size_t& next);
+  void TakePooled(const InFlight& part, const StepResult& result, size_t& next);
   void CountCompletions();
   void LearnFrom(const Step& step, absl::Duration took);
   void PrefetchCommit(size_t index) const;  // what some parts after this one will need

@@ -25,7 +25,7 @@ void Scheduler::Commit(const StepResult& result, absl::Time now) {
   std::swap(steps_[0], steps_[1]);
   --num_steps_;
   ReleaseMoves();
-  size_t next_sample = 0, next_prompt_logprob = 0;
+  NextEntries next;
   auto next_failed = result.gate_failed.begin();
   for (size_t i = 0; i < committed_.parts.size(); ++i) {
     const InFlight& part = committed_.parts[i];
@@ -39,12 +39,13 @@ void Scheduler::Commit(const StepResult& result, absl::Time now) {
       CHECK(part.ahead && part.sequence != nullptr);
       TakeBack(*part.sequence);
     } else {
-      CommitSequence(part, result, next_sample, next_prompt_logprob);
+      CommitSequence(part, result, next);
     }
   }
   CHECK(next_failed == result.gate_failed.end());
-  CHECK(next_sample == result.samples.size());
-  CHECK(next_prompt_logprob == result.prompt_logprobs.size());
+  CHECK(next.sample == result.samples.size());
+  CHECK(next.prompt_logprob == result.prompt_logprobs.size());
+  CHECK(next.pooled == result.pooled.size());
   for (ActiveRequest* request : ending_) EndRequest(*request, *request->ends_with_step);
   ending_.clear();
   CountCompletions();
@@ -112,15 +113,15 @@ void Scheduler::EndWithStep(ActiveRequest& request, absl::Status status) {
   ending_.push_back(&request);
 }
 
-void Scheduler::CommitSequence(const InFlight& part, const StepResult& result, size_t& next_sample,
-                               size_t& next_prompt_logprob) {
-  if (part.num_scored > 0) TakePromptLogprobs(part, result, next_prompt_logprob);
+void Scheduler::CommitSequence(const InFlight& part, const StepResult& result, NextEntries& next) {
+  if (part.num_scored > 0) TakePromptLogprobs(part, result, next.prompt_logprob);
+  if (part.pools) TakePooled(part, result, next.pooled);
   std::span<const SampledToken> sampled;
   if (part.samples) {
     const auto num_samples = static_cast<size_t>(1 + part.num_drafts);
-    CHECK(next_sample + num_samples <= result.samples.size());
-    sampled = std::span(result.samples).subspan(next_sample, num_samples);
-    next_sample += num_samples;
+    CHECK(next.sample + num_samples <= result.samples.size());
+    sampled = std::span(result.samples).subspan(next.sample, num_samples);
+    next.sample += num_samples;
   }
   if (part.sequence == nullptr) return;
   Sequence& sequence = *part.sequence;
@@ -213,6 +214,20 @@ void Scheduler::TakePromptLogprobs(const InFlight& part, const StepResult& resul
   }
 }
 
+void Scheduler::TakePooled(const InFlight& part, const StepResult& result, size_t& next) {
+  CHECK(next < result.pooled.size());
+  const PooledState& pooled = result.pooled[next++];
+  if (part.sequence == nullptr) return;
+  CHECK(pooled.slot == part.sequence->slot);
+  ActiveRequest& request = *part.sequence->request;
+  if (pooled.undefined) EndWithStep(request, UndefinedError(*part.sequence));
+  if (request.ends_with_step) return;
+  const auto state =
+      std::span(result.states)
+          .subspan(static_cast<size_t>(pooled.begin), static_cast<size_t>(engine_.embedding_size));
+  request.pooled.assign(state.begin(), state.end());
+}
+
 void Scheduler::FinishPrompt(ActiveRequest& request) {
   request.prompt_done = true;
   SchedulerMetrics::Tenant& metrics = metrics_.Of(request.request.tenant);
@@ -221,7 +236,8 @@ void Scheduler::FinishPrompt(ActiveRequest& request) {
   metrics.AddHits(request.hit_tokens);
   sink_.OnPrompt({.request = request.request.id,
                   .cached_tokens = *request.cached_tokens,
-                  .prompt_logprobs = std::move(request.prompt_logprobs)});
+                  .prompt_logprobs = std::move(request.prompt_logprobs),
+                  .pooled = std::move(request.pooled)});
   for (size_t choice = 1; choice < request.choices.size(); ++choice) {
     Sequence& sequence = *request.choices[choice];
     CHECK(sequence.state == SequenceState::kHeldBack);

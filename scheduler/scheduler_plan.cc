@@ -520,6 +520,10 @@ void Scheduler::AddRows(Sequence& sequence, int32_t num_tokens, StepPlan& plan) 
     // Each row but the prompt's last has a next prompt token.
     num_scored = num_tokens - (part.next_token ? 0 : 1);
   }
+  if (sequence.pooling != Pooling::kNone) {
+    part.pooling = sequence.pooling;
+    part.pools = end == sequence.num_tokens();
+  }
   if (first == sequence.num_tokens()) {
     CHECK(num_tokens == 1 && sequence.undelivered == 1);
     part.draw = sequence.draw_index;
@@ -549,7 +553,8 @@ void Scheduler::AddRows(Sequence& sequence, int32_t num_tokens, StepPlan& plan) 
   planned().parts.push_back({.sequence = &sequence,
                              .num_tokens = num_tokens,
                              .samples = part.samples,
-                             .num_scored = num_scored});
+                             .num_scored = num_scored,
+                             .pools = part.pools});
 }
 
 }  // namespace holdfast

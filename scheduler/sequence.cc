@@ -77,6 +77,7 @@ std::unique_ptr<ActiveRequest> MakeActiveRequest(Request&& request, uint64_t arr
     sequence->max_tokens = active->request.max_tokens;
     sequence->wants_logprobs = active->request.sampling.top_logprobs.has_value();
     sequence->scores_prompt = active->request.prompt_top_logprobs.has_value() && choice == 0;
+    sequence->pooling = active->request.pooling;
     if (!active->request.masks.empty()) {
       sequence->mask = std::move(active->request.masks[static_cast<size_t>(choice)]);
       sequence->masked = true;

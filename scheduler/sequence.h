@@ -106,6 +106,7 @@ struct alignas(64) Sequence {
   bool wants_logprobs = false;      // of what it draws
   bool masked = false;              // what it draws keeps to `mask`
   bool scores_prompt = false;       // its request may want logprobs of the prompt from it
+  Pooling pooling{};                // its request's
   bool continues_pin = false;       // see continued_pin
   uint8_t num_stop_tokens = 0;      // of stop_tokens; above kStopTokensNear: its request has them
   uint64_t table_version = 0;       // of `blocks`, see kept_tables.h
@@ -182,12 +183,13 @@ struct ActiveRequest {
   std::optional<PinId> pin;  // that its first choice left
   // Of prompt tokens 1 .. in order, as far as computed, when the request asks for them.
   std::vector<PromptEvent::TokenWithTop> prompt_logprobs;
+  std::vector<float> pooled;  // once its prompt is done, when the request asks for it
 
   // Logprobs of the whole prompt come from the first choice, which computes all of it.
   bool WantsPromptLogprobs(const Sequence& sequence) const;
   PrefixReuse ReuseOf(const Sequence& sequence) const;
   // A token is drawn after the last of `tokens`; false for those that only want their prompt
-  // scored.
+  // scored or pooled.
   bool draws() const { return request.max_tokens > 0; }
 };
 

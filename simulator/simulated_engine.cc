@@ -15,7 +15,7 @@ absl::Status SimulatedEngine::Execute(const StepPlan& plan, StepResult& result) 
         .request = MixBits(MixBits(seed_) + open.sampling.seed), .drawn = open.completion.size()};
   }
   for (const PlanSequence& part : plan.sequences) {
-    CHECK(!part.prompt_top_logprobs);
+    CHECK(!part.prompt_top_logprobs && part.pooling == Pooling::kNone);
     if (!part.samples) continue;
     Slot& slot = slots_[static_cast<size_t>(Number(part.slot))];
     const uint64_t draw = MixBits(slot.request + ++slot.drawn * kGoldenGamma);

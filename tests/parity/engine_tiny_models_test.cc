@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -77,6 +78,36 @@ TEST_P(TinyModelTest, LogitsAreTransformersLogits) {
       for (size_t i = 0; i < golden.positions; ++i) {
         ASSERT_EQ(Best(logits, i, golden.vocabulary), golden.argmax[i]) << "position " << i;
       }
+    }
+  }
+}
+
+// The head is linear: what it makes of the last token's state are the last position's logits, and
+// of the mean of all states the mean of all logits.
+TEST_P(TinyModelTest, TheHeadMakesTransformersLogitsOfPooledStates) {
+  const std::string folder = ModelsFolder() + "/" + GetParam();
+  const GoldenLogits golden = ReadGoldenLogits(folder + "/expected.logits");
+  ASSERT_EQ(golden.top, golden.vocabulary);
+  const absl::StatusOr<LoadedModel> model = LoadModel(folder);
+  ASSERT_TRUE(model.ok()) << model.status();
+  const std::unique_ptr<CpuEngine> engine = MakeEngine(
+      *model, {.threads = 2, .weights_mode = WeightsMode::kF32, .kv_dtype = KvDtype::kF32});
+  ASSERT_NE(engine, nullptr);
+  const WeightTensor& head = model->weights.head;
+  std::vector<float> row(static_cast<size_t>(head.cols));
+  for (const Pooling pooling : {Pooling::kLast, Pooling::kMean}) {
+    const std::vector<float> state = PooledState(*engine, golden.tokens, pooling, 29,
+                                                 Blocks(1, static_cast<int32_t>(golden.positions)));
+    const size_t first = pooling == Pooling::kMean ? 0 : golden.positions - 1;
+    const size_t last = golden.positions - 1;
+    for (size_t token = 0; token < golden.vocabulary; ++token) {
+      DequantizeRow(head.type, head.data + token * RowBytes(head.type, head.cols), head.cols,
+                    row.data());
+      const double ours = std::inner_product(state.begin(), state.end(), row.begin(), 0.0);
+      double theirs = 0.0;
+      for (size_t i = first; i <= last; ++i) theirs += golden.logits[i * golden.top + token];
+      theirs /= static_cast<double>(last - first + 1);
+      ASSERT_NEAR(ours, theirs, 1e-4 * (golden.max[last] - golden.min[last])) << "token " << token;
     }
   }
 }

@@ -1,6 +1,7 @@
 // Promise 1: the same request gets the same tokens and bitwise the same logprobs, however it is
-// served. Forty requests on the default model, each first computed alone without any cache; then
-// all of them under one change of circumstance after the other. Needs the model (HOLDFAST_MODEL).
+// served. Forty requests and some for embeddings on the default model, each first computed alone
+// without any cache; then all of them under one change of circumstance after the other. Needs the
+// model (HOLDFAST_MODEL).
 
 #include <unistd.h>
 
@@ -32,7 +33,8 @@
 namespace holdfast {
 namespace {
 
-constexpr int kRequests = 40;
+constexpr int kRequests = 48;
+constexpr int kDrawing = 40;  // of those, the first; the others embed
 constexpr int32_t kContextTokens = 320;
 
 // All that a client can see of one choice.
@@ -40,13 +42,17 @@ struct Answer {
   std::vector<TokenId> tokens;
   std::vector<float> logprobs;
   std::vector<TokenLogprob> top;
+  std::vector<float> pooled;
   bool operator==(const Answer&) const = default;  // floats compared exactly, as promised
 };
 using Answers = std::map<std::pair<uint64_t, int32_t>, Answer>;  // by request and choice
 
 class Collector final : public TokenSink {
  public:
-  void OnPrompt(PromptEvent event) override { cached_tokens += event.cached_tokens; }
+  void OnPrompt(PromptEvent event) override {
+    cached_tokens += event.cached_tokens;
+    if (!event.pooled.empty()) answers[{Number(event.request), 0}].pooled = std::move(event.pooled);
+  }
   void OnToken(TokenEvent event) override {
     Answer& answer = answers[{Number(event.request), event.choice}];
     answer.tokens.push_back(event.token);
@@ -191,6 +197,11 @@ std::vector<Request> MakeRequests(int32_t vocab_size) {
     if (i % 6 == 1) sampling.min_p = 0.02f;
     if (i % 6 == 4) sampling.repetition_penalty = 1.2f;
     if (i % 7 == 2) sampling.presence_penalty = 0.5f;
+    if (i >= kDrawing) {
+      request.pooling = i / 2 % 2 == 0 ? Pooling::kLast : Pooling::kMean;
+      request.max_tokens = 0;
+      request.num_choices = 1;
+    }
     requests.push_back(std::move(request));
   }
   return requests;

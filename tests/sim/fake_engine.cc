@@ -37,6 +37,7 @@ FakeEngine::FakeEngine(const FakeEngineOptions& options)
                      .head_dim = options.num_layers == 1 ? 2 : 1};
   info_.waits_for_layers = options.num_layers > 1;
   info_.verifies_drafts = true;
+  info_.embedding_size = 2;
   block_words_ = info_.kv_layout.block_bytes() / sizeof(uint64_t);
   CHECK(block_words_ % kBlockTokens == 0);
   places_.assign(static_cast<size_t>(options.num_blocks) * block_words_, kUnwritten);
@@ -68,6 +69,8 @@ void FakeEngine::CheckPlan(const StepPlan& plan) const {
     CHECK(part.num_blocks == (end + kBlockTokens - 1) / kBlockTokens);
     CHECK(part.num_drafts >= 0 && part.num_drafts < part.num_tokens);
     CHECK(part.num_drafts == 0 || (part.samples && !part.gate && !part.prompt_top_logprobs));
+    CHECK(part.pooling == Pooling::kNone ? !part.pools : !part.samples);
+    CHECK(part.pooling != Pooling::kMean || part.gate == nullptr);
     std::set<BlockId> own;
     for (BlockId block : plan.BlocksOf(part)) {
       CHECK(Number(block) >= 0 && Number(block) < info_.num_blocks);
@@ -194,8 +197,9 @@ void FakeEngine::ComputeSequence(const StepPlan& plan, const PlanSequence& part,
         result.samples.push_back({.slot = part.slot, .passed_over = true});
       }
     }
-    if (!part.prompt_top_logprobs) continue;
     const bool last_row = i + 1 == part.num_tokens;
+    if (part.pooling != Pooling::kNone) Pool(visible, part, position, last_row, poisoned, result);
+    if (!part.prompt_top_logprobs) continue;
     if (last_row && !part.next_token) continue;
     const TokenId next = last_row ? *part.next_token : tokens[static_cast<size_t>(i) + 1];
     result.prompt_logprobs.push_back(
@@ -221,6 +225,25 @@ TokenId FakeEngine::NextAllowed(TokenId token, const TokenMask& mask) const {
     token = (token + 1) % info_.vocab_size;
   }
   return token;
+}
+
+void FakeEngine::Pool(uint64_t visible, const PlanSequence& part, int32_t position, bool last_row,
+                      bool poisoned, StepResult& result) {
+  Slot& slot = slots_[static_cast<size_t>(Number(part.slot))];
+  const float seen = ToLogprob(visible);
+  if (part.pooling == Pooling::kMean) {
+    slot.sum = position == 0 ? seen : slot.sum + seen;
+    slot.num_summed = position == 0 ? 1 : slot.num_summed + 1;
+    CHECK(slot.num_summed == position + 1);  // all of them, one after the other
+  }
+  if (!last_row || !part.pools) return;
+  CHECK(slot.prompt.size() == static_cast<size_t>(position + 1));
+  result.pooled.push_back({.slot = part.slot,
+                           .begin = static_cast<int32_t>(result.states.size()),
+                           .undefined = poisoned});
+  const bool mean = part.pooling == Pooling::kMean;
+  result.states.push_back(mean ? static_cast<float>(slot.sum / slot.num_summed) : seen);
+  result.states.push_back(static_cast<float>(mean));
 }
 
 void FakeEngine::DrawFrom(uint64_t visible, const PlanSequence& part, bool poisoned,

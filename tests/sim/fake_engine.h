@@ -76,6 +76,8 @@ class FakeEngine final : public Engine {
     SamplingParams sampling;
     std::vector<TokenId> prompt;
     std::vector<TokenId> completion;
+    double sum = 0;  // of Pooling::kMean, over so many rows
+    int32_t num_summed = 0;
     bool open = false;
   };
 
@@ -83,6 +85,9 @@ class FakeEngine final : public Engine {
   uint64_t& Place(std::span<const BlockId> blocks, int32_t position);
   void ComputeSequence(const StepPlan& plan, const PlanSequence& part, StepResult& result);
   void DrawFrom(uint64_t visible, const PlanSequence& part, bool poisoned, StepResult& result);
+  // Two numbers: what the last row sees, or the mean of that of all; and which of them it is.
+  void Pool(uint64_t visible, const PlanSequence& part, int32_t position, bool last_row,
+            bool poisoned, StepResult& result);
   TokenId TokenOf(uint64_t digest, const Slot& slot) const;
   TokenId NextAllowed(TokenId token, const TokenMask& mask) const;
   SampledToken Score(uint64_t digest, SequenceSlot slot, TokenId token, int32_t num_top,

@@ -19,6 +19,7 @@ namespace {
 struct Expected {
   std::map<int32_t, RecordedChoice> choices;
   std::vector<TokenLogprob> prompt_logprobs;
+  std::vector<float> pooled;
 };
 
 std::vector<TokenLogprob> ChosenOf(const std::optional<PromptEvent>& prompt) {
@@ -41,7 +42,9 @@ Expected Alone(Request request, const FakeEngineOptions& engine) {
   CHECK(bench.Submit(request));
   bench.RunToEnd();
   CHECK(bench.sink[id].done->ok());
-  return {.choices = bench.sink[id].choices, .prompt_logprobs = ChosenOf(bench.sink[id].prompt)};
+  return {.choices = bench.sink[id].choices,
+          .prompt_logprobs = ChosenOf(bench.sink[id].prompt),
+          .pooled = bench.sink[id].prompt->pooled};
 }
 
 bool IsPrefix(const std::vector<TokenId>& part, const std::vector<TokenId>& whole) {
@@ -157,6 +160,7 @@ class Walk {
     for (const Request& request : requests_) CheckRequest(request);
   }
   int64_t num_compared() const { return num_compared_; }
+  int64_t num_pooled() const { return num_pooled_; }
   int64_t num_ahead() const { return num_ahead_; }
   int64_t num_copies() const { return bench_.engine.num_copies(); }
   int64_t num_drafts() const { return bench_.engine.num_drafts(); }
@@ -199,6 +203,10 @@ class Walk {
     if (rng_() % 6 == 0) {
       request.prompt_top_logprobs = Between(0, 2);
       if (rng_() % 2 == 0) request.max_tokens = 0;
+    }
+    if (rng_() % 8 == 0) {
+      request.pooling = rng_() % 2 == 0 ? Pooling::kLast : Pooling::kMean;
+      request.max_tokens = 0;
     }
     if (rng_() % 4 == 0) request.sampling.top_logprobs = Between(0, 3);
     request.reuse_prefix = rng_() % 8 != 0;
@@ -263,7 +271,10 @@ class Walk {
     const Expected expected = Alone(request, setup_.engine);
     if (recorded.prompt) {
       ASSERT_EQ(ChosenOf(recorded.prompt), expected.prompt_logprobs);
-      if (!request.reuse_prefix || request.prompt_top_logprobs) {
+      ASSERT_EQ(recorded.prompt->pooled, expected.pooled);
+      num_pooled_ += request.pooling != Pooling::kNone ? 1 : 0;
+      if (!request.reuse_prefix || request.prompt_top_logprobs ||
+          request.pooling == Pooling::kMean) {
         ASSERT_EQ(recorded.prompt->cached_tokens, 0);
       }
     }
@@ -289,11 +300,12 @@ class Walk {
   std::vector<Request> requests_;
   std::set<std::pair<RequestId, int32_t>> stopped_;  // or asked to: they may have ended before
   int64_t num_compared_ = 0;
+  int64_t num_pooled_ = 0;
   int64_t num_ahead_ = 0;  // steps planned while another ran
 };
 
 TEST(RandomWalkTest, EachRequestSaysWhatItSaysAlone) {
-  int64_t num_compared = 0, num_ahead = 0, num_drafts = 0;
+  int64_t num_compared = 0, num_ahead = 0, num_drafts = 0, num_pooled = 0;
   for (uint32_t seed = 0; seed < 250; ++seed) {
     const SeedNote note("the walk", seed);
     Walk walk(seed);
@@ -302,7 +314,9 @@ TEST(RandomWalkTest, EachRequestSaysWhatItSaysAlone) {
     num_compared += walk.num_compared();
     num_ahead += walk.num_ahead();
     num_drafts += walk.num_drafts();
+    num_pooled += walk.num_pooled();
   }
+  EXPECT_GT(num_pooled, 250);
   EXPECT_GT(num_ahead, 2500);
   EXPECT_GT(num_drafts, 5000);
   EXPECT_GT(num_compared, 2500);  // the walks are not all cancels and refusals

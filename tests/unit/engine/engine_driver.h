@@ -89,4 +89,32 @@ inline std::vector<float> AllLogits(CpuEngine& engine, const std::vector<TokenId
   return logits;
 }
 
+// The embedding of one sequence before it has any length, computed in chunks from `begin` on.
+inline std::vector<float> PooledState(CpuEngine& engine, const std::vector<TokenId>& tokens,
+                                      Pooling pooling, int32_t chunk,
+                                      const std::vector<BlockId>& blocks,
+                                      const Company& company = {}, int32_t begin = 0) {
+  const auto num_tokens = static_cast<int32_t>(tokens.size());
+  StepPlan plan;
+  StepResult result;
+  int32_t company_position = 0;
+  for (; begin < num_tokens; begin += chunk) {
+    const int32_t count = std::min(chunk, num_tokens - begin);
+    plan.Clear();
+    if (company_position + 3 <= static_cast<int32_t>(company.tokens.size())) {
+      AddRows(plan, SequenceSlot{1}, company.tokens, company_position, 3, company.blocks).pooling =
+          Pooling::kMean;
+      company_position += 3;
+    }
+    PlanSequence& rows = AddRows(plan, SequenceSlot{0}, tokens, begin, count, blocks);
+    rows.pooling = pooling;
+    rows.pools = begin + count == num_tokens;
+    EXPECT_TRUE(engine.Execute(plan, result).ok());
+    EXPECT_EQ(result.pooled.size(), rows.pools ? 1u : 0u);
+  }
+  EXPECT_EQ(result.states.size(), static_cast<size_t>(engine.info().embedding_size));
+  EXPECT_FALSE(result.pooled.at(0).undefined);
+  return result.states;
+}
+
 }  // namespace holdfast

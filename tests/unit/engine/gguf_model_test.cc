@@ -160,6 +160,20 @@ TEST(GgufModelTest, ReadsRopeScalings) {
   EXPECT_THAT(factors.freq_factors, ElementsAre(1.0f, 8.0f));
 }
 
+TEST(GgufModelTest, ReadsThePoolingOfModelsThatEmbed) {
+  const auto with_pooling = [](uint32_t type) {
+    return TinyModel{.more = [type](GgufWriter& w) { w.Uint32("llama.pooling_type", type); }};
+  };
+  EXPECT_EQ(Read(TinyModel{})->config.pooling, std::nullopt);
+  EXPECT_EQ(Read(with_pooling(0))->config.pooling, std::nullopt);
+  EXPECT_EQ(Read(with_pooling(1))->config.pooling, Pooling::kMean);
+  EXPECT_EQ(Read(with_pooling(3))->config.pooling, Pooling::kLast);
+  for (const uint32_t type : {2, 4}) {
+    EXPECT_THAT(RefusalOf(with_pooling(type)),
+                HasSubstr("\"llama.pooling_type\": wanted 1 (mean) or 3 (last token), found"));
+  }
+}
+
 TEST(GgufModelTest, RefusesWhatItCannotCompute) {
   EXPECT_THAT(RefusalOf({.architecture = "gpt_neox"}), HasSubstr("found \"gpt_neox\""));
   const auto with = [](std::function<void(GgufWriter&)> more) {
@@ -175,6 +189,9 @@ TEST(GgufModelTest, RefusesWhatItCannotCompute) {
               HasSubstr("ffn_gate_inp"));
   EXPECT_THAT(with([](GgufWriter& w) { w.Uint32("llama.attention.value_length", 2); }),
               HasSubstr("value_length"));
+  EXPECT_THAT(
+      with([](GgufWriter& w) { w.Raw("llama.attention.causal", 7, absl::string_view("\0", 1)); }),
+      HasSubstr("attend to later ones"));
   EXPECT_THAT(with([](GgufWriter& w) { w.Zeros("rope_freqs.weight", {2}); }),
               HasSubstr("frequency factor"));
 }

@@ -2,9 +2,13 @@
 // then single keys of config.json.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
+#include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
+#include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -94,6 +98,51 @@ TEST(HuggingFaceModelTest, ReadsTheDifferenceOfEachTinyModel) {
   ASSERT_TRUE(model.ok()) << model.status();
   EXPECT_EQ(model->config.rope.scaling, RopeScaling::kYarn);
   EXPECT_EQ(model->config.rope.original_context, 64);
+}
+
+// As sentence-transformers leaves it: the inner model's tensors, and a file that says how to pool.
+class EmbeddingFolder final {
+ public:
+  explicit EmbeddingFolder(absl::string_view modes)
+      : path_(absl::StrCat(testing::TempDir(), "holdfast_embedding_", getpid())) {
+    std::filesystem::remove_all(path_);
+    std::filesystem::copy(HOLDFAST_SOURCE_DIR "/tests/golden/models/qwen3", path_);
+    std::filesystem::create_directory(path_ + "/1_Pooling");
+    std::ofstream(path_ + "/1_Pooling/config.json") << modes;
+    const std::string weights = path_ + "/model.safetensors";
+    std::ifstream file(weights, std::ios::binary);
+    const std::string bytes((std::istreambuf_iterator<char>(file)), {});
+    uint64_t head_bytes = 0;
+    std::memcpy(&head_bytes, bytes.data(), sizeof(head_bytes));
+    std::string head = absl::StrReplaceAll(bytes.substr(8, head_bytes), {{"\"model.", "\""}});
+    head.resize(head_bytes, ' ');
+    std::ofstream(weights, std::ios::binary)
+        << bytes.substr(0, 8) << head << bytes.substr(8 + head_bytes);
+  }
+  ~EmbeddingFolder() { std::filesystem::remove_all(path_); }
+  absl::StatusOr<LoadedModel> Load() const { return LoadModel(path_); }
+
+ private:
+  const std::string path_;
+};
+
+TEST(HuggingFaceModelTest, ReadsAModelThatWasTrainedToEmbed) {
+  const absl::StatusOr<LoadedModel> plain = LoadTiny("qwen3");
+  ASSERT_TRUE(plain.ok()) << plain.status();
+  EXPECT_EQ(plain->config.pooling, std::nullopt);
+  for (const auto& [modes, pooling] :
+       {std::pair(R"({"pooling_mode_lasttoken":true,"pooling_mode_cls_token":false})",
+                  Pooling::kLast),
+        std::pair(R"({"word_embedding_dimension":64,"pooling_mode_mean_tokens":true})",
+                  Pooling::kMean)}) {
+    const absl::StatusOr<LoadedModel> model = EmbeddingFolder(modes).Load();
+    ASSERT_TRUE(model.ok()) << model.status();
+    EXPECT_EQ(model->config.pooling, pooling);
+    EXPECT_EQ(model->weights.layers.size(), plain->weights.layers.size());
+  }
+  const absl::StatusOr<LoadedModel> other =
+      EmbeddingFolder(R"({"pooling_mode_mean_tokens":true,"pooling_mode_max_tokens":true})").Load();
+  EXPECT_THAT(other.status().message(), HasSubstr("pooling_mode_max_tokens"));
 }
 
 // A configuration that is sound, with further keys put before its end.

@@ -24,10 +24,10 @@ void operator delete(void* memory, size_t) noexcept { std::free(memory); }
 namespace holdfast {
 namespace {
 
-// Prefill chunks, decodes and drafts, draws with every option, logprobs: the plan's and the
-// result's own vectors have grown in the first round; the second may not allocate.
+// Prefill chunks, decodes and drafts, draws with every option, logprobs, pooled states: the plan's
+// and the result's own vectors have grown in the first round; the second may not allocate.
 TEST(StepAllocationTest, AWarmStepAllocatesNothing) {
-  constexpr int32_t kSequences = 4;
+  constexpr int32_t kSequences = 6;
   RandomModel random({.type = TensorType::kQ4_1});
   const std::unique_ptr<CpuEngine> engine =
       MakeEngine(random.model, {.threads = 3, .num_sequence_slots = kSequences});
@@ -59,6 +59,11 @@ TEST(StepAllocationTest, AWarmStepAllocatesNothing) {
       plan.Clear();
       for (int32_t s = 0; s < kSequences; ++s) {
         PlanSequence& entry = AddRows(plan, SequenceSlot{s}, tokens, position, count, blocks[s]);
+        if (s >= 4) {
+          entry.pooling = s == 4 ? Pooling::kLast : Pooling::kMean;
+          entry.pools = true;
+          continue;
+        }
         entry.samples = true;
         if (s == 1) entry.prompt_top_logprobs = 3;
         if (s == 2) entry.num_drafts = count - 1;

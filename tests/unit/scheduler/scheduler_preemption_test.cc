@@ -85,6 +85,23 @@ TEST(PreemptionTest, APromptPreemptedWhileItIsScoredIsScoredOnceAndWhole) {
   EXPECT_EQ(bench.sink[RequestId{2}].choices, Alone(scored));
 }
 
+TEST(PreemptionTest, APromptPreemptedWhileItIsPooledIsPooledAnewAndWhole) {
+  for (const Pooling pooling : {Pooling::kLast, Pooling::kMean}) {
+    Request pooled = MakeRequest(2, MakePrompt(70, 2), 0);
+    pooled.pooling = pooling;
+    SchedulerBench alone({});
+    ASSERT_TRUE(alone.Submit(pooled));
+    alone.RunToEnd();
+    SchedulerBench bench({.context_tokens = 128, .num_blocks = 8, .step_tokens_max = 33},
+                         {.step_tokens_max = 33, .chunk_tokens_max = 7});
+    ASSERT_TRUE(bench.Submit(MakeRequest(1, MakePrompt(32, 1), 90)));
+    ASSERT_TRUE(bench.Step());
+    ASSERT_TRUE(bench.Submit(pooled));
+    bench.RunToEnd();
+    EXPECT_EQ(bench.sink[RequestId{2}].prompt->pooled, alone.sink[RequestId{2}].prompt->pooled);
+  }
+}
+
 TEST(PreemptionTest, EveryoneEndsHoweverTightThePool) {
   for (int32_t num_blocks = 8; num_blocks <= 12; ++num_blocks) {
     SCOPED_TRACE(testing::Message() << num_blocks << " blocks");

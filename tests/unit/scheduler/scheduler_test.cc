@@ -247,6 +247,84 @@ TEST(SchedulerTest, LogprobsAreDeliveredOnlyWhenAskedFor) {
   EXPECT_TRUE(bench.sink[RequestId{2}].choices.at(0).tops.back().empty());
 }
 
+Request Embedding(uint64_t id, const std::vector<TokenId>& prompt, Pooling pooling) {
+  Request request = MakeRequest(id, prompt, 0);
+  request.pooling = pooling;
+  return request;
+}
+
+TEST(SchedulerTest, APooledStateComesWithThePromptAndNothingIsDrawn) {
+  for (const Pooling pooling : {Pooling::kLast, Pooling::kMean}) {
+    std::vector<float> whole;
+    for (const int32_t chunk : {256, 64, 16, 7, 1}) {
+      SCOPED_TRACE(testing::Message() << "chunk " << chunk);
+      SchedulerBench bench({}, {.chunk_tokens_max = chunk});
+      ASSERT_TRUE(bench.Submit(MakeRequest(1, MakePrompt(50), 20)));
+      ASSERT_TRUE(bench.Submit(Embedding(2, MakePrompt(70, 3), pooling)));
+      bench.RunToEnd();
+      const RecordedRequest& recorded = bench.sink[RequestId{2}];
+      EXPECT_TRUE(recorded.done->ok() && recorded.choices.empty());
+      ASSERT_EQ(recorded.prompt->pooled.size(), 2u);
+      if (whole.empty()) whole = recorded.prompt->pooled;
+      EXPECT_EQ(recorded.prompt->pooled, whole);
+      EXPECT_TRUE(bench.sink[RequestId{1}].prompt->pooled.empty());
+      EXPECT_EQ(bench.scheduler->block_counts().held, 0);
+    }
+  }
+}
+
+TEST(SchedulerTest, TheLastTokensStateIsPooledBehindWhatIsFoundAndAMeanFindsAndKeepsNothing) {
+  SchedulerBench bench({});
+  const std::vector<TokenId> prompt = MakePrompt(50);
+  ASSERT_TRUE(bench.Submit(Embedding(1, prompt, Pooling::kMean)));
+  bench.RunToEnd();
+  EXPECT_EQ(CachedTokens(bench.scheduler->store(), {}, prompt), 0);
+  for (uint64_t id : {2, 3}) {
+    ASSERT_TRUE(bench.Submit(Embedding(id, prompt, Pooling::kLast)));
+    bench.RunToEnd();
+  }
+  EXPECT_EQ(bench.sink[RequestId{2}].prompt->cached_tokens, 0);
+  EXPECT_EQ(bench.sink[RequestId{3}].prompt->cached_tokens, 48);
+  EXPECT_EQ(bench.sink[RequestId{3}].prompt->pooled, bench.sink[RequestId{2}].prompt->pooled);
+  ASSERT_TRUE(bench.Submit(Embedding(4, prompt, Pooling::kMean)));
+  bench.RunToEnd();
+  EXPECT_EQ(bench.sink[RequestId{4}].prompt->cached_tokens, 0);
+  EXPECT_EQ(bench.sink[RequestId{4}].prompt->pooled, bench.sink[RequestId{1}].prompt->pooled);
+}
+
+TEST(SchedulerTest, AnEmbeddingWithoutAFiniteNumberEndsItsOwnRequestAlone) {
+  SchedulerBench bench({});
+  bench.engine.PoisonToken(999);
+  std::vector<TokenId> bad = MakePrompt(20, 2);
+  bad[10] = 999;
+  ASSERT_TRUE(bench.Submit(Embedding(1, bad, Pooling::kMean)));
+  ASSERT_TRUE(bench.Submit(Embedding(2, MakePrompt(20, 1), Pooling::kMean)));
+  bench.RunToEnd();
+  EXPECT_EQ(bench.sink[RequestId{1}].done->code(), absl::StatusCode::kInternal);
+  EXPECT_FALSE(bench.sink[RequestId{1}].prompt.has_value());
+  EXPECT_TRUE(bench.sink[RequestId{2}].done->ok());
+}
+
+TEST(SchedulerTest, AnEmbeddingThatIsCancelledInTheMidstOfItsPromptGivesItsBlocksBack) {
+  SchedulerBench bench({}, {.chunk_tokens_max = 16});
+  ASSERT_TRUE(bench.Submit(Embedding(1, MakePrompt(60), Pooling::kMean)));
+  ASSERT_TRUE(bench.Step());
+  ASSERT_TRUE(bench.Plan());
+  bench.scheduler->Cancel(RequestId{1});
+  bench.Finish();
+  EXPECT_EQ(bench.sink[RequestId{1}].done->code(), absl::StatusCode::kCancelled);
+  EXPECT_EQ(bench.scheduler->block_counts().held, 0);
+  EXPECT_TRUE(bench.scheduler->idle());
+}
+
+TEST(SchedulerTest, AnEmbeddingDrawsNothing) {
+  SchedulerBench bench({});
+  Request request = Embedding(1, MakePrompt(10), Pooling::kLast);
+  request.max_tokens = 1;
+  EXPECT_FALSE(bench.Submit(request));
+  EXPECT_EQ(bench.sink[RequestId{1}].done->code(), absl::StatusCode::kInvalidArgument);
+}
+
 Request PromptScoring(uint64_t id, int32_t prompt_size, int32_t max_tokens) {
   Request request = MakeRequest(id, MakePrompt(prompt_size), max_tokens);
   request.prompt_top_logprobs = 1;
