@@ -43,6 +43,8 @@ struct DaemonConfig {
     std::string chat_template;          // Jinja file; empty: the model's own
     std::string weights = "native";     // native | f32 (dequantised; the oracle's arithmetic)
     std::string activations = "mixed";  // mixed | 16bit, of products with quantised weights
+    std::string pooling = "auto";       // auto (the file's own, else mean) | mean | last
+    bool matryoshka = false;            // its embeddings may be cut short
   } model;
 
   struct EngineSettings {

@@ -95,6 +95,20 @@ std::vector<Setting> MakeSettings() {
            "what quantised weights are multiplied by: mixed: 8 bits, 16 where a block of a row "
            "is far larger than its others; 16bit: 16 throughout, slower",
        .choices = {"mixed", "16bit"}},
+      {.section = "model",
+       .key = "pooling",
+       .kind = kChoice,
+       .slot = DAEMON_SLOT(model.pooling),
+       .about =
+           "how the states of a prompt become an embedding: auto: as the file says, else mean; "
+           "mean: of all tokens; last: the last token's",
+       .choices = {"auto", "mean", "last"}},
+      {.section = "model",
+       .key = "matryoshka",
+       .kind = kBool,
+       .slot = DAEMON_SLOT(model.matryoshka),
+       .about = "the model was trained so that its embeddings may be cut short: `dimensions` is "
+                "taken"},
 
       {.section = "engine",
        .key = "threads",

@@ -35,6 +35,10 @@ inline constexpr size_t kToolNameBytesMax = 128;
 inline constexpr int64_t kToolMsMax = 24 * 60 * 60 * 1000;  // tool_hint.expected_ms
 inline constexpr size_t kUserStringBytesMax = 1024;         // user, session_id, request ids
 
+// Embeddings.
+inline constexpr int32_t kEmbeddingInputsMax = 2048;     // texts of one request: OpenAI's
+inline constexpr size_t kEmbeddingNumbersMax = 4 << 20;  // of all its embeddings: 16 MB
+
 // KV kept between turns. What may be kept at a time is the pin table's matter
 // (kvstore/pin_table.h).
 inline constexpr int64_t kPinTtlMsDefault = 5 * 60 * 1000;  // where a caller names no time
@@ -53,7 +57,7 @@ inline constexpr size_t kGrammarsPerTenant = 64;    // compiled and kept
 
 // Streams.
 inline constexpr int32_t kStreamEventsMax = 4096;  // events waiting for one slow reader
-inline constexpr size_t kTextTasksMax = 1024;      // texts of one tenant waiting for a text worker
+inline constexpr size_t kTextTasksMax = 2048;      // texts of one tenant waiting for a text worker
 inline constexpr int kGrpcStreamsMax = 1024;       // calls of one gRPC connection at a time
 
 }  // namespace holdfast

@@ -95,6 +95,14 @@ GenerationService::ModelInfo DescribeModel(const DaemonConfig& config, const Loa
       std::min(model.config.context_tokens,
                config.engine.context_tokens.value_or(model.config.context_tokens));
   info.vocab_size = model.config.vocab_size;
+  info.embedding_size = model.config.hidden;
+  // Without a word of the file mean: by docs/embeddings.md a model that was not trained to embed
+  // does better so.
+  info.pooling = model.config.pooling.value_or(Pooling::kMean);
+  if (config.model.pooling != "auto") {
+    info.pooling = config.model.pooling == "last" ? Pooling::kLast : Pooling::kMean;
+  }
+  info.matryoshka = config.model.matryoshka;
   std::error_code error;
   const auto written = std::filesystem::last_write_time(config.model.path, error);
   if (!error) {

@@ -53,6 +53,7 @@ std::string Renamed(absl::string_view text, bool of_tool) {
 constexpr FieldNames kProtoChatNames = ProtoNames("messages");
 constexpr FieldNames kProtoCompleteNames = ProtoNames("prompt");
 constexpr FieldNames kProtoGenerateNames = ProtoNames("prompt_tokens");
+constexpr FieldNames kProtoEmbedNames = ProtoNames("inputs");
 
 absl::Status InProtoNames(const absl::Status& refusal) {
   const absl::optional<absl::Cord> payload = refusal.GetPayload(kErrorParamUrl);

@@ -56,8 +56,12 @@ inline constexpr FieldNames kResponsesNames{// of OpenAI's Responses wire
                                             .max_tokens = "max_output_tokens",
                                             .top_logprobs = "top_logprobs"};
 
+inline constexpr FieldNames kEmbeddingsNames{.prompt = "input"};
+inline constexpr FieldNames kScoreNames{.prompt = "text_2"};
+inline constexpr FieldNames kRerankNames{.prompt = "documents"};
+
 // Of proto/holdfast/v1: the path from the request message.
-extern const FieldNames kProtoChatNames, kProtoCompleteNames, kProtoGenerateNames;
+extern const FieldNames kProtoChatNames, kProtoCompleteNames, kProtoGenerateNames, kProtoEmbedNames;
 
 // The refusal of a conversation that was brought from proto to OpenAI's form and checked there,
 // with the names of that form, parameter and message, turned back into proto's.

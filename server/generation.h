@@ -43,12 +43,20 @@ struct ToolCalling {
   ToolCallRules rules;
 };
 
+// A prompt that is to become an embedding (server/embedding.h).
+struct EmbeddingWish {
+  Pooling pooling = Pooling::kMean;
+  std::optional<int32_t> dimensions;  // nullopt: the model's
+  std::string param;                  // the prompt in refusals, "input[3]"
+};
+
 // One prompt. A completions request with several prompts starts several of these.
 struct GenerationRequest {
   TenantIndex tenant{};
   std::string wire_id;  // "chatcmpl-...": what the client sees and cancels by
   std::string model;    // as asked for; already found to be served
   std::variant<ChatInput, std::string, std::vector<TokenId>> prompt;
+  std::optional<EmbeddingWish> embedding;  // what it becomes; then max_tokens is 0
 
   int32_t num_choices = 1;
   std::optional<int32_t> max_tokens;
@@ -107,6 +115,7 @@ struct ChoiceDelta {
 };
 
 // First event of a stream that got past the queue. For echo: text and logprobs of the prompt.
+// Where one is wanted: its embedding.
 struct PromptInfo {
   int32_t prompt_tokens = 0;
   int32_t cached_tokens = 0;
@@ -114,6 +123,7 @@ struct PromptInfo {
   std::vector<TokenId> tokens;                            // with echo
   std::vector<std::optional<TokenTextWithTop>> logprobs;  // first is nullopt, as in OpenAI's form
   std::vector<int64_t> text_offsets;  // with echo and logprobs: characters of `text` before each
+  std::vector<float> embedding;
 };
 
 // Last event. kOk, or what went wrong: kInvalidArgument (400), kResourceExhausted (429),
@@ -189,6 +199,9 @@ class GenerationService {
     bool has_chat_template = false;
     ToolCallFormat tool_calls = ToolCallFormat::kUnknown;  // of its answers
     const ReasoningMarks* reasoning = nullptr;             // null: it is not known to reason
+    int32_t embedding_size = 0;  // numbers of an embedding; 0: it gives none
+    Pooling pooling = Pooling::kMean;
+    bool matryoshka = false;  // embeddings may be cut short
   };
   virtual const ModelInfo& model_info() const = 0;
 };

@@ -218,17 +218,19 @@ std::vector<std::shared_ptr<GenerationStream>> SchedulerGenerationService::Start
 absl::Status SchedulerGenerationService::CheckGroup(
     const std::vector<GenerationRequest>& requests) const {
   if (draining_.load(std::memory_order_relaxed)) return Stopping();
+  const char* const param = requests.front().names->prompt;
   const auto most = static_cast<size_t>(scheduler_.requests_at_once_max(requests.front().tenant));
   if (requests.size() > most) {
-    return ParameterError("prompt", "array_above_max_length",
-                          absl::StrCat("prompt holds ", requests.size(), " prompts; at most ", most,
-                                       " can run and wait here at a time; send several requests"));
+    return ParameterError(
+        param, "array_above_max_length",
+        absl::StrCat(param, " holds ", requests.size(), " prompts; at most ", most,
+                     " can run and wait here at a time; send several requests"));
   }
   size_t bytes = 0;
   for (const GenerationRequest& request : requests) bytes += PromptBytes(request);
   if (bytes > kBodyTextBytesMax) {
     return ParameterError(
-        "prompt", "string_above_max_length",
+        param, "string_above_max_length",
         absl::StrCat("the prompts have ", bytes, " bytes of text; one request may bring ",
                      kBodyTextBytesMax, "; send several requests"));
   }
@@ -493,7 +495,8 @@ void SchedulerGenerationService::Begin(Pending& pending, EncodedRequest encoded)
 
   Group& group = *pending.live->group;
   const GenerationRequest& request = begun.request();
-  if (*request.max_tokens > 0 || request.prompt_top_logprobs.has_value()) {
+  const bool scores_prompt = request.prompt_top_logprobs.has_value();
+  if (*request.max_tokens > 0 || scores_prompt || request.embedding.has_value()) {
     JoinGroup(group, id, ToSchedulerRequest(begun, std::move(encoded.masks)));
   } else {
     begun.AnswerWithoutTokens();
@@ -543,6 +546,7 @@ Request SchedulerGenerationService::ToSchedulerRequest(
                   .sampling = from.sampling,
                   .masks = std::move(masks),
                   .prompt_top_logprobs = from.prompt_top_logprobs,
+                  .pooling = from.embedding ? from.embedding->pooling : Pooling::kNone,
                   .reuse_prefix = options_.prefix_cache,
                   .priority = std::max(from.priority, tenant.priority_max),
                   .offline = from.offline,

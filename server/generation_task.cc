@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "config/base/check.h"
+#include "server/embedding.h"
 #include "server/utf8.h"
 
 namespace holdfast {
@@ -35,6 +36,9 @@ void GenerationTask::OnPrompt(PromptEvent event) {
     info.logprobs.reserve(prompt_.size());
     info.logprobs.emplace_back(std::nullopt);
     for (const auto& token : event.prompt_logprobs) info.logprobs.emplace_back(Describe(token));
+  }
+  if (request_.embedding.has_value()) {
+    info.embedding = ToEmbedding(std::move(event.pooled), request_.embedding->dimensions);
   }
   Send(std::move(info));
 }

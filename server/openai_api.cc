@@ -7,8 +7,11 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/time/clock.h"
 #include "config/base/status_macros.h"
 #include "server/answer_head.h"
+#include "server/embedding_codec.h"
 #include "server/http_call.h"
 #include "server/kv_retention.h"
 #include "server/openapi_document.h"
@@ -63,6 +66,13 @@ absl::StatusOr<GenerationCall> DecodeCall(bool chat, std::string_view body,
   return chat ? DecodeChatCompletion(body, info, session) : DecodeCompletion(body, info, session);
 }
 
+absl::StatusOr<EmbeddingCall> DecodeEmbeddingCall(HttpEndpoint endpoint, std::string_view body,
+                                                  const GenerationService::ModelInfo& info) {
+  if (endpoint == HttpEndpoint::kScore) return DecodeScore(body, info);
+  return endpoint == HttpEndpoint::kRerank ? DecodeRerank(body, info)
+                                           : DecodeEmbeddings(body, info);
+}
+
 const char* NameOf(Readiness readiness) {
   switch (readiness) {
     case Readiness::kLoading:
@@ -100,6 +110,11 @@ asio::awaitable<void> OpenAiApi::Handle(HttpExchange& exchange) {
       break;
     case HttpEndpoint::kCompletions:
       co_await Generate(exchange, false);
+      break;
+    case HttpEndpoint::kEmbeddings:
+    case HttpEndpoint::kScore:
+    case HttpEndpoint::kRerank:
+      co_await Embed(exchange);
       break;
     case HttpEndpoint::kCancelChat:
       co_await CancelChat(exchange);
@@ -246,6 +261,27 @@ asio::awaitable<void> OpenAiApi::Generate(HttpExchange& exchange, bool chat) {
   HttpCall running(exchange, ReadySignal::Make(gate_, executor), CallTimes());
   running.Start(service_, exchange.request.tenant, head.id, std::move(call->requests));
   AnswerBody answer(head, call->shape);
+  co_await running.AnswerAtOnce(exchange, answer);
+}
+
+asio::awaitable<void> OpenAiApi::Embed(HttpExchange& exchange) {
+  const std::string body = std::move(exchange.request.body);
+  absl::StatusOr<EmbeddingCall> call =
+      DecodeEmbeddingCall(exchange.request.route->endpoint, body, service_.model_info());
+  if (!call.ok()) {
+    co_await exchange.Fail(ToOpenAiError(call.status()));
+    co_return;
+  }
+  EmbeddingHead head;
+  head.id = absl::StrFormat("%s%016x%016x", IdPrefix(call->shape), absl::Uniform<uint64_t>(random_),
+                            absl::Uniform<uint64_t>(random_));
+  head.model = call->model;
+  head.created_unix = absl::ToUnixSeconds(absl::Now());
+  const std::string wire_id = head.id;
+  EmbeddingBody answer(std::move(head), std::move(call->shape), call->requests.size());
+  const auto executor = co_await asio::this_coro::executor;
+  HttpCall running(exchange, ReadySignal::Make(gate_, executor), CallTimes());
+  running.Start(service_, exchange.request.tenant, wire_id, std::move(call->requests));
   co_await running.AnswerAtOnce(exchange, answer);
 }
 

@@ -45,6 +45,7 @@ class OpenAiApi final {
 
  private:
   asio::awaitable<void> Generate(HttpExchange& exchange, bool chat);
+  asio::awaitable<void> Embed(HttpExchange& exchange);
   asio::awaitable<void> Tokenize(HttpExchange& exchange);
   asio::awaitable<void> Detokenize(HttpExchange& exchange);
   asio::awaitable<void> Model(HttpExchange& exchange);

@@ -38,13 +38,6 @@ absl::StatusOr<std::vector<TokenId>> ReadTokens(const Json& array, absl::string_
   return tokens;
 }
 
-std::string ReadModel(JsonFields& fields, const GenerationService::ModelInfo& info) {
-  const auto model = fields.String("model");
-  if (!model.has_value()) return info.name;
-  if (absl::Status served = CheckModel(*model, info); !served.ok()) fields.Fail(served);
-  return model->empty() ? info.name : *model;
-}
-
 void ReadStop(JsonFields& fields, GenerationRequest& request) {
   const Json* stop = fields.Find("stop");
   if (stop == nullptr) return;
@@ -256,61 +249,67 @@ void ReadCompletionLogprobs(JsonFields& fields, GenerationCall& call, Generation
   }
 }
 
-using Prompt = std::variant<ChatInput, std::string, std::vector<TokenId>>;
-
-// A string, a list of strings, a list of tokens, or a list of those.
-absl::StatusOr<std::vector<Prompt>> ReadPrompts(const Json& prompt) {
-  std::vector<Prompt> prompts;
-  if (const auto* text = prompt.get_ptr<const std::string*>(); text != nullptr) {
-    prompts.emplace_back(*text);
-    return prompts;
-  }
-  const auto* items = prompt.get_ptr<const Json::array_t*>();
-  if (items == nullptr) {
-    return ParameterError(
-        "prompt", "invalid_type",
-        absl::StrCat("prompt must be a string, a list of strings, a list of token ids or a list "
-                     "of such lists; got ",
-                     JsonKindName(prompt)));
-  }
-  if (items->empty()) {
-    return ParameterError("prompt", "empty_array", "prompt must hold at least one prompt");
-  }
-  if (items->front().is_number()) {
-    ASSIGN_OR_RETURN(std::vector<TokenId> tokens, ReadTokens(prompt, "prompt"));
-    prompts.emplace_back(std::move(tokens));
-    return prompts;
-  }
-  if (items->size() > kPromptsMax) {
-    return ParameterError("prompt", "array_above_max_length",
-                          absl::StrCat("prompt holds ", items->size(), " prompts; at most ",
-                                       kPromptsMax, " are taken; send several requests"));
-  }
-  for (const Json& item : *items) {
-    if (const auto* text = item.get_ptr<const std::string*>(); text != nullptr) {
-      prompts.emplace_back(*text);
-    } else if (item.is_array()) {
-      ASSIGN_OR_RETURN(std::vector<TokenId> tokens, ReadTokens(item, "prompt"));
-      prompts.emplace_back(std::move(tokens));
-    } else {
-      return ParameterError(
-          "prompt", "invalid_type",
-          absl::StrCat("prompt must hold strings or lists of token ids; got ", JsonKindName(item)));
-    }
-    if (prompts.back().index() != prompts.front().index()) {
-      return ParameterError("prompt", "invalid_type",
-                            "prompt must hold either strings or lists of token ids, not both");
-    }
-  }
-  return prompts;
-}
-
 absl::Status NoChatTemplate() {
   return ParameterError("messages", "no_chat_template",
                         "the served model has no chat template; use /v1/completions");
 }
 
 }  // namespace
+
+std::string ReadModel(JsonFields& fields, const GenerationService::ModelInfo& info) {
+  const auto model = fields.String("model");
+  if (!model.has_value()) return info.name;
+  if (absl::Status served = CheckModel(*model, info); !served.ok()) fields.Fail(served);
+  return model->empty() ? info.name : *model;
+}
+
+absl::StatusOr<std::vector<Prompt>> ReadPrompts(const Json& value, absl::string_view param,
+                                                size_t most) {
+  std::vector<Prompt> prompts;
+  if (const auto* text = value.get_ptr<const std::string*>(); text != nullptr) {
+    prompts.emplace_back(*text);
+    return prompts;
+  }
+  const auto* items = value.get_ptr<const Json::array_t*>();
+  if (items == nullptr) {
+    return ParameterError(
+        param, "invalid_type",
+        absl::StrCat(param, " must be a string, a list of strings, a list of token ids or a list ",
+                     "of such lists; got ", JsonKindName(value)));
+  }
+  if (items->empty()) {
+    return ParameterError(param, "empty_array",
+                          absl::StrCat(param, " must have at least one entry"));
+  }
+  if (items->front().is_number()) {
+    ASSIGN_OR_RETURN(std::vector<TokenId> tokens, ReadTokens(value, param));
+    prompts.emplace_back(std::move(tokens));
+    return prompts;
+  }
+  if (items->size() > most) {
+    return ParameterError(param, "array_above_max_length",
+                          absl::StrCat(param, " has ", items->size(), " entries; at most ", most,
+                                       " are taken; send several requests"));
+  }
+  for (const Json& item : *items) {
+    if (const auto* text = item.get_ptr<const std::string*>(); text != nullptr) {
+      prompts.emplace_back(*text);
+    } else if (item.is_array()) {
+      ASSIGN_OR_RETURN(std::vector<TokenId> tokens, ReadTokens(item, param));
+      prompts.emplace_back(std::move(tokens));
+    } else {
+      return ParameterError(param, "invalid_type",
+                            absl::StrCat(param, " must hold strings or lists of token ids; got ",
+                                         JsonKindName(item)));
+    }
+    if (prompts.back().index() != prompts.front().index()) {
+      return ParameterError(
+          param, "invalid_type",
+          absl::StrCat(param, " must hold either strings or lists of token ids, not both"));
+    }
+  }
+  return prompts;
+}
 
 absl::StatusOr<GenerationCall> DecodeChatCompletion(std::string_view body,
                                                     const GenerationService::ModelInfo& info,
@@ -361,7 +360,7 @@ absl::StatusOr<GenerationCall> DecodeCompletion(std::string_view body,
   }
   std::vector<Prompt> prompts;
   if (const Json* prompt = fields.Find("prompt"); prompt != nullptr) {
-    absl::StatusOr<std::vector<Prompt>> read = ReadPrompts(*prompt);
+    absl::StatusOr<std::vector<Prompt>> read = ReadPrompts(*prompt, "prompt", kPromptsMax);
     if (!read.ok()) return read.status();
     prompts = *std::move(read);
   } else {

@@ -20,6 +20,7 @@
 
 #include "absl/status/statusor.h"
 #include "server/generation.h"
+#include "server/json_body.h"
 
 namespace holdfast {
 
@@ -70,5 +71,14 @@ absl::StatusOr<TokenizeCall> DecodeTokenize(std::string_view body,
 
 absl::StatusOr<std::vector<TokenId>> DecodeDetokenize(std::string_view body,
                                                       const GenerationService::ModelInfo& info);
+
+// The field `model`: the served one by default; another is a fault of `fields`.
+std::string ReadModel(JsonFields& fields, const GenerationService::ModelInfo& info);
+
+// A text, a list of texts, a list of tokens, or a list of those; at most `most` of them, and one at
+// least. `param` is its name in messages.
+using Prompt = std::variant<ChatInput, std::string, std::vector<TokenId>>;
+absl::StatusOr<std::vector<Prompt>> ReadPrompts(const Json& value, absl::string_view param,
+                                                size_t most);
 
 }  // namespace holdfast

@@ -140,7 +140,7 @@ absl::Status RequestEncoder::EncodePrompt(GenerationRequest& request,
     return EncodeChat(input, prompt);
   }
   auto& text = std::get<std::string>(request.prompt);
-  RETURN_IF_ERROR(CheckBytes("prompt", text.size()));
+  RETURN_IF_ERROR(CheckBytes(PromptParam(request), text.size()));
   RETURN_IF_ERROR(tokenizer_.Encode(text, SpecialTokens::kPlain, /*add_bos_eos=*/true, prompt));
   if (!request.echo) text = {};
   return absl::OkStatus();
@@ -182,7 +182,7 @@ absl::StatusOr<std::string> RequestEncoder::DecodeText(const std::vector<TokenId
   return text;
 }
 
-absl::Status RequestEncoder::CheckBytes(const char* parameter, size_t bytes) const {
+absl::Status RequestEncoder::CheckBytes(absl::string_view parameter, size_t bytes) const {
   if (bytes <= prompt_bytes_max_) return absl::OkStatus();
   return ParameterError(parameter, "context_length_exceeded",
                         absl::StrCat(parameter, " has ", bytes, " bytes; the model takes ",

@@ -14,6 +14,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "config/ids.h"
 #include "scheduler/request.h"
 #include "server/choice_text.h"
@@ -54,7 +55,7 @@ class RequestEncoder final {
   absl::Status EncodePrompt(GenerationRequest& request, std::vector<TokenId>& prompt) const;
   absl::Status EncodeChat(const ChatInput& input, std::vector<TokenId>& prompt) const;
   // Refuses what is too long whatever its tokens are, before they are sought.
-  absl::Status CheckBytes(const char* parameter, size_t bytes) const;
+  absl::Status CheckBytes(absl::string_view parameter, size_t bytes) const;
   AnswerMarks MarksOf(const GenerationRequest& request, std::span<const TokenId> prompt) const;
   absl::StatusOr<std::shared_ptr<const Grammar>> GrammarOf(GenerationRequest& request);
   // Of one that is held to a grammar or to a bound on its reasoning.

@@ -91,7 +91,9 @@ absl::Status CheckLengths(const GenerationRequest& request) {
   const std::optional<int32_t> max_tokens =
       request.max_tokens.has_value() ? request.max_tokens : request.max_tokens_default;
   if (!max_tokens.has_value()) return absl::OkStatus();
-  if (*max_tokens < 0 || (*max_tokens == 0 && !request.prompt_top_logprobs.has_value())) {
+  const bool may_draw_none =
+      request.prompt_top_logprobs.has_value() || request.embedding.has_value();
+  if (*max_tokens < 0 || (*max_tokens == 0 && !may_draw_none)) {
     return OutOfRange(names.max_tokens,
                       absl::StrCat("1 or more (0 only with echo and ", names.prompt_logprobs, ")"),
                       absl::StrCat(*max_tokens));
@@ -185,14 +187,24 @@ absl::Status CheckGenerationRequest(const GenerationRequest& request,
   return CheckSession(request);
 }
 
+std::string PromptParam(const GenerationRequest& request) {
+  return request.embedding.has_value() ? request.embedding->param : request.names->prompt;
+}
+
 absl::Status FitToContext(GenerationRequest& request, int64_t prompt_tokens, int64_t context) {
   const FieldNames& names = *request.names;
   const auto too_long = [](absl::string_view param, absl::string_view message) {
     return ParameterError(param, "context_length_exceeded", message);
   };
   if (prompt_tokens == 0) {
-    return ParameterError(names.prompt, "invalid_value",
+    return ParameterError(PromptParam(request), "invalid_value",
                           "the prompt has no tokens; give at least one character");
+  }
+  if (request.embedding.has_value()) {
+    if (prompt_tokens <= context) return absl::OkStatus();
+    const std::string& param = request.embedding->param;
+    return too_long(param, absl::StrCat(param, " has ", prompt_tokens, " tokens; the model takes ",
+                                        context, "; shorten it"));
   }
   const bool given = request.max_tokens.has_value();
   const int64_t room = context - prompt_tokens;

@@ -23,6 +23,9 @@ absl::Status CheckModel(const std::string& name, const GenerationService::ModelI
 absl::Status CheckGenerationRequest(const GenerationRequest& request,
                                     const GenerationService::ModelInfo& info);
 
+// The prompt's name in refusals.
+std::string PromptParam(const GenerationRequest& request);
+
 // Settles max_tokens of a request whose prompt has so many tokens, or kInvalidArgument: the context
 // is too small for what is asked. Names what the caller gave; a default that does not fit is the
 // prompt's fault.

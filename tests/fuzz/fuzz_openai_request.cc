@@ -4,9 +4,11 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "config/base/check.h"
 #include "config/limits.h"
+#include "server/embedding_codec.h"
 #include "server/http_status.h"
 #include "server/json_body.h"
 #include "server/openai_codec.h"
@@ -18,7 +20,8 @@ const holdfast::GenerationService::ModelInfo& Model() {
                                                                .aliases = {"small"},
                                                                .context_tokens = 8192,
                                                                .vocab_size = 1000,
-                                                               .has_chat_template = true};
+                                                               .has_chat_template = true,
+                                                               .embedding_size = 2};
   return model;
 }
 
@@ -42,12 +45,27 @@ void CheckCall(const absl::StatusOr<holdfast::GenerationCall>& call) {
   }
 }
 
+// Whatever is taken can be answered, with an answer that is JSON.
+void CheckCall(absl::StatusOr<holdfast::EmbeddingCall> call) {
+  CheckRefusal(call.status());
+  if (!call.ok()) return;
+  const size_t num_texts = call->requests.size();
+  CHECK(num_texts > 0 && num_texts <= holdfast::kEmbeddingInputsMax);
+  holdfast::EmbeddingBody body({.model = call->model}, std::move(call->shape), num_texts);
+  for (size_t i = 0; i < num_texts; ++i) {
+    CHECK(call->requests[i].embedding.has_value() && call->requests[i].max_tokens == 0);
+    body.Add(static_cast<int32_t>(i),
+             holdfast::PromptInfo{.embedding = {1.0f, static_cast<float>(i)}});
+  }
+  CHECK(holdfast::ParseOwnJson(body.Finish()).ok());
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size == 0) return 0;
   const std::string_view body(reinterpret_cast<const char*>(data) + 1, size - 1);
-  switch (data[0] % 4) {
+  switch (data[0] % 8) {
     case 0:
       CheckCall(holdfast::DecodeChatCompletion(body, Model()));
       break;
@@ -56,6 +74,15 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       break;
     case 2:
       CheckRefusal(holdfast::DecodeTokenize(body, Model()).status());
+      break;
+    case 4:
+      CheckCall(holdfast::DecodeEmbeddings(body, Model()));
+      break;
+    case 5:
+      CheckCall(holdfast::DecodeScore(body, Model()));
+      break;
+    case 6:
+      CheckCall(holdfast::DecodeRerank(body, Model()));
       break;
     default:
       CheckRefusal(holdfast::DecodeDetokenize(body, Model()).status());

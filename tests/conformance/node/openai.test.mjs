@@ -55,6 +55,16 @@ test("the helper for streams gathers the message", async () => {
   assert.equal(pieces, final.choices[0].message.content);
 });
 
+test("a text becomes an embedding", async () => {
+  const input = ["one text", "another"];
+  const whole = await client.embeddings.create({ model, input });  // base64 on the wire
+  const listed = await client.embeddings.create({ model, input, encoding_format: "float" });
+  assert.equal(whole.data.length, 2);
+  for (const [i, item] of whole.data.entries()) {
+    assert.deepEqual(item.embedding.map(Math.fround), listed.data[i].embedding.map(Math.fround));
+  }
+});
+
 test("several choices come with their own index", async () => {
   const answer = await client.chat.completions.create({ model, messages: hello, max_tokens: 4, n: 3 });
   assert.deepEqual(answer.choices.map((choice) => choice.index), [0, 1, 2]);

@@ -121,6 +121,38 @@ TEST_F(GenerationOverSchedulerTest, EchoWithLogprobsCoversThePrompt) {
   EXPECT_EQ(read.choices.at(0).finish, FinishReason::kLength);
 }
 
+TEST_F(GenerationOverSchedulerTest, EmbeddingsOfOneBodyComeEachOnItsOwnStream) {
+  for (const Pooling pooling : {Pooling::kLast, Pooling::kMean}) {
+    std::vector<GenerationRequest> asks;
+    for (const char* text : {"a text of more than one block of KV", "another", "another"}) {
+      GenerationRequest ask = Ask(text, 0);
+      ask.want_text = false;
+      ask.embedding = EmbeddingWish{.pooling = pooling, .param = "input"};
+      asks.push_back(std::move(ask));
+    }
+    std::vector<std::vector<float>> embeddings;
+    for (const auto& stream : service_->StartAll(std::move(asks))) {
+      const ReadStream read = ReadToEnd(*stream);
+      ASSERT_TRUE(read.done.status.ok()) << read.done.status;
+      EXPECT_EQ(read.done.completion_tokens, 0);
+      embeddings.push_back(read.prompt->embedding);
+      ASSERT_EQ(embeddings.back().size(), 2u);
+      const float x = embeddings.back()[0], y = embeddings.back()[1];
+      EXPECT_NEAR(x * x + y * y, 1.0f, 1e-6f);
+    }
+    EXPECT_EQ(embeddings[1], embeddings[2]);
+    EXPECT_EQ(embeddings[0][1] != 0, pooling == Pooling::kMean);
+  }
+  ExpectNothingIsHeld();
+}
+
+TEST_F(GenerationOverSchedulerTest, ATextTooLongToEmbedIsRefusedByItsNameAndTokens) {
+  GenerationRequest ask = Ask(std::string(300, 'a'), 0);
+  ask.embedding = EmbeddingWish{.param = "input[7]"};
+  const ReadStream read = Run(std::move(ask));
+  EXPECT_EQ(read.done.status.message(), "input[7] has 300 tokens; the model takes 256; shorten it");
+}
+
 // Many at once, some dropped at a random time: the others get what they get alone, and no block and
 // no request stays behind. The seed replays the choices, though not the threads' timing.
 TEST_F(GenerationOverSchedulerTest, ClientsThatLeaveTakeNothingAlong) {

@@ -150,7 +150,8 @@ class FakeService final : public GenerationService {
                            .context_tokens = 100,
                            .vocab_size = 256,
                            .created_unix = 7,
-                           .has_chat_template = true};
+                           .has_chat_template = true,
+                           .embedding_size = 2};
   absl::Mutex mutex_;
   std::vector<std::shared_ptr<FakeStream>> streams_ ABSL_GUARDED_BY(mutex_);
   std::vector<GenerationRequest> requests_ ABSL_GUARDED_BY(mutex_);
