@@ -11,6 +11,7 @@
 #include "config/limits.h"
 #include "server/answer_format.h"
 #include "server/chat_messages.h"
+#include "server/embedding_codec.h"
 #include "server/http_status.h"
 #include "server/json_body.h"
 #include "server/kv_retention.h"
@@ -63,10 +64,9 @@ RetentionWish ReadRetention(const v1::RequestOptions& from) {
   return to;
 }
 
-// What the three requests name alike; the prompt and the checks are the callers'.
+// What all requests name alike.
 template <typename From>
-GenerationRequest ReadCommon(const From& from, const FieldNames& names, const char* id_prefix,
-                             std::string_view session) {
+GenerationRequest ReadHead(const From& from, const FieldNames& names, const char* id_prefix) {
   GenerationRequest to;
   to.names = &names;
   to.model = from.model();
@@ -77,6 +77,14 @@ GenerationRequest ReadCommon(const From& from, const FieldNames& names, const ch
   to.cache_salt = from.options().cache_salt();
   to.priority = from.options().priority();
   to.offline = from.options().offline();
+  return to;
+}
+
+// What the three that draw name alike; the prompt and the checks are the callers'.
+template <typename From>
+GenerationRequest ReadCommon(const From& from, const FieldNames& names, const char* id_prefix,
+                             std::string_view session) {
+  GenerationRequest to = ReadHead(from, names, id_prefix);
   if (from.options().has_tool_hint()) {
     const v1::ToolHint& hint = from.options().tool_hint();
     to.tool_hint = ToolHint{.name = hint.name()};
@@ -96,6 +104,13 @@ GenerationRequest ReadCommon(const From& from, const FieldNames& names, const ch
   return to;
 }
 
+absl::Status CheckId(const GenerationRequest& request) {
+  if (request.wire_id.size() <= kUserStringBytesMax) return absl::OkStatus();
+  return ParameterError("options.request_id", "string_above_max_length",
+                        absl::StrCat("options.request_id has ", request.wire_id.size(),
+                                     " bytes; at most ", kUserStringBytesMax, " are taken"));
+}
+
 absl::Status Check(GenerationRequest& request, const v1::RequestOptions& options,
                    const GenerationService::ModelInfo& info) {
   RETURN_IF_ERROR(CheckModel(request.model, info));
@@ -110,11 +125,7 @@ absl::Status Check(GenerationRequest& request, const v1::RequestOptions& options
         absl::StrCat(request.names->prompt_cache_key, " has ", options.prompt_cache_key().size(),
                      " bytes; at most ", kUserStringBytesMax, " are taken"));
   }
-  if (request.wire_id.size() > kUserStringBytesMax) {
-    return ParameterError("options.request_id", "string_above_max_length",
-                          absl::StrCat("options.request_id has ", request.wire_id.size(),
-                                       " bytes; at most ", kUserStringBytesMax, " are taken"));
-  }
+  RETURN_IF_ERROR(CheckId(request));
   return CheckGenerationRequest(request, info);
 }
 
@@ -324,6 +335,43 @@ absl::StatusOr<GenerationRequest> Decode(const v1::GenerateRequest& from,
   if (from.has_prompt_logprobs()) request.prompt_top_logprobs = from.prompt_logprobs();
   RETURN_IF_ERROR(Check(request, from.options(), info));
   return request;
+}
+
+absl::StatusOr<std::vector<GenerationRequest>> Decode(const v1::EmbedRequest& from,
+                                                      const GenerationService::ModelInfo& info) {
+  GenerationRequest shared = ReadHead(from, kProtoEmbedNames, "embd-");
+  RETURN_IF_ERROR(CheckModel(shared.model, info));
+  shared.model = info.name;
+  RETURN_IF_ERROR(CheckId(shared));
+  const v1::RequestOptions& options = from.options();
+  if (!options.session_id().empty() || options.session_final() || options.has_kv_hints() ||
+      options.prompt_cache_retention() != 0 || !options.prompt_cache_key().empty() ||
+      options.has_tool_hint()) {
+    return ParameterError("options", "unsupported_parameter",
+                          "options has what is of turns, which embeddings are not; leave all out "
+                          "but request_id, cache_salt, priority and offline");
+  }
+  shared.max_tokens = 0;
+  shared.want_text = false;
+  shared.embedding.emplace().pooling = info.pooling;
+  if (from.has_dimensions()) shared.embedding->dimensions = from.dimensions();
+  std::vector<GenerationRequest> requests;
+  for (int i = 0; i < from.inputs_size(); ++i) {
+    const v1::EmbedInput& input = from.inputs(i);
+    GenerationRequest& request = requests.emplace_back(shared);
+    request.embedding->param = absl::StrCat("inputs[", i, "]");
+    if (input.has_tokens()) {
+      request.prompt =
+          std::vector<TokenId>(input.tokens().ids().begin(), input.tokens().ids().end());
+    } else {
+      request.prompt = input.text();
+    }
+  }
+  if (requests.empty()) {
+    return ParameterError("inputs", "empty_array", "inputs must have at least one entry");
+  }
+  RETURN_IF_ERROR(CheckEmbeddings(requests, info));
+  return requests;
 }
 
 void Append(ChoiceDelta delta, v1::ChatChoice& choice) {

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "holdfast/v1/generate.pb.h"
@@ -26,6 +27,10 @@ absl::StatusOr<GenerationRequest> Decode(const v1::CompleteRequest& from,
 absl::StatusOr<GenerationRequest> Decode(const v1::GenerateRequest& from,
                                          const GenerationService::ModelInfo& info,
                                          std::string_view session = {});
+
+// One request an input, all under one wire_id.
+absl::StatusOr<std::vector<GenerationRequest>> Decode(const v1::EmbedRequest& from,
+                                                      const GenerationService::ModelInfo& info);
 
 // What every answer says about itself.
 struct GrpcAnswerHead {

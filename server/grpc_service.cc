@@ -38,17 +38,20 @@ std::string_view KeyOf(const grpc::CallbackServerContext& context) {
   return MetadataOf(context, "x-api-key");
 }
 
-// What every generation call is: its place in GrpcCalls, the stream that it moves to the wire, and
-// the ways in which both end.
+// What every generation call is: its place in GrpcCalls, the streams that it moves to the wire, one
+// but for Embed, and the ways in which both end.
 template <typename Reactor>
 class GenerationCall : public Reactor {
  public:
-  void Begin(std::shared_ptr<GenerationStream> stream) {
-    stream_ = std::move(stream);
+  void Begin(std::vector<std::shared_ptr<GenerationStream>> streams) {
+    streams_ = std::move(streams);
     Pump();
   }
+  void Begin(std::shared_ptr<GenerationStream> stream) { Begin(std::vector{std::move(stream)}); }
 
-  void OnCancel() final { stream_->Cancel(); }
+  void OnCancel() final {
+    for (const auto& stream : streams_) stream->Cancel();
+  }
   void OnDone() final {
     GrpcCalls& calls = calls_;
     delete this;
@@ -69,8 +72,8 @@ class GenerationCall : public Reactor {
 
   // `this` may be gone when this returns, and when Wait or End does.
   virtual void Pump() = 0;
-  void Wait() {
-    stream_->NotifyReady([this] { Pump(); });
+  void Wait(size_t index = 0) {
+    streams_[index]->NotifyReady([this] { Pump(); });
   }
   void End(const absl::Status& status) {
     ReleaseId();
@@ -78,7 +81,7 @@ class GenerationCall : public Reactor {
   }
   void ReleaseId() { calls_.ReleaseId(tenant_, head_.id); }  // once, before the client is told
 
-  GenerationStream& stream() { return *stream_; }
+  GenerationStream& stream(size_t index = 0) { return *streams_[index]; }
 
   const GrpcAnswerHead head_;
   const bool echo_;
@@ -87,7 +90,7 @@ class GenerationCall : public Reactor {
   grpc::CallbackServerContext& context_;
   GrpcCalls& calls_;
   const TenantIndex tenant_;
-  std::shared_ptr<GenerationStream> stream_;
+  std::vector<std::shared_ptr<GenerationStream>> streams_;
 };
 
 // Answered whole.
@@ -121,6 +124,42 @@ class UnaryCall final : public GenerationCall<grpc::ServerUnaryReactor> {
   }
 
   Response& response_;
+};
+
+// Answered whole, of as many streams as there are inputs: read one after the other, since each
+// holds its few events until then.
+class EmbedCall final : public GenerationCall<grpc::ServerUnaryReactor> {
+ public:
+  EmbedCall(grpc::CallbackServerContext& context, GrpcCalls& calls,
+            const std::vector<GenerationRequest>& requests, v1::EmbedResponse& response)
+      : GenerationCall(context, calls, requests.front()), response_(response) {
+    SetHead(head_, response_);
+    for (size_t i = 0; i < requests.size(); ++i) response_.add_embeddings();
+  }
+
+ private:
+  void Pump() override {
+    while (next_ < static_cast<size_t>(response_.embeddings_size())) {
+      std::optional<GenerationEvent> event = stream(next_).TryNext();
+      if (!event.has_value()) return Wait(next_);
+      if (auto* done = std::get_if<GenerationDone>(&*event)) {
+        if (!done->status.ok()) return End(done->status);  // the other streams go with this
+        usage_.prompt_tokens += done->prompt_tokens;
+        usage_.cached_tokens += done->cached_tokens;
+        ++next_;
+      } else if (auto* info = std::get_if<PromptInfo>(&*event)) {
+        response_.mutable_embeddings(static_cast<int>(next_))
+            ->mutable_values()
+            ->Add(info->embedding.begin(), info->embedding.end());
+      }
+    }
+    SetUsage(usage_, *response_.mutable_usage());
+    End(absl::OkStatus());
+  }
+
+  v1::EmbedResponse& response_;
+  size_t next_ = 0;  // stream, and embedding
+  GenerationDone usage_;
 };
 
 // Answered in pieces.
@@ -248,28 +287,38 @@ absl::StatusOr<TenantIndex> GrpcService::Authenticate(
   return AuthenticateCall(context, authenticator_);
 }
 
-template <typename Request>
-absl::StatusOr<GenerationRequest> GrpcService::Accept(const grpc::CallbackServerContext& context,
-                                                      const Request& request) {
+absl::StatusOr<TenantIndex> GrpcService::Admit(const grpc::CallbackServerContext& context) const {
   ASSIGN_OR_RETURN(const TenantIndex tenant, Authenticate(context));
   if (const Readiness readiness = readiness_(); readiness != Readiness::kReady) {
     absl::Status status = absl::UnavailableError(WhyNotReady(readiness));
     status.SetPayload(kRetryAfterUrl, absl::Cord("5"));
     return status;
   }
-  const std::string_view session =
-      SessionOfHeaders([&context](const char* name) { return MetadataOf(context, name); });
-  ASSIGN_OR_RETURN(GenerationRequest accepted, Decode(request, service_.model_info(), session));
-  accepted.tenant = tenant;
-  accepted.arrival = SteadyNow();
-  switch (calls_.TryEnter(tenant, accepted.wire_id)) {
+  return tenant;
+}
+
+absl::Status GrpcService::Enter(TenantIndex tenant, const std::string& id) {
+  switch (calls_.TryEnter(tenant, id)) {
     case GrpcCalls::Entry::kEntered:
       break;
     case GrpcCalls::Entry::kFull:
       return absl::ResourceExhaustedError("too many calls are under way; try again later");
     case GrpcCalls::Entry::kIdTaken:
-      return IdTaken(accepted.wire_id);
+      return IdTaken(id);
   }
+  return absl::OkStatus();
+}
+
+template <typename Request>
+absl::StatusOr<GenerationRequest> GrpcService::Accept(const grpc::CallbackServerContext& context,
+                                                      const Request& request) {
+  ASSIGN_OR_RETURN(const TenantIndex tenant, Admit(context));
+  const std::string_view session =
+      SessionOfHeaders([&context](const char* name) { return MetadataOf(context, name); });
+  ASSIGN_OR_RETURN(GenerationRequest accepted, Decode(request, service_.model_info(), session));
+  accepted.tenant = tenant;
+  accepted.arrival = SteadyNow();
+  RETURN_IF_ERROR(Enter(tenant, accepted.wire_id));
   return accepted;
 }
 
@@ -326,6 +375,24 @@ grpc::ServerUnaryReactor* GrpcService::Generate(grpc::CallbackServerContext* con
 grpc::ServerWriteReactor<v1::GenerateChunk>* GrpcService::GenerateStream(
     grpc::CallbackServerContext* context, const v1::GenerateRequest* request) {
   return StartStream<v1::GenerateChunk>(*context, *request);
+}
+
+grpc::ServerUnaryReactor* GrpcService::Embed(grpc::CallbackServerContext* context,
+                                             const v1::EmbedRequest* request,
+                                             v1::EmbedResponse* response) {
+  const absl::StatusOr<TenantIndex> tenant = Admit(*context);
+  if (!tenant.ok()) return FinishUnary(*context, tenant.status());
+  absl::StatusOr<std::vector<GenerationRequest>> requests = Decode(*request, service_.model_info());
+  absl::Status status = requests.status();
+  if (status.ok()) status = Enter(*tenant, requests->front().wire_id);
+  if (!status.ok()) return FinishUnary(*context, status);
+  for (GenerationRequest& one : *requests) {
+    one.tenant = *tenant;
+    one.arrival = SteadyNow();
+  }
+  auto* call = new EmbedCall(*context, calls_, *requests, *response);
+  call->Begin(service_.StartAll(*std::move(requests)));
+  return call;
 }
 
 grpc::ServerUnaryReactor* GrpcService::ListModels(grpc::CallbackServerContext* context,

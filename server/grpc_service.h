@@ -19,6 +19,7 @@
 
 #include <functional>
 #include <memory>
+#include <string>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -62,6 +63,9 @@ class GrpcService final : public v1::Generation::CallbackService {
                                      v1::GenerateResponse* response) override;
   grpc::ServerWriteReactor<v1::GenerateChunk>* GenerateStream(
       grpc::CallbackServerContext* context, const v1::GenerateRequest* request) override;
+  grpc::ServerUnaryReactor* Embed(grpc::CallbackServerContext* context,
+                                  const v1::EmbedRequest* request,
+                                  v1::EmbedResponse* response) override;
   grpc::ServerUnaryReactor* ListModels(grpc::CallbackServerContext* context,
                                        const v1::ListModelsRequest* request,
                                        v1::ListModelsResponse* response) override;
@@ -74,6 +78,9 @@ class GrpcService final : public v1::Generation::CallbackService {
 
  private:
   absl::StatusOr<TenantIndex> Authenticate(const grpc::CallbackServerContext& context) const;
+  // By its key, if requests are taken.
+  absl::StatusOr<TenantIndex> Admit(const grpc::CallbackServerContext& context) const;
+  absl::Status Enter(TenantIndex tenant, const std::string& id);  // into calls_
   // Who asks and what, or why it is refused. OK has entered calls_ under the request's id.
   template <typename Request>
   absl::StatusOr<GenerationRequest> Accept(const grpc::CallbackServerContext& context,

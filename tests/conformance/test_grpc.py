@@ -207,6 +207,20 @@ def test_a_client_that_leaves_frees_its_blocks(stubs, generation, daemon):
     assert daemon.metric("holdfast_kvstore_blocks", state="held") == 0
 
 
+def test_texts_are_embedded_as_on_the_other_port(stubs, generation, client):
+    pb = stubs[0]
+    texts = ["The cat sleeps.", "Interest rates have risen."]
+    http = client.embeddings.create(model="SmolLM2-135M-Instruct", input=texts)
+    answer = generation.Embed(pb.EmbedRequest(inputs=[pb.EmbedInput(text=text) for text in texts]))
+    assert [list(one.values) for one in answer.embeddings] == [one.embedding for one in http.data]
+    assert answer.usage.prompt_tokens == http.usage.prompt_tokens
+    with pytest.raises(grpc.RpcError) as caught:
+        generation.Embed(pb.EmbedRequest(inputs=[pb.EmbedInput(text="a"), pb.EmbedInput(
+            tokens=pb.TokenList(ids=[10**6]))]))
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert dict(caught.value.trailing_metadata())["holdfast-error-param"] == "inputs[1]"
+
+
 def test_the_model_describes_itself(stubs, generation):
     models = generation.ListModels(stubs[0].ListModelsRequest()).models
     assert [m.context_tokens for m in models] == [8192]
