@@ -375,3 +375,25 @@ impl Parser {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_that_do_not_refer_to_themselves_are_terminals() {
+        let lark =
+            to_lark("root ::= a-b | \"(\" root \")\"\na-b ::= [^x-z\"]{2,} # two\n").unwrap();
+        assert!(lark.contains("start: r0\n"), "{lark}");
+        assert!(lark.contains(r#"T1: ((/[^\u{78}-\u{7A}\u{22}-\u{22}]/){2,})"#), "{lark}");
+    }
+
+    #[test]
+    fn lark_is_told_apart() {
+        for lark in ["start: \"a ::= b\"", "start: a\na: \"x\"", "// root ::= \"a\"\nstart: \"a\""]
+        {
+            assert!(!is_gbnf(lark), "{lark}");
+        }
+        assert!(is_gbnf("# a comment\n  root ::= \"a\"") && is_gbnf("root\t::="));
+    }
+}

@@ -491,3 +491,85 @@ fn written(class: &ClassUnicode) -> String {
         .map(|range| format!(r"\u{{{:X}}}-\u{{{:X}}}", range.start() as u32, range.end() as u32));
     format!("[{}]", ranges.collect::<String>())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matches(expression: &str, text: &str) -> bool {
+        let mut builder = RegexBuilder::new();
+        let found = searched(&mut builder, expression).expect(expression);
+        builder.to_regex(found).is_match(text)
+    }
+
+    const TEXTS: [&str; 16] = [
+        "", "a", "b", "ab", "ba", "abc", "aab", "a1", "1", "12", "/", "a/b", ".", "..", "a\nb", "é",
+    ];
+
+    #[test]
+    fn a_complement_matches_what_the_expression_does_not() {
+        for expression in ["^a", "^ab$", "^[ab]+$", "^(a|ab)$", "/", "^a{1,2}$", "^[a-z]{0,2}$"] {
+            let others = complement(expression).expect(expression);
+            for text in TEXTS {
+                let turned = others.iter().all(|other| matches(other, text));
+                assert!(!turned || !matches(expression, text), "{expression} {text:?}");
+                // Of texts with a line's end some are given up.
+                let all = turned || matches(expression, text) || text.contains('\n');
+                assert!(all, "{expression} {text:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_turned_round_is_left() {
+        for expression in ["a.*b", "ab", "^(ab)+$", "^a+b"] {
+            assert!(complement(expression).is_none(), "{expression}");
+        }
+    }
+
+    #[test]
+    fn every_text_but_some() {
+        let expression = none_of(&["a", "ab", "é"]).unwrap();
+        for text in TEXTS {
+            assert_eq!(matches(&expression, text), !["a", "ab", "é"].contains(&text), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn looking_ahead_at_the_beginning_is_kept_as_more_expressions() {
+        let pattern = Pattern::parse(r"^(?!\.{1,2}$)(?!.*/)[a-z./]+$").unwrap();
+        let all = std::iter::once(&pattern.expression).chain(&pattern.unless);
+        let all: Vec<&String> = all.collect();
+        for (text, wanted) in
+            [("a", true), (".", false), ("..", false), ("...", true), ("a/b", false)]
+        {
+            assert_eq!(all.iter().all(|one| matches(one, text)), wanted, "{text}");
+        }
+        let (single, is_whole) = Pattern::single(r"^(?!@@)[@a]+$").unwrap();
+        assert!(matches(&single, "a@@") && !matches(&single, "@@") && !is_whole);
+    }
+
+    #[test]
+    fn what_the_two_syntaxes_take_otherwise_is_written_out() {
+        for (pattern, text, wanted) in [
+            ("^.$", "\u{2028}", false),
+            (r"^\s$", "\u{85}", false),
+            (r"^\S$", "\u{FEFF}", false),
+            (r"^\d$", "٣", false),
+            (r"^\W$", "é", false),
+            (r"^[[a]$", "[", true),
+            (r"^[&&a]$", "&", true),
+            (r"^[\w-]$", "-", true),
+            (r"^\/$", "/", true),
+        ] {
+            let expression =
+                Pattern::parse(pattern).unwrap_or_else(|why| panic!("{pattern} {why}"));
+            assert_eq!(matches(&expression.expression, text), wanted, "{pattern}");
+        }
+        for pattern in
+            [r"a\b", r"(a)\1", "a(?=b)", "(?<!a)b", "(?i)a", r"\cA", r"^\x01$", "[]", "a)"]
+        {
+            assert!(Pattern::parse(pattern).is_err(), "{pattern}");
+        }
+    }
+}
