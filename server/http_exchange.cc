@@ -113,7 +113,8 @@ asio::awaitable<bool> HttpExchange::SendEvents(std::string_view events) {
 }
 
 asio::awaitable<bool> HttpExchange::EndEvents() {
-  complete_ = request.http_1_0 ? !gone_ : co_await Send("0\r\n\r\n", {}, {});
+  complete_ = !gone_;
+  if (!request.http_1_0) complete_ = co_await Send("0\r\n\r\n", {}, {});
   co_return complete_;
 }
 
