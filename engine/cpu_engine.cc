@@ -420,9 +420,6 @@ void CpuEngine::FillLogprobs(std::span<const float> logits, SampledToken& entry,
           .subspan(static_cast<size_t>(entry.top_begin), static_cast<size_t>(entry.num_top)));
 }
 
-// ---- Pooled states
-// -------------------------------------------------------------------------------
-
 std::span<double> CpuEngine::SumsOf(SequenceSlot slot) {
   const auto size = static_cast<size_t>(info_.embedding_size);
   return {reinterpret_cast<double*>(pooling_.data()) + static_cast<size_t>(Number(slot)) * size,

@@ -56,8 +56,8 @@ class NodeTable final {
     slots_[hole].node = kEmpty;
   }
 
-  // Brings near what a Find or an Insert of this hash will read.
-  void Prefetch(uint32_t hash) const { holdfast::PrefetchToWrite(&slots_[Home(hash)]); }
+  // Brings near what a Find or an Insert of this hash will touch first.
+  void Prefetch(uint32_t hash) const { PrefetchToWrite(&slots_[Home(hash)]); }
 
   size_t num_bytes() const { return slots_.size() * sizeof(Slot); }
 

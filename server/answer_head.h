@@ -4,6 +4,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 #include "absl/random/bit_gen_ref.h"
 #include "server/generation.h"
@@ -12,7 +13,10 @@
 
 namespace holdfast {
 
-// An id that nobody has had, the time, and how tokens are spelled. `service` must outlive it. Draws
+// `prefix` and 32 hexadecimal digits: an id that nobody has had.
+std::string DrawId(std::string_view prefix, absl::BitGenRef random);
+
+// An id, the time, and how tokens are spelled. `service` must outlive it. Draws
 // a seed for each request of `call` where the caller gave none.
 AnswerHead BeginAnswer(GenerationCall& call, const GenerationService& service,
                        const std::string& system_fingerprint, absl::BitGenRef random);

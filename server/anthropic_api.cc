@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
+#include "server/answer_head.h"
 #include "server/anthropic_codec.h"
 #include "server/anthropic_response.h"
 #include "server/http_call.h"
@@ -43,8 +43,7 @@ asio::awaitable<void> AnthropicApi::Messages(HttpExchange& exchange) {
     co_return;
   }
   MessageHead head;
-  head.id = absl::StrFormat("msg_%016x%016x", absl::Uniform<uint64_t>(random_),
-                            absl::Uniform<uint64_t>(random_));
+  head.id = DrawId("msg_", random_);
   head.model = call->model;
   head.request_id = exchange.request.request_id;
   head.max_tokens = call->max_tokens;

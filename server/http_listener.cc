@@ -12,10 +12,10 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "config/base/clock.h"
 #include "config/base/status_macros.h"
 #include "config/endpoint.h"
+#include "server/answer_head.h"
 #include "server/http_head.h"
 #include "server/session_headers.h"
 
@@ -530,10 +530,7 @@ asio::awaitable<void> HttpListener::Serve(std::shared_ptr<Conn> conn) {
   conn->Abort();
 }
 
-std::string HttpListener::MakeRequestId() {
-  return absl::StrFormat("req_%016x%016x", absl::Uniform<uint64_t>(random_),
-                         absl::Uniform<uint64_t>(random_));
-}
+std::string HttpListener::MakeRequestId() { return DrawId("req_", random_); }
 
 void HttpListener::Close() {
   closed_ = true;

@@ -273,7 +273,8 @@ bool HttpStreams::Delete(TenantIndex tenant, HttpEndpoint kind, const std::strin
   return true;
 }
 
-// Nobody reads it: it has its time to be found again, unless it is not for now to end.
+// Nobody reads it: it has its time to be found again. Only one that runs on in the background waits
+// for its end before that time begins.
 void HttpStreams::AwaitReader(KeptStream& stream) {
   const std::string& id = stream.name().id;
   if (!stream.ended() && stream.runs_unread()) return;

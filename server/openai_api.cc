@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
 #include "config/base/status_macros.h"
 #include "server/answer_head.h"
@@ -273,8 +272,7 @@ asio::awaitable<void> OpenAiApi::Embed(HttpExchange& exchange) {
     co_return;
   }
   EmbeddingHead head;
-  head.id = absl::StrFormat("%s%016x%016x", IdPrefix(call->shape), absl::Uniform<uint64_t>(random_),
-                            absl::Uniform<uint64_t>(random_));
+  head.id = DrawId(IdPrefix(call->shape), random_);
   head.model = call->model;
   head.created_unix = absl::ToUnixSeconds(absl::Now());
   const std::string wire_id = head.id;

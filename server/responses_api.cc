@@ -76,6 +76,11 @@ bool IsOpen(const Json& response) {
   return status == "queued" || status == "in_progress";
 }
 
+// All but the response itself. Takes the input out of the call.
+StoredResponse ToStore(ResponsesCall& call, const ResponseHead& head) {
+  return {.id = head.id, .previous = call.previous, .input = std::move(call.input)};
+}
+
 // Whether the stream of a response is asked for, not the response.
 absl::StatusOr<bool> AsksForStream(const HttpRequest& request) {
   const std::string stream = QueryValue(request.query, "stream");
@@ -189,10 +194,7 @@ asio::awaitable<void> ResponsesApi::Create(HttpExchange& exchange) {
 
 // Before the client has it: whoever asks for it next comes behind this.
 void ResponsesApi::KeepAtEnd(TenantIndex tenant, ResponsesCall& call, ResponseHead& head) {
-  const auto stored = std::make_shared<StoredResponse>();
-  stored->id = head.id;
-  stored->previous = call.previous;
-  stored->input = std::move(call.input);
+  const auto stored = std::make_shared<StoredResponse>(ToStore(call, head));
   head.on_end = [background = background_, stored,
                  tenant = background_->TenantName(tenant)](const Json& response) {
     stored->response = response;
@@ -205,10 +207,7 @@ void ResponsesApi::KeepAtEnd(TenantIndex tenant, ResponsesCall& call, ResponseHe
 
 // As one that is in progress, and then as what it ends as.
 void ResponsesApi::KeepFromBegin(TenantIndex tenant, ResponsesCall& call, ResponseHead& head) {
-  const auto stored = std::make_shared<StoredResponse>();
-  stored->id = head.id;
-  stored->previous = call.previous;
-  stored->input = std::move(call.input);
+  const auto stored = std::make_shared<StoredResponse>(ToStore(call, head));
   stored->response = ResponseJson(head, ResponseStatus::kInProgress, Json::array());
   const bool asked = background_->Ask(
       [background = background_, stored, tenant = background_->TenantName(tenant)](State& state) {
@@ -264,9 +263,7 @@ asio::awaitable<void> ResponsesApi::RunInBackground(HttpExchange& exchange, Resp
     std::unique_ptr<AnswerBodyWriter> answer;
   };
   const auto wish = std::make_shared<Wish>();
-  wish->stored.id = head.id;
-  wish->stored.previous = call.previous;
-  wish->stored.input = std::move(call.input);
+  wish->stored = ToStore(call, head);
   wish->stored.response = ResponseJson(head, ResponseStatus::kQueued, Json::array());
   wish->requests = std::move(chat.requests);
   // What it ends as; as it was queued if it does not come to an answer.

@@ -42,6 +42,18 @@ class HttpResponsesTest : public HttpServerFixture {
   Response Show(const Json& response, const std::string& more = "") {
     return Ask(Get("/v1/responses/" + response["id"].get<std::string>() + more));
   }
+  // A stream in the background, the first call, whose client has left: its response, by the id.
+  Json LeaveInBackground() {
+    Client client(server_->port());
+    client.Send(Post("/v1/responses", kStreamInBackground));
+    service_.stream(0)->Push(PromptInfo{});
+    const Json made = IdIn(client.Until("response.in_progress"));
+    client.Leave();
+    return made;
+  }
+  static Json IdIn(const std::string& events) {
+    return {{"id", events.substr(events.find("resp_"), 37)}};
+  }
   // Once it is at its end.
   Json Ended(const Json& response) {
     const absl::Time deadline = absl::Now() + kPatience;
@@ -57,6 +69,7 @@ class HttpResponsesTest : public HttpServerFixture {
     return std::get<ChatInput>(service_.request(index).prompt).messages_json;
   }
 
+  static constexpr char kStreamInBackground[] = R"({"input":"hi","stream":true,"background":true})";
   const std::string path_ =
       absl::StrCat(testing::TempDir(), "/http-responses-", getpid(), "-",
                    testing::UnitTest::GetInstance()->current_test_info()->name(), ".sqlite");
@@ -149,14 +162,9 @@ TEST_F(HttpResponsesTest, OneInTheBackgroundIsCancelled) {
 
 TEST_F(HttpResponsesTest, AStreamInTheBackgroundGoesOnUnreadAndIsResumedAndKept) {
   BeginWithState();
-  Client client(server_->port());
-  client.Send(Post("/v1/responses", R"({"input":"hi","stream":true,"background":true})"));
+  const Json made = LeaveInBackground();
+  const auto id = made["id"].get<std::string>();
   const auto stream = service_.stream(0);
-  stream->Push(PromptInfo{});
-  const std::string begin = client.Until("response.in_progress");
-  const std::string id = begin.substr(begin.find("resp_"), 37);
-  client.Leave();
-  const Json made = {{"id", id}};
   EXPECT_EQ(ParseJson(Show(made).body)->at("status"), "in_progress");
   stream->PushText("Paris");
   stream->PushEnd();
@@ -177,31 +185,27 @@ TEST_F(HttpResponsesTest, AStreamInTheBackgroundGoesOnUnreadAndIsResumedAndKept)
 TEST_F(HttpResponsesTest, AStreamInTheBackgroundThatFailsIsKeptAsFailed) {
   BeginWithState();
   Client client(server_->port());
-  client.Send(Post("/v1/responses", R"({"input":"hi","stream":true,"background":true})"));
+  client.Send(Post("/v1/responses", kStreamInBackground));
   service_.stream(0)->Push(GenerationDone{.status = absl::InternalError("broken")});
   const Response response = client.Read();
   EXPECT_EQ(response.status, 200);
   EXPECT_THAT(response.body, HasSubstr("event: error\n"));
-  const Json ended = Ended({{"id", response.body.substr(response.body.find("resp_"), 37)}});
+  const Json ended = Ended(IdIn(response.body));
   EXPECT_EQ(ended["status"], "failed");
   EXPECT_EQ(ended["error"]["code"], "server_error");
 }
 
 TEST_F(HttpResponsesTest, ADrainWaitsForAStreamInTheBackground) {
   BeginWithState();
-  Client client(server_->port());
-  client.Send(Post("/v1/responses", R"({"input":"hi","stream":true,"background":true})"));
+  const Json made = LeaveInBackground();
   const auto stream = service_.stream(0);
-  stream->Push(PromptInfo{});
-  const std::string begin = client.Until("response.in_progress");
-  client.Leave();
   server_->BeginDrain();
   EXPECT_EQ(Ask(Get("/health/ready")).status, 503);
   EXPECT_FALSE(server_->WaitIdle(absl::Now()));
   stream->PushText("Paris");
   stream->PushEnd();
   EXPECT_TRUE(server_->WaitIdle(absl::Now() + kPatience));
-  EXPECT_EQ(Ended({{"id", begin.substr(begin.find("resp_"), 37)}})["status"], "completed");
+  EXPECT_EQ(Ended(made)["status"], "completed");
 }
 
 TEST_F(HttpResponsesTest, WithoutAStateWhatNeedsNoneIsAnsweredAndTheRestNamesTheSetting) {
