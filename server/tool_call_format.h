@@ -6,9 +6,11 @@
 //   kMistral   [TOOL_CALLS][{"name": "f", "arguments": {...}}, ...]
 //   kMistralNamed   [TOOL_CALLS]f[ARGS]{...}                                 each by itself
 //   kLlama3    {"name": "f", "parameters": {...}}   as the whole answer, several with ";" between
+//   kTags      <tool_call><function=f><parameter=city>Paris</parameter></function></tool_call>
+//   kPython    [f(city="Paris"), g()]                       as the whole answer
 //
-// Sources: the chat templates of Qwen2.5, Hermes 2 Pro, Mistral 7B v0.3, Mistral Small 3.2 and
-// Llama 3.1.
+// Sources: the chat templates of Qwen2.5, Hermes 2 Pro, Mistral 7B v0.3, Mistral Small 3.2,
+// Llama 3.1 and 4 and Qwen3-Coder, and vLLM's pythonic ones for Llama 3.2 and 4.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +19,18 @@
 namespace holdfast {
 
 // kUnknown: the model's template shows no tools.
-enum class ToolCallFormat : uint8_t { kUnknown, kHermes, kMistral, kMistralNamed, kLlama3 };
+enum class ToolCallFormat : uint8_t {
+  kUnknown,
+  kHermes,
+  kMistral,
+  kMistralNamed,
+  kLlama3,
+  kTags,
+  kPython
+};
+
+// kObject: an object, or a name and an object. Of the others: call_reader.h.
+enum class ToolCallShape : uint8_t { kObject, kTags, kPython };
 
 struct ToolCallSyntax {
   std::string_view open, close;     // around each call, or around the list of them; may be empty
@@ -25,6 +38,7 @@ struct ToolCallSyntax {
   std::string_view separator;       // between calls; may be empty
   std::string_view arguments_key;   // of a call that is an object
   std::string_view arguments_mark;  // not empty: a call is its name, this and the arguments
+  ToolCallShape shape = ToolCallShape::kObject;
 };
 
 // That a model with this chat template (Jinja) answers in.

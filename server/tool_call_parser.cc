@@ -69,6 +69,8 @@ void ToolCallParser::Read(char c, Output& out) {
       return ReadText(c, out);
     case State::kBefore:
       return ReadBefore(c, out);
+    case State::kShaped:
+      return ReadShaped(c, out);
     case State::kName:
       return ReadName(c, out);
     case State::kObject:
@@ -95,7 +97,8 @@ void ToolCallParser::ReadText(char c, Output& out) {
   if (is_space) ++num_spaces_;
   if (syntax_.open.empty()) {
     if (is_space && at_start_) return;
-    if (at_start_ && c == '{') return ReadBefore(c, out);
+    const char opening = syntax_.shape == ToolCallShape::kPython ? '[' : '{';
+    if (at_start_ && c == opening) return ReadBefore(c, out);
     at_start_ = false;
     num_spaces_ = 0;
     out.text += std::exchange(waiting_, {});
@@ -126,6 +129,11 @@ void ToolCallParser::ReadBefore(char c, Output& out) {
   if (c == '[' && !in_list_) {
     in_list_ = true;
     state_ = State::kBefore;
+  } else if (syntax_.shape != ToolCallShape::kObject) {
+    BeginCall();
+    reader_ = MakeCallReader(syntax_, rules_.texts);
+    state_ = State::kShaped;
+    ReadShaped(c, out);
   } else if (c == '{') {
     BeginCall();
     state_ = State::kObject;
@@ -136,6 +144,19 @@ void ToolCallParser::ReadBefore(char c, Output& out) {
   } else {
     Break(c, out);
   }
+}
+
+void ToolCallParser::ReadShaped(char c, Output& out) {
+  std::string arguments;
+  const CallReader::Step step = reader_->Read(c, arguments);
+  if (step == CallReader::Step::kName) {
+    if (!CanBeCalled(reader_->name())) return Break(c, out);
+    has_arguments_ = true;
+    OpenCall(reader_->name(), out);
+  }
+  if (!arguments.empty()) AddArguments(arguments, out);
+  if (step == CallReader::Step::kEnd) EndCall(c, out);
+  if (step == CallReader::Step::kBroken) Break(reader_->unread(), out);
 }
 
 void ToolCallParser::ReadName(char c, Output& out) {
@@ -309,12 +330,12 @@ void ToolCallParser::EndCall(char c, Output& out) {
   state_ = State::kAfter;
 }
 
-void ToolCallParser::Break(char c, Output& out) {
+void ToolCallParser::Break(std::string_view rest, Output& out) {
   const bool was_open = call_is_open();
   call_index_.reset();
   at_start_ = false;
   if (was_open) {
-    waiting_ = c;
+    waiting_ = rest;
     return ResumeText(out);
   }
   in_list_ = false;

@@ -2,7 +2,8 @@
 // becomes its name and then its arguments piece by piece, as they are written.
 //
 //   text ──open──► before a call ──► {"name": "f", "arguments": {...}} ──► close ──► text
-//                        └──────────► f[ARGS]{...} ───────────────────────┘
+//                        ├──────────► f[ARGS]{...} ───────────────────────┤
+//                        └──────────► of another shape (call_reader.h) ───┘
 //
 // What comes out does not depend on how the text is cut. Text waits while it may be the beginning
 // of a call, and until the call's name is known; if it turns out to be none, it is text. White
@@ -14,11 +15,14 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "server/bare_text.h"
+#include "server/call_reader.h"
 #include "server/tool_call_format.h"
 
 namespace holdfast {
@@ -37,6 +41,8 @@ void AppendToolCall(ToolCallDelta delta, std::vector<ToolCallDelta>& deltas);
 struct ToolCallRules {
   std::vector<std::string> names;  // that can be called; empty: any
   bool only_at_start = false;      // an answer that does not begin as a call has none
+  // Where the syntax writes some parameters bare; null: none. Shared with those who read a call.
+  std::shared_ptr<const BareTextsOfTools> texts;
 };
 
 class ToolCallParser final {
@@ -58,6 +64,7 @@ class ToolCallParser final {
   enum class State : uint8_t {
     kText,
     kBefore,     // behind the opening
+    kShaped,     // a call of another shape
     kName,       // of a call that is its name, a mark and arguments
     kObject,     // of a call, outside of its values
     kKey,        // a string at the place of a key
@@ -73,6 +80,7 @@ class ToolCallParser final {
   void Read(char c, Output& out);
   void ReadText(char c, Output& out);
   void ReadBefore(char c, Output& out);
+  void ReadShaped(char c, Output& out);
   void ReadName(char c, Output& out);
   void ReadObject(char c, Output& out);
   void ReadKey(char c, Output& out);
@@ -84,8 +92,9 @@ class ToolCallParser final {
   void OpenCall(std::string name, Output& out);
   void AddArguments(std::string_view piece, Output& out);
   void EndCall(char c, Output& out);
-  // At `c` it is no call after all: what waits is text. Or none any more: `c` is.
-  void Break(char c, Output& out);
+  // At `rest` it is no call after all: what waits is text. Or none any more: `rest` is.
+  void Break(std::string_view rest, Output& out);
+  void Break(char c, Output& out) { Break({&c, 1}, out); }
   // What waits is read again, as text that may open a call.
   void ResumeText(Output& out);
   bool call_is_open() const { return call_index_.has_value(); }
@@ -107,6 +116,7 @@ class ToolCallParser final {
   std::string name_;            // of a call that may yet be none
   std::string arguments_;       // that came before the name
   bool has_arguments_ = false;  // of the call being read
+  std::unique_ptr<CallReader> reader_;
   std::optional<int32_t> call_index_;
   int32_t num_calls_ = 0;
 };

@@ -1,12 +1,14 @@
 #include "server/tool_choice.h"
 
 #include <algorithm>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "config/limits.h"
+#include "server/bare_text.h"
 #include "server/http_status.h"
 #include "server/tool_call_format.h"
 
@@ -110,9 +112,35 @@ Choice ReadChoice(JsonFields& fields, const Json& tools) {
   return read;
 }
 
+Json TextsJson(const BareTexts& texts) {
+  Json json = Json::object();
+  for (const auto& [parameter, text] : texts) {
+    json[parameter] = {
+        {"may_be_null", text.may_be_null},
+        {"choices", text.choices.has_value() ? Json(*text.choices) : Json()},
+        {"length_min", text.length_min.value_or(0)},
+        {"length_max", text.length_max.has_value() ? Json(*text.length_max) : Json()},
+        {"is_all", text.is_all}};
+  }
+  return json;
+}
+
+// Where the syntax writes some parameters bare.
+BareTextsOfTools TextsOf(const Json& tools, const ToolCallSyntax& syntax) {
+  BareTextsOfTools texts;
+  if (syntax.shape != ToolCallShape::kTags) return texts;
+  for (const Json& tool : tools) {
+    const Json& function = tool["function"];
+    const auto parameters = function.find("parameters");
+    if (parameters == function.end()) continue;
+    texts[*function["name"].get_ptr<const std::string*>()] = BareTextsOf(*parameters);
+  }
+  return texts;
+}
+
 // What text/src/tool_grammar.rs reads.
 Json DescribeCalls(const Json& tools, const Choice& choice, bool parallel,
-                   const ToolCallSyntax& syntax) {
+                   const ToolCallSyntax& syntax, const BareTextsOfTools& texts) {
   Json functions = Json::array();
   for (size_t i = 0; i < tools.size(); ++i) {
     const Json& function = tools[i]["function"];
@@ -126,14 +154,20 @@ Json DescribeCalls(const Json& tools, const Choice& choice, bool parallel,
                          {"parameters", parameters == function.end() ? Json() : *parameters},
                          {"strict", strict != function.end() && *strict == true},
                          {"place", absl::StrCat("tools[", i, "].function.parameters")}});
+    if (const auto bare = texts.find(name); bare != texts.end()) {
+      functions.back()["texts"] = TextsJson(bare->second);
+    }
   }
   const auto text = [](std::string_view view) { return std::string(view); };
+  static constexpr const char* kShapes[] = {nullptr, "tags", "python"};
+  const char* shape = kShapes[static_cast<size_t>(syntax.shape)];
   return {{"open", text(syntax.open)},
           {"close", text(syntax.close)},
           {"is_list", syntax.is_list},
           {"separator", text(syntax.separator)},
           {"arguments_key", text(syntax.arguments_key)},
           {"arguments_mark", text(syntax.arguments_mark)},
+          {"shape", shape == nullptr ? Json() : Json(shape)},
           {"required", choice.mode != Choice::Mode::kAuto},
           {"parallel", parallel && choice.mode != Choice::Mode::kOne},
           {"functions", std::move(functions)},
@@ -149,7 +183,9 @@ void ReadToolChoice(JsonFields& fields, ToolCallFormat format, GenerationRequest
   const bool parallel = fields.Boolean("parallel_tool_calls").value_or(true);
   const Choice choice = ReadChoice(fields, tools);
   if (!fields.ok() || tools.empty() || choice.mode == Choice::Mode::kNone) return;
-  Json calls = DescribeCalls(tools, choice, parallel, SyntaxOf(format));
+  const ToolCallSyntax& syntax = SyntaxOf(format);
+  BareTextsOfTools texts = TextsOf(tools, syntax);
+  Json calls = DescribeCalls(tools, choice, parallel, syntax, texts);
   std::string param = "tools";
   if (request.grammar.has_value()) {
     AnswerGrammar& answer = *request.grammar;
@@ -185,6 +221,7 @@ void ReadToolChoice(JsonFields& fields, ToolCallFormat format, GenerationRequest
   }
   // A schema's answer is JSON, in which what looks like a call is none.
   use.rules.only_at_start = !calls["answer"].is_null();
+  use.rules.texts = std::make_shared<const BareTextsOfTools>(std::move(texts));
 }
 
 }  // namespace holdfast

@@ -281,6 +281,82 @@ class Llama3Reader final : public ToolCallReader {
   std::string head_;  // of what follows the tag
 };
 
+class TagsReader final : public ToolCallReader {
+ public:
+  void Read(char next) override {
+    if (in_name_ && next != '>') {
+      AppendBounded(next, name_);
+    } else if (in_name_) {
+      in_name_ = false;
+    } else if (begin_.Read(next)) {
+      in_name_ = true;
+      name_.clear();
+    } else if (end_.Read(next)) {
+      Add(std::exchange(name_, {}));
+    }
+  }
+
+ private:
+  Marker begin_{"<function="}, end_{"</function>"};
+  bool in_name_ = false;
+  std::string name_;  // of the call that is being read
+};
+
+class PythonReader final : public ToolCallReader {
+ public:
+  void Read(char next) override {
+    switch (state_) {
+      case State::kBefore:
+        if (!IsSpace(next)) state_ = next == '[' ? State::kName : State::kOther;
+        return;
+      case State::kName:
+        if (IsSpace(next) && name_.empty()) return;
+        if (next == '(' && !name_.empty()) {
+          state_ = State::kArguments;
+          depth_ = 1;
+        } else if (IsNameByte(next)) {
+          AppendBounded(next, name_);
+        } else {
+          state_ = State::kOther;
+        }
+        return;
+      case State::kArguments:
+        ReadArguments(next);
+        return;
+      case State::kBetween:
+        if (!IsSpace(next)) state_ = next == ',' ? State::kName : State::kOther;
+        return;
+      case State::kOther:
+        return;
+    }
+  }
+
+ private:
+  enum class State : uint8_t { kBefore, kName, kArguments, kBetween, kOther };
+
+  void ReadArguments(char next) {
+    if (escaped_) {
+      escaped_ = false;
+    } else if (quote_ != 0) {
+      escaped_ = next == '\\';
+      if (next == quote_) quote_ = 0;
+    } else if (next == '"' || next == '\'') {
+      quote_ = next;
+    } else if (next == '(' || next == '[' || next == '{') {
+      ++depth_;
+    } else if ((next == ')' || next == ']' || next == '}') && --depth_ == 0) {
+      Add(std::exchange(name_, {}));
+      state_ = State::kBetween;
+    }
+  }
+
+  State state_ = State::kBefore;
+  std::string name_;
+  int64_t depth_ = 0;  // of brackets within the call
+  char quote_ = 0;     // of the string that is being read
+  bool escaped_ = false;
+};
+
 class FencedBashReader final : public ToolCallReader {
  public:
   void Read(char next) override {
@@ -333,6 +409,10 @@ std::unique_ptr<ToolCallReader> MakeReader(ToolCallFormat format) {
       return std::make_unique<MistralReader>();
     case ToolCallFormat::kLlama3:
       return std::make_unique<Llama3Reader>();
+    case ToolCallFormat::kTags:
+      return std::make_unique<TagsReader>();
+    case ToolCallFormat::kPython:
+      return std::make_unique<PythonReader>();
     case ToolCallFormat::kUnknown:
     case ToolCallFormat::kHermes:
       break;
@@ -350,7 +430,7 @@ void ToolCallReader::Add(std::string_view name) {
 
 ToolNames::ToolNames(ToolCallFormat format) {
   constexpr std::array kInOrder = {ToolCallFormat::kHermes, ToolCallFormat::kMistralNamed,
-                                   ToolCallFormat::kLlama3};
+                                   ToolCallFormat::kLlama3, ToolCallFormat::kTags};
   if (format != ToolCallFormat::kUnknown) readers_.push_back(MakeReader(format));
   for (const ToolCallFormat other : kInOrder) {
     if (other != format) readers_.push_back(MakeReader(other));

@@ -4,6 +4,7 @@
 // Input: a byte that chooses the format, then the answer. How it is cut comes from a hash of it.
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -22,7 +23,10 @@ struct Parsed {
 
 // `cut` 0: in one piece.
 Parsed Parse(ToolCallFormat format, std::string_view answer, uint64_t cut) {
-  ToolCallParser parser(SyntaxOf(format));
+  // Of a parameter that is text, one that may be null, and others.
+  static const auto texts = std::make_shared<const BareTextsOfTools>(
+      BareTextsOfTools{{"f", {{"a", {}}, {"b", {.may_be_null = true}}}}});
+  ToolCallParser parser(SyntaxOf(format), {.texts = texts});
   Parsed parsed;
   while (!answer.empty()) {
     cut = cut == 0 ? 0 : cut * 6364136223846793005u + 1442695040888963407u;
@@ -46,9 +50,10 @@ Parsed Parse(ToolCallFormat format, std::string_view answer, uint64_t cut) {
 
 void Run(std::string_view data) {
   if (data.empty()) return;
-  constexpr ToolCallFormat kFormats[] = {ToolCallFormat::kHermes, ToolCallFormat::kMistral,
-                                         ToolCallFormat::kMistralNamed, ToolCallFormat::kLlama3};
-  const ToolCallFormat format = kFormats[static_cast<uint8_t>(data.front()) % 4];
+  constexpr ToolCallFormat kFormats[] = {ToolCallFormat::kHermes,       ToolCallFormat::kMistral,
+                                         ToolCallFormat::kMistralNamed, ToolCallFormat::kLlama3,
+                                         ToolCallFormat::kTags,         ToolCallFormat::kPython};
+  const ToolCallFormat format = kFormats[static_cast<uint8_t>(data.front()) % 6];
   data.remove_prefix(1);
   uint64_t hash = 14695981039346656037u;
   for (const char c : data) hash = (hash ^ static_cast<uint8_t>(c)) * 1099511628211u;

@@ -3,6 +3,7 @@
 
 #![allow(clippy::missing_safety_doc)] // text_c.h tells each contract
 
+mod call_shape;
 mod gbnf;
 mod gguf;
 mod grammar;

@@ -3,9 +3,11 @@
 //! What opens a call ends the free text before it: from there on only a call fits. A mark that is
 //! a control token of the model is that token, another is its text.
 
+use crate::call_shape::{BareText, Call, Shape};
 use crate::{schema_rewrite, Failure};
 use serde::Deserialize;
 use serde_json::{json, Value};
+use std::collections::HashMap;
 
 /// Of all parameters together; a tool of an agent has one to two kilobytes.
 const PARAMETERS_BYTES_MAX: usize = 192 << 10;
@@ -24,6 +26,8 @@ pub struct ToolCalls {
     /// A call is {"name": ..., KEY: arguments}, or, where the mark is not empty, name MARK arguments.
     arguments_key: String,
     arguments_mark: String,
+    /// A call has another shape. Absent: it has not.
+    shape: Option<Shape>,
     /// Calls are all that is allowed.
     required: bool,
     /// Several calls are.
@@ -43,6 +47,9 @@ pub struct Function {
     pub strict: bool,
     /// The caller's name of the parameters.
     pub place: String,
+    /// Those of its parameters that are written bare.
+    #[serde(default)]
+    texts: HashMap<String, BareText>,
 }
 
 type Fields = serde_json::Map<String, Value>;
@@ -71,6 +78,7 @@ impl ToolCalls {
             separator: self.separator.clone(),
             arguments_key: self.arguments_key.clone(),
             arguments_mark: self.arguments_mark.clone(),
+            shape: self.shape,
             required: true,
             parallel: self.parallel,
             functions: vec![self.functions[index].clone()],
@@ -95,7 +103,12 @@ impl ToolCalls {
         let mut bytes_left = PARAMETERS_BYTES_MAX;
         let mut rules = String::new();
         for (index, function) in self.functions.iter().enumerate() {
-            let mut schema = Value::Object(function.schema(kept[index], &mut bytes_left)?);
+            let fields = function.schema(kept[index], &mut bytes_left)?;
+            if let Some(shape) = self.shape {
+                rules += &function.rules(index, shape, fields, &prepare)?;
+                continue;
+            }
+            let mut schema = Value::Object(fields);
             prepare(&mut schema);
             let call = if self.arguments_mark.is_empty() {
                 let name = literal(&json!(function.name).to_string());
@@ -143,9 +156,11 @@ impl ToolCalls {
         }
         let free = if self.open.is_empty() {
             // Nothing opens a call: an answer is one if it begins as one.
-            r"start: TEXT | opened
-TEXT: /([^{ \t\r\n](.|\n)*)?/"
-                .to_string()
+            let first = if self.is_list { r"\[" } else { "{" };
+            format!(
+                r"start: TEXT | opened
+TEXT: /([^{first} \t\r\n](.|\n)*)?/"
+            )
         } else if control_token(&self.open).is_some() {
             // Whoever reads the text cannot tell the token from what is spelled so.
             let spelled = literal(&self.open);
@@ -171,6 +186,30 @@ pub fn literal(text: &str) -> String {
 }
 
 impl Function {
+    /// Of a call that has a shape of its own.
+    fn rules(
+        &self,
+        index: usize,
+        shape: Shape,
+        fields: Fields,
+        prepare: &impl Fn(&mut Value),
+    ) -> Result<String, Failure> {
+        let call = Call {
+            shape,
+            index,
+            name: &self.name,
+            texts: &self.texts,
+            strict: self.strict,
+            given: self.parameters.as_ref(),
+        };
+        let any = Fields::from_iter([("type".to_string(), json!("object"))]);
+        let rules = match call.rules(&fields, prepare) {
+            Err(_) if !self.strict => Call { given: None, ..call }.rules(&any, prepare),
+            rules => rules,
+        };
+        rules.map_err(|what| Failure::invalid(format!("{}: {what}", self.place)))
+    }
+
     fn schema(&self, kept: bool, bytes_left: &mut usize) -> Result<Fields, Failure> {
         if self.strict || kept {
             match self.checked(bytes_left) {

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <random>
 #include <string>
@@ -11,6 +12,7 @@
 #include <vector>
 
 #include "config/limits.h"
+#include "server/bare_text.h"
 
 namespace holdfast {
 namespace {
@@ -27,11 +29,17 @@ std::ostream& operator<<(std::ostream& out, const Parsed& parsed) {
   return out;
 }
 
+// Of `f`, where parameters are written bare.
+std::shared_ptr<const BareTextsOfTools> Texts() {
+  return std::make_shared<const BareTextsOfTools>(
+      BareTextsOfTools{{"f", {{"text", {}}, {"maybe", {.may_be_null = true}}}}});
+}
+
 // Reads `answer` in pieces of 1 to `piece_bytes_max`.
 Parsed Parse(ToolCallFormat format, std::string_view answer, size_t piece_bytes_max = SIZE_MAX,
              uint32_t seed = 0) {
   std::mt19937 rng(seed);
-  ToolCallParser parser(SyntaxOf(format));
+  ToolCallParser parser(SyntaxOf(format), {.texts = Texts()});
   Parsed parsed;
   while (!answer.empty()) {
     const size_t bytes = 1 + rng() % std::min(answer.size(), piece_bytes_max);
@@ -126,6 +134,52 @@ const std::vector<Case>& Cases() {
       {kLlama3,
        "Say {\"name\": \"f\", \"parameters\": {}}",
        {"Say {\"name\": \"f\", \"parameters\": {}}", {}}},
+      {kTags,
+       "Let me see.\n<tool_call>\n<function=f>\n<parameter=text>\nParis\n</parameter>\n"
+       "<parameter=n>\n12\n</parameter>\n</function>\n</tool_call>\n",
+       {"Let me see.", {{"f", R"({"text": "Paris", "n": 12})"}}}},
+      {kTags, "<tool_call><function=g></function></tool_call> more", {" more", {{"g", "{}"}}}},
+      // Text is text whatever it looks like; another value is JSON if it can be.
+      {kTags,
+       "<tool_call><function=f><parameter=text>7</parameter><parameter=maybe>null</parameter>"
+       "<parameter=o>{\"a\": [1]}</parameter><parameter=w>True</parameter>"
+       "<parameter=z>two words</parameter></function></tool_call>",
+       {"",
+        {{"f", R"({"text": "7", "maybe": null, "o": {"a": [1]}, "w": true, "z": "two words"})"}}}},
+      // One line's end on each side is not the value's own.
+      {kTags,
+       "<tool_call><function=f><parameter=text>\n\n a \"b\" </p\n\n</parameter>"
+       "<parameter=maybe>\nnullable\n</parameter></function></tool_call>",
+       {"", {{"f", R"({"text": "\n a \"b\" </p\n", "maybe": "nullable"})"}}}},
+      {kTags,
+       "<tool_call><function=f><parameter=text>\n</parameter><parameter=maybe></parameter>"
+       "</function></tool_call>",
+       {"", {{"f", R"({"text": "", "maybe": ""})"}}}},
+      {kTags,
+       "<tool_call><function=a></function></tool_call>\n"
+       "<tool_call><function=b></function></tool_call>",
+       {"", {{"a", "{}"}, {"b", "{}"}}}},
+      {kTags,
+       "<tool_call>{\"name\": \"f\"}</tool_call>",
+       {"<tool_call>{\"name\": \"f\"}</tool_call>", {}}},
+      {kTags, "<tool_call><function=f g>", {"<tool_call><function=f g>", {}}},
+      {kTags, "<tool_call><function=f>oh", {"oh", {{"f", ""}}}},
+      {kTags, "<tool_call><function=f><parameter=text>cut <", {"", {{"f", "{\"text\": \"cut "}}}},
+      {kPython,
+       "[f(city=\"Paris\", days=[1, -2.5e3, {'a': None}], sure=True), g()]",
+       {"",
+        {{"f", R"({"city": "Paris", "days": [1, -2.5e3, {"a": null}], "sure": true})"},
+         {"g", "{}"}}}},
+      {kPython,
+       " [ f(a= 'it\\'s \"x\"\\n\\x41\\U0001F600\\q' , ) ] \n",
+       {"", {{"f", R"({"a": "it's \"x\"\n\u0041\ud83d\ude00\\q"})"}}}},
+      {kPython, "[f(a=true, b=null)]", {"", {{"f", R"({"a": true, "b": null})"}}}},
+      {kPython, "[1, 2]", {"[1, 2]", {}}},
+      {kPython, "[f]", {"[f]", {}}},
+      {kPython, "[f(x)]", {"x)]", {{"f", ""}}}},
+      {kPython, "[f(a=b)]", {"b)]", {{"f", "{\"a\": "}}}},
+      {kPython, "[f(a=\"cut", {"", {{"f", "{\"a\": \"cut"}}}},
+      {kPython, "See [f()]", {"See [f()]", {}}},
   };
   return cases;
 }
@@ -216,11 +270,22 @@ TEST(ToolCallParserTest, AnyTextIsReadTheSameHoweverItIsCut) {
                                            " ",
                                            "\n",
                                            "<tool",
+                                           "<function=f>",
+                                           "</function>",
+                                           "<parameter=text>",
+                                           "<parameter=maybe>",
+                                           "</parameter>",
+                                           "null",
+                                           "True",
+                                           "f(",
+                                           "a=",
+                                           ")",
+                                           "'",
                                            "x",
                                            "7",
                                            "\xC3\xA9"};
   using enum ToolCallFormat;
-  for (const ToolCallFormat format : {kHermes, kMistral, kMistralNamed, kLlama3}) {
+  for (const ToolCallFormat format : {kHermes, kMistral, kMistralNamed, kLlama3, kTags, kPython}) {
     for (uint32_t seed = 0; seed < 1500; ++seed) {
       std::mt19937 rng(seed);
       std::string answer;
@@ -235,12 +300,44 @@ TEST(ToolCallParserTest, AnyTextIsReadTheSameHoweverItIsCut) {
   }
 }
 
+TEST(BareTextTest, IsWhatCanBeNothingButTextOrNull) {
+  const Json parameters = *ParseJson(R"({"type": "object", "properties": {
+      "a": {"type": "string", "description": "any"},
+      "b": {"type": ["string", "null"]},
+      "c": {"enum": ["x", "y"]},
+      "d": {"anyOf": [{"type": "string", "maxLength": 5}, {"type": "null"}], "default": null},
+      "e": {"$ref": "#/$defs/unit"},
+      "f": {"type": "string", "pattern": "a+"},
+      "g": {"type": "string", "minLength": 2},
+      "h": {"allOf": [{"$ref": "#/$defs/unit"}]},
+      "i": {"type": ["string", "null"], "enum": ["z", null]},
+      "not1": {"type": "integer"}, "not2": {"type": ["string", "integer"]}, "not3": {},
+      "not4": {"enum": ["x", 1]}, "not5": {"$ref": "#/$defs/loop"}, "not6": true,
+      "not7": {"anyOf": [{"type": "string"}, {"type": "array"}]}},
+      "$defs": {"unit": {"const": "C", "title": "Unit"}, "loop": {"$ref": "#/$defs/loop"}}})");
+  const BareTexts wanted = {{"a", {}},
+                            {"b", {.may_be_null = true}},
+                            {"c", {.choices = std::vector<std::string>{"x", "y"}}},
+                            {"d", {.may_be_null = true, .length_max = 5}},
+                            {"e", {.choices = std::vector<std::string>{"C"}}},
+                            {"f", {.is_all = false}},
+                            {"g", {.length_min = 2}},
+                            {"h", {.choices = std::vector<std::string>{"C"}}},
+                            {"i", {.may_be_null = true, .choices = std::vector<std::string>{"z"}}}};
+  EXPECT_EQ(BareTextsOf(parameters), wanted);
+  EXPECT_EQ(BareTextsOf(Json()), BareTexts());
+}
+
 TEST(ToolCallFormatTest, TheFormatIsToldByTheChatTemplate) {
   using enum ToolCallFormat;
   EXPECT_EQ(ToolCallFormatOf("... '[TOOL_CALLS]' ..."), kMistral);
   EXPECT_EQ(ToolCallFormatOf("... '[TOOL_CALLS]' ... '[ARGS]'"), kMistralNamed);
   EXPECT_EQ(ToolCallFormatOf("... <tool_call>\\n ..."), kHermes);
   EXPECT_EQ(ToolCallFormatOf("<|start_header_id|> ... <|python_tag|>"), kLlama3);
+  EXPECT_EQ(ToolCallFormatOf("<|header_start|> ... \"parameters\""), kLlama3);
+  EXPECT_EQ(ToolCallFormatOf("... <tool_call>\\n<function= ..."), kTags);
+  EXPECT_EQ(ToolCallFormatOf("<|start_header_id|> [func_name1(params_name1= \"parameters\""),
+            kPython);
   EXPECT_EQ(ToolCallFormatOf("<|im_start|>"), kUnknown);
   EXPECT_EQ(ToolCallFormatOf(""), kUnknown);
 }

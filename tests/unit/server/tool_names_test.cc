@@ -43,6 +43,11 @@ constexpr Answer kAnswers[] = {
     {"<tool_call>{\"name\": \"cut\", \"arguments\": {\"te", ""},
     {"<tool_call>no JSON</tool_call><tool_call>{\"name\": \"then\"}", "then"},
     {"<<tool_call>{\"name\": \"twice\"}", "twice"},
+    // Tags.
+    {"<tool_call>\n<function=read>\n<parameter=path>\na>b\n</parameter>\n</function>\n"
+     "</tool_call>",
+     "read"},
+    {"<tool_call><function=cut><parameter=path>", ""},
     // Mistral.
     {"[TOOL_CALLS][{\"name\": \"add\", \"arguments\": {\"a\": 1}}, {\"name\": \"add2\", "
      "\"arguments\": {}}]",
@@ -97,6 +102,9 @@ TEST(ToolNamesTest, TheModelsOwnFormatCountsBeforeOthers) {
   EXPECT_EQ(NameIn(both, ToolCallFormat::kMistral), "own");
   EXPECT_EQ(NameIn(both, ToolCallFormat::kHermes), "other");
   EXPECT_EQ(NameIn("```bash\nls\n```", ToolCallFormat::kHermes), "ls") << "as its agent asked";
+  EXPECT_EQ(NameIn(R"( [b(x="a\")(", y=[1, (2)]), a()])", ToolCallFormat::kPython), "a+b");
+  EXPECT_EQ(NameIn("[b(x=1), cut(", ToolCallFormat::kPython), "b");
+  EXPECT_EQ(NameIn("[1, 2]", ToolCallFormat::kPython), "");
 }
 
 TEST(ToolNamesTest, NamesAndTheirNumberAreBounded) {

@@ -361,6 +361,107 @@ TEST_F(GrammarTest, WithoutAnOpeningAnAnswerThatBeginsAsACallIsOne) {
   }
 }
 
+// Two functions whose parameters stand each by itself.
+nlohmann::ordered_json ShapedCalls(const char* shape) {
+  auto calls =
+      nlohmann::ordered_json::parse(R"({"open": "", "close": "", "is_list": false, "separator": "",
+      "arguments_key": "", "arguments_mark": "", "required": true, "parallel": true,
+      "functions": [
+        {"name": "f", "strict": true, "place": "tools[0]", "parameters": {
+          "type": "object", "required": ["text", "n"], "additionalProperties": false,
+          "$defs": {"unit": {"enum": ["C", "F"]}},
+          "properties": {
+            "unit": {"$ref": "#/$defs/unit"}, "text": {"type": "string"},
+            "short": {"type": "string", "minLength": 1, "maxLength": 3},
+            "n": {"type": "integer", "minimum": 0, "maximum": 9},
+            "sure": {"type": ["boolean", "null"]},
+            "list": {"type": "array", "items": {"type": "boolean"}, "maxItems": 2}}},
+          "texts": {
+            "unit": {"may_be_null": false, "choices": ["C", "F"], "length_min": 0,
+                     "length_max": null, "is_all": true},
+            "text": {"may_be_null": false, "choices": null, "length_min": 0, "length_max": null,
+                     "is_all": true},
+            "short": {"may_be_null": false, "choices": null, "length_min": 1, "length_max": 3,
+                      "is_all": true}}},
+        {"name": "g-h", "strict": false, "place": "tools[1]", "parameters": null}],
+      "answer": null})");
+  calls["shape"] = shape;
+  if (calls["shape"] == "tags") {
+    calls["open"] = "<call>";
+    calls["close"] = "</call>";
+  } else {
+    calls["is_list"] = true;
+    calls["separator"] = ",";
+  }
+  return calls;
+}
+
+TEST_F(GrammarTest, BetweenTagsTextIsBareAndAllElseIsJson) {
+  const std::string begin = "<call>\n<function=f>\n", end = "\n</function>\n</call>";
+  const std::string text = "<parameter=text>\nwhat \"ever\"\n</parameter>\n",
+                    n = "<parameter=n>\n7\n</parameter>";
+  const auto accepts = [&](const std::string& answer) {
+    const auto matcher = Matcher(GrammarKind::kToolCalls, ShapedCalls("tags").dump());
+    return Accepted(*matcher, answer) == answer.size();
+  };
+  EXPECT_TRUE(accepts(begin + text + n + end));
+  EXPECT_TRUE(accepts("<call><function=g-h></function></call>\n<call><function=g-h>"));
+  EXPECT_TRUE(accepts(
+      begin + "<parameter=unit>\nC\n</parameter>" + text + "<parameter=short>\nab\n</parameter>" +
+      n + "<parameter=sure>\nnull\n</parameter><parameter=list>\n[true]\n</parameter>" + end));
+  for (const std::string& wrong :
+       {begin + n, begin + text + end, begin + text + "<parameter=n>\n12", begin + "<parameter=x",
+        begin + "<parameter=unit>\nK", begin + text + "<parameter=short>\nabcd\n</parameter>",
+        begin + text + "<parameter=short>\n\n</parameter>" + n, std::string("<call><function=h")}) {
+    EXPECT_FALSE(accepts(wrong)) << wrong;
+  }
+}
+
+TEST_F(GrammarTest, InPythonArgumentsAreJsonButForTheWordsThatAreValues) {
+  const auto accepts = [&](const std::string& answer) {
+    const auto matcher = Matcher(GrammarKind::kToolCalls, ShapedCalls("python").dump());
+    return Accepted(*matcher, answer) == answer.size();
+  };
+  EXPECT_TRUE(accepts(R"([f(text="a \"b\"", n=7)])"));
+  EXPECT_TRUE(accepts(R"([f(unit="C",text="", short="abc", n=0, sure=None, list=[true]), g-h()])"));
+  EXPECT_TRUE(accepts(R"([g-h(), f(text="a", n=7, sure=True)])"));
+  for (const std::string wrong :
+       {"[f(n=7", "[f(text=\"a\")", "[f(text=\"a\", n=12", "[f(text='a'", "[f(text=\"a\", n=7,)",
+        "[f(text=\"a\", n=7, sure=true", "[g-h(a", "[f(unit=\"K", "f("}) {
+    EXPECT_FALSE(accepts(wrong)) << wrong;
+  }
+}
+
+TEST_F(GrammarTest, WhatAShapeCannotBeHeldToIsRefusedWhereItIsStrictAndElseFree) {
+  for (const char* shape : {"tags", "python"}) {
+    auto calls = ShapedCalls(shape);
+    auto& function = calls["functions"][0];
+    function["parameters"]["anyOf"] =
+        nlohmann::ordered_json::parse(R"([{"required": ["unit"]}, {"required": ["short"]}])");
+    EXPECT_THAT(Refusal(GrammarKind::kToolCalls, calls.dump()),
+                testing::AllOf(HasSubstr("tools[0]: "), HasSubstr("/anyOf")));
+    function["strict"] = false;
+    const std::string any = calls["shape"] == "tags"
+                                ? "<call><function=f><parameter=x>\n1</parameter></function></call>"
+                                : "[f(x={\"a\": 1}, y=True)]";
+    EXPECT_EQ(Accepted(*Matcher(GrammarKind::kToolCalls, calls.dump()), any), any.size());
+  }
+  auto calls = ShapedCalls("tags");
+  calls["functions"][0]["texts"]["text"]["is_all"] = false;
+  EXPECT_THAT(Refusal(GrammarKind::kToolCalls, calls.dump()), HasSubstr("/properties/text"));
+  calls["functions"][0]["name"] = "a>b";
+  EXPECT_THAT(Refusal(GrammarKind::kToolCalls, calls.dump()), HasSubstr("name"));
+}
+
+TEST_F(GrammarTest, AnAnswerThatBeginsAsAListOfCallsIsOne) {
+  auto calls = ShapedCalls("python");
+  calls["required"] = false;
+  for (const auto& [text, bytes] : std::vector<std::pair<std::string, size_t>>{
+           {"[g-h()]", 7}, {"Words [1]", 9}, {"[1]", 1}, {"{}", 2}}) {
+    EXPECT_EQ(Accepted(*Matcher(GrammarKind::kToolCalls, calls.dump()), text), bytes) << text;
+  }
+}
+
 TEST_F(GrammarTest, AnAnswerWithoutCallsMayHaveASchema) {
   std::mt19937 rng(12);
   Json either = ToolCalls();
