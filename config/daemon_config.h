@@ -50,7 +50,8 @@ struct DaemonConfig {
   struct EngineSettings {
     int32_t threads = 0;                     // 0: all cores
     bool pin_threads = false;                // each to a core of its own
-    std::string isa = "auto";                // auto | scalar | avx2 | avx512-vnni | avx512-amx
+    // auto | scalar | avx2 | avx512-vnni | avx512-bf16 | avx512-amx
+    std::string isa = "auto";
     std::string kv_dtype = "f16";            // f16 | f32 | i8
     std::optional<int64_t> kv_device_bytes;  // default: a share of free memory
     std::optional<int32_t> context_tokens;   // default and most: the model's

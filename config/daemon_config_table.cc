@@ -127,7 +127,7 @@ std::vector<Setting> MakeSettings() {
        .kind = kChoice,
        .slot = DAEMON_SLOT(engine.isa),
        .about = "instruction set of the kernels",
-       .choices = {"auto", "scalar", "avx2", "avx512-vnni", "avx512-amx"}},
+       .choices = {"auto", "scalar", "avx2", "avx512-vnni", "avx512-bf16", "avx512-amx"}},
       {.section = "engine",
        .key = "kv_dtype",
        .kind = kChoice,

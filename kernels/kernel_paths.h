@@ -12,6 +12,8 @@ namespace holdfast {
 const KernelTable& ScalarKernels();
 const KernelTable& Avx2Kernels();        // needs AVX2, FMA, F16C
 const KernelTable& Avx512VnniKernels();  // needs AVX-512 F, BW, DQ, VL, VNNI, and FMA, F16C
-KernelTable Avx512AmxKernels();  // the same, but for bf16_matmul, and needs AMX tiles with bf16
+// The same but for bf16_matmul.
+KernelTable Avx512Bf16Kernels();  // needs AVX-512 BF16, too
+KernelTable Avx512AmxKernels();   // needs AMX tiles with bf16, too
 
 }  // namespace holdfast

@@ -64,6 +64,8 @@ bool IsaSupported(Isa isa) {
       return IsaSupported(Isa::kAvx2) && __builtin_cpu_supports("avx512f") &&
              __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
              __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
+    case Isa::kAvx512Bf16:
+      return IsaSupported(Isa::kAvx512Vnni) && __builtin_cpu_supports("avx512bf16");
     case Isa::kAvx512Amx:
       return IsaSupported(Isa::kAvx512Vnni) && HasAmxBf16() && MayUseTiles();
 #else
@@ -74,17 +76,31 @@ bool IsaSupported(Isa isa) {
   return false;
 }
 
+// On Zen 5 a vdpbf16ps takes as long as a vfmadd231ps, on Sapphire Rapids four times as long, so
+// that f32 is faster there: docs/performance.md.
+static bool IsBf16Fast() {
+#ifdef HOLDFAST_X86
+  return __builtin_cpu_is("amd") != 0;
+#else
+  return false;
+#endif
+}
+
 Isa BestIsa() {
-  for (const Isa isa : {Isa::kAvx512Amx, Isa::kAvx512Vnni, Isa::kAvx2}) {
-    if (IsaSupported(isa)) return isa;
-  }
-  return Isa::kScalar;
+  if (IsaSupported(Isa::kAvx512Amx)) return Isa::kAvx512Amx;
+  if (IsaSupported(Isa::kAvx512Bf16) && IsBf16Fast()) return Isa::kAvx512Bf16;
+  if (IsaSupported(Isa::kAvx512Vnni)) return Isa::kAvx512Vnni;
+  return IsaSupported(Isa::kAvx2) ? Isa::kAvx2 : Isa::kScalar;
 }
 
 const KernelTable& KernelsOf(Isa isa) {
 #ifdef HOLDFAST_X86
   if (isa == Isa::kAvx512Amx) {
     static const KernelTable kernels = Avx512AmxKernels();
+    return kernels;
+  }
+  if (isa == Isa::kAvx512Bf16) {
+    static const KernelTable kernels = Avx512Bf16Kernels();
     return kernels;
   }
   if (isa == Isa::kAvx512Vnni) return Avx512VnniKernels();
@@ -102,6 +118,8 @@ const char* IsaName(Isa isa) {
       return "avx2";
     case Isa::kAvx512Vnni:
       return "avx512-vnni";
+    case Isa::kAvx512Bf16:
+      return "avx512-bf16";
     case Isa::kAvx512Amx:
       return "avx512-amx";
   }

@@ -19,9 +19,10 @@
 
 namespace holdfast {
 
-enum class Isa : uint8_t { kScalar, kAvx2, kAvx512Vnni, kAvx512Amx };
+enum class Isa : uint8_t { kScalar, kAvx2, kAvx512Vnni, kAvx512Bf16, kAvx512Amx };
 // Slowest first.
-inline constexpr Isa kIsas[] = {Isa::kScalar, Isa::kAvx2, Isa::kAvx512Vnni, Isa::kAvx512Amx};
+inline constexpr Isa kIsas[] = {Isa::kScalar, Isa::kAvx2, Isa::kAvx512Vnni, Isa::kAvx512Bf16,
+                                Isa::kAvx512Amx};
 
 // Where the activations of a product lie that takes them in blocks of 32 along k (the last one
 // filled up with zeros): sixteen rows together, block by block, so that a product of them reads
@@ -192,6 +193,6 @@ struct KernelTable {
 bool IsaSupported(Isa isa);             // by this CPU, system and build
 Isa BestIsa();                          // the fastest supported
 const KernelTable& KernelsOf(Isa isa);  // isa must be supported
-const char* IsaName(Isa isa);           // "scalar", "avx2", "avx512-vnni", "avx512-amx"
+const char* IsaName(Isa isa);  // "scalar", "avx2", "avx512-vnni", "avx512-bf16", "avx512-amx"
 
 }  // namespace holdfast

@@ -113,9 +113,11 @@ HOLDFAST_INLINE uint32_t MaxMagnitudeBits(F32x16 a, F32x16 b) {
   return _mm512_reduce_max_epu32(_mm512_max_epu32(x, y));
 }
 HOLDFAST_INLINE int32_t StoreRoundedI8(int8_t* p, F32x16 x) {
-  const __m512i rounded = _mm512_cvtps_epi32(x.v);
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(rounded));
-  return _mm512_reduce_add_epi32(rounded);
+  const __m128i bytes = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x.v));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), bytes);
+  // Summed as x + 128, which vpsadbw takes.
+  const __m128i sums = _mm_sad_epu8(_mm_xor_si128(bytes, _mm_set1_epi8(-128)), _mm_setzero_si128());
+  return _mm_cvtsi128_si32(_mm_add_epi32(sums, _mm_unpackhi_epi64(sums, sums))) - 16 * 128;
 }
 
 HOLDFAST_INLINE I32x16 SplatInt(int32_t x) { return {_mm512_set1_epi32(x)}; }

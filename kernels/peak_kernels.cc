@@ -12,11 +12,13 @@ PeakKernels PeakKernelsOf(Isa isa) {
     peaks.bf16 = Avx512AmxPeaks();
     return peaks;
   }
-  if (isa == Isa::kAvx512Vnni) {
+  if (isa == Isa::kAvx512Bf16) {
     PeakKernels peaks = Avx512VnniPeaks();
-    if (__builtin_cpu_supports("avx512bf16")) peaks.bf16 = Avx512Bf16Peaks();
+    peaks.isa = isa;
+    peaks.bf16 = Avx512Bf16Peaks();
     return peaks;
   }
+  if (isa == Isa::kAvx512Vnni) return Avx512VnniPeaks();
   if (isa == Isa::kAvx2) return Avx2Peaks();
 #endif
   static_cast<void>(isa);

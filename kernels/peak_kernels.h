@@ -35,7 +35,7 @@ inline constexpr size_t kReadBytes = 512;
 // GB/s without, 29.0 with it; the processor's own prefetching does not cross a page.
 inline constexpr size_t kReadAheadBytes = 4096;
 
-// isa must be supported. bf16 is there where this processor has it, whatever else the path needs.
+// isa must be supported.
 PeakKernels PeakKernelsOf(Isa isa);
 
 }  // namespace holdfast

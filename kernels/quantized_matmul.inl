@@ -108,6 +108,7 @@ struct PackedBlocks {
   F32x16 Scale(int, int part) const {
     return LoadScales(scales + static_cast<size_t>(part) * ScaleBytes(kFormat));
   }
+  F32x16 ScaleOfHigh(int, int part) const { return Mul(Scale(0, part), Splat(256.0f)); }
   F32x16 Offset(int) const { return Scale(0, 32 / kFormat.scale_block); }
   void Advance() {
     codes += CodeBytesPerBlock(kFormat);
@@ -122,7 +123,8 @@ struct UnpackedBlock {
   static constexpr bool kInWords = DotsOfWords<FormatOf(kType).max_code>::kUsed;
 
   uint8_t codes[kInWords ? 1024 : 512];
-  float scales[kParts][kPanelRows];
+  float scales[kParts]
+              [kPanelRows];   // 256 times those of the file: the high bytes', unless in words
   float offsets[kPanelRows];  // if the format has them
 };
 
@@ -139,7 +141,11 @@ struct UnpackedBlocks {
   const uint8_t* codes;
 
   explicit UnpackedBlocks(const Block* first) : block(first), codes(first->codes) {}
-  F32x16 Scale(int panel, int part) const { return Load(block[panel].scales[part]); }
+  F32x16 Scale(int panel, int part) const {
+    const F32x16 scale = Load(block[panel].scales[part]);
+    return kInWords ? scale : Mul(scale, Splat(1.0f / 256.0f));
+  }
+  F32x16 ScaleOfHigh(int panel, int part) const { return Load(block[panel].scales[part]); }
   F32x16 Offset(int panel) const { return Load(block[panel].offsets); }
   void Advance() {
     block += kStride;
@@ -210,8 +216,8 @@ template <int kRows, typename Weights, typename Cursor>
         }
         F32x16 scale[kPanels];
         ForEach<kPanels>(HOLDFAST_EACH {
-          scale[i] = w.Scale(i, part);
-          if constexpr (!is_wide) scale[i] = Mul(scale[i], Splat(256.0f));
+          if constexpr (is_wide) scale[i] = w.Scale(i, part);
+          if constexpr (!is_wide) scale[i] = w.ScaleOfHigh(i, part);
         });
         ForEach<kRows>([&](auto r) __attribute__((always_inline)) {
           const F32x16 x_scale = Splat(x.scale[r]);
@@ -285,7 +291,8 @@ void UnpackPanel(const std::byte* panel, int32_t k, int32_t block_begin, int32_t
       UnpackCodes<kFormat.code_bits>(packed.codes, out->codes);
     }
     for (int part = 0; part < UnpackedBlock<kType>::kParts; ++part) {
-      Store(out->scales[part], packed.Scale(0, part));
+      constexpr bool kInWords = UnpackedBlock<kType>::kInWords;
+      Store(out->scales[part], kInWords ? packed.Scale(0, part) : packed.ScaleOfHigh(0, part));
     }
     if constexpr (kFormat.has_offset) Store(out->offsets, packed.Offset(0));
     packed.Advance();

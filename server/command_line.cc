@@ -44,7 +44,7 @@ constexpr Flag kServeFlags[] = {
      "without keys: serve other than loopback, under any name", FlagKind::kSwitch},
     {"--metrics", "listen.metrics", "loopback|all", "who may read /metrics, which takes no key"},
     {"--threads", "engine.threads", "N", "compute threads; 0: one a core"},
-    {"--isa", "engine.isa", "NAME", "auto, scalar, avx2, avx512-vnni, avx512-amx"},
+    {"--isa", "engine.isa", "NAME", "auto, scalar, avx2, avx512-vnni, avx512-bf16, avx512-amx"},
     {"--kv-dtype", "engine.kv_dtype", "f16|f32|i8", "numbers of the KV cache"},
     {"--kv-device-bytes", "engine.kv_device_bytes", "SIZE", "memory for KV, as 4GiB"},
     {"--kv-host-bytes", "kv.host_bytes", "SIZE", "memory for KV that left the device"},

@@ -243,7 +243,8 @@ TEST(DaemonConfigTest, EachFaultNamesItsLineWhatWasWantedAndWhatWasFound) {
       {"scheduler:\n  prefix_cache: yes\n",
        "f.yaml:2: `scheduler.prefix_cache`: wanted true or false, found `yes`"},
       {"engine:\n  isa: sse\n",
-       "f.yaml:2: `engine.isa`: wanted auto | scalar | avx2 | avx512-vnni | avx512-amx, found "
+       "f.yaml:2: `engine.isa`: wanted auto | scalar | avx2 | avx512-vnni | avx512-bf16 | "
+       "avx512-amx, found "
        "`sse`"},
       {"engine:\n  kv_device_bytes: lots\n",
        "f.yaml:2: `engine.kv_device_bytes`: wanted a size such as 4GiB, from 1048576 to "
