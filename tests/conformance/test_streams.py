@@ -225,9 +225,12 @@ def test_kept_streams_leave_nothing_behind():
             assert wait_until(lambda: running(daemon) == 0
                               and daemon.metric("holdfast_http_kept_streams") == 0)
 
+        daemon.fill_memory({"Authorization": f"Bearer {tenants()['ann'][0]}"})
+        full = []
+        for _ in range(2):  # the heap is trimmed once meanwhile
+            round_of(40)
+            full.append(daemon.resident_bytes())
         round_of(40)
-        base = daemon.resident_bytes()
-        round_of(40)
-        assert daemon.resident_bytes() < base * 1.05
+        assert daemon.resident_bytes() < max(full) * 1.05
         assert daemon.metric("holdfast_http_kept_stream_bytes") == 0
         assert daemon.metric("holdfast_kvstore_blocks", state="held") == 0
