@@ -77,10 +77,11 @@ class Grammars::Kept final {
 };
 
 Grammars::Grammars(const Tokenizer& tokenizer, int32_t vocab_size, std::vector<TokenId> ends,
-                   size_t num_tenants)
+                   size_t num_tenants, const CompileLimits& limits)
     : tokenizer_(tokenizer),
       vocab_size_(vocab_size),
       ends_(std::move(ends)),
+      limits_(limits),
       compiler_(absl::UnknownError("not made yet")) {
   for (size_t i = 0; i < num_tenants; ++i) kept_.push_back(std::make_unique<Kept>());
 }
@@ -88,7 +89,7 @@ Grammars::Grammars(const Tokenizer& tokenizer, int32_t vocab_size, std::vector<T
 Grammars::~Grammars() = default;
 
 void Grammars::MakeCompiler() {
-  compiler_ = GrammarCompiler::Create(tokenizer_, vocab_size_, ends_);
+  compiler_ = GrammarCompiler::Create(tokenizer_, vocab_size_, ends_, limits_);
   if (compiler_.ok()) return;
   compiler_ = absl::FailedPreconditionError(absl::StrCat(
       "the served model's answers cannot be held to a grammar: ", compiler_.status().message()));
@@ -103,7 +104,7 @@ absl::StatusOr<std::shared_ptr<const Grammar>> Grammars::Of(TenantIndex tenant,
   }
   absl::call_once(compiler_made_, [this] { MakeCompiler(); });
   if (!compiler_.ok()) return compiler_.status();
-  ASSIGN_OR_RETURN(std::shared_ptr<const Grammar> grammar, (*compiler_)->Compile(source));
+  ASSIGN_OR_RETURN(std::shared_ptr<const Grammar> grammar, (*compiler_)->Compile(source, index));
   MutexLock lock(&mutex_);
   kept_[index]->Add(source, grammar);
   return grammar;

@@ -5,8 +5,8 @@
 // What compiling needs is made when the first is asked for (about 0.15 s): most daemons never see
 // one.
 //
-// Thread: any. Compiling is bounded (text/grammar.h) and happens on the caller's thread, outside
-// the lock; two callers may compile the same at once.
+// Thread: any. Compiling is bounded (text/grammar.h), and a caller waits for it outside the lock;
+// two may compile the same at once.
 #pragma once
 
 #include <cstddef>
@@ -32,11 +32,12 @@ class Grammars final {
  public:
   // `tokenizer` outlives it. `ends`: the tokens that end an answer.
   Grammars(const Tokenizer& tokenizer, int32_t vocab_size, std::vector<TokenId> ends,
-           size_t num_tenants);
+           size_t num_tenants, const CompileLimits& limits = {});
   ~Grammars();
 
   // kInvalidArgument: what is wrong with the grammar. kFailedPrecondition: the model cannot be held
-  // to one.
+  // to one. kResourceExhausted: too many of this tenant's, or of all, compile for longer than
+  // anybody waits; what is kept is still found.
   absl::StatusOr<std::shared_ptr<const Grammar>> Of(TenantIndex tenant,
                                                     const GrammarSource& source);
   // For one choice, from its first token on.
@@ -50,6 +51,7 @@ class Grammars final {
   const Tokenizer& tokenizer_;
   const int32_t vocab_size_;
   const std::vector<TokenId> ends_;
+  const CompileLimits limits_;
   absl::once_flag compiler_made_;
   absl::StatusOr<std::unique_ptr<GrammarCompiler>> compiler_;  // after compiler_made_
   Mutex mutex_;

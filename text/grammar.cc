@@ -61,11 +61,12 @@ class RustGrammarCompiler final : public GrammarCompiler {
   RustGrammarCompiler(const RustGrammarCompiler&) = delete;
   RustGrammarCompiler& operator=(const RustGrammarCompiler&) = delete;
 
-  absl::StatusOr<std::unique_ptr<Grammar>> Compile(const GrammarSource& source) const override {
+  absl::StatusOr<std::unique_ptr<Grammar>> Compile(const GrammarSource& source,
+                                                   uint64_t owner) const override {
     TextGrammar* grammar = nullptr;
     Buffer error;
     const TextCode code = text_grammar_compile(raw_, static_cast<int32_t>(source.kind),
-                                               View(source.text), &grammar, error.out());
+                                               View(source.text), owner, &grammar, error.out());
     if (code != kTextOk) return ToStatus(code, error);
     return std::make_unique<RustGrammar>(grammar);
   }
@@ -81,16 +82,21 @@ Grammar::~Grammar() = default;
 GrammarCompiler::~GrammarCompiler() = default;
 
 absl::StatusOr<std::unique_ptr<GrammarCompiler>> GrammarCompiler::Create(
-    const Tokenizer& tokenizer, int32_t vocab_size, std::span<const int32_t> ends) {
+    const Tokenizer& tokenizer, int32_t vocab_size, std::span<const int32_t> ends,
+    const CompileLimits& limits) {
   const TextTokenizer* const raw = text_internal::RawTokenizer(tokenizer);
   if (raw == nullptr) {
     return absl::InvalidArgumentError(
         "a grammar needs a tokenizer made by FromGguf or FromJsonFile");
   }
+  const TextCompileLimits raw_limits = {.wait_ms = limits.wait_ms,
+                                        .left_behind_per_owner = limits.left_behind_per_owner,
+                                        .left_behind = limits.left_behind};
   TextGrammarCompiler* compiler = nullptr;
   Buffer error;
-  const TextCode code = text_grammar_compiler_create(
-      raw, static_cast<size_t>(vocab_size), ends.data(), ends.size(), &compiler, error.out());
+  const TextCode code =
+      text_grammar_compiler_create(raw, static_cast<size_t>(vocab_size), ends.data(), ends.size(),
+                                   &raw_limits, &compiler, error.out());
   if (code != kTextOk) return ToStatus(code, error);
   return std::make_unique<RustGrammarCompiler>(compiler);
 }

@@ -6,7 +6,8 @@
 //
 // Where a grammar leaves one text only, its canonical tokens are forced: what is allowed is then
 // one token. What a matcher allows depends on the tokens that it has consumed and on nothing else.
-// Bounded: what compiling and a mask may cost (ParserLimits in src/grammar.rs).
+// Bounded: what compiling and a mask may cost (ParserLimits in src/grammar.rs), how long a caller
+// waits for it, and how many compile on for which nobody waits any more (src/compile_thread.rs).
 #pragma once
 
 #include <cstddef>
@@ -37,6 +38,13 @@ struct GrammarSource {
   bool operator==(const GrammarSource&) const = default;
 };
 
+// Bounds of compiling. The defaults are those of config/limits.h.
+struct CompileLimits {
+  uint64_t wait_ms = 3000;           // then refused, and left behind
+  size_t left_behind_per_owner = 2;  // that still compile; at either bound none is begun
+  size_t left_behind = 8;
+};
+
 // Thread: one at a time.
 class GrammarMatcher {
  public:
@@ -64,9 +72,13 @@ class GrammarCompiler {
   // `ends`: the tokens that end an answer, at least one.
   static absl::StatusOr<std::unique_ptr<GrammarCompiler>> Create(const Tokenizer& tokenizer,
                                                                  int32_t vocab_size,
-                                                                 std::span<const int32_t> ends);
-  // kInvalidArgument: what is wrong with it or not supported, for the caller.
-  virtual absl::StatusOr<std::unique_ptr<Grammar>> Compile(const GrammarSource& source) const = 0;
+                                                                 std::span<const int32_t> ends,
+                                                                 const CompileLimits& limits = {});
+  // `owner`: whose it is; those left behind are counted by it. kInvalidArgument: what is wrong with
+  // it or not supported, or that it takes too long, for the caller. kResourceExhausted: too many
+  // were left behind and have not ended yet.
+  virtual absl::StatusOr<std::unique_ptr<Grammar>> Compile(const GrammarSource& source,
+                                                           uint64_t owner) const = 0;
 };
 
 }  // namespace holdfast

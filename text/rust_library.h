@@ -40,6 +40,8 @@ inline absl::Status ToStatus(TextCode code, const Buffer& error) {
       return absl::NotFoundError(error.view());
     case kTextUnimplemented:
       return absl::UnimplementedError(error.view());
+    case kTextResourceExhausted:
+      return absl::ResourceExhaustedError(error.view());
     default:
       return absl::InternalError(error.view());
   }

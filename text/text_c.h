@@ -26,6 +26,7 @@ enum {
   kTextNotFound = 2,
   kTextUnimplemented = 3,
   kTextInternal = 4,
+  kTextResourceExhausted = 5,
 };
 typedef int32_t TextCode;
 
@@ -82,6 +83,12 @@ typedef struct {
   uint8_t add_generation_prompt;
 } TextChatInput;
 
+/* As CompileLimits of grammar.h. */
+typedef struct {
+  uint64_t wait_ms;
+  size_t left_behind_per_owner, left_behind;
+} TextCompileLimits;
+
 void text_buffer_free(TextBuffer buffer);
 void text_ids_free(TextIds ids);
 
@@ -110,11 +117,12 @@ TextCode text_load_chat_template(TextView config_path, TextView template_path, T
 /* `ends`: tokens that end an answer, at least one. Keeps the tokenizer alive by itself. */
 TextCode text_grammar_compiler_create(const TextTokenizer* tokenizer, size_t vocab_size,
                                       const int32_t* ends, size_t num_ends,
-                                      TextGrammarCompiler** out, TextBuffer* error);
+                                      const TextCompileLimits* limits, TextGrammarCompiler** out,
+                                      TextBuffer* error);
 void text_grammar_compiler_free(TextGrammarCompiler* compiler);
 /* `kind` as GrammarKind of grammar.h. A grammar needs no compiler any more. */
 TextCode text_grammar_compile(const TextGrammarCompiler* compiler, int32_t kind, TextView source,
-                              TextGrammar** out, TextBuffer* error);
+                              uint64_t owner, TextGrammar** out, TextBuffer* error);
 void text_grammar_free(TextGrammar* grammar);
 TextCode text_matcher_create(const TextGrammar* grammar, TextMatcher** out, TextBuffer* error);
 void text_matcher_free(TextMatcher* matcher);

@@ -147,7 +147,8 @@ Json Measure(const GrammarCompiler& compiler, const Tokenizer& tokenizer, const 
   Json report = {{"name", asked.at("name")}};
   const absl::Time begin = absl::Now();
   const auto grammar = compiler.Compile({.kind = KindOf(asked.at("kind").get<std::string>()),
-                                         .text = asked.at("text").get<std::string>()});
+                                         .text = asked.at("text").get<std::string>()},
+                                        0);
   report["compile_us"] = Microseconds(absl::Now() - begin);
   if (!grammar.ok()) {
     report["refused"] = std::string(grammar.status().message());

@@ -7,19 +7,18 @@
 //! Forced tokens: where the grammar leaves only one text, its canonical tokens are the only ones
 //! allowed, one after the other, whether the caller takes them at once or draws them one by one.
 
+use crate::compile_thread::{CompileLimits, CompileThreads};
 use crate::gbnf;
 use crate::schema_rewrite;
 use crate::structural_tag::StructuralTags;
 use crate::tokenizer::Tokenizer;
 use crate::tool_grammar::ToolCalls;
-use crate::{literal_set::Control, Code, Failure};
+use crate::{literal_set::Control, Failure};
 use llguidance::api::{GrammarWithLexer, ParserLimits, TopLevelGrammar};
 use llguidance::earley::SlicedBiasComputer;
 use llguidance::{JsonCompileOptions, Matcher, ParserFactory};
 use serde_json::{json, Value};
-use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
 use toktrie::{
     InferenceCapabilities, SimpleVob, TokEnv, TokRxInfo, TokTrie, TokenId, TokenizerEnv,
 };
@@ -33,21 +32,16 @@ const WHITESPACE: &str = r" |\r?\n[ \t]{0,40}";
 const ESCAPES: &str = "nrbtf\\\"";
 
 /// The crate recurs along brackets and references, and a stack that overflows is the end of the
-/// process: so brackets have a bound, sources have one, and compiling has a stack that no chain of
-/// references within that bound fills (some ten kilobytes a link; pages that are not used cost
-/// nothing).
+/// process: so brackets have a bound, sources have one, and compiling has a stack for all that is
+/// within them (compile_thread.rs).
 const NESTING_MAX: usize = 100;
-const STACK_BYTES: usize = 512 << 20;
 
-/// Bytes of a source. Compiling an expression may take the square of its length.
+/// Bytes of a source. Compiling an expression may take the square of its length. With the crate's
+/// own bounds these end it in any case: the worst that we have found takes 0.8 s of a core.
 const SCHEMA_BYTES_MAX: usize = 128 << 10;
 const REGEX_BYTES_MAX: usize = 2048;
 const LARK_BYTES_MAX: usize = 8192;
 const TAGS_BYTES_MAX: usize = 192 << 10;
-
-/// From then on nobody waits. The bounds above and the crate's own end it in any case: the worst
-/// that we have found takes 0.8 s of a core.
-const COMPILE_SECONDS_MAX: u64 = 3;
 
 /// A lexer state is one to two kilobytes; a string with a bound on its length takes one a character.
 const LEXER_STATES_MAX: usize = 10_000;
@@ -116,12 +110,13 @@ impl TokenizerEnv for Environment {
     }
 }
 
-/// Thread: any. What takes too long to compile is left to a thread of its own, which shares this.
-#[derive(Clone)]
+/// Thread: any.
 pub struct GrammarCompiler {
     shared: Arc<Shared>,
+    threads: CompileThreads,
 }
 
+/// With the threads that compile.
 struct Shared {
     factory: ParserFactory,
     ends: Arc<[TokenId]>,
@@ -135,6 +130,7 @@ impl GrammarCompiler {
         tokenizer: Arc<Tokenizer>,
         vocab_size: usize,
         ends: &[TokenId],
+        limits: CompileLimits,
     ) -> Result<Self, Failure> {
         let table = tokenizer.table();
         let count = table.special.len();
@@ -168,10 +164,13 @@ impl GrammarCompiler {
             verbose_errors: false,
             ..ParserLimits::default()
         };
-        Ok(GrammarCompiler { shared: Arc::new(Shared { factory, ends: ends.into(), tokenizer }) })
+        Ok(GrammarCompiler {
+            shared: Arc::new(Shared { factory, ends: ends.into(), tokenizer }),
+            threads: CompileThreads::new(limits),
+        })
     }
 
-    pub fn compile(&self, kind: Kind, source: &str) -> Result<Grammar, Failure> {
+    pub fn compile(&self, kind: Kind, source: &str, owner: u64) -> Result<Grammar, Failure> {
         let bytes_max = match kind {
             Kind::JsonSchema => SCHEMA_BYTES_MAX,
             Kind::Regex => REGEX_BYTES_MAX,
@@ -186,26 +185,7 @@ impl GrammarCompiler {
             )));
         }
         let (shared, source) = (Arc::clone(&self.shared), source.to_string());
-        let (done, result) = std::sync::mpsc::sync_channel(1);
-        let thread = std::thread::Builder::new().stack_size(STACK_BYTES).spawn(move || {
-            let _ = done.send(shared.compile_here(kind, &source)); // or nobody waits any more
-        });
-        if let Err(error) = thread {
-            return Err(Failure::new(Code::Internal, format!("no thread: {error}")));
-        }
-        // By steps, so that a process that was stopped for a while has not been slow.
-        for _ in 0..COMPILE_SECONDS_MAX * 20 {
-            match result.recv_timeout(Duration::from_millis(50)) {
-                Ok(compiled) => return compiled,
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => {
-                    return Err(Failure::invalid("the grammar library cannot make anything of it"))
-                }
-            }
-        }
-        Err(Failure::invalid(format!(
-            "it takes longer than {COMPILE_SECONDS_MAX} s to compile; make it simpler"
-        )))
+        self.threads.run(owner, move || shared.compile_here(kind, &source))
     }
 }
 

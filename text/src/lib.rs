@@ -4,6 +4,7 @@
 #![allow(clippy::missing_safety_doc)] // text_c.h tells each contract
 
 mod call_shape;
+mod compile_thread;
 mod gbnf;
 mod gguf;
 mod grammar;
@@ -22,6 +23,7 @@ mod template;
 mod tokenizer;
 mod tool_grammar;
 
+use compile_thread::CompileLimits;
 use gguf::GgufVocabulary;
 use grammar::{Grammar, GrammarCompiler, GrammarMatcher, Kind, Next};
 use literal_set::Control;
@@ -37,6 +39,7 @@ pub enum Code {
     NotFound = 2,
     Unimplemented = 3,
     Internal = 4,
+    ResourceExhausted = 5,
 }
 const OK: i32 = 0;
 
@@ -375,12 +378,13 @@ pub unsafe extern "C" fn text_grammar_compiler_create(
     vocab_size: usize,
     ends: *const i32,
     num_ends: usize,
+    limits: *const CompileLimits,
     out: *mut *mut GrammarCompiler,
     error: *mut TextBuffer,
 ) -> i32 {
     entry(error, || {
         let ends: Vec<u32> = slice(ends, num_ends).iter().map(|end| *end as u32).collect();
-        let compiler = GrammarCompiler::new(Arc::clone(&*tokenizer), vocab_size, &ends)?;
+        let compiler = GrammarCompiler::new(Arc::clone(&*tokenizer), vocab_size, &ends, *limits)?;
         *out = Box::into_raw(Box::new(compiler));
         Ok(())
     })
@@ -398,11 +402,13 @@ pub unsafe extern "C" fn text_grammar_compile(
     compiler: *const GrammarCompiler,
     kind: i32,
     source: TextView,
+    owner: u64,
     out: *mut *mut Grammar,
     error: *mut TextBuffer,
 ) -> i32 {
     entry(error, || {
-        let grammar = (*compiler).compile(Kind::from_raw(kind)?, source.text("the grammar")?)?;
+        let source = source.text("the grammar")?;
+        let grammar = (*compiler).compile(Kind::from_raw(kind)?, source, owner)?;
         *out = Box::into_raw(Box::new(grammar));
         Ok(())
     })

@@ -79,6 +79,11 @@ TEST_F(GrammarsTest, EachChoiceHasAConstraintOfItsOwn) {
   EXPECT_EQ(second, first);
 }
 
+TEST_F(GrammarsTest, WithoutRoomForAnotherThatCompilesACallerMayTryAgainLater) {
+  Grammars full(*tokenizer_, tokenizer_->vocab_size(), {0}, 2, {.left_behind_per_owner = 0});
+  EXPECT_EQ(full.Of(kAnn, Choice("a")).status().code(), absl::StatusCode::kResourceExhausted);
+}
+
 TEST_F(GrammarsTest, WhatIsNoGrammarIsRefused) {
   EXPECT_EQ(grammars_.Of(kAnn, {.kind = GrammarKind::kRegex, .text = "("}).status().code(),
             absl::StatusCode::kInvalidArgument);

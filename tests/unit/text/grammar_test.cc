@@ -11,6 +11,7 @@
 #include <thread>
 #include <vector>
 
+#include "config/limits.h"
 #include "tests/unit/text/vocabularies.h"
 
 namespace holdfast {
@@ -24,6 +25,7 @@ const std::vector<std::string>& Controls() {
   return controls;
 }
 constexpr int32_t kEnd = 0;
+constexpr uint64_t kOwner = 0;
 
 class GrammarTest : public testing::Test {
  protected:
@@ -31,13 +33,15 @@ class GrammarTest : public testing::Test {
     // Above the tokenizer's, as models round theirs up.
     vocab_size_ = tokenizer_->vocab_size() + 37;
     const int32_t ends[] = {kEnd};
-    auto compiler = GrammarCompiler::Create(*tokenizer_, vocab_size_, ends);
+    // So that what is refused is refused for what it is, also where compiling is slow.
+    const CompileLimits limits = {.wait_ms = 600'000};
+    auto compiler = GrammarCompiler::Create(*tokenizer_, vocab_size_, ends, limits);
     EXPECT_TRUE(compiler.ok()) << compiler.status();
     compiler_ = *std::move(compiler);
   }
 
   std::unique_ptr<GrammarMatcher> Matcher(GrammarKind kind, const std::string& text) {
-    auto grammar = compiler_->Compile({.kind = kind, .text = text});
+    auto grammar = compiler_->Compile({.kind = kind, .text = text}, kOwner);
     EXPECT_TRUE(grammar.ok()) << grammar.status();
     if (!grammar.ok()) return nullptr;
     auto matcher = (*grammar)->NewMatcher();  // outlives its grammar
@@ -46,7 +50,7 @@ class GrammarTest : public testing::Test {
   }
 
   std::string Refusal(GrammarKind kind, const std::string& text) {
-    const auto grammar = compiler_->Compile({.kind = kind, .text = text});
+    const auto grammar = compiler_->Compile({.kind = kind, .text = text}, kOwner);
     EXPECT_EQ(grammar.status().code(), absl::StatusCode::kInvalidArgument) << grammar.status();
     return std::string(grammar.status().message());
   }
@@ -883,6 +887,31 @@ TEST_F(GrammarTest, WhatWouldExhaustTheProcessIsRefused) {
   EXPECT_NE(Refusal(GrammarKind::kJsonSchema, schema), "");
 }
 
+// How those left behind are counted: compile_thread.rs.
+TEST_F(GrammarTest, WhatIsNotCompiledInTimeIsRefusedAndWithoutRoomNothingIsBegun) {
+  const auto refusal = [this](const CompileLimits& limits) {
+    const int32_t ends[] = {kEnd};
+    const auto compiler = GrammarCompiler::Create(*tokenizer_, vocab_size_, ends, limits);
+    EXPECT_TRUE(compiler.ok()) << compiler.status();
+    return (*compiler)->Compile({.kind = GrammarKind::kRegex, .text = "a"}, kOwner).status();
+  };
+  const absl::Status late = refusal({.wait_ms = 0});
+  EXPECT_EQ(late.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(late.message()), HasSubstr("longer than 0 s to compile"));
+  const absl::Status of_owner = refusal({.left_behind_per_owner = 0});
+  EXPECT_EQ(of_owner.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(of_owner.message()), HasSubstr("0 grammars of yours"));
+  const absl::Status of_all = refusal({.left_behind = 0});
+  EXPECT_EQ(of_all.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(of_all.message()), HasSubstr("0 grammars that took longer than 3 s"));
+}
+
+TEST_F(GrammarTest, DefaultLimitsAreTheConfiguredOnes) {
+  EXPECT_EQ(CompileLimits{}.wait_ms, kGrammarCompileMsMax);
+  EXPECT_EQ(CompileLimits{}.left_behind_per_owner, kGrammarsLeftBehindPerTenant);
+  EXPECT_EQ(CompileLimits{}.left_behind, kGrammarsLeftBehindMax);
+}
+
 TEST_F(GrammarTest, ATokenThatIsNotAllowedIsAnErrorAndStaysOne) {
   const auto matcher = Matcher(GrammarKind::kChoice, R"(["ab", "ac"])");
   EXPECT_FALSE(matcher->Consume(ByteId(Controls(), 'x')).ok());
@@ -892,7 +921,7 @@ TEST_F(GrammarTest, ATokenThatIsNotAllowedIsAnErrorAndStaysOne) {
 }
 
 TEST_F(GrammarTest, MatchersOfOneGrammarGoTheirOwnWaysOnManyThreads) {
-  auto grammar = compiler_->Compile({.kind = GrammarKind::kJsonSchema, .text = kPerson});
+  auto grammar = compiler_->Compile({.kind = GrammarKind::kJsonSchema, .text = kPerson}, kOwner);
   ASSERT_TRUE(grammar.ok());
   std::mt19937 rng(7);
   const std::string alone = RandomAnswer(**(*grammar)->NewMatcher(), rng);
