@@ -37,7 +37,7 @@ std::vector<float> FloatsOf(const WeightTensor& tensor) {
 
 absl::StatusOr<Linear> Linear::Create(std::span<const Source> sources, WeightsMode mode,
                                       const KernelTable& kernels, WorkerPool& pool,
-                                      WeightMemory& memory) {
+                                      LargePages& memory) {
   CHECK(!sources.empty());
   Linear linear;
   linear.kernels_ = &kernels;
@@ -73,7 +73,7 @@ absl::StatusOr<Linear> Linear::Create(std::span<const Source> sources, WeightsMo
 }
 
 absl::Status Linear::AddPacked(std::span<const Source> sources, WorkerPool& pool,
-                               WeightMemory& memory) {
+                               LargePages& memory) {
   const TensorType type = sources[0].weight.type;
   Section section{.n_begin = n_};
   for (const Source& source : sources) section.n += source.weight.rows;
@@ -101,7 +101,7 @@ absl::Status Linear::AddPacked(std::span<const Source> sources, WorkerPool& pool
 }
 
 absl::Status Linear::AddFloats(const Source& source, WeightsMode mode, WorkerPool& pool,
-                               WeightMemory& memory) {
+                               LargePages& memory) {
   const WeightTensor& weight = source.weight;
   const TensorType type = mode == WeightsMode::kF32 ? TensorType::kF32 : weight.type;
   const size_t bytes = FloatMatrixBytes(type, weight.rows, k_);

@@ -20,7 +20,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "engine/weight_memory.h"
+#include "config/base/large_pages.h"
 #include "engine/weights.h"
 #include "engine/worker_pool.h"
 #include "kernels/kernel_table.h"
@@ -54,7 +54,7 @@ class Linear final {
   // kResourceExhausted: no room for them.
   static absl::StatusOr<Linear> Create(std::span<const Source> sources, WeightsMode mode,
                                        const KernelTable& kernels, WorkerPool& pool,
-                                       WeightMemory& memory);
+                                       LargePages& memory);
 
   int32_t n() const { return n_; }
   int32_t k() const { return k_; }
@@ -121,9 +121,9 @@ class Linear final {
     int32_t panel_outputs = 0;
   };
 
-  absl::Status AddPacked(std::span<const Source> sources, WorkerPool& pool, WeightMemory& memory);
+  absl::Status AddPacked(std::span<const Source> sources, WorkerPool& pool, LargePages& memory);
   absl::Status AddFloats(const Source& source, WeightsMode mode, WorkerPool& pool,
-                         WeightMemory& memory);
+                         LargePages& memory);
   void FindPairs(std::span<const Source> sources);
   void CutTasks(int32_t num_workers);
   void FindFirstReads(const WorkerPool& pool);

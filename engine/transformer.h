@@ -26,12 +26,12 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "config/base/large_pages.h"
 #include "config/base/page_buffer.h"
 #include "engine/linear.h"
 #include "engine/rope_table.h"
 #include "engine/step_attention.h"
 #include "engine/step_plan.h"
-#include "engine/weight_memory.h"
 #include "engine/weights.h"
 #include "engine/worker_pool.h"
 #include "kernels/kernel_table.h"
@@ -131,7 +131,7 @@ class Transformer final {
   const KvLayout kv_layout_;
   const int32_t q_width_, kv_width_, qkv_width_;
 
-  WeightMemory weight_memory_;
+  LargePages weight_memory_;
   std::vector<Layer> layers_;
   std::vector<float> final_norm_;
   Linear head_;

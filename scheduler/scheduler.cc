@@ -230,9 +230,9 @@ bool Scheduler::SubmitAll(std::vector<Request>&& requests, absl::Time now) {
     const RequestId id = request.id;
     if (!options_.prefix_cache || request.pooling == Pooling::kMean) request.reuse_prefix = false;
     std::unique_ptr<ActiveRequest> active =
-        MakeActiveRequest(std::move(request), next_arrival_++, now);
+        MakeActiveRequest(std::move(request), next_arrival_++, now, sequence_memory_);
     Arrive(*active);
-    AddWaiting(*active->choices.front());
+    AddWaiting(active->choices.front());
     tenants_.AddWaiting(tenant, 1);
     ++waiting_requests_;
     if (!active->request.offline) PromptsOf(tenant).Enter(active->prompt_size, num_plans_);
@@ -288,7 +288,7 @@ int64_t Scheduler::UnusedTokens(const ActiveRequest& request) {
   const int64_t asked = TokensAskedFor(request.request, static_cast<size_t>(request.prompt_size));
   if (!request.admitted) return asked;
   int64_t used = request.prompt_size - request.cached_tokens.value_or(0);
-  for (const auto& choice : request.choices) used += choice->num_completion;
+  for (const Sequence& choice : request.choices) used += choice.num_completion;
   return asked - used;
 }
 
@@ -302,9 +302,8 @@ void Scheduler::Cancel(RequestId id) {
   if (found == requests_.end()) return;
   ActiveRequest& request = *found->second;
   if (request.ends_with_step) return;
-  const bool in_step =
-      std::any_of(request.choices.begin(), request.choices.end(),
-                  [](const std::unique_ptr<Sequence>& choice) { return choice->num_steps > 0; });
+  const bool in_step = std::any_of(request.choices.begin(), request.choices.end(),
+                                   [](const Sequence& choice) { return choice.num_steps > 0; });
   if (in_step) {
     EndWithStep(request, absl::CancelledError("the request was cancelled"));
   } else {
@@ -319,7 +318,7 @@ void Scheduler::StopChoice(RequestId id, int32_t choice) {
   ActiveRequest& request = *found->second;
   if (request.ends_with_step) return;
   if (choice < 0 || static_cast<size_t>(choice) >= request.choices.size()) return;
-  Sequence& sequence = *request.choices[static_cast<size_t>(choice)];
+  Sequence& sequence = request.choices[static_cast<size_t>(choice)];
   // Without a token there is nothing to have had enough of; and others may wait for its prompt.
   if (sequence.state == SequenceState::kEnded || sequence.num_completion == 0) return;
   if (sequence.num_steps > 0) {
@@ -419,10 +418,10 @@ void Scheduler::EndSequence(Sequence& sequence) {
 }
 
 void Scheduler::EndRequest(ActiveRequest& request, absl::Status status) {
-  for (const std::unique_ptr<Sequence>& choice : request.choices) {
-    if (choice->state == SequenceState::kRunning) StopRunning(*choice);
-    if (choice->state == SequenceState::kWaiting) RemoveWaiting(*choice, WaitQueue::Leave::kGone);
-    choice->state = SequenceState::kEnded;
+  for (Sequence& choice : request.choices) {
+    if (choice.state == SequenceState::kRunning) StopRunning(choice);
+    if (choice.state == SequenceState::kWaiting) RemoveWaiting(choice, WaitQueue::Leave::kGone);
+    choice.state = SequenceState::kEnded;
   }
   if (!request.admitted) LeaveQueue(request);
   rates_.GiveBack(request.request.tenant, UnusedTokens(request));
@@ -507,7 +506,7 @@ void Scheduler::CheckInvariants() const {
     if (!sequence->kept.empty()) ++num_kept;
   }
   for (const auto& [id, request] : requests_) {
-    for (const auto& choice : request->choices) num_kept -= choice->kept.empty() ? 0 : 1;
+    for (const Sequence& choice : request->choices) num_kept -= choice.kept.empty() ? 0 : 1;
   }
   CHECK(num_kept == 0 && head_.size() <= static_cast<size_t>(options_.pin_window));
   turn_ends_.CheckInvariants();

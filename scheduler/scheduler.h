@@ -106,6 +106,7 @@
 #include "scheduler/request.h"
 #include "scheduler/scheduler_options.h"
 #include "scheduler/sequence.h"
+#include "scheduler/sequence_memory.h"
 #include "scheduler/step_forecast.h"
 #include "scheduler/step_pace.h"
 #include "scheduler/tenant_ledger.h"
@@ -427,8 +428,9 @@ class Scheduler final {
   StepForecast forecast_;
   TenantRates rates_;
   QueueDepartures queue_;
-  std::vector<QueueDepartures> tenant_queues_;                               // by tenant
-  std::vector<PromptQueue> prompts_;                                         // likewise, online
+  std::vector<QueueDepartures> tenant_queues_;  // by tenant
+  std::vector<PromptQueue> prompts_;            // likewise, online
+  SequenceMemory sequence_memory_;
   absl::flat_hash_map<RequestId, std::unique_ptr<ActiveRequest>> requests_;  // looked up only
   WaitingClass online_, offline_;
   int32_t num_waiting_ = 0;

@@ -109,7 +109,7 @@ void Scheduler::CountCompletions() {
 void Scheduler::EndWithStep(ActiveRequest& request, absl::Status status) {
   if (request.ends_with_step) return;
   request.ends_with_step = std::move(status);
-  for (const std::unique_ptr<Sequence>& choice : request.choices) choice->request_ends = true;
+  for (Sequence& choice : request.choices) choice.request_ends = true;
   ending_.push_back(&request);
 }
 
@@ -239,9 +239,9 @@ void Scheduler::FinishPrompt(ActiveRequest& request) {
                   .prompt_logprobs = std::move(request.prompt_logprobs),
                   .pooled = std::move(request.pooled)});
   for (size_t choice = 1; choice < request.choices.size(); ++choice) {
-    Sequence& sequence = *request.choices[choice];
+    Sequence& sequence = request.choices[choice];
     CHECK(sequence.state == SequenceState::kHeldBack);
-    const std::vector<TokenId>& first = request.choices.front()->tokens;
+    const std::pmr::vector<TokenId>& first = request.choices.front().tokens;
     sequence.tokens.assign(first.begin(), first.begin() + request.prompt_size);
     sequence.state = SequenceState::kWaiting;
     AddWaiting(sequence);

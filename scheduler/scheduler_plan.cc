@@ -381,8 +381,7 @@ void Scheduler::OnRemoteFound(RemoteFound&& found) {
   const auto request = requests_.find(asked->second.request);
   const auto choice = static_cast<size_t>(asked->second.choice);
   lookups_.erase(asked);
-  Sequence* sequence =
-      request == requests_.end() ? nullptr : request->second->choices[choice].get();
+  Sequence* sequence = request == requests_.end() ? nullptr : &request->second->choices[choice];
   if (sequence == nullptr || sequence->lookup != LookupState::kAsked) {
     metrics_.kv.CountLookup(KvMetrics::Lookup::kLate);
     return;
@@ -481,8 +480,7 @@ std::optional<PartialBlock> Scheduler::SessionsPartial(Sequence& sequence) const
 std::optional<PartialBlock> Scheduler::SiblingsPartial(const Sequence& sequence) const {
   const auto index = static_cast<size_t>(sequence.published.num_blocks);
   const auto begin = static_cast<int32_t>(index) * kBlockTokens;
-  for (const std::unique_ptr<Sequence>& choice : sequence.request->choices) {
-    const Sequence& other = *choice;
+  for (const Sequence& other : sequence.request->choices) {
     if (&other == &sequence || !other.opened || other.restoring) continue;
     if (other.computed_tokens <= begin) continue;
     if (index > 0 && other.blocks[index - 1] != sequence.blocks[index - 1]) continue;

@@ -29,7 +29,7 @@ void Scheduler::FindProgram(ActiveRequest& active) {
   Request& request = active.request;
   if (!programs_.orders_by_program() || !request.reuse_prefix || !active.draws()) return;
   std::optional<TurnEnds::End> end =
-      turn_ends_.Take(request.tenant, request.reuse_scope, active.choices.front()->tokens,
+      turn_ends_.Take(request.tenant, request.reuse_scope, active.choices.front().tokens,
                       active.submitted, active.prompt_key.emplace());
   if (!end) return;
   if (end->first) {
@@ -68,8 +68,8 @@ void Scheduler::Arrive(ActiveRequest& active) {
       programs_.OnArrive(request.tenant, request.session, active.arrival, active.submitted);
   active.program = &program;
   if (programs_.orders_by_program()) {
-    for (const std::unique_ptr<Sequence>& choice : active.choices) {
-      choice->order.arrival = programs_.RankOf(program, active.arrival).arrival;
+    for (Sequence& choice : active.choices) {
+      choice.order.arrival = programs_.RankOf(program, active.arrival).arrival;
     }
   }
   store_.ExtendPin(request.tenant, request.session, request.reuse_scope,
@@ -109,7 +109,7 @@ void Scheduler::NameTool(RequestId id, std::string_view tool, absl::Time now) {
   thread_.CheckThread();
   const auto found = requests_.find(id);
   // Its first choice may be over while its turn is not.
-  if (found != requests_.end() && (found->second->choices.front()->state != SequenceState::kEnded ||
+  if (found != requests_.end() && (found->second->choices.front().state != SequenceState::kEnded ||
                                    found->second->program != nullptr)) {
     ActiveRequest& active = *found->second;
     if (IsNamedLater(active)) active.tool = std::string(tool);

@@ -60,8 +60,9 @@ bool IsStopToken(const Sequence& sequence, TokenId token) {
 }  // namespace
 
 std::unique_ptr<ActiveRequest> MakeActiveRequest(Request&& request, uint64_t arrival,
-                                                 absl::Time now) {
-  auto active = std::make_unique<ActiveRequest>();
+                                                 absl::Time now,
+                                                 std::pmr::memory_resource& memory) {
+  auto active = std::make_unique<ActiveRequest>(memory);
   active->request = std::move(request);
   active->prompt_size = static_cast<int32_t>(active->request.prompt.size());
   active->arrival = arrival;
@@ -69,28 +70,30 @@ std::unique_ptr<ActiveRequest> MakeActiveRequest(Request&& request, uint64_t arr
   // Without a token to draw all choices are the same.
   const int32_t num_choices = active->draws() ? active->request.num_choices : 1;
   active->choices_left = num_choices;
+  active->choices.reserve(static_cast<size_t>(num_choices));
   for (int32_t choice = 0; choice < num_choices; ++choice) {
-    auto sequence = std::make_unique<Sequence>();
-    sequence->request = active.get();
-    sequence->id = active->request.id;
-    sequence->tenant = active->request.tenant;
-    sequence->max_tokens = active->request.max_tokens;
-    sequence->wants_logprobs = active->request.sampling.top_logprobs.has_value();
-    sequence->scores_prompt = active->request.prompt_top_logprobs.has_value() && choice == 0;
-    sequence->pooling = active->request.pooling;
+    Sequence& sequence =
+        active->choices.emplace_back(Sequence{.tokens = std::pmr::vector<TokenId>(&memory)});
+    sequence.request = active.get();
+    sequence.id = active->request.id;
+    sequence.tenant = active->request.tenant;
+    sequence.max_tokens = active->request.max_tokens;
+    sequence.wants_logprobs = active->request.sampling.top_logprobs.has_value();
+    sequence.scores_prompt = active->request.prompt_top_logprobs.has_value() && choice == 0;
+    sequence.pooling = active->request.pooling;
     if (!active->request.masks.empty()) {
-      sequence->mask = std::move(active->request.masks[static_cast<size_t>(choice)]);
-      sequence->masked = true;
+      sequence.mask = std::move(active->request.masks[static_cast<size_t>(choice)]);
+      sequence.masked = true;
     }
-    KeepStopTokens(active->request.stop_tokens, *sequence);
-    sequence->order = {.offline = active->request.offline,
-                       .arrival = arrival,
-                       .request = arrival,
-                       .choice = choice};
-    active->choices.push_back(std::move(sequence));
+    KeepStopTokens(active->request.stop_tokens, sequence);
+    sequence.order = {.offline = active->request.offline,
+                      .arrival = arrival,
+                      .request = arrival,
+                      .choice = choice};
   }
-  active->choices.front()->tokens = std::move(active->request.prompt);
-  active->choices.front()->state = SequenceState::kWaiting;
+  const std::vector<TokenId> prompt = std::exchange(active->request.prompt, {});
+  active->choices.front().tokens.assign(prompt.begin(), prompt.end());
+  active->choices.front().state = SequenceState::kWaiting;
   return active;
 }
 

@@ -17,6 +17,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <memory_resource>
 #include <optional>
 #include <string>
 #include <vector>
@@ -83,7 +84,7 @@ inline constexpr size_t kStopTokensNear = 4;
 struct alignas(64) Sequence {
   ActiveRequest* request = nullptr;
   // Prompt, then completion; the last `num_completion` of them. Empty while held back.
-  std::vector<TokenId> tokens;
+  std::pmr::vector<TokenId> tokens;
   std::vector<BlockId> blocks;  // while running
   SequenceSlot slot{};          // likewise
   int32_t num_completion = 0;
@@ -99,18 +100,17 @@ struct alignas(64) Sequence {
   int32_t max_tokens = 0;       // its request's
   TenantIndex tenant{};         // likewise
   SequenceState state = SequenceState::kHeldBack;
-  bool restoring = false;           // until the store says that what it found has arrived
-  bool opened = false;              // the engine knows that it has the slot
-  bool ends_with_step = false;      // its next token of a step that runs is dropped: it was stopped
-  bool request_ends = false;        // all of it is dropped: its request ends with that step
-  bool wants_logprobs = false;      // of what it draws
-  bool masked = false;              // what it draws keeps to `mask`
-  bool scores_prompt = false;       // its request may want logprobs of the prompt from it
-  Pooling pooling{};                // its request's
-  bool continues_pin = false;       // see continued_pin
-  uint8_t num_stop_tokens = 0;      // of stop_tokens; above kStopTokensNear: its request has them
-  uint64_t table_version = 0;       // of `blocks`, see kept_tables.h
-  const LayerGate* gate = nullptr;  // while restoring: behind which it may run ahead
+  bool restoring = false;       // until the store says that what it found has arrived
+  bool opened = false;          // the engine knows that it has the slot
+  bool ends_with_step = false;  // its next token of a step that runs is dropped: it was stopped
+  bool request_ends = false;    // all of it is dropped: its request ends with that step
+  bool wants_logprobs = false;  // of what it draws
+  bool masked = false;          // what it draws keeps to `mask`
+  bool scores_prompt = false;   // its request may want logprobs of the prompt from it
+  Pooling pooling{};            // its request's
+  bool continues_pin = false;   // see continued_pin
+  uint8_t num_stop_tokens = 0;  // of stop_tokens; above kStopTokensNear: its request has them
+  uint64_t table_version = 0;   // of `blocks`, see kept_tables.h
 
   SequenceOrder order;
   std::array<TokenId, kStopTokensNear> stop_tokens{};
@@ -122,11 +122,12 @@ struct alignas(64) Sequence {
 
   // While running:
   PublishedPrefix published;
-  TierTokens hit_tokens{};  // found when it started, by tier
-  absl::Time started;       // to run, this time
-  PinId continued_pin{};    // goes with the Commit of its first step
-  int32_t plan_place = 0;   // among the prefills of the plan being made
-  PromptLookup repeats;     // guesses its next tokens
+  const LayerGate* gate = nullptr;  // while restoring: behind which it may run ahead
+  TierTokens hit_tokens{};          // found when it started, by tier
+  absl::Time started;               // to run, this time
+  PinId continued_pin{};            // goes with the Commit of its first step
+  int32_t plan_place = 0;           // among the prefills of the plan being made
+  PromptLookup repeats;             // guesses its next tokens
 
   // While waiting.
   WaitRank rank;                               // constant while it waits
@@ -160,11 +161,13 @@ inline bool RunsBefore(const Sequence* a, const Sequence* b) { return a->order <
 
 // A request from Submit to RequestDone.
 struct ActiveRequest {
+  explicit ActiveRequest(std::pmr::memory_resource& memory) : choices(&memory) {}
+
   Request request;  // its prompt has moved into the first choice; see `prompt_size`
   int32_t prompt_size = 0;
   uint64_t arrival = 0;
   absl::Time submitted;
-  std::vector<std::unique_ptr<Sequence>> choices;
+  std::pmr::vector<Sequence> choices;  // all of them from the beginning: where they lie they stay
   int32_t choices_left = 0;
   int32_t running_choices = 0;
   bool admitted = false;   // some choice has run
@@ -193,9 +196,10 @@ struct ActiveRequest {
   bool draws() const { return request.max_tokens > 0; }
 };
 
-// The request as sequences, the first choice waiting. Request::prompt is moved out.
+// The request as sequences, which lie in `memory` with their tokens, the first choice waiting.
+// Request::prompt is moved out.
 std::unique_ptr<ActiveRequest> MakeActiveRequest(Request&& request, uint64_t arrival,
-                                                 absl::Time now);
+                                                 absl::Time now, std::pmr::memory_resource& memory);
 
 // What the engine must know when `sequence` takes its slot, for the first time or again.
 void FillOpen(const Sequence& sequence, SequenceOpen& open);

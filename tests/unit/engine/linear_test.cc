@@ -94,7 +94,7 @@ TEST(LinearTest, TensorsStandSideBySideWithTheirBiasesInEveryMode) {
 
   const KernelTable& kernels = KernelsOf(BestIsa());
   for (WeightsMode mode : {WeightsMode::kNative, WeightsMode::kF32}) {
-    WeightMemory memory;
+    LargePages memory;
     const absl::StatusOr<Linear> linear = Linear::Create(sources, mode, kernels, pool, memory);
     ASSERT_TRUE(linear.ok()) << linear.status();
     EXPECT_EQ(linear->n(), 124);
@@ -137,7 +137,7 @@ TEST(LinearTest, PairsAreTheSameBitsAndEachColumnIsDoneOnceWithItsPartner) {
     const std::vector<float> x = RandomFloats(rng, kRows * kCols);
     for (int32_t workers : {1, 3, 40}) {
       WorkerPool pool(workers);
-      WeightMemory memory;
+      LargePages memory;
       const absl::StatusOr<Linear> linear =
           Linear::Create(sources, WeightsMode::kNative, kernels, pool, memory);
       ASSERT_TRUE(linear.ok()) << linear.status();
@@ -179,7 +179,7 @@ TEST(LinearTest, OnlyTwoSourcesOfOneHeightHavePairs) {
     std::vector<Linear::Source> sources;
     for (const int32_t height : heights)
       sources.push_back({.weight = TensorOf(floats, height, 32)});
-    WeightMemory memory;
+    LargePages memory;
     const absl::StatusOr<Linear> linear =
         Linear::Create(sources, WeightsMode::kNative, kernels, pool, memory);
     ASSERT_TRUE(linear.ok()) << linear.status();

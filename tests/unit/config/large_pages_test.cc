@@ -1,22 +1,24 @@
-#include "engine/weight_memory.h"
+#include "config/base/large_pages.h"
 
 #include <gtest/gtest.h>
+
+#include <vector>
 
 namespace holdfast {
 namespace {
 
-TEST(WeightMemoryTest, MatricesLieSideBySideFromTheBeginOfALargePageOn) {
-  WeightMemory memory;
+TEST(LargePagesTest, WhatIsTakenLiesSideBySideFromTheBeginOfALargePageOn) {
+  LargePages memory;
   std::byte* const first = memory.Take(1000);
   ASSERT_NE(first, nullptr);
-  EXPECT_EQ(reinterpret_cast<uintptr_t>(first) % WeightMemory::kLargePageBytes, 0u);
+  EXPECT_EQ(reinterpret_cast<uintptr_t>(first) % LargePages::kLargePageBytes, 0u);
   EXPECT_EQ(memory.Take(64), first + 1024);
   EXPECT_EQ(memory.Take(1), first + 1088);
 }
 
-TEST(WeightMemoryTest, AMatrixOfAnySizeIsZeroedAndKeepsWhatIsWrittenToIt) {
+TEST(LargePagesTest, MemoryOfAnySizeIsZeroedAndKeepsWhatIsWrittenToIt) {
   constexpr size_t kSizes[] = {1, 5 << 20, 61 << 20, 70 << 20, 3 << 20, 4097};
-  WeightMemory memory;
+  LargePages memory;
   std::vector<std::byte*> taken;
   for (const size_t bytes : kSizes) {
     std::byte* const data = memory.Take(bytes);

@@ -1,8 +1,11 @@
-// Where prepared weights lie: the matrices of a model side by side in few large buffers. A matrix
-// of a small model takes less than one large page (2 MiB), and mapped for itself gets small pages
-// alone; reading those misses the translation cache, and the processor's own prefetching stops at
-// their ends. SmolLM2-135M, decode on an AVX-512 server: its layers were read at 18 GB/s by one
-// core and 37 by two, its head, large enough to have large pages, at 25 and 54.
+// Memory side by side in few large buffers, for many things that are smaller than one large page
+// (2 MiB): each mapped for itself gets small pages alone, and reading those misses the translation
+// cache, and the processor's own prefetching stops at their ends. Where the system has no large
+// pages for us it is memory like other memory.
+//
+// Prepared weights lie in it: SmolLM2-135M, decode on an AVX-512 server: its layers were read at
+// 18 GB/s by one core and 37 by two, its head, large enough to have large pages, at 25 and 54. And
+// what a step touches of sequences (scheduler/sequence_memory.h).
 //
 // Thread: one. Memory is given back when the object goes, not before.
 #pragma once
@@ -18,7 +21,7 @@
 
 namespace holdfast {
 
-class WeightMemory final {
+class LargePages final {
  public:
   static constexpr size_t kLargePageBytes = size_t{2} << 20;
 
