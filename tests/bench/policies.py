@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """What the policies for agent programs do to whole jobs, by `holdfast simulate` on agents' traces.
 
-    ./dev bench policies --traces DIR [--only PATTERN] [--loads 0.5,0.9] [--seeds N] [--out docs]
+    ./dev bench policies --traces DIR [--only PATTERN] [--loads 0.5,0.9] [--seeds N]
+                         [--seeds-max N] [--out docs]
 
 DIR has the public traces under the names that CASES gives. Writes OUT/policies.md (tables),
 OUT/policies.json (every figure) and OUT/images/policies_job_time.svg. All of it is simulated: the
@@ -20,6 +21,10 @@ cached    of all prompt tokens those that were not computed
 again     of what a turn keeps of the turn before it, what was computed again
 tools     the waits between a program's turns: their median, and the share that is over in 2 s
 +-        the standard error, over seeds, of continuum's mean job time by the other's of that seed
+seeds     8 of the first four workloads and 4 of others, or as --seeds says. Where the bound of +3 %
+          lies within two standard errors of continuum's mean job time by the best of fcfs_lru,
+          program_fcfs and fixed_ttl, on whichever side, as many again are run, until it no longer
+          does or there are 24 (--seeds-max). One alone has no spread and gets no more
 """
 
 import argparse
@@ -41,6 +46,8 @@ DEFAULT_ORDER = "continuum, product's order"
 BASELINES = ["fcfs_lru", "program_fcfs", "fixed_ttl"]
 PROFILE = pathlib.Path(__file__).parent / "profiles" / "llama_8b_h100_data_sheet.json"
 BLOCK_TOKENS = 16
+BOUND = 0.03  # continuum's mean job above the best baseline's
+ERRORS_CLEAR = 2  # standard errors between a cell and the bound that tell it from it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -229,26 +236,51 @@ def variants(case):
         (DEFAULT_ORDER, "continuum", "remaining_work")]
 
 
-def measure(simulator, case, loads, seeds):
+def submit_cell(simulator, case, rate, seeds):
+    return {label: [simulator.submit(case, policy=policy, order=order, seed=seed, rate=rate,
+                                     want=in_flight_and_waits) for seed in seeds]
+            for label, policy, order in variants(case)}
+
+
+def add_rows(rows, case, runs):
+    """Of each variant and seed; returns the waits of the last run."""
+    waits = []
+    for label, of_label in runs.items():
+        for run in of_label:
+            report, (tokens, waits) = run.result()
+            rows.setdefault(label, []).append(
+                {**figures(report), "demand": tokens / (case.kv_blocks * BLOCK_TOKENS)})
+    return waits
+
+
+def cell_of(rows):
+    return {label: {**mean_of(of), "mean_job_s_by_seed": [row["mean_job_s"] for row in of]}
+            for label, of in rows.items()}
+
+
+def is_undecided(of):
+    """Too near the bound to tell on which side the cell is."""
+    ratio, error = beside(of, best_baseline(of))
+    return abs(ratio - BOUND) < ERRORS_CLEAR * error
+
+
+def measure(simulator, case, loads, seeds, seeds_max):
     policies = POLICIES if case.is_main else ["fcfs_lru", "continuum"]
     capacity_runs = [simulator.submit(case, policy=policy, rate=1e6, want=throughput)
                      for policy in policies]
     capacity = max(run.result()[1] for run in capacity_runs)
-    runs = {(load, label, seed): simulator.submit(case, policy=policy, order=order, seed=seed,
-                                                  rate=load * capacity, want=in_flight_and_waits)
-            for load in loads for label, policy, order in variants(case)
-            for seed in range(1, seeds + 1)}
-    found = {"name": case.name, "file": case.file, "is_main": case.is_main, "seeds": seeds,
+    found = {"name": case.name, "file": case.file, "is_main": case.is_main,
              "kv_blocks": case.kv_blocks, "capacity_per_s": capacity, "loads": {}}
+    runs = {load: submit_cell(simulator, case, load * capacity, range(1, seeds + 1))
+            for load in loads}
     for load in loads:
-        of = {}
-        for label, _, _ in variants(case):
-            rows = []
-            for seed in range(1, seeds + 1):
-                report, (tokens, waits) = runs[load, label, seed].result()
-                rows.append({**figures(report),
-                             "demand": tokens / (case.kv_blocks * BLOCK_TOKENS)})
-            of[label] = {**mean_of(rows), "mean_job_s_by_seed": [row["mean_job_s"] for row in rows]}
+        rows, done = {}, seeds
+        waits = add_rows(rows, case, runs[load])
+        while is_undecided(cell_of(rows)) and done < seeds_max:
+            more = range(done + 1, min(done + seeds, seeds_max) + 1)
+            waits = add_rows(rows, case, submit_cell(simulator, case, load * capacity, more))
+            done = more[-1]
+        of = cell_of(rows)
         found["tool_median_s"] = statistics.median(waits) if waits else None
         found["tools_within_2s"] = sum(wait <= 2 for wait in waits) / max(len(waits), 1)
         found["loads"][f"{load:g}"] = of
@@ -272,24 +304,27 @@ def best_baseline(of):
     return min(BASELINES, key=lambda base: of[base]["mean_job_s"])
 
 
+def num_seeds(of):
+    return len(of["continuum"]["mean_job_s_by_seed"])
+
+
 def percent(ratio, error):
     return f"{100 * ratio:+.1f} % +- {100 * error:.1f}"
 
 
 def table(case):
     out = [f"### {case['name']}", "",
-           f"{case['kv_blocks']} blocks, capacity {case['capacity_per_s']:.4g} programs/s, "
-           f"{case['seeds']} seeds", "",
-           "| load | demand | policy | mean job (by seed) | fcfs_lru's by it | p95 job | cached "
-           "| again | preemptions |",
-           "|---|---|---|---|---|---|---|---|---|"]
+           f"{case['kv_blocks']} blocks, capacity {case['capacity_per_s']:.4g} programs/s", "",
+           "| load | seeds | demand | policy | mean job (by seed) | fcfs_lru's by it | p95 job "
+           "| cached | again | preemptions |",
+           "|---|---|---|---|---|---|---|---|---|---|"]
     for load, of in case["loads"].items():
         base = of["fcfs_lru"]["mean_job_s"]
         for label, row in of.items():
             lowest, highest = min(row["mean_job_s_by_seed"]), max(row["mean_job_s_by_seed"])
             out.append(
-                f"| {load} | {row['demand']:.1f} | {label} | {seconds(row['mean_job_s'])} "
-                f"({lowest:.3g}-{highest:.3g}) "
+                f"| {load} | {num_seeds(of)} | {row['demand']:.1f} | {label} "
+                f"| {seconds(row['mean_job_s'])} ({lowest:.3g}-{highest:.3g}) "
                 f"| {base / row['mean_job_s']:.2f} | {seconds(row['p95_job_s'])} "
                 f"| {100 * row['cached_share']:.1f} % | {100 * row['recomputed_share']:.1f} % "
                 f"| {row['preemptions']:.0f} |")
@@ -298,14 +333,14 @@ def table(case):
 
 def summary(results):
     out = ["| workload | load | demand, fcfs_lru | continuum | fcfs_lru's mean job by continuum's "
-           "| continuum's by the best of fcfs_lru, program_fcfs, fixed_ttl |",
-           "|---|---|---|---|---|---|"]
+           "| continuum's by the best of fcfs_lru, program_fcfs, fixed_ttl | seeds |",
+           "|---|---|---|---|---|---|---|"]
     for case in results:
         for load, of in case["loads"].items():
             gain = of["fcfs_lru"]["mean_job_s"] / of["continuum"]["mean_job_s"]
             out.append(f"| {case['name']} | {load} | {of['fcfs_lru']['demand']:.1f} "
                        f"| {of['continuum']['demand']:.1f} | {gain:.2f} "
-                       f"| {percent(*beside(of, best_baseline(of)))} |")
+                       f"| {percent(*beside(of, best_baseline(of)))} | {num_seeds(of)} |")
     return "\n".join(out)
 
 
@@ -410,7 +445,9 @@ def main():
     parser.add_argument("--only", help="cases whose names match this pattern; of the others the "
                                        "figures that OUT has stay")
     parser.add_argument("--loads", help="else 0.5 to 1.3 of the main cases, 0.9 and 1.2 of others")
-    parser.add_argument("--seeds", type=int, help="else 8 of the main cases, 4 of others")
+    parser.add_argument("--seeds", type=int, help="at first; else 8 of the main cases, 4 of others")
+    parser.add_argument("--seeds-max", type=int, default=24,
+                        help="where fewer do not tell a cell from the bound")
     parser.add_argument("--binary", type=pathlib.Path, default=pathlib.Path("build/release/holdfast"))
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("docs"))
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
@@ -427,7 +464,7 @@ def main():
         loads = [float(load) for load in loads.split(",")]
         seeds = arguments.seeds or (8 if case.is_main else 4)
         try:
-            known[case.name] = measure(simulator, case, loads, seeds)
+            known[case.name] = measure(simulator, case, loads, seeds, arguments.seeds_max)
         except RuntimeError as error:
             simulator.give_up(f"{case.name}: {error}")
         write([known[case.name] for case in CASES if case.name in known], arguments.out)
