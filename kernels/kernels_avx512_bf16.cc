@@ -115,6 +115,7 @@ void MultiplyRows(Block first, const Bf16Rows& x, int32_t k, int32_t begin, int3
       ForEach<kPanelTiles>(HOLDFAST_EACH {
         const __mmask16 mask = begin > 0 ? TileMask(outputs, i) : __mmask16{0};
         const float* at = y + (row + r) * y_stride + 16 * i;
+        __builtin_prefetch(at, 1);  // as in quantized_matmul.inl
         _mm512_store_ps(sums[r] + 16 * i, _mm512_maskz_loadu_ps(mask, at));
       });
     });

@@ -322,6 +322,9 @@ template <TensorType kType, int kPanels, int kStride, int kRows, typename Cursor
   ForEach<kRows>([&](auto r) __attribute__((always_inline)) {
     ForEach<kPanels>(HOLDFAST_EACH {
       const float* at = y + r * y_stride + i * kPanelRows;
+      // Asked for before a thousand cycles of products: of many rows the lines lie far apart, and
+      // last in the other cores' caches. Prefill of 512 rows was 7 % slower without.
+      __builtin_prefetch(at, 1);
       const int32_t left = columns - i * kPanelRows;
       F32x16& sum = acc[r * kPanels + i];
       if (begin == 0) {
