@@ -76,8 +76,8 @@ bool IsaSupported(Isa isa) {
   return false;
 }
 
-// On Zen 5 a vdpbf16ps takes as long as a vfmadd231ps, on Sapphire Rapids four times as long, so
-// that f32 is faster there: docs/performance.md.
+// On AMD's (measured: Zen 5) a vdpbf16ps takes as long as a vfmadd231ps, on Sapphire Rapids four
+// times as long, so that f32 is faster there: docs/performance.md.
 static bool IsBf16Fast() {
 #ifdef HOLDFAST_X86
   return __builtin_cpu_is("amd") != 0;

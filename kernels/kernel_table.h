@@ -20,7 +20,7 @@
 namespace holdfast {
 
 enum class Isa : uint8_t { kScalar, kAvx2, kAvx512Vnni, kAvx512Bf16, kAvx512Amx };
-// Slowest first.
+// In the order of what they need of a processor.
 inline constexpr Isa kIsas[] = {Isa::kScalar, Isa::kAvx2, Isa::kAvx512Vnni, Isa::kAvx512Bf16,
                                 Isa::kAvx512Amx};
 

@@ -123,8 +123,8 @@ struct UnpackedBlock {
   static constexpr bool kInWords = DotsOfWords<FormatOf(kType).max_code>::kUsed;
 
   uint8_t codes[kInWords ? 1024 : 512];
-  float scales[kParts]
-              [kPanelRows];   // 256 times those of the file: the high bytes', unless in words
+  // Those of the high bytes, 256 times those of the file; in words, of the whole.
+  float scales[kParts][kPanelRows];
   float offsets[kPanelRows];  // if the format has them
 };
 

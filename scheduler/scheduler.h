@@ -430,7 +430,7 @@ class Scheduler final {
   QueueDepartures queue_;
   std::vector<QueueDepartures> tenant_queues_;  // by tenant
   std::vector<PromptQueue> prompts_;            // likewise, online
-  SequenceMemory sequence_memory_;
+  SequenceMemory sequence_memory_;              // before `requests_`, which lie in it
   absl::flat_hash_map<RequestId, std::unique_ptr<ActiveRequest>> requests_;  // looked up only
   WaitingClass online_, offline_;
   int32_t num_waiting_ = 0;

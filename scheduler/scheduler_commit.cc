@@ -241,8 +241,7 @@ void Scheduler::FinishPrompt(ActiveRequest& request) {
   for (size_t choice = 1; choice < request.choices.size(); ++choice) {
     Sequence& sequence = request.choices[choice];
     CHECK(sequence.state == SequenceState::kHeldBack);
-    const std::pmr::vector<TokenId>& first = request.choices.front().tokens;
-    sequence.tokens.assign(first.begin(), first.begin() + request.prompt_size);
+    BeginTokens(std::span(request.choices.front().tokens).first(request.prompt_size), sequence);
     sequence.state = SequenceState::kWaiting;
     AddWaiting(sequence);
   }

@@ -92,9 +92,16 @@ std::unique_ptr<ActiveRequest> MakeActiveRequest(Request&& request, uint64_t arr
                       .choice = choice};
   }
   const std::vector<TokenId> prompt = std::exchange(active->request.prompt, {});
-  active->choices.front().tokens.assign(prompt.begin(), prompt.end());
+  BeginTokens(prompt, active->choices.front());
   active->choices.front().state = SequenceState::kWaiting;
   return active;
+}
+
+void BeginTokens(std::span<const TokenId> prompt, Sequence& choice) {
+  constexpr int32_t kFirstTokens = 64;
+  const auto room = static_cast<size_t>(std::min(choice.max_tokens, kFirstTokens));
+  choice.tokens.reserve(prompt.size() + room);
+  choice.tokens.assign(prompt.begin(), prompt.end());
 }
 
 void FillOpen(const Sequence& sequence, SequenceOpen& open) {

@@ -19,6 +19,7 @@
 #include <memory>
 #include <memory_resource>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -163,7 +164,7 @@ inline bool RunsBefore(const Sequence* a, const Sequence* b) { return a->order <
 struct ActiveRequest {
   explicit ActiveRequest(std::pmr::memory_resource& memory) : choices(&memory) {}
 
-  Request request;  // its prompt has moved into the first choice; see `prompt_size`
+  Request request;  // its prompt is now the first choice's; see `prompt_size`
   int32_t prompt_size = 0;
   uint64_t arrival = 0;
   absl::Time submitted;
@@ -197,9 +198,13 @@ struct ActiveRequest {
 };
 
 // The request as sequences, which lie in `memory` with their tokens, the first choice waiting.
-// Request::prompt is moved out.
+// Request::prompt is copied there and given back.
 std::unique_ptr<ActiveRequest> MakeActiveRequest(Request&& request, uint64_t arrival,
                                                  absl::Time now, std::pmr::memory_resource& memory);
+
+// A choice's tokens begin with `prompt`, with room for the first that follow: the vector is not
+// copied whole with the first of them.
+void BeginTokens(std::span<const TokenId> prompt, Sequence& choice);
 
 // What the engine must know when `sequence` takes its slot, for the first time or again.
 void FillOpen(const Sequence& sequence, SequenceOpen& open);

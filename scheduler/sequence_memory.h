@@ -8,7 +8,8 @@
 // sets of the caches. What is longer than kPooledBytesMax has pages enough and is of the heap. The
 // rest is kept for the next of about its size, not given back before the object goes.
 //
-// Thread: one.    Bound: of each size, what there was at once; so that of waiting and running.
+// Thread: one.    Bound: of each size, what there was of it at once in whole kAtOnce; so that of
+// waiting and running, times the sizes that a growing vector passes.
 #pragma once
 
 #include <algorithm>
@@ -43,7 +44,8 @@ class SequenceMemory final : public std::pmr::memory_resource {
 
   static bool IsPooled(size_t bytes) { return kPools && bytes <= kPooledBytesMax; }
 
-  // About a quarter more at most, so that sizes are few and the next finds what was given back.
+  // About a quarter more at most (of few lines one more), so that sizes are few and the next finds
+  // what was given back.
   static size_t LinesFor(size_t bytes) {
     const size_t lines = std::max<size_t>((bytes + kLineBytes - 1) / kLineBytes, 1);
     const size_t step = std::max<size_t>(std::bit_floor(lines) / 4, 1);

@@ -70,20 +70,21 @@ class Daemon:
         return total
 
     def resident_bytes(self):
-        """Without pages of files: more of the model's are there with each token that was new."""
+        """Without pages of files (more of the model's are there with each token that was new) and
+        shared memory."""
         for line in pathlib.Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
             if line.startswith("RssAnon:"):
                 return int(line.split()[1]) * 1024
         raise RuntimeError("no RssAnon")
 
-    def fill_memory(self, headers={}):
+    def fill_memory(self, headers=None):
         """Touches what is touched once: each block of a KV pool of 64 MiB, and what a step of as
         many sequences as run at a time needs."""
         bodies = [{"prompt": f"{i}" + " one two three" * 400, "max_tokens": 1} for i in range(3)]
         bodies.append({"prompt": ["One", "Two", "Three", "Four"], "n": 16, "max_tokens": 16})
         for body in bodies:
             request = urllib.request.Request(f"{self.url}/v1/completions", json.dumps(body).encode(),
-                                             headers)
+                                             headers or {})
             with urllib.request.urlopen(request, timeout=300) as answer:
                 answer.read()
         assert self.metric("holdfast_kvstore_blocks", state="free") < 64

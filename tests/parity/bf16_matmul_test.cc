@@ -109,7 +109,7 @@ std::vector<float> SmallNumbers(size_t count, uint32_t seed) {
 }
 
 TEST(Bf16MatmulTest, EveryPathGivesTheBitsOfTheSumsOnOddShapes) {
-  for (const int32_t k : {1, 31, 32, 33, 95, 576}) {
+  for (const int32_t k : {1, 31, 32, 33, 95, 576, 600}) {
     for (const int32_t n : {1, 15, 16, 17, 47, 48, 49, 100}) {
       const Weights w = RandomWeights(n, k, static_cast<uint32_t>(n));
       for (const int32_t rows : {0, 1, 2, 3, 4, 7, 15, 16, 17, 31, 32, 33, 66}) {
