@@ -5,12 +5,14 @@
 // Thread: any; pure.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "config/limits.h"
 #include "server/json_body.h"
 
 namespace holdfast {
@@ -27,7 +29,15 @@ struct BareText {
 using BareTexts = std::map<std::string, BareText>;          // by parameter
 using BareTextsOfTools = std::map<std::string, BareTexts>;  // by tool
 
+// What is spent on all tools of one request, while its I/O thread waits: references let what a small
+// schema holds be read and copied millions of times. A parameter that would take more than is left
+// is not found to be bare.
+struct BareTextBudget {
+  size_t fields_left = 1 << 18;  // and values, of schemas that are read: some milliseconds
+  size_t choice_bytes_left = kGrammarBytesMax / 2;  // they stand beside the tools, in as much
+};
+
 // `parameters`: the JSON schema of a tool's arguments; null: it has none.
-BareTexts BareTextsOf(const Json& parameters);
+BareTexts BareTextsOf(const Json& parameters, BareTextBudget& budget);
 
 }  // namespace holdfast

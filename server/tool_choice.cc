@@ -125,22 +125,21 @@ Json TextsJson(const BareTexts& texts) {
   return json;
 }
 
-// Where the syntax writes some parameters bare.
-BareTextsOfTools TextsOf(const Json& tools, const ToolCallSyntax& syntax) {
+// Adds to the functions which of their parameters are written bare.
+BareTextsOfTools AddTexts(Json& functions) {
   BareTextsOfTools texts;
-  if (syntax.shape != ToolCallShape::kTags) return texts;
-  for (const Json& tool : tools) {
-    const Json& function = tool["function"];
-    const auto parameters = function.find("parameters");
-    if (parameters == function.end()) continue;
-    texts[*function["name"].get_ptr<const std::string*>()] = BareTextsOf(*parameters);
+  BareTextBudget budget;
+  for (Json& function : functions) {
+    BareTexts found = BareTextsOf(function["parameters"], budget);
+    function["texts"] = TextsJson(found);
+    texts[*function["name"].get_ptr<const std::string*>()] = std::move(found);
   }
   return texts;
 }
 
 // What text/src/tool_grammar.rs reads.
 Json DescribeCalls(const Json& tools, const Choice& choice, bool parallel,
-                   const ToolCallSyntax& syntax, const BareTextsOfTools& texts) {
+                   const ToolCallSyntax& syntax) {
   Json functions = Json::array();
   for (size_t i = 0; i < tools.size(); ++i) {
     const Json& function = tools[i]["function"];
@@ -154,9 +153,6 @@ Json DescribeCalls(const Json& tools, const Choice& choice, bool parallel,
                          {"parameters", parameters == function.end() ? Json() : *parameters},
                          {"strict", strict != function.end() && *strict == true},
                          {"place", absl::StrCat("tools[", i, "].function.parameters")}});
-    if (const auto bare = texts.find(name); bare != texts.end()) {
-      functions.back()["texts"] = TextsJson(bare->second);
-    }
   }
   const auto text = [](std::string_view view) { return std::string(view); };
   static constexpr const char* kShapes[] = {nullptr, "tags", "python"};
@@ -184,8 +180,7 @@ void ReadToolChoice(JsonFields& fields, ToolCallFormat format, GenerationRequest
   const Choice choice = ReadChoice(fields, tools);
   if (!fields.ok() || tools.empty() || choice.mode == Choice::Mode::kNone) return;
   const ToolCallSyntax& syntax = SyntaxOf(format);
-  BareTextsOfTools texts = TextsOf(tools, syntax);
-  Json calls = DescribeCalls(tools, choice, parallel, syntax, texts);
+  Json calls = DescribeCalls(tools, choice, parallel, syntax);
   std::string param = "tools";
   if (request.grammar.has_value()) {
     AnswerGrammar& answer = *request.grammar;
@@ -206,6 +201,11 @@ void ReadToolChoice(JsonFields& fields, ToolCallFormat format, GenerationRequest
     param = std::move(answer.param);
   }
   std::string description = DumpJson(calls);
+  BareTextsOfTools texts;
+  if (syntax.shape == ToolCallShape::kTags && description.size() <= kGrammarBytesMax) {
+    texts = AddTexts(calls["functions"]);
+    description = DumpJson(calls);
+  }
   if (description.size() > kGrammarBytesMax) {
     return fields.Fail(ParameterError(
         "tools", "array_above_max_length",

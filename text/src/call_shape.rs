@@ -8,6 +8,7 @@
 use crate::tool_grammar::literal;
 use serde::Deserialize;
 use serde_json::{json, Map, Value};
+use std::cell::Cell;
 use std::collections::HashMap;
 
 #[derive(Clone, Copy, Deserialize, PartialEq)]
@@ -36,6 +37,9 @@ pub struct BareText {
 type Fields = Map<String, Value>;
 
 const PARAMETER_END: &str = "</parameter>";
+
+/// Of the schemas of all parameters of all tools, each with the definitions that it needs.
+pub const SCHEMA_BYTES_MAX: usize = 1 << 20;
 
 /// Keywords of a schema of arguments that bind more than one of them and are not kept to here.
 const BINDING: [&str; 18] = [
@@ -68,6 +72,8 @@ pub struct Call<'a> {
     pub strict: bool,
     /// The schema as it was given, by which bare texts were told.
     pub given: Option<&'a Value>,
+    /// Of the schemas of parameters, which all hold the definitions that they need.
+    pub schema_bytes_left: &'a Cell<usize>,
 }
 
 impl Call<'_> {
@@ -125,7 +131,8 @@ impl Call<'_> {
             }
             let value = match shape {
                 Shape::Tags => self.tagged(number, name, property, schema, prepare)?,
-                Shape::Python => python(property, schema, prepare, 0)
+                Shape::Python => self
+                    .python(property, schema, prepare, 0)
                     .map(|value| format!("{} ({value})", literal(&format!("{name}="))))?,
             };
             rules += &format!("call_{index}_p{number}: {value}\n");
@@ -263,7 +270,7 @@ call_{index}_any: /[A-Za-z_][A-Za-z0-9_]{{0,63}}=/ (%json {{}} | "True" | "False
         let open = literal(&format!("<parameter={name}>\n"));
         let end = literal(&format!("\n{PARAMETER_END}"));
         let Some(text) = self.texts.get(name) else {
-            let value = json_value(property, root, prepare)?;
+            let value = self.json_value(property, root, prepare)?;
             return Ok(format!("{open} {value} ws {}", literal(PARAMETER_END)));
         };
         if self.strict && !text.is_all {
@@ -297,102 +304,111 @@ call_{index}_any: /[A-Za-z_][A-Za-z0-9_]{{0,63}}=/ (%json {{}} | "True" | "False
         }
         Ok(format!("{open} ({})", values.join(" | ")))
     }
-}
 
-/// The definitions that it may refer to go along.
-fn json_value(
-    property: &Value,
-    root: &Fields,
-    prepare: &impl Fn(&mut Value),
-) -> Result<String, String> {
-    let mut schema = match property {
-        Value::Bool(true) => json!({}),
-        Value::Object(_) => property.clone(),
-        _ => return Err("a property's schema must be an object".to_string()),
-    };
-    if refers(&schema) {
-        for name in ["$defs", "definitions"] {
-            let (Some(all), None) = (root.get(name), schema.get(name)) else { continue };
-            schema[name] = all.clone();
+    /// The definitions that it needs go along.
+    fn json_value(
+        &self,
+        property: &Value,
+        root: &Fields,
+        prepare: &impl Fn(&mut Value),
+    ) -> Result<String, String> {
+        let mut schema = match property {
+            Value::Bool(true) => json!({}),
+            Value::Object(_) => property.clone(),
+            _ => return Err("a property's schema must be an object".to_string()),
+        };
+        let mut needed = Fields::new();
+        if let Some(Value::Object(definitions)) = root.get("$defs") {
+            add_needed(property, definitions, &mut needed);
         }
-        if let Some(reference) = foreign_reference(&schema) {
-            return Err(format!(
-                "the reference {reference} is not supported in this model's form of calls"
-            ));
+        if !needed.is_empty() {
+            schema["$defs"] = Value::Object(needed);
         }
+        prepare(&mut schema);
+        let value = format!("%json {schema}");
+        let left = self.schema_bytes_left.get().checked_sub(value.len()).ok_or_else(|| {
+            format!(
+                "with the definitions that each parameter needs, the parameters of all tools have \
+                 more than {SCHEMA_BYTES_MAX} bytes"
+            )
+        })?;
+        self.schema_bytes_left.set(left);
+        Ok(value)
     }
-    prepare(&mut schema);
-    Ok(format!("%json {schema}"))
+
+    /// As Python writes it.
+    fn python(
+        &self,
+        property: &Value,
+        root: &Fields,
+        prepare: &impl Fn(&mut Value),
+        depth: usize,
+    ) -> Result<String, String> {
+        const DEPTH_MAX: usize = 4;
+        let as_json = || self.json_value(property, root, prepare);
+        let Value::Object(fields) = property else { return as_json() };
+        let binds = |word: &str, but: &str| {
+            word != but && word != "description" && word != "title" && word != "default"
+        };
+        if let Some(Value::Array(options)) = fields.get("anyOf") {
+            if depth < DEPTH_MAX && !fields.keys().any(|word| binds(word, "anyOf")) {
+                let options: Result<Vec<String>, String> = options
+                    .iter()
+                    .map(|option| self.python(option, root, prepare, depth + 1))
+                    .collect();
+                return options.map(|options| options.join(" | "));
+            }
+        }
+        if fields.contains_key("enum") || fields.contains_key("const") {
+            return as_json();
+        }
+        let kinds: Vec<&str> = match fields.get("type") {
+            Some(Value::String(kind)) => vec![kind],
+            Some(Value::Array(kinds)) => kinds.iter().filter_map(Value::as_str).collect(),
+            _ => Vec::new(),
+        };
+        let may_be_word = |kind: &&str| ["boolean", "null"].contains(kind);
+        let binds_words =
+            fields.keys().any(|word| ["allOf", "oneOf", "anyOf", "$ref"].contains(&word.as_str()));
+        if binds_words || !kinds.iter().any(may_be_word) {
+            return as_json();
+        }
+        let mut values = Vec::new();
+        if kinds.contains(&"boolean") {
+            values.push("\"True\" | \"False\"".to_string());
+        }
+        if kinds.contains(&"null") {
+            values.push("\"None\"".to_string());
+        }
+        let others: Vec<&str> = kinds.into_iter().filter(|kind| !may_be_word(kind)).collect();
+        if !others.is_empty() {
+            let mut rest = property.clone();
+            rest["type"] = json!(others);
+            values.push(self.json_value(&rest, root, prepare)?);
+        }
+        Ok(values.join(" | "))
+    }
 }
 
-fn refers(value: &Value) -> bool {
-    match value {
-        Value::Object(fields) => fields.contains_key("$ref") || fields.values().any(refers),
-        Value::Array(values) => values.iter().any(refers),
-        _ => false,
-    }
-}
-
-/// One to elsewhere than the definitions, which would lead to another place than in the whole.
-fn foreign_reference(value: &Value) -> Option<&str> {
+/// Adds the definitions that a schema refers to, and those that they do. The schema was rewritten:
+/// every reference leads to one.
+fn add_needed(value: &Value, definitions: &Fields, needed: &mut Fields) {
     match value {
         Value::Object(fields) => {
-            let own = fields.get("$ref").and_then(Value::as_str);
-            let is_foreign =
-                |r: &&str| !r.starts_with("#/$defs/") && !r.starts_with("#/definitions/");
-            own.filter(is_foreign).or_else(|| fields.values().find_map(foreign_reference))
+            let name = fields.get("$ref").and_then(Value::as_str);
+            let name = name.and_then(|reference| reference.strip_prefix("#/$defs/"));
+            if let Some((name, definition)) = name.and_then(|name| definitions.get_key_value(name))
+            {
+                if !needed.contains_key(name) {
+                    needed.insert(name.clone(), definition.clone());
+                    add_needed(definition, definitions, needed);
+                }
+            }
+            fields.values().for_each(|value| add_needed(value, definitions, needed));
         }
-        Value::Array(values) => values.iter().find_map(foreign_reference),
-        _ => None,
-    }
-}
-
-/// As Python writes it.
-fn python(
-    property: &Value,
-    root: &Fields,
-    prepare: &impl Fn(&mut Value),
-    depth: usize,
-) -> Result<String, String> {
-    const DEPTH_MAX: usize = 4;
-    let as_json = || json_value(property, root, prepare);
-    let Value::Object(fields) = property else { return as_json() };
-    let binds = |word: &str, but: &str| {
-        word != but && word != "description" && word != "title" && word != "default"
-    };
-    if let Some(Value::Array(options)) = fields.get("anyOf") {
-        if depth < DEPTH_MAX && !fields.keys().any(|word| binds(word, "anyOf")) {
-            let options: Result<Vec<String>, String> =
-                options.iter().map(|option| python(option, root, prepare, depth + 1)).collect();
-            return options.map(|options| options.join(" | "));
+        Value::Array(values) => {
+            values.iter().for_each(|value| add_needed(value, definitions, needed))
         }
+        _ => {}
     }
-    if fields.contains_key("enum") || fields.contains_key("const") {
-        return as_json();
-    }
-    let kinds: Vec<&str> = match fields.get("type") {
-        Some(Value::String(kind)) => vec![kind],
-        Some(Value::Array(kinds)) => kinds.iter().filter_map(Value::as_str).collect(),
-        _ => Vec::new(),
-    };
-    let may_be_word = |kind: &&str| ["boolean", "null"].contains(kind);
-    let binds_words =
-        fields.keys().any(|word| ["allOf", "oneOf", "anyOf", "$ref"].contains(&word.as_str()));
-    if binds_words || !kinds.iter().any(may_be_word) {
-        return as_json();
-    }
-    let mut values = Vec::new();
-    if kinds.contains(&"boolean") {
-        values.push("\"True\" | \"False\"".to_string());
-    }
-    if kinds.contains(&"null") {
-        values.push("\"None\"".to_string());
-    }
-    let others: Vec<&str> = kinds.into_iter().filter(|kind| !may_be_word(kind)).collect();
-    if !others.is_empty() {
-        let mut rest = property.clone();
-        rest["type"] = json!(others);
-        values.push(json_value(&rest, root, prepare)?);
-    }
-    Ok(values.join(" | "))
 }

@@ -3,10 +3,11 @@
 //! What opens a call ends the free text before it: from there on only a call fits. A mark that is
 //! a control token of the model is that token, another is its text.
 
-use crate::call_shape::{BareText, Call, Shape};
+use crate::call_shape::{BareText, Call, Shape, SCHEMA_BYTES_MAX};
 use crate::{schema_rewrite, Failure};
 use serde::Deserialize;
 use serde_json::{json, Value};
+use std::cell::Cell;
 use std::collections::HashMap;
 
 /// Of all parameters together; a tool of an agent has one to two kilobytes.
@@ -101,11 +102,12 @@ impl ToolCalls {
             (_, None) => literal(text),
         };
         let mut bytes_left = PARAMETERS_BYTES_MAX;
+        let schema_bytes_left = Cell::new(SCHEMA_BYTES_MAX);
         let mut rules = String::new();
         for (index, function) in self.functions.iter().enumerate() {
             let fields = function.schema(kept[index], &mut bytes_left)?;
             if let Some(shape) = self.shape {
-                rules += &function.rules(index, shape, fields, &prepare)?;
+                rules += &function.rules(index, shape, fields, &schema_bytes_left, &prepare)?;
                 continue;
             }
             let mut schema = Value::Object(fields);
@@ -192,6 +194,7 @@ impl Function {
         index: usize,
         shape: Shape,
         fields: Fields,
+        schema_bytes_left: &Cell<usize>,
         prepare: &impl Fn(&mut Value),
     ) -> Result<String, Failure> {
         let call = Call {
@@ -201,6 +204,7 @@ impl Function {
             texts: &self.texts,
             strict: self.strict,
             given: self.parameters.as_ref(),
+            schema_bytes_left,
         };
         let any = Fields::from_iter([("type".to_string(), json!("object"))]);
         let rules = match call.rules(&fields, prepare) {

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "config/limits.h"
 #include "server/bare_text.h"
 
@@ -311,21 +312,60 @@ TEST(BareTextTest, IsWhatCanBeNothingButTextOrNull) {
       "g": {"type": "string", "minLength": 2},
       "h": {"allOf": [{"$ref": "#/$defs/unit"}]},
       "i": {"type": ["string", "null"], "enum": ["z", null]},
+      "j": {"enum": ["x", "y"], "const": "x"},
+      "k": {"oneOf": [{"const": "x"}, {"const": "y"}]},
+      "l": {"oneOf": [{"const": "x"}, {"enum": ["x", "y"]}]},
+      "m": {"oneOf": [{"type": ["string", "null"]}, {"type": "null"}]},
+      "n": {"type": "string", "const": null},
       "not1": {"type": "integer"}, "not2": {"type": ["string", "integer"]}, "not3": {},
       "not4": {"enum": ["x", 1]}, "not5": {"$ref": "#/$defs/loop"}, "not6": true,
       "not7": {"anyOf": [{"type": "string"}, {"type": "array"}]}},
       "$defs": {"unit": {"const": "C", "title": "Unit"}, "loop": {"$ref": "#/$defs/loop"}}})");
+  using Choices = std::vector<std::string>;
   const BareTexts wanted = {{"a", {}},
                             {"b", {.may_be_null = true}},
-                            {"c", {.choices = std::vector<std::string>{"x", "y"}}},
+                            {"c", {.choices = Choices{"x", "y"}}},
                             {"d", {.may_be_null = true, .length_max = 5}},
-                            {"e", {.choices = std::vector<std::string>{"C"}}},
+                            {"e", {.choices = Choices{"C"}}},
                             {"f", {.is_all = false}},
                             {"g", {.length_min = 2}},
-                            {"h", {.choices = std::vector<std::string>{"C"}}},
-                            {"i", {.may_be_null = true, .choices = std::vector<std::string>{"z"}}}};
-  EXPECT_EQ(BareTextsOf(parameters), wanted);
-  EXPECT_EQ(BareTextsOf(Json()), BareTexts());
+                            {"h", {.choices = Choices{"C"}}},
+                            {"i", {.may_be_null = true, .choices = Choices{"z"}}},
+                            {"j", {.choices = Choices{"x", "y"}, .is_all = false}},
+                            {"k", {.choices = Choices{"x", "y"}}},
+                            {"l", {.choices = Choices{"x", "x", "y"}, .is_all = false}},
+                            {"m", {.may_be_null = true, .is_all = false}},
+                            {"n", {.choices = Choices{}}}};
+  BareTextBudget budget;
+  EXPECT_EQ(BareTextsOf(parameters, budget), wanted);
+  EXPECT_EQ(BareTextsOf(Json(), budget), BareTexts());
+}
+
+TEST(BareTextTest, WhatIsReadAgainAndAgainComesToAnEnd) {
+  // Each of many is one of many, that is one of many...
+  Json chain = {{"properties", {{"a", {{"$ref", "#/$defs/d0"}}}}}};
+  for (int i = 0; i < 4; ++i) {
+    const Json next = {{"$ref", absl::StrCat("#/$defs/d", i + 1)}};
+    chain["$defs"][absl::StrCat("d", i)]["anyOf"] = Json::array_t(500, next);
+  }
+  chain["$defs"]["d4"] = {{"type", "string"}};
+  BareTextBudget budget;
+  EXPECT_EQ(BareTextsOf(chain, budget), BareTexts());
+  // What is left is the next tool's.
+  budget.fields_left = 0;
+  EXPECT_EQ(BareTextsOf(*ParseJson(R"({"properties": {"a": {"type": "string"}}})"), budget),
+            BareTexts());
+}
+
+TEST(BareTextTest, ValuesThatManyReferToAreCopiedUpToABound) {
+  Json shared = {{"$defs", {{"unit", {{"enum", {std::string(1000, 'a'), "b"}}}}}}};
+  for (int i = 0; i < 1000; ++i) {
+    shared["properties"][absl::StrCat("p", i)]["$ref"] = "#/$defs/unit";
+  }
+  BareTextBudget budget;
+  const size_t num_copies = BareTextsOf(shared, budget).size();
+  EXPECT_GT(num_copies, 100u);
+  EXPECT_LT(num_copies, 140u);
 }
 
 TEST(ToolCallFormatTest, TheFormatIsToldByTheChatTemplate) {

@@ -457,6 +457,41 @@ TEST_F(GrammarTest, WhatAShapeCannotBeHeldToIsRefusedWhereItIsStrictAndElseFree)
   EXPECT_THAT(Refusal(GrammarKind::kToolCalls, calls.dump()), HasSubstr("name"));
 }
 
+TEST_F(GrammarTest, DefinitionsAreWrittenWhereTheyAreNeededAndUpToABound) {
+  Json many = {{"type", "object"}, {"additionalProperties", false}}, one = many;
+  for (int i = 0; i < 8000; ++i) many["$defs"]["d"]["enum"].push_back(100000 + i);
+  one["$defs"] = many["$defs"];
+  for (int i = 0; i < 3000; ++i) {
+    many["properties"]["p" + std::to_string(i)]["$ref"] = "#/$defs/d";
+  }
+  for (int i = 0; i < 500; ++i) {
+    const std::string list = "l" + std::to_string(i);
+    one["$defs"][list] = {{"type", "array"}, {"items", {{"$ref", "#/$defs/d"}}}, {"minItems", i}};
+    one["properties"]["p"]["anyOf"].push_back({{"$ref", "#/$defs/" + list}});
+  }
+  Json needless = many;
+  for (auto& property : needless["properties"]) property = {{"$ref", "#/$defs/e"}};
+  needless["properties"]["p0"] = {{"$ref", "#/$defs/d"}};
+  needless["$defs"]["e"]["type"] = "null";
+  for (const char* shape : {"tags", "python"}) {
+    Json calls = ShapedCalls(shape);
+    calls["functions"].erase(1);
+    calls["functions"][0]["texts"] = Json::object();
+    for (const Json& parameters : {many, one}) {
+      calls["functions"][0]["parameters"] = parameters;
+      calls["functions"][0]["strict"] = true;
+      if (calls["shape"] == "python" || parameters == many) {
+        EXPECT_THAT(Refusal(GrammarKind::kToolCalls, calls.dump()), HasSubstr("1048576 bytes"));
+      }
+      calls["functions"][0]["strict"] = false;
+      EXPECT_NE(Matcher(GrammarKind::kToolCalls, calls.dump()), nullptr);
+    }
+    calls["functions"][0]["parameters"] = needless;
+    calls["functions"][0]["strict"] = true;
+    EXPECT_NE(Matcher(GrammarKind::kToolCalls, calls.dump()), nullptr);
+  }
+}
+
 TEST_F(GrammarTest, AnAnswerThatBeginsAsAListOfCallsIsOne) {
   auto calls = ShapedCalls("python");
   calls["required"] = false;
