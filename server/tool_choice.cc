@@ -112,6 +112,26 @@ Choice ReadChoice(JsonFields& fields, const Json& tools) {
   return read;
 }
 
+bool IsAllowed(const Choice& choice, const std::string& name) {
+  const auto& names = choice.names;
+  return names.empty() || std::find(names.begin(), names.end(), name) != names.end();
+}
+
+// A call in Python has no place for all that a name may hold.
+void CheckNames(JsonFields& fields, const Json& tools, const Choice& choice) {
+  for (size_t i = 0; i < tools.size(); ++i) {
+    const auto& name = *tools[i]["function"]["name"].get_ptr<const std::string*>();
+    if (name.find_first_of(":/") == name.npos || !IsAllowed(choice, name)) continue;
+    const std::string param = absl::StrCat("tools[", i, "].function.name");
+    return fields.Fail(ParameterError(
+        param, "invalid_value",
+        absl::StrCat(param,
+                     " must be without ':' and '/', which calls in this model's form cannot "
+                     "hold; got '",
+                     name, "'")));
+  }
+}
+
 Json TextsJson(const BareTexts& texts) {
   Json json = Json::object();
   for (const auto& [parameter, text] : texts) {
@@ -144,9 +164,7 @@ Json DescribeCalls(const Json& tools, const Choice& choice, bool parallel,
   for (size_t i = 0; i < tools.size(); ++i) {
     const Json& function = tools[i]["function"];
     const auto& name = *function["name"].get_ptr<const std::string*>();
-    const bool allowed = choice.names.empty() || std::find(choice.names.begin(), choice.names.end(),
-                                                           name) != choice.names.end();
-    if (!allowed) continue;
+    if (!IsAllowed(choice, name)) continue;
     const auto strict = function.find("strict");
     const auto parameters = function.find("parameters");
     functions.push_back({{"name", name},
@@ -180,6 +198,8 @@ void ReadToolChoice(JsonFields& fields, ToolCallFormat format, GenerationRequest
   const Choice choice = ReadChoice(fields, tools);
   if (!fields.ok() || tools.empty() || choice.mode == Choice::Mode::kNone) return;
   const ToolCallSyntax& syntax = SyntaxOf(format);
+  if (syntax.shape == ToolCallShape::kPython) CheckNames(fields, tools, choice);
+  if (!fields.ok()) return;
   Json calls = DescribeCalls(tools, choice, parallel, syntax);
   std::string param = "tools";
   if (request.grammar.has_value()) {

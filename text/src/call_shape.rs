@@ -9,7 +9,7 @@ use crate::tool_grammar::literal;
 use serde::Deserialize;
 use serde_json::{json, Map, Value};
 use std::cell::Cell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 #[derive(Clone, Copy, Deserialize, PartialEq)]
 #[serde(rename_all = "snake_case")]
@@ -108,6 +108,8 @@ impl Call<'_> {
             .map(|names| names.iter().filter_map(Value::as_str).collect())
             .unwrap_or_default();
         let any = json!({});
+        let others = schema.get("additionalProperties").unwrap_or(&any);
+        let mut others_named = HashSet::new();
         let may_be_there = |(name, schema): &(&str, &Value)| {
             **schema != Value::Bool(false) || required.contains(name)
         };
@@ -117,8 +119,8 @@ impl Call<'_> {
             .filter(may_be_there)
             .collect();
         for name in &required {
-            if !properties.contains_key(*name) {
-                parameters.push((*name, &any));
+            if !properties.contains_key(*name) && others_named.insert(*name) {
+                parameters.push((*name, others));
             }
         }
         let mut rules = String::new();
@@ -347,11 +349,8 @@ call_{index}_any: /[A-Za-z_][A-Za-z0-9_]{{0,63}}=/ (%json {{}} | "True" | "False
         const DEPTH_MAX: usize = 4;
         let as_json = || self.json_value(property, root, prepare);
         let Value::Object(fields) = property else { return as_json() };
-        let binds = |word: &str, but: &str| {
-            word != but && word != "description" && word != "title" && word != "default"
-        };
         if let Some(Value::Array(options)) = fields.get("anyOf") {
-            if depth < DEPTH_MAX && !fields.keys().any(|word| binds(word, "anyOf")) {
+            if depth < DEPTH_MAX && fields.len() == 1 {
                 let options: Result<Vec<String>, String> = options
                     .iter()
                     .map(|option| self.python(option, root, prepare, depth + 1))

@@ -46,8 +46,11 @@ impl CompileThreads {
             thread.map_err(|error| Failure::new(Code::Internal, format!("no thread: {error}")))?;
         const STEP_MS: u64 = 50;
         // By steps, so that a process that was stopped for a while has not been slow.
-        for _ in 0..self.limits.wait_ms / STEP_MS {
-            match result.recv_timeout(Duration::from_millis(STEP_MS)) {
+        let mut left_ms = self.limits.wait_ms;
+        while left_ms > 0 {
+            let step_ms = left_ms.min(STEP_MS);
+            left_ms -= step_ms;
+            match result.recv_timeout(Duration::from_millis(step_ms)) {
                 Ok(compiled) => return compiled,
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
@@ -139,6 +142,18 @@ mod tests {
         let failure = threads.run(ANN, || -> Result<(), Failure> { panic!() }).unwrap_err();
         assert_eq!(failure.code, Code::InvalidArgument);
         assert_eq!(threads.run(ANN, || Ok(7)).unwrap(), 7);
+    }
+
+    #[test]
+    fn a_wait_that_is_no_number_of_whole_steps_is_waited() {
+        let limits = CompileLimits { wait_ms: 30, left_behind_per_owner: 1, left_behind: 1 };
+        let begun = std::time::Instant::now();
+        let (_sender, ends) = channel::<()>();
+        let run = CompileThreads::new(limits).run(ANN, move || {
+            let _ = ends.recv();
+            Ok(())
+        });
+        assert!(run.is_err() && begun.elapsed() >= Duration::from_millis(30));
     }
 
     #[test]

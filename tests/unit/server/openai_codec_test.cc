@@ -339,6 +339,17 @@ GenerationService::ModelInfo WithTools(GenerationService::ModelInfo model) {
   return model;
 }
 
+TEST(OpenAiCodecTest, ANameThatCallsInPythonCannotHoldIsRefusedThere) {
+  constexpr char kBody[] = R"({"messages":[{"role":"user","content":"Go"}],
+        "tools":[{"type":"function","function":{"name":"f"}},
+                 {"type":"function","function":{"name":"ns/f"}}]})";
+  auto model = WithTools(Model());
+  EXPECT_TRUE(DecodeChatCompletion(kBody, model).ok());
+  model.tool_calls = ToolCallFormat::kPython;
+  EXPECT_THAT(std::string(DecodeChatCompletion(kBody, model).status().message()),
+              testing::StartsWith("tools[1].function.name "));
+}
+
 // For a model whose template shows no tools, they and what became of them stand in the messages.
 TEST(OpenAiCodecTest, ToolsAreToldOfInTheMessagesWhereTheTemplateShowsNone) {
   constexpr char kBody[] = R"({"messages":[

@@ -492,6 +492,28 @@ TEST_F(GrammarTest, DefinitionsAreWrittenWhereTheyAreNeededAndUpToABound) {
   }
 }
 
+TEST_F(GrammarTest, AParameterThatIsOnlyRequiredIsOneAsTheAdditionalOnesAre) {
+  for (const char* shape : {"tags", "python"}) {
+    Json calls = ShapedCalls(shape);
+    calls["functions"][0]["texts"] = Json::object();
+    // A value is no reference, whatever it holds.
+    calls["functions"][0]["parameters"] = Json::parse(R"({
+        "type": "object", "properties": {"a": {"const": {"$ref": "#/b"}}},
+        "required": ["a", "x", "x"], "additionalProperties": {"type": "integer"}})");
+    const bool is_tags = calls["shape"] == "tags";
+    const auto accepts = [&](const std::string& x) {
+      const std::string answer =
+          is_tags ? "<call><function=f><parameter=a>\n{\"$ref\": \"#/b\"}</parameter>"
+                    "<parameter=x>\n" +
+                        x + "</parameter></function></call>"
+                  : "[f(a={\"$ref\": \"#/b\"}, x=" + x + ")]";
+      return Accepted(*Matcher(GrammarKind::kToolCalls, calls.dump()), answer) == answer.size();
+    };
+    EXPECT_TRUE(accepts("7"));
+    EXPECT_FALSE(accepts("[]"));
+  }
+}
+
 TEST_F(GrammarTest, AnAnswerThatBeginsAsAListOfCallsIsOne) {
   auto calls = ShapedCalls("python");
   calls["required"] = false;
