@@ -48,8 +48,8 @@ struct DaemonConfig {
   } model;
 
   struct EngineSettings {
-    int32_t threads = 0;                     // 0: all cores
-    bool pin_threads = false;                // each to a core of its own
+    int32_t threads = 0;       // 0: all cores
+    bool pin_threads = false;  // each to a core of its own
     // auto | scalar | avx2 | avx512-vnni | avx512-bf16 | avx512-amx
     std::string isa = "auto";
     std::string kv_dtype = "f16";            // f16 | f32 | i8
