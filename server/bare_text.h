@@ -29,9 +29,9 @@ struct BareText {
 using BareTexts = std::map<std::string, BareText>;          // by parameter
 using BareTextsOfTools = std::map<std::string, BareTexts>;  // by tool
 
-// What is spent on all tools of one request, while its I/O thread waits: references let what a small
-// schema holds be read and copied millions of times. A parameter that would take more than is left
-// is not found to be bare.
+// What is spent on all tools of one request, while its I/O thread waits: references let what a
+// small schema holds be read and copied millions of times. A parameter that would take more than is
+// left is not found to be bare.
 struct BareTextBudget {
   size_t fields_left = 1 << 18;  // and values, of schemas that are read: some milliseconds
   size_t choice_bytes_left = kGrammarBytesMax / 2;  // they stand beside the tools, in as much
