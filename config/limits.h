@@ -55,8 +55,8 @@ inline constexpr size_t kTagTriggersMax = 64;       // of one `structural_tag`
 inline constexpr size_t kTagMarkBytesMax = 1024;    // what begins or ends a tag
 inline constexpr size_t kGrammarsPerTenant = 64;    // compiled and kept
 // That a caller waits for one. Those left behind then may each take a core until they end; a
-// tenant's own bound leaves room for the others. What counts are the copies in text/grammar.h, a
-// room that includes no other; a test holds them to these.
+// tenant's own bound leaves room for the others. text/grammar.h, of a room that includes no other,
+// has the same as defaults; a test holds them to these.
 inline constexpr uint64_t kGrammarCompileMsMax = 3000;
 inline constexpr size_t kGrammarsLeftBehindPerTenant = 2;
 inline constexpr size_t kGrammarsLeftBehindMax = 8;

@@ -14,8 +14,6 @@ using Step = CallReader::Step;
 constexpr std::string_view kFunctionMark = "<function=", kFunctionEnd = "</function>";
 constexpr std::string_view kParameterMark = "<parameter=", kParameterEnd = "</parameter>";
 
-bool IsSpace(char c) { return c == ' ' || c == '\t' || c == '\r' || c == '\n'; }
-
 // Within a JSON string.
 void AppendEscaped(char c, std::string& json) {
   const auto byte = static_cast<unsigned char>(c);
@@ -38,8 +36,8 @@ void AppendEscaped(std::string_view text, std::string& json) {
 }
 
 std::string_view Trimmed(std::string_view text) {
-  while (!text.empty() && IsSpace(text.front())) text.remove_prefix(1);
-  while (!text.empty() && IsSpace(text.back())) text.remove_suffix(1);
+  while (!text.empty() && IsJsonSpace(text.front())) text.remove_prefix(1);
+  while (!text.empty() && IsJsonSpace(text.back())) text.remove_suffix(1);
   return text;
 }
 
@@ -89,7 +87,7 @@ Step TaggedCallReader::Read(char c, std::string& arguments) {
         return Step::kName;
       }
       buffer_ += c;
-      return IsSpace(c) || buffer_.size() > kToolNameBytesMax ? Step::kBroken : Step::kMore;
+      return IsJsonSpace(c) || buffer_.size() > kToolNameBytesMax ? Step::kBroken : Step::kMore;
     case State::kBetween:
       return ReadBetween(c, arguments);
     case State::kKey:
@@ -107,7 +105,7 @@ Step TaggedCallReader::Read(char c, std::string& arguments) {
 }
 
 Step TaggedCallReader::ReadBetween(char c, std::string& arguments) {
-  if (buffer_.empty() && IsSpace(c)) return Step::kMore;
+  if (buffer_.empty() && IsJsonSpace(c)) return Step::kMore;
   buffer_ += c;
   if (buffer_ == kFunctionEnd) {
     WriteEnd(arguments);
@@ -206,7 +204,7 @@ Step PythonCallReader::Read(char c, std::string& arguments) {
       buffer_ += c;
       return IsInKey(c) && buffer_.size() <= kToolNameBytesMax ? Step::kMore : Step::kBroken;
     case State::kBeforeKey:
-      if (IsSpace(c)) return Step::kMore;
+      if (IsJsonSpace(c)) return Step::kMore;
       if (c == ')') return ReadEnd(c, arguments);
       state_ = State::kKey;
       return ReadKey(c, arguments);
@@ -221,7 +219,7 @@ Step PythonCallReader::Read(char c, std::string& arguments) {
       ReadEscape(c, arguments);
       return Step::kMore;
     case State::kAfterValue:
-      return IsSpace(c) ? Step::kMore : ReadEnd(c, arguments);
+      return IsJsonSpace(c) ? Step::kMore : ReadEnd(c, arguments);
   }
   return Step::kBroken;
 }
@@ -269,7 +267,7 @@ Step PythonCallReader::ReadValue(char c, std::string& arguments) {
     return Step::kMore;
   }
   const bool ends_word =
-      IsSpace(c) || std::string_view("()[]{},:").find(c) != std::string_view::npos;
+      IsJsonSpace(c) || std::string_view("()[]{},:").find(c) != std::string_view::npos;
   if (!ends_word) {
     buffer_ += c;
     return Step::kMore;
@@ -277,9 +275,9 @@ Step PythonCallReader::ReadValue(char c, std::string& arguments) {
   if (!WriteWord(arguments)) return Broken(c);
   if (in_word && depth_ == 0) {
     state_ = State::kAfterValue;
-    return IsSpace(c) ? Step::kMore : ReadEnd(c, arguments);
+    return IsJsonSpace(c) ? Step::kMore : ReadEnd(c, arguments);
   }
-  if (IsSpace(c)) {
+  if (IsJsonSpace(c)) {
     if (depth_ > 0) arguments += c;
     return Step::kMore;
   }

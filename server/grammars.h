@@ -20,6 +20,7 @@
 #include "absl/status/statusor.h"
 #include "config/base/mutex.h"
 #include "config/ids.h"
+#include "config/limits.h"
 #include "scheduler/request.h"
 #include "text/grammar.h"
 
@@ -28,11 +29,16 @@ namespace holdfast {
 // Of the sources of those that are kept; compiled they take up to a thousand times as much.
 inline constexpr size_t kGrammarBytesPerTenant = 256 << 10;
 
+inline constexpr CompileLimits kCompileLimits = {
+    .wait_ms = kGrammarCompileMsMax,
+    .left_behind_per_owner = kGrammarsLeftBehindPerTenant,
+    .left_behind = kGrammarsLeftBehindMax};
+
 class Grammars final {
  public:
   // `tokenizer` outlives it. `ends`: the tokens that end an answer.
   Grammars(const Tokenizer& tokenizer, int32_t vocab_size, std::vector<TokenId> ends,
-           size_t num_tenants, const CompileLimits& limits = {});
+           size_t num_tenants, const CompileLimits& limits = kCompileLimits);
   ~Grammars();
 
   // kInvalidArgument: what is wrong with the grammar. kFailedPrecondition: the model cannot be held

@@ -29,6 +29,7 @@ absl::StatusOr<Json> ParseOwnJson(absl::string_view text);
 // Never throws; what is not UTF-8 becomes U+FFFD.
 std::string DumpJson(const Json& value);
 
+inline bool IsJsonSpace(char c) { return c == ' ' || c == '\t' || c == '\r' || c == '\n'; }
 const char* JsonKindName(const Json& value);  // "a string", "an array", for messages
 
 // Checked reading of one object's fields. A field that is absent or null has no value. The first

@@ -10,10 +10,8 @@
 namespace holdfast {
 namespace {
 
-bool IsSpace(char c) { return c == ' ' || c == '\t' || c == '\r' || c == '\n'; }  // JSON's
-
 std::string_view WithoutLeadingSpace(std::string_view text) {
-  while (!text.empty() && IsSpace(text.front())) text.remove_prefix(1);
+  while (!text.empty() && IsJsonSpace(text.front())) text.remove_prefix(1);
   return text;
 }
 
@@ -92,7 +90,7 @@ void ToolCallParser::Read(char c, Output& out) {
 // within itself.
 void ToolCallParser::ReadText(char c, Output& out) {
   // Any amount of white space waits, and is looked at once.
-  const bool is_space = IsSpace(c) && waiting_.size() == num_spaces_;
+  const bool is_space = IsJsonSpace(c) && waiting_.size() == num_spaces_;
   waiting_ += c;
   if (is_space) ++num_spaces_;
   if (syntax_.open.empty()) {
@@ -125,7 +123,7 @@ void ToolCallParser::ReadText(char c, Output& out) {
 }
 
 void ToolCallParser::ReadBefore(char c, Output& out) {
-  if (IsSpace(c)) return;
+  if (IsJsonSpace(c)) return;
   if (c == '[' && !in_list_) {
     in_list_ = true;
     state_ = State::kBefore;
@@ -169,13 +167,13 @@ void ToolCallParser::ReadName(char c, Output& out) {
     OpenCall(std::exchange(string_, {}), out);
     state_ = State::kArguments;
     if (!has_mark) ReadValue(c, out);
-  } else if (IsSpace(c) || string_.size() > kToolNameBytesMax + syntax_.arguments_mark.size()) {
+  } else if (IsJsonSpace(c) || string_.size() > kToolNameBytesMax + syntax_.arguments_mark.size()) {
     Break(c, out);
   }
 }
 
 void ToolCallParser::ReadObject(char c, Output& out) {
-  if (IsSpace(c)) return;
+  if (IsJsonSpace(c)) return;
   if (c == '"' && expects_key_) {
     string_ = c;
     state_ = State::kKey;
@@ -219,10 +217,10 @@ void ToolCallParser::ReadKey(char c, Output& out) {
 // One JSON value, by its brackets and quotes.
 void ToolCallParser::ReadValue(char c, Output& out) {
   const bool begins = string_.empty() && !in_string_ && depth_ == 0;
-  if (begins && IsSpace(c)) return;
+  if (begins && IsJsonSpace(c)) return;
   if (state_ == State::kNameValue && begins && c != '"') return Break(c, out);
   const bool is_word = !begins && !in_string_ && depth_ == 0;  // a number, true, false, null
-  if (is_word && (IsSpace(c) || c == ',' || c == '}')) {
+  if (is_word && (IsJsonSpace(c) || c == ',' || c == '}')) {
     state_ = State::kObject;
     return syntax_.arguments_mark.empty() ? ReadObject(c, out) : Break(c, out);
   }
@@ -263,7 +261,7 @@ void ToolCallParser::ReadValue(char c, Output& out) {
 }
 
 void ToolCallParser::ReadAfter(char c, Output& out) {
-  if (IsSpace(c)) return;
+  if (IsJsonSpace(c)) return;
   if (in_list_) {
     if (c == ',') {
       state_ = State::kBefore;

@@ -38,7 +38,7 @@ struct GrammarSource {
   bool operator==(const GrammarSource&) const = default;
 };
 
-// Bounds of compiling. The defaults are those of config/limits.h.
+// Bounds of compiling; the daemon hands in its own (server/grammars.h).
 struct CompileLimits {
   uint64_t wait_ms = 3000;           // then refused, and left behind
   size_t left_behind_per_owner = 2;  // that still compile; at either bound none is begun
