@@ -2,7 +2,7 @@
 // each, beside others that wait, without an engine. Arguments: sequences that run, sequences that
 // wait, tenants.
 //
-//   bench_scheduler --benchmark_format=json
+//   bench_scheduler --benchmark_format=json      ./dev bench scheduler: by turns, tabled
 //
 // With HOLDFAST_COUNT_INSTRUCTIONS=1 in the environment also `instructions_per_sequence`: whether a
 // sequence costs the same work in a larger step, whatever the caches do to its time.
