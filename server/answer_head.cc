@@ -23,4 +23,10 @@ AnswerHead BeginAnswer(GenerationCall& call, const GenerationService& service,
           .token_text = [&service](TokenId token) { return service.TokenText(token); }};
 }
 
+EmbeddingHead BeginEmbeddings(const EmbeddingCall& call, absl::BitGenRef random) {
+  return {.id = DrawId(IdPrefix(call.shape), random),
+          .model = call.model,
+          .created_unix = absl::ToUnixSeconds(absl::Now())};
+}
+
 }  // namespace holdfast

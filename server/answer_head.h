@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "absl/random/bit_gen_ref.h"
+#include "server/embedding_codec.h"
 #include "server/generation.h"
 #include "server/openai_codec.h"
 #include "server/openai_response.h"
@@ -20,5 +21,6 @@ std::string DrawId(std::string_view prefix, absl::BitGenRef random);
 // a seed for each request of `call` where the caller gave none.
 AnswerHead BeginAnswer(GenerationCall& call, const GenerationService& service,
                        const std::string& system_fingerprint, absl::BitGenRef random);
+EmbeddingHead BeginEmbeddings(const EmbeddingCall& call, absl::BitGenRef random);
 
 }  // namespace holdfast

@@ -9,6 +9,7 @@
 #include "config/base/concat.h"
 #include "config/base/status_macros.h"
 #include "server/answer_head.h"
+#include "server/embedding_codec.h"
 #include "server/http_status.h"
 #include "server/json_body.h"
 #include "server/openai_codec.h"
@@ -43,17 +44,6 @@ bool IsForLackOfRoom(const absl::Status& status) {
          absl::IsCancelled(status);
 }
 
-absl::StatusOr<GenerationCall> DecodeLine(const std::string& endpoint, const std::string& body,
-                                          const GenerationService::ModelInfo& info) {
-  const bool chat = endpoint == "/v1/chat/completions";
-  absl::StatusOr<GenerationCall> call =
-      chat ? DecodeChatCompletion(body, info) : DecodeCompletion(body, info);
-  if (call.ok() && call->shape.stream) {
-    return ParameterError("stream", "invalid_value", "a batch's answers cannot be streamed");
-  }
-  return call;
-}
-
 }  // namespace
 
 absl::Status TooBusyForState() {
@@ -64,6 +54,13 @@ struct BackgroundService::RunningLine {
   int64_t line = 0;
   std::string custom_id, request_id;
   Running running;
+};
+
+// What a line asks for.
+struct BackgroundService::LineCall {
+  std::string wire_id;
+  std::vector<GenerationRequest> requests;
+  std::unique_ptr<AnswerBodyWriter> answer;
 };
 
 struct BackgroundService::ActiveBatch {
@@ -325,26 +322,44 @@ absl::Status BackgroundService::StartLines(ActiveBatch& active, int32_t share) {
   return absl::OkStatus();
 }
 
+absl::StatusOr<BackgroundService::LineCall> BackgroundService::ReadCall(std::string_view endpoint,
+                                                                        std::string_view body) {
+  const GenerationService::ModelInfo& info = service_.model_info();
+  if (endpoint == "/v1/embeddings") {
+    ASSIGN_OR_RETURN(EmbeddingCall call, DecodeEmbeddings(body, info));
+    const EmbeddingHead head = BeginEmbeddings(call, random_);
+    auto answer = std::make_unique<EmbeddingBody>(head, call.shape, call.requests.size());
+    return LineCall{head.id, std::move(call.requests), std::move(answer)};
+  }
+  const bool chat = endpoint == "/v1/chat/completions";
+  ASSIGN_OR_RETURN(GenerationCall call,
+                   chat ? DecodeChatCompletion(body, info) : DecodeCompletion(body, info));
+  if (call.shape.stream) {
+    return ParameterError("stream", "invalid_value", "a batch's answers cannot be streamed");
+  }
+  const AnswerHead head = BeginAnswer(call, service_, options_.system_fingerprint, random_);
+  auto answer = std::make_unique<AnswerBody>(head, call.shape);
+  return LineCall{head.id, std::move(call.requests), std::move(answer)};
+}
+
 void BackgroundService::StartLine(ActiveBatch& active, OpenLine open) {
   RunningLine line{.line = open.line,
                    .custom_id = std::move(open.custom_id),
                    .request_id = MakeStateId("batch_req_")};
-  absl::StatusOr<GenerationCall> call =
-      DecodeLine(active.batch.endpoint, open.body, service_.model_info());
+  absl::StatusOr<LineCall> call = ReadCall(active.batch.endpoint, open.body);
   if (!call.ok()) {
     EndLine(active.batch.id, line, call.status());
     Waker()();  // so that it is kept
     return;
   }
-  const AnswerHead head = BeginAnswer(*call, service_, options_.system_fingerprint, random_);
   for (size_t i = 0; i < call->requests.size(); ++i) {
     GenerationRequest& request = call->requests[i];
     request.tenant = active.tenant;
-    request.wire_id = i == 0 ? head.id : Concat(head.id, "-", i);
+    request.wire_id = i == 0 ? call->wire_id : Concat(call->wire_id, "-", i);
     request.arrival = SteadyNow();
     request.offline = true;
   }
-  line.running = Start(std::move(call->requests), std::make_unique<AnswerBody>(head, call->shape));
+  line.running = Start(std::move(call->requests), std::move(call->answer));
   active.lines.push_back(std::move(line));
 }
 

@@ -18,6 +18,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -94,6 +95,7 @@ class BackgroundService final {
     }
   };
   struct RunningLine;
+  struct LineCall;
   struct ActiveBatch;
 
   void Loop();
@@ -105,6 +107,7 @@ class BackgroundService final {
   int32_t RequestsRunning() const;
   absl::Status Advance(ActiveBatch& active, int32_t share);
   absl::Status StartLines(ActiveBatch& active, int32_t share);
+  absl::StatusOr<LineCall> ReadCall(std::string_view endpoint, std::string_view body);
   void StartLine(ActiveBatch& active, OpenLine line);
   Running Start(std::vector<GenerationRequest> requests, std::unique_ptr<AnswerBodyWriter> answer);
   std::optional<absl::Status> Gather(Running& running);

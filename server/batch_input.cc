@@ -63,7 +63,7 @@ BatchFault FaultOf(const absl::Status& status, int64_t line) {
 }  // namespace
 
 bool IsBatchEndpoint(std::string_view path) {
-  return path == "/v1/chat/completions" || path == "/v1/completions";
+  return path == "/v1/chat/completions" || path == "/v1/completions" || path == "/v1/embeddings";
 }
 
 BatchInput ReadBatchInput(std::string_view content, std::string_view endpoint) {

@@ -40,6 +40,6 @@ BatchInput ReadBatchInput(std::string_view content, std::string_view endpoint);
 
 // Paths that a batch may name.
 bool IsBatchEndpoint(std::string_view path);
-inline constexpr char kBatchEndpoints[] = "/v1/chat/completions, /v1/completions";
+inline constexpr char kBatchEndpoints[] = "/v1/chat/completions, /v1/completions, /v1/embeddings";
 
 }  // namespace holdfast

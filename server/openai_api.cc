@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "config/base/status_macros.h"
 #include "server/answer_head.h"
 #include "server/embedding_codec.h"
@@ -271,10 +270,7 @@ asio::awaitable<void> OpenAiApi::Embed(HttpExchange& exchange) {
     co_await exchange.Fail(ToOpenAiError(call.status()));
     co_return;
   }
-  EmbeddingHead head;
-  head.id = DrawId(IdPrefix(call->shape), random_);
-  head.model = call->model;
-  head.created_unix = absl::ToUnixSeconds(absl::Now());
+  EmbeddingHead head = BeginEmbeddings(*call, random_);
   const std::string wire_id = head.id;
   EmbeddingBody answer(std::move(head), std::move(call->shape), call->requests.size());
   const auto executor = co_await asio::this_coro::executor;

@@ -103,6 +103,33 @@ def test_completions_may_be_batched_too(client):
     assert [choice["index"] for choice in body["choices"]] == [0, 1]
 
 
+def embeddings_line(custom_id, **body):
+    return json.dumps({"custom_id": custom_id, "method": "POST", "url": "/v1/embeddings",
+                       "body": body})
+
+
+def test_embeddings_may_be_batched_too(client):
+    texts = ["The cat sleeps.", "Interest rates were raised again."]
+    lines = [embeddings_line("list", input=texts), embeddings_line("text", input=texts[1]),
+             embeddings_line("wrong", input=["a", ""]),
+             embeddings_line("short", input="a", dimensions=0)]
+    batch = ended(client, start_batch(client, "\n".join(lines).encode(), "/v1/embeddings").id)
+    assert batch.status == "completed" and batch.endpoint == "/v1/embeddings"
+    counts = batch.request_counts
+    assert (counts.total, counts.completed, counts.failed) == (4, 2, 2)
+    done = {line["custom_id"]: line["response"] for line in answers(client, batch.output_file_id)}
+    asked = client.embeddings.create(model=client.models.list().data[0].id, input=texts,
+                                     encoding_format="float")
+    vectors = [one["embedding"] for one in done["list"]["body"]["data"]]
+    assert vectors == [one.embedding for one in asked.data]
+    assert done["text"]["body"]["data"][0]["embedding"] == vectors[1]
+    assert done["list"]["body"]["usage"]["prompt_tokens"] == asked.usage.prompt_tokens
+    failed = {line["custom_id"]: line["response"] for line in answers(client, batch.error_file_id)}
+    assert {line["status_code"] for line in failed.values()} == {400}
+    assert failed["wrong"]["body"]["error"]["param"] == "input[1]"
+    assert failed["short"]["body"]["error"]["param"] == "dimensions"
+
+
 def test_a_line_that_is_wrong_fails_alone(client):
     wrong = {"custom_id": "wrong", "method": "POST", "url": "/v1/chat/completions",
              "body": {"messages": [{"role": "user", "content": "a"}], "temperature": 9}}
@@ -170,11 +197,17 @@ def test_online_requests_go_before_a_batch(stateful, client):
     ended(client, batch.id, seconds=30)
 
 
-def test_five_hundred_lines_are_answered_once_each_although_the_daemon_is_killed(folder):
-    state = str(folder / "killed.sqlite")
+@pytest.mark.parametrize("endpoint, content", [
+    ("/v1/chat/completions", chat_lines(500)),
+    ("/v1/embeddings", "\n".join(embeddings_line(f"request-{i}", input=f"The number {i}. " * 8)
+                                 for i in range(500)).encode()),
+])
+def test_five_hundred_lines_are_answered_once_each_although_the_daemon_is_killed(
+        folder, endpoint, content):
+    state = str(folder / f"killed{endpoint.replace('/', '-')}.sqlite")
     with Daemon("--state", state) as daemon:
         client = sdk(daemon)
-        batch = start_batch(client, chat_lines(500))
+        batch = start_batch(client, content, endpoint)
         assert wait_until(lambda: client.batches.retrieve(batch.id).request_counts.completed > 100,
                           seconds=120)
         daemon.process.send_signal(signal.SIGKILL)

@@ -24,6 +24,12 @@ std::string Line(int id, const std::string& more = "") {
                       "\"", more, "}}\n");
 }
 
+std::string EmbeddingsLine(int id, const std::string& input, const std::string& more = "") {
+  return absl::StrCat(R"({"custom_id": "id)", id,
+                      R"(", "method": "POST", "url": "/v1/embeddings", "body": {"input": )", input,
+                      more, "}}\n");
+}
+
 // A service that the test drives, over a store in a file of its own.
 class BackgroundServiceTest : public testing::Test {
  protected:
@@ -55,11 +61,12 @@ class BackgroundServiceTest : public testing::Test {
     EXPECT_TRUE(done.WaitForNotificationWithTimeout(kPatience));
     return result;
   }
-  std::string Add(const std::string& tenant, const std::string& content) {
+  std::string Add(const std::string& tenant, const std::string& content,
+                  const std::string& endpoint = "/v1/completions") {
     return Ask([&](State& state) {
       const auto file = state.batches().AddFile(tenant, "a", "batch", content, std::nullopt);
       const auto batch =
-          state.batches().AddBatch(tenant, {.endpoint = "/v1/completions", .input_file = file->id});
+          state.batches().AddBatch(tenant, {.endpoint = endpoint, .input_file = file->id});
       return batch->id;
     });
   }
@@ -89,6 +96,13 @@ class BackgroundServiceTest : public testing::Test {
       stream.PushText(absl::StrCat("to ", std::get<std::string>(request.prompt)));
       stream.PushEnd();
     };
+  }
+
+  // A text's embedding: its length, and a one.
+  static void Embed(const GenerationRequest& request, FakeStream& stream) {
+    const auto length = static_cast<float>(std::get<std::string>(request.prompt).size());
+    stream.Push(PromptInfo{.prompt_tokens = 2, .embedding = {length, 1}});
+    stream.Push(GenerationDone{.prompt_tokens = 2});
   }
 
   const std::string path_ =
@@ -197,6 +211,92 @@ TEST_F(BackgroundServiceTest, AnAnswerMayBeLargerThanARequest) {
   const int64_t bytes =
       Ask([&](State& state) { return state.batches().FindFile("red", *batch.output_file)->bytes; });
   EXPECT_GT(bytes, 1'000'000);
+}
+
+TEST_F(BackgroundServiceTest, EmbeddingsAreMadeOfEachTextOfALineOfflineAndAnswered) {
+  service_.on_start = Embed;
+  Begin();
+  const Batch batch =
+      Ended("red", Add("red",
+                       EmbeddingsLine(0, R"(["a", "bcd"])") +
+                           EmbeddingsLine(1, R"("ef")", R"(, "encoding_format": "base64")"),
+                       "/v1/embeddings"));
+  EXPECT_EQ(batch.status, BatchStatus::kCompleted);
+  EXPECT_EQ(batch.completed, 2);
+  const std::vector<Json> lines = Answers(*batch.output_file);
+  ASSERT_EQ(lines.size(), 2u);
+  const Json& body = lines[0]["response"]["body"];
+  EXPECT_EQ(body["object"], "list");
+  EXPECT_EQ(body["data"][0]["embedding"], Json({1, 1}));
+  EXPECT_EQ(body["data"][1]["embedding"], Json({3, 1}));
+  EXPECT_EQ(body["usage"]["prompt_tokens"], 4);
+  EXPECT_TRUE(lines[1]["response"]["body"]["data"][0]["embedding"].is_string());
+  std::set<std::string> ids;
+  for (size_t i = 0; i < service_.num_started(); ++i) {
+    EXPECT_TRUE(service_.request(i).offline);
+    EXPECT_EQ(service_.request(i).tenant, TenantIndex{0});
+    ids.insert(service_.request(i).wire_id);
+  }
+  EXPECT_EQ(ids.size(), 3u);
+}
+
+TEST_F(BackgroundServiceTest, ALineOfEmbeddingsThatIsWrongFailsAlone) {
+  service_.on_start = [](const GenerationRequest& request, FakeStream& stream) {
+    if (std::get<std::string>(request.prompt) == "broken") {
+      stream.Push(GenerationDone{.status = absl::InternalError("broken")});
+    } else {
+      Embed(request, stream);
+    }
+  };
+  Begin();
+  const Batch batch =
+      Ended("red", Add("red",
+                       EmbeddingsLine(0, R"("a")") + EmbeddingsLine(1, R"(["a", "broken"])") +
+                           EmbeddingsLine(2, R"(["a", ""])") + EmbeddingsLine(3, "[]") +
+                           EmbeddingsLine(4, R"("a")", R"(, "stream": true)"),
+                       "/v1/embeddings"));
+  EXPECT_EQ(batch.status, BatchStatus::kCompleted);
+  EXPECT_EQ(batch.completed, 1);
+  EXPECT_EQ(batch.failed, 4);
+  const std::vector<Json> errors = Answers(*batch.error_file);
+  ASSERT_EQ(errors.size(), 4u);
+  EXPECT_EQ(errors[0]["response"]["status_code"], 500);
+  EXPECT_EQ(errors[1]["response"]["body"]["error"]["param"], "input[1]");
+  EXPECT_EQ(errors[2]["response"]["body"]["error"]["param"], "input");
+  EXPECT_EQ(errors[3]["response"]["body"]["error"]["param"], "stream");
+}
+
+TEST_F(BackgroundServiceTest, EachTextOfALineOfEmbeddingsCountsAsARequestThatRuns) {
+  Begin(3);
+  const std::string id = Add("red",
+                             EmbeddingsLine(0, R"(["a", "b"])") +
+                                 EmbeddingsLine(1, R"(["c", "d"])") + EmbeddingsLine(2, R"("e")"),
+                             "/v1/embeddings");
+  service_.stream(3);  // one more was begun while there was room for one
+  Find("red", id);
+  EXPECT_EQ(service_.num_started(), 4u);
+  for (const size_t i : {0, 1, 2, 3, 4}) {
+    const auto stream = service_.stream(i);
+    Embed(service_.request(i), *stream);
+  }
+  EXPECT_EQ(Ended("red", id).completed, 3);
+}
+
+TEST_F(BackgroundServiceTest, EmbeddingsThatRanWhenItWasStoppedAreMadeAgainByTheNext) {
+  Begin(2);
+  const std::string id =
+      Add("red", EmbeddingsLine(0, R"("a")") + EmbeddingsLine(1, R"("bc")"), "/v1/embeddings");
+  service_.stream(1);
+  Embed(service_.request(0), *service_.stream(0));
+  while (Find("red", id).completed == 0) absl::SleepFor(absl::Milliseconds(5));
+  batches_->Stop();
+  EXPECT_TRUE(service_.stream(1)->cancelled.HasBeenNotified());
+  const size_t before = service_.num_started();
+  service_.on_start = Embed;
+  Begin();
+  EXPECT_EQ(Ended("red", id).completed, 2);
+  ASSERT_EQ(service_.num_started(), before + 1);
+  EXPECT_EQ(std::get<std::string>(service_.request(before).prompt), "bc");
 }
 
 TEST_F(BackgroundServiceTest, CancellingStopsWhatRuns) {

@@ -108,7 +108,7 @@ TEST_F(HttpBatchesTest, ABatchThatIsWrongIsRefusedByTheNameOfItsField) {
   };
   const std::string good = R"(,"endpoint":"/v1/completions","completion_window":"24h")";
   EXPECT_EQ(refused(""), "endpoint");
-  EXPECT_EQ(refused(R"(,"endpoint":"/v1/embeddings","completion_window":"24h")"), "endpoint");
+  EXPECT_EQ(refused(R"(,"endpoint":"/v1/responses","completion_window":"24h")"), "endpoint");
   EXPECT_EQ(refused(R"(,"endpoint":"/v1/completions")"), "completion_window");
   EXPECT_EQ(refused(good + R"(,"metadata":{"a":1})"), "metadata");
   EXPECT_EQ(refused(good + R"(,"output_expires_after":{"anchor":"created_at"})"),
