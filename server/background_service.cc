@@ -1,6 +1,7 @@
 #include "server/background_service.h"
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 #include <variant>
 
@@ -24,7 +25,7 @@ namespace {
 constexpr absl::Duration kGatherPause = absl::Milliseconds(20);
 constexpr absl::Duration kLookPeriod = absl::Seconds(10);   // at what expires
 constexpr absl::Duration kDeletePeriod = absl::Minutes(5);  // of what has expired
-constexpr absl::Duration kRetryPause = absl::Seconds(1);    // of a batch whose line was refused
+constexpr absl::Duration kRetryPause = absl::Seconds(1);    // of what was refused or not written
 constexpr size_t kTasksMax = 1024;                          // that wait for the background thread
 constexpr int kTimeoutsMax = 3;                             // of one line
 
@@ -102,9 +103,15 @@ void BackgroundService::BeginRunning() {
   wake_->running = true;
 }
 
-bool BackgroundService::Ask(Task task) {
+bool BackgroundService::Ask(Task task) { return Put(std::move(task), kTasksMax); }
+
+bool BackgroundService::AskAtEnd(Task task) {
+  return Put(std::move(task), std::numeric_limits<size_t>::max());
+}
+
+bool BackgroundService::Put(Task task, size_t tasks_max) {
   absl::MutexLock lock(&wake_->mutex);
-  if (wake_->stopped || wake_->tasks.size() >= kTasksMax) return false;
+  if (wake_->stopped || wake_->tasks.size() >= tasks_max) return false;
   wake_->tasks.push_back(std::move(task));
   return true;
 }
@@ -138,7 +145,8 @@ std::vector<BackgroundService::Task> BackgroundService::WaitForWork(bool running
     return wake_->stopped || !wake_->tasks.empty() ||
            (wake_->running && (!running || wake_->ready));
   };
-  const absl::Duration patience = running ? next_look_ - SteadyNow() : absl::InfiniteDuration();
+  absl::Duration patience = running ? next_look_ - SteadyNow() : absl::InfiniteDuration();
+  if (state_->responses().has_unwritten()) patience = std::min(patience, kRetryPause);
   wake_->mutex.AwaitWithTimeout(absl::Condition(&has_news), patience);
   wake_->ready = false;
   return std::exchange(wake_->tasks, {});
@@ -157,6 +165,7 @@ void BackgroundService::Loop() {
       running = wake_->running;
       draining = wake_->draining;
     }
+    if (SteadyNow() >= next_write_) WriteEnds();
     if (!running) continue;
     const bool any_ended = GatherAll();
     if (draining) {
@@ -181,6 +190,7 @@ void BackgroundService::Loop() {
   }
   for (Task& task : LastTasks()) task(*state_);
   GatherAll();
+  WriteEnds();
   CancelLines();
   for (auto& [left, on_end] : runs_) left.Cancel();
   runs_.clear();
@@ -190,6 +200,13 @@ void BackgroundService::Loop() {
 std::vector<BackgroundService::Task> BackgroundService::LastTasks() {
   absl::MutexLock lock(&wake_->mutex);
   return std::exchange(wake_->tasks, {});
+}
+
+// Of responses, which are shown from memory until then.
+void BackgroundService::WriteEnds() {
+  const absl::Status status = state_->responses().WriteEnds();
+  Told(status);
+  if (!status.ok()) next_write_ = SteadyNow() + kRetryPause;
 }
 
 void BackgroundService::CancelLines() {

@@ -67,6 +67,9 @@ class BackgroundService final {
   // `task` runs on the background thread; afterwards it is looked whether there is something to
   // run. False: stopped, or too many wait; `task` is dropped.
   [[nodiscard]] bool Ask(Task task);
+  // As Ask, for the end of what was begun: refused only where it was stopped, however many wait.
+  // Whoever began it asks once.
+  [[nodiscard]] bool AskAtEnd(Task task);
   // For a task: starts `requests`, whose answer goes to `on_end` on this thread; not where it was
   // stopped before.
   void Run(std::vector<GenerationRequest> requests, std::unique_ptr<AnswerBodyWriter> answer,
@@ -98,10 +101,12 @@ class BackgroundService final {
   struct LineCall;
   struct ActiveBatch;
 
+  bool Put(Task task, size_t tasks_max);
   void Loop();
   std::vector<Task> WaitForWork(bool running);
   absl::Status Look();
   absl::Status DeleteExpired(absl::Time now);
+  void WriteEnds();
   static bool IsOver(const Batch& batch);
   static int32_t RequestsOf(const ActiveBatch& active);
   int32_t RequestsRunning() const;
@@ -130,6 +135,7 @@ class BackgroundService final {
   std::map<std::string, ActiveBatch> active_;  // by id
   std::vector<BatchStore::Answer> answers_;    // not yet kept
   absl::Time next_look_ = absl::InfinitePast(), next_delete_ = absl::InfinitePast();
+  absl::Time next_write_ = absl::InfinitePast();  // of ends of responses
   absl::BitGen random_;
 
   // Shared with streams that may tell of an event when this is gone.

@@ -112,7 +112,8 @@ bool HttpStreams::HasRoom(TenantIndex tenant) {
   return true;
 }
 
-absl::Status HttpStreams::CheckRoom(TenantIndex tenant) {
+absl::Status HttpStreams::CheckRoom(const HttpRequest& request) {
+  RETURN_IF_ERROR(Patience(request).status());
   if (options_.time_max == absl::ZeroDuration()) {
     return ParameterError("stream", "streams_not_kept",
                           "a response in the background can be streamed only where streams are "
@@ -120,7 +121,7 @@ absl::Status HttpStreams::CheckRoom(TenantIndex tenant) {
                           "for it by its id");
   }
   if (draining_) return absl::UnavailableError("the server is shutting down; ask another one");
-  if (HasRoom(tenant)) return absl::OkStatus();
+  if (HasRoom(request.tenant)) return absl::OkStatus();
   return absl::ResourceExhaustedError(
       absl::StrCat("you have ", options_.tenant_streams_max,
                    " streams that are kept; wait until one ends, or leave stream out"));

@@ -60,9 +60,9 @@ class HttpStreams final {
   asio::awaitable<void> Resume(HttpExchange& exchange, HttpEndpoint kind);
   // Cancels it, if it runs, and forgets its events. False: there is none.
   bool Delete(TenantIndex tenant, HttpEndpoint kind, const std::string& id);
-  // Whether a call that runs unread can be had now: kInvalidArgument, kUnavailable,
+  // Whether Answer will take a call that runs unread: kInvalidArgument, kUnavailable,
   // kResourceExhausted.
-  absl::Status CheckRoom(TenantIndex tenant);
+  absl::Status CheckRoom(const HttpRequest& request);
 
   // What nobody reads is cancelled, and nothing more is kept.
   void BeginDrain();

@@ -57,13 +57,62 @@ absl::Status ResponseStore::Add(std::string_view tenant, const StoredResponse& r
   return transaction.Commit();
 }
 
-absl::Status ResponseStore::End(std::string_view id, const Json& response) {
+absl::Status ResponseStore::WriteEnd(std::string_view id, const Json& response) {
   const std::string body = DumpJson(response), output = OutputOf(response);
   return database_.Run(
       "UPDATE responses SET open = 0, response = ?, output = ?, bytes = length(CAST(input AS "
       "BLOB)) "
       "+ ? WHERE id = ? AND open = 1",
       body, output, static_cast<int64_t>(body.size() + output.size()), id);
+}
+
+absl::Status ResponseStore::End(std::string_view id, const Json& response) {
+  if (unwritten_.contains(id)) return absl::OkStatus();
+  absl::Status status = WriteEnd(id, response);
+  if (!status.ok()) {
+    std::string body = DumpJson(response);
+    if (unwritten_bytes_ + body.size() > bounds_.unwritten_bytes_max) body.clear();
+    unwritten_bytes_ += body.size();
+    unwritten_.emplace(id, std::move(body));
+  }
+  return status;
+}
+
+// `response` as it was written, or its end where that is in memory.
+absl::StatusOr<Json> ResponseStore::WithEnd(std::string_view id, Json response) const {
+  const auto end = unwritten_.find(id);
+  if (end == unwritten_.end()) return response;
+  if (!end->second.empty()) return ParseOwnJson(end->second);
+  SetFailed(HttpError(500, "server_error",
+                      "the answer could not be written to the server's disk; ask again later"),
+            response);
+  return response;
+}
+
+void ResponseStore::Forget(std::string_view id) {
+  const auto end = unwritten_.find(id);
+  if (end == unwritten_.end()) return;
+  unwritten_bytes_ -= end->second.size();
+  unwritten_.erase(end);
+}
+
+absl::Status ResponseStore::WriteEnds() {
+  while (has_unwritten()) {
+    const std::string id = unwritten_.begin()->first;
+    Json written;  // stays empty where it was deleted
+    {
+      ASSIGN_OR_RETURN(Rows rows,
+                       database_.Query("SELECT response FROM responses WHERE id = ?", id));
+      if (rows.Next()) {
+        ASSIGN_OR_RETURN(written, ParseOwnJson(AbslView(rows.Text(0))));
+      }
+      RETURN_IF_ERROR(rows.status());
+    }
+    ASSIGN_OR_RETURN(const Json end, WithEnd(id, std::move(written)));
+    RETURN_IF_ERROR(WriteEnd(id, end));
+    Forget(id);
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<StoredResponse> ResponseStore::Find(std::string_view tenant, std::string_view id) {
@@ -73,13 +122,16 @@ absl::StatusOr<StoredResponse> ResponseStore::Find(std::string_view tenant, std:
   if (!rows.Next()) return rows.status().ok() ? NoSuch(id) : rows.status();
   StoredResponse found{.id = std::string(rows.Text(0)), .previous = std::string(rows.Text(1))};
   ASSIGN_OR_RETURN(found.input, ParseOwnJson(AbslView(rows.Text(2))));
-  ASSIGN_OR_RETURN(found.response, ParseOwnJson(AbslView(rows.Text(3))));
+  ASSIGN_OR_RETURN(Json response, ParseOwnJson(AbslView(rows.Text(3))));
+  ASSIGN_OR_RETURN(found.response, WithEnd(id, std::move(response)));
   return found;
 }
 
 absl::Status ResponseStore::Delete(std::string_view tenant, std::string_view id) {
   RETURN_IF_ERROR(database_.Run("DELETE FROM responses WHERE id = ? AND tenant = ?", id, tenant));
-  return database_.rows_changed() > 0 ? absl::OkStatus() : NoSuch(id);
+  if (database_.rows_changed() == 0) return NoSuch(id);
+  Forget(id);
+  return absl::OkStatus();
 }
 
 // How long it is, before any of it is read.
@@ -97,6 +149,10 @@ absl::StatusOr<std::vector<std::string>> ResponseStore::Chain(std::string_view t
                                      "tenant = ?",
                                      next, tenant));
     if (!rows.Next()) return rows.status().ok() ? NoSuch(next) : rows.status();
+    if (unwritten_.contains(next)) {
+      return absl::UnavailableError(
+          Concat("the answer `", next, "` is not written to the disk yet; send the request again"));
+    }
     if (rows.Integer(1) != 0) {
       return refuse(Concat("the response `", next, "` is not at its end; ask for it until it is"));
     }

@@ -94,17 +94,16 @@ absl::StatusOr<bool> AsksForStream(const HttpRequest& request) {
   return stream == "true";
 }
 
-absl::StatusOr<Json> Cancel(State& state, GenerationService& service, TenantIndex tenant,
-                            const std::string& tenant_name, const std::string& id) {
-  ASSIGN_OR_RETURN(StoredResponse stored, state.responses().Find(tenant_name, id));
+absl::StatusOr<Json> Cancel(State& state, BackgroundService& background, const std::string& tenant,
+                            const std::string& id) {
+  ASSIGN_OR_RETURN(StoredResponse stored, state.responses().Find(tenant, id));
   if (!IsOpen(stored.response)) {
     return absl::InvalidArgumentError(
         absl::StrCat("the response is ", StatusOf(stored.response),
                      "; only one in the background that is not at its end can be cancelled"));
   }
   stored.response["status"] = ResponseStatusName(ResponseStatus::kCancelled);
-  RETURN_IF_ERROR(state.responses().End(id, stored.response));
-  service.CancelByWireId(tenant, id);
+  background.Told(state.responses().End(id, stored.response));
   return stored.response;
 }
 
@@ -205,20 +204,20 @@ void ResponsesApi::KeepAtEnd(TenantIndex tenant, ResponsesCall& call, ResponseHe
   };
 }
 
-// As one that is in progress, and then as what it ends as.
-void ResponsesApi::KeepFromBegin(TenantIndex tenant, ResponsesCall& call, ResponseHead& head) {
+// As one that is in progress, and then as what it ends as. False: too many wait for that.
+bool ResponsesApi::KeepFromBegin(TenantIndex tenant, ResponsesCall& call, ResponseHead& head) {
   const auto stored = std::make_shared<StoredResponse>(ToStore(call, head));
   stored->response = ResponseJson(head, ResponseStatus::kInProgress, Json::array());
   const bool asked = background_->Ask(
       [background = background_, stored, tenant = background_->TenantName(tenant)](State& state) {
         background->Told(state.responses().Add(tenant, *stored, true));
       });
-  if (!asked) background_->Told(TooBusyForState());
+  if (!asked) return false;
   head.on_end = [background = background_, id = head.id](const Json& response) {
-    const bool told = background->Ask([background, id, response](State& state) {
+    const bool told = background->AskAtEnd([background, id, response](State& state) {
       background->Told(state.responses().End(id, response));
     });
-    if (!told) background->Told(TooBusyForState());
+    if (!told) background->Told(TooBusyForState());  // stopped: the next process ends it
   };
   // Of one that was cancelled the store knows already: it is not open any more.
   head.on_error = [on_end = head.on_end,
@@ -226,17 +225,19 @@ void ResponsesApi::KeepFromBegin(TenantIndex tenant, ResponsesCall& call, Respon
     SetFailed(error, response);
     on_end(response);
   };
+  return true;
 }
 
 asio::awaitable<void> ResponsesApi::Stream(HttpExchange& exchange, ResponsesCall call,
                                            ResponseHead head, GenerationCall chat) {
   const TenantIndex tenant = exchange.request.tenant;
   if (call.background) {
-    if (const absl::Status status = streams_.CheckRoom(tenant); !status.ok()) {
+    absl::Status status = streams_.CheckRoom(exchange.request);
+    if (status.ok() && !KeepFromBegin(tenant, call, head)) status = TooBusyForState();
+    if (!status.ok()) {
       co_await exchange.Fail(ToOpenAiError(status));
       co_return;
     }
-    KeepFromBegin(tenant, call, head);
   } else if (*call.store) {
     KeepAtEnd(tenant, call, head);
   }
@@ -321,8 +322,11 @@ asio::awaitable<void> ResponsesApi::AboutKept(HttpExchange& exchange) {
       };
       break;
     case HttpEndpoint::kCancelResponse:
-      work = [&service = service_, index = request.tenant, tenant, id](State& state) {
-        return Cancel(state, service, index, tenant, id);
+      work = [&service = service_, background = background_, index = request.tenant, tenant,
+              id](State& state) {
+        absl::StatusOr<Json> cancelled = Cancel(state, *background, tenant, id);
+        if (cancelled.ok()) service.CancelByWireId(index, id);
+        return cancelled;
       };
       break;
     case HttpEndpoint::kResponseItems:

@@ -38,7 +38,7 @@ class ResponsesApi final {
   asio::awaitable<void> Stream(HttpExchange& exchange, ResponsesCall call, ResponseHead head,
                                GenerationCall chat);
   void KeepAtEnd(TenantIndex tenant, ResponsesCall& call, ResponseHead& head);
-  void KeepFromBegin(TenantIndex tenant, ResponsesCall& call, ResponseHead& head);
+  bool KeepFromBegin(TenantIndex tenant, ResponsesCall& call, ResponseHead& head);
   absl::Status CheckKeeping(ResponsesCall& call) const;
 
   GenerationService& service_;

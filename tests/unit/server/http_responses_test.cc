@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/background_service.h"
+#include "tests/unit/server/full_disk.h"
 #include "tests/unit/server/http_server_fixture.h"
 
 namespace holdfast {
@@ -145,6 +146,54 @@ TEST_F(HttpResponsesTest, OneInTheBackgroundThatFailsSaysWhy) {
   const Json ended = Ended(made);
   EXPECT_EQ(ended["status"], "failed");
   EXPECT_EQ(ended["error"]["code"], "server_error");
+}
+
+TEST_F(HttpResponsesTest, OneInTheBackgroundEndsAlsoWhenTheDiskIsFull) {
+  BeginWithState();
+  const Json streamed = LeaveInBackground();
+  const Json at_once = Create(R"(,"background":true)");
+  const Json cancelled = Create(R"(,"background":true)");
+  const auto id = cancelled["id"].get<std::string>();
+  {
+    const FullDisk full;
+    EXPECT_EQ(Ask(Post("/v1/responses/" + id + "/cancel", "")).status, 200);
+    for (const size_t i : {0, 1}) {
+      service_.stream(i)->PushText("Paris");
+      service_.stream(i)->PushEnd();
+    }
+    EXPECT_EQ(Ended(streamed)["status"], "completed");
+    EXPECT_EQ(Ended(at_once)["output"][0]["content"][0]["text"], "Paris");
+  }
+  // It is gone on from once it is written, which is tried again.
+  const std::string more = absl::StrCat(R"({"input":"hi","background":true,)",
+                                        R"("previous_response_id":)", DumpJson(at_once["id"]), "}");
+  const absl::Time deadline = absl::Now() + kPatience;
+  int status = Ask(Post("/v1/responses", more)).status;
+  while (status == 503 && absl::Now() < deadline) {
+    absl::SleepFor(absl::Milliseconds(5));
+    status = Ask(Post("/v1/responses", more)).status;
+  }
+  EXPECT_EQ(status, 200);
+  server_.reset();
+  background_.reset();
+  BeginWithState();
+  EXPECT_EQ(Ended(streamed)["status"], "completed");
+  EXPECT_EQ(Ended(at_once)["status"], "completed");
+  EXPECT_EQ(Ended(cancelled)["status"], "cancelled");
+}
+
+TEST_F(HttpResponsesTest, AStreamInTheBackgroundThatIsRefusedIsNotKept) {
+  BeginWithState();
+  EXPECT_EQ(
+      Ask(Post("/v1/responses", kStreamInBackground, "X-Holdfast-Resume: perhaps\r\n")).status,
+      400);
+  server_.reset();
+  background_.reset();
+  auto database = Database::Open(path_, "");
+  ASSERT_TRUE(database.ok()) << database.status();
+  auto rows = (*database)->Query("SELECT count(*) FROM responses");
+  ASSERT_TRUE(rows.ok() && rows->Next());
+  EXPECT_EQ(rows->Integer(0), 0);
 }
 
 TEST_F(HttpResponsesTest, OneInTheBackgroundIsCancelled) {

@@ -6,10 +6,12 @@
 
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/strings/str_cat.h"
 #include "server/state.h"
+#include "tests/unit/server/full_disk.h"
 
 namespace holdfast {
 namespace {
@@ -49,6 +51,9 @@ class ResponseStoreTest : public testing::Test {
         open);
     ASSERT_TRUE(added.ok()) << added;
     clock_.now += absl::Seconds(1);
+  }
+  static Json Completed() {
+    return {{"status", "completed"}, {"output", Json::array({Item("out")})}};
   }
   std::string Conversation(const std::string& id, const std::string& tenant = "red") {
     const auto items = store().Conversation(tenant, id);
@@ -124,6 +129,52 @@ TEST_F(ResponseStoreTest, AnEndIsTakenOnce) {
   ASSERT_TRUE(store().End("a", {{"status", "cancelled"}}).ok());
   ASSERT_TRUE(store().End("a", {{"status", "completed"}}).ok());
   EXPECT_EQ(store().Find("red", "a")->response["status"], "cancelled");
+}
+
+TEST_F(ResponseStoreTest, AnEndThatCannotBeWrittenIsShownAndWrittenOnceThereIsRoom) {
+  Add("a", "", true);
+  std::optional<FullDisk> full(std::in_place);
+  EXPECT_TRUE(absl::IsUnavailable(store().End("a", Completed())));
+  EXPECT_TRUE(store().End("a", {{"status", "cancelled"}}).ok()) << "it has its end";
+  EXPECT_EQ(store().Find("red", "a")->response["status"], "completed");
+  EXPECT_TRUE(absl::IsUnavailable(store().Conversation("red", "a").status()));
+  EXPECT_TRUE(absl::IsUnavailable(store().WriteEnds()));
+  EXPECT_TRUE(store().has_unwritten());
+  full.reset();
+  EXPECT_TRUE(store().WriteEnds().ok());
+  EXPECT_FALSE(store().has_unwritten());
+  EXPECT_EQ(Conversation("a"), "in-a out ");
+  Open();
+  EXPECT_EQ(store().Find("red", "a")->response["status"], "completed");
+}
+
+TEST_F(ResponseStoreTest, AnEndThatWasNotWrittenHasFailedInTheNextProcess) {
+  Add("a", "", true);
+  {
+    const FullDisk full;
+    EXPECT_FALSE(store().End("a", Completed()).ok());
+  }
+  Open();
+  EXPECT_EQ(store().Find("red", "a")->response["status"], "failed");
+}
+
+TEST_F(ResponseStoreTest, EndsInMemoryAreBoundedAndThoseBeyondHaveFailed) {
+  bounds_.unwritten_bytes_max = DumpJson(Completed()).size();
+  Open();
+  Add("a", "", true);
+  Add("b", "", true);
+  Add("c", "", true);
+  {
+    const FullDisk full;
+    for (const char* id : {"a", "b", "c"}) EXPECT_FALSE(store().End(id, Completed()).ok());
+  }
+  ASSERT_TRUE(store().Delete("red", "c").ok());
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_EQ(store().Find("red", "a")->response["status"], "completed");
+    EXPECT_EQ(store().Find("red", "b")->response["status"], "failed");
+    EXPECT_TRUE(store().WriteEnds().ok());
+    EXPECT_FALSE(store().has_unwritten());
+  }
 }
 
 TEST_F(ResponseStoreTest, AfterSomeTimeAResponseIsDeleted) {
