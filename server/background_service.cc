@@ -28,6 +28,7 @@ constexpr absl::Duration kDeletePeriod = absl::Minutes(5);  // of what has expir
 constexpr absl::Duration kRetryPause = absl::Seconds(1);    // of what was refused or not written
 constexpr size_t kTasksMax = 1024;                          // that wait for the background thread
 constexpr int kTimeoutsMax = 3;                             // of one line
+constexpr size_t kAgainMax = 32;  // lines of a batch that wait to be tried again
 
 // A line of the output or error file. `body`: JSON, put in as it stands: to read it again would
 // only find that an answer may be larger than a request.
@@ -67,12 +68,11 @@ struct BackgroundService::LineCall {
 struct BackgroundService::ActiveBatch {
   Batch batch;
   TenantIndex tenant{};
-  std::vector<RunningLine> lines;              // that run
-  std::map<int64_t, int> timeouts;             // of lines that are to be tried again
-  int64_t last_started = 0;                    // line; those before were started or are answered
-  bool all_started = false;                    // no open line is behind last_started
-  absl::Time retry_at = absl::InfinitePast();  // then from the first open line on
-  bool retry = false;
+  std::vector<RunningLine> lines;          // that run
+  std::map<int64_t, absl::Time> again_at;  // lines that are to be tried again
+  std::map<int64_t, int> timeouts;         // of lines that were
+  int64_t last_started = 0;                // line; those before were started or are answered
+  bool all_started = false;                // no open line is behind last_started
 };
 
 BackgroundService::BackgroundService(BackgroundOptions options, std::unique_ptr<State> state,
@@ -297,16 +297,10 @@ absl::Status BackgroundService::Advance(ActiveBatch& active, int32_t share) {
     for (RunningLine& line : active.lines) line.running.Cancel();
     active.lines.clear();
   } else {
-    if (active.retry && SteadyNow() >= active.retry_at) {
-      active.retry = false;
-      active.all_started = false;
-      active.last_started = 0;
-    }
-    if (!active.retry && !active.all_started) RETURN_IF_ERROR(StartLines(active, share));
-    if (active.retry) next_look_ = std::min(next_look_, active.retry_at);
-    if (!active.lines.empty() || !active.all_started || active.retry || !answers_.empty()) {
-      return absl::OkStatus();
-    }
+    RETURN_IF_ERROR(StartLines(active, share));
+    for (const auto& [line, at] : active.again_at) next_look_ = std::min(next_look_, at);
+    const bool runs = !active.lines.empty() || !active.again_at.empty() || !active.all_started;
+    if (runs || !answers_.empty()) return absl::OkStatus();
   }
   RETURN_IF_ERROR(state_->batches().Finish(active.batch).status());
   next_look_ = SteadyNow();  // the tenant's next one
@@ -317,26 +311,38 @@ absl::Status BackgroundService::Advance(ActiveBatch& active, int32_t share) {
 // Up to `share` requests of it, and no more than there is room for beside other batches; but one
 // line at least, however many prompts it has.
 absl::Status BackgroundService::StartLines(ActiveBatch& active, int32_t share) {
-  // Those that run are open, too, when a batch is begun again from its first line.
-  const auto runs = [&active](int64_t number) {
-    return std::any_of(active.lines.begin(), active.lines.end(),
-                       [number](const RunningLine& line) { return line.line == number; });
-  };
   const auto room = [&] {
     return active.lines.empty() ||
            (RequestsOf(active) < share && RequestsRunning() < options_.lines_at_once);
   };
   while (room() && static_cast<int32_t>(answers_.size()) < options_.lines_at_once) {
-    ASSIGN_OR_RETURN(std::vector<OpenLine> lines,
-                     state_->batches().OpenLines(active.batch.id, active.last_started, 1));
-    if (lines.empty()) {
-      active.all_started = true;
-      break;
-    }
-    active.last_started = lines[0].line;
-    if (!runs(lines[0].line)) StartLine(active, std::move(lines[0]));
+    ASSIGN_OR_RETURN(std::optional<OpenLine> line, NextLine(active));
+    if (!line.has_value()) break;
+    StartLine(active, *std::move(line));
   }
   return absl::OkStatus();
+}
+
+// One whose time to be tried again has come, else the next that was never started, unless so many
+// are to be tried again that there seems to be no room for any.
+absl::StatusOr<std::optional<OpenLine>> BackgroundService::NextLine(ActiveBatch& active) {
+  const auto due =
+      std::find_if(active.again_at.begin(), active.again_at.end(),
+                   [now = SteadyNow()](const auto& line) { return line.second <= now; });
+  const bool again = due != active.again_at.end();
+  if (!again && (active.all_started || active.again_at.size() >= kAgainMax)) return std::nullopt;
+  ASSIGN_OR_RETURN(std::vector<OpenLine> lines,
+                   state_->batches().OpenLines(active.batch.id,
+                                               again ? due->first - 1 : active.last_started, 1));
+  if (again) {
+    active.again_at.erase(due);
+  } else if (lines.empty()) {
+    active.all_started = true;
+  } else {
+    active.last_started = lines[0].line;
+  }
+  if (lines.empty()) return std::nullopt;
+  return std::move(lines[0]);
 }
 
 absl::StatusOr<BackgroundService::LineCall> BackgroundService::ReadCall(std::string_view endpoint,
@@ -479,8 +485,7 @@ void BackgroundService::EndLine(const std::string& batch, const RunningLine& lin
     return;
   }
   lines_retried_.Add();
-  active.retry = true;
-  active.retry_at = SteadyNow() + kRetryPause;
+  active.again_at[line.line] = SteadyNow() + kRetryPause;
 }
 
 }  // namespace holdfast

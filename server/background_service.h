@@ -6,8 +6,9 @@
 // Batches: their lines are offline requests, which take what other traffic leaves, a bounded number
 // at a time, their answers kept as they come (batch_store.h). Tenants have equal shares of the
 // lines that run at once; a tenant's batches are taken in the order in which they came. A line that
-// is refused for lack of room is tried again; one that the client got wrong is an error of that
-// line. Told to stop, it cancels what runs, which stays open and is run again by the next process.
+// is refused for lack of room is tried again while those behind it go on; one that the client got
+// wrong is an error of that line. Told to stop, it cancels what runs, which stays open and is run
+// again by the next process.
 //
 // Thread: Ask and Stop by any; all work, and Run, by one thread of its own.
 #pragma once
@@ -113,6 +114,7 @@ class BackgroundService final {
   absl::Status Advance(ActiveBatch& active, int32_t share);
   absl::Status StartLines(ActiveBatch& active, int32_t share);
   absl::StatusOr<LineCall> ReadCall(std::string_view endpoint, std::string_view body);
+  absl::StatusOr<std::optional<OpenLine>> NextLine(ActiveBatch& active);
   void StartLine(ActiveBatch& active, OpenLine line);
   Running Start(std::vector<GenerationRequest> requests, std::unique_ptr<AnswerBodyWriter> answer);
   std::optional<absl::Status> Gather(Running& running);

@@ -178,6 +178,38 @@ TEST_F(BackgroundServiceTest, ALineThatIsRefusedForLackOfRoomIsTriedAgain) {
   EXPECT_EQ(batch.failed, 0);
 }
 
+TEST_F(BackgroundServiceTest, LinesBehindOneThatIsRefusedGoOn) {
+  std::atomic<int> num_others{0};
+  service_.on_start = [&](const GenerationRequest& request, FakeStream& stream) {
+    const bool is_first = std::get<std::string>(request.prompt) == "p0";
+    if (is_first && num_others < 3) {
+      stream.Push(GenerationDone{.status = absl::ResourceExhaustedError("full")});
+    } else {
+      num_others += is_first ? 0 : 1;
+      stream.PushEnd();
+    }
+  };
+  Begin(1);
+  EXPECT_EQ(Ended("red", Add("red", Line(0) + Line(1) + Line(2) + Line(3))).completed, 4);
+}
+
+TEST_F(BackgroundServiceTest, OfLinesThatAreAllRefusedFewAreTried) {
+  service_.on_start = [](const GenerationRequest&, FakeStream& stream) {
+    stream.Push(GenerationDone{.status = absl::ResourceExhaustedError("full")});
+  };
+  Begin(4);
+  std::string content;
+  for (int i = 0; i < 50; ++i) content += Line(i);
+  const std::string id = Add("red", content);
+  service_.stream(60);  // some of them again
+  std::set<std::string> tried;
+  for (size_t i = 0; i < service_.num_started(); ++i) {
+    tried.insert(std::get<std::string>(service_.request(i).prompt));
+  }
+  EXPECT_LE(tried.size(), 32u + 4u);
+  EXPECT_EQ(Find("red", id).failed, 0);
+}
+
 TEST_F(BackgroundServiceTest, AnErrorOfALineIsThatLinesAlone) {
   service_.on_start = [](const GenerationRequest& request, FakeStream& stream) {
     if (std::get<std::string>(request.prompt) == "p1") {
