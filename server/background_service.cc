@@ -298,7 +298,10 @@ absl::Status BackgroundService::Advance(ActiveBatch& active, int32_t share) {
     active.lines.clear();
   } else {
     RETURN_IF_ERROR(StartLines(active, share));
-    for (const auto& [line, at] : active.again_at) next_look_ = std::min(next_look_, at);
+    // Those that are due wait for a line to end, after which it is looked anyway.
+    for (const auto& [line, at] : active.again_at) {
+      if (at > SteadyNow()) next_look_ = std::min(next_look_, at);
+    }
     const bool runs = !active.lines.empty() || !active.again_at.empty() || !active.all_started;
     if (runs || !answers_.empty()) return absl::OkStatus();
   }
