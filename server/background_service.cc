@@ -79,6 +79,7 @@ BackgroundService::BackgroundService(BackgroundOptions options, std::unique_ptr<
                                      GenerationService& service, MetricsRegistry& metrics)
     : options_(std::move(options)),
       state_(std::move(state)),
+      file_leases_(options_.tenants.size()),
       service_(service),
       lines_ok_(metrics.AddCounter("holdfast_server_batch_lines_total",
                                    "lines of batches by how they ended", {{"outcome", "ok"}})),

@@ -1,7 +1,7 @@
 // What runs without a client that waits: batches, and responses in the background; and the state
 // that both are kept in.
 //
-//   HTTP --Ask--> [tasks] --> its thread: state, starts, gathers answers --> GenerationService
+//   HTTP, gRPC --Ask--> [tasks] --> its thread: state, starts, gathers answers --> GenerationService
 //
 // Batches: their lines are offline requests, which take what other traffic leaves, a bounded number
 // at a time, their answers kept as they come (batch_store.h). Tenants have equal shares of the
@@ -35,6 +35,7 @@
 #include "config/ids.h"
 #include "server/answer_writer.h"
 #include "server/batch_store.h"
+#include "server/file_leases.h"
 #include "server/generation.h"
 #include "server/json_body.h"
 #include "server/state.h"
@@ -75,6 +76,8 @@ class BackgroundService final {
   // stopped before.
   void Run(std::vector<GenerationRequest> requests, std::unique_ptr<AnswerBodyWriter> answer,
            OnEnd on_end);
+  // For files on their way in or out, over any wire.
+  FileLeases& file_leases() { return file_leases_; }
   // Something that no caller is told.
   void Told(const absl::Status& status) {
     if (!status.ok() && options_.on_fault) options_.on_fault(status);
@@ -128,6 +131,7 @@ class BackgroundService final {
 
   const BackgroundOptions options_;
   const std::unique_ptr<State> state_;
+  FileLeases file_leases_;
   GenerationService& service_;
   Counter lines_ok_, lines_failed_, lines_retried_;
   Gauge lines_running_, batches_running_;

@@ -187,7 +187,9 @@ class Daemon final {
       ASSIGN_OR_RETURN(grpc_,
                        GrpcServer::Create({.address = config_.listen.grpc,
                                            .tls = config_.listen.tls,
-                                           .kv_admin = kv_admin_.get()},
+                                           .kv_admin = kv_admin_.get(),
+                                           .background = background_.get(),
+                                           .files = {.file_bytes_max = FileBytesMax()}},
                                           *front_, *auth_, [this] { return ReadinessNow(); }));
     }
     return absl::OkStatus();
@@ -236,27 +238,26 @@ class Daemon final {
     return kept;
   }
 
+  int64_t FileBytesMax() const { return config_.state.file_bytes_max.value_or(int64_t{100} << 20); }
+
   HttpServerOptions HttpOptions() {
     // The service ends late requests itself; the HTTP side's own bound is for a service that hangs.
     constexpr absl::Duration kSlack = absl::Seconds(5);
     constexpr size_t kFormBytes = 64 << 10;  // of an upload, around the file
-    constexpr int64_t kFileBytesMax = int64_t{100} << 20;
-    return {
-        .address = config_.listen.http,
-        .tls = config_.listen.tls,
-        .version = options_.version,
-        .system_fingerprint = Fingerprint(),
-        .metrics_for_all = config_.listen.metrics == "all",
-        .loopback_names_only = config_.tenants.empty() && !config_.listen.allow_anonymous,
-        .connections_max = config_.server.http_connections_max,
-        .upload_bytes_max =
-            static_cast<size_t>(config_.state.file_bytes_max.value_or(kFileBytesMax)) + kFormBytes,
-        .request_timeout = config_.server.request_timeout + kSlack,
-        .stream_keep_alive = config_.server.stream_keep_alive,
-        .kept_streams = KeptStreams(),
-        .kv_admin = kv_admin_.get(),
-        .background = background_.get(),
-        .on_access = [this](const HttpAccess& access) { LogAccess(access); }};
+    return {.address = config_.listen.http,
+            .tls = config_.listen.tls,
+            .version = options_.version,
+            .system_fingerprint = Fingerprint(),
+            .metrics_for_all = config_.listen.metrics == "all",
+            .loopback_names_only = config_.tenants.empty() && !config_.listen.allow_anonymous,
+            .connections_max = config_.server.http_connections_max,
+            .upload_bytes_max = static_cast<size_t>(FileBytesMax()) + kFormBytes,
+            .request_timeout = config_.server.request_timeout + kSlack,
+            .stream_keep_alive = config_.server.stream_keep_alive,
+            .kept_streams = KeptStreams(),
+            .kv_admin = kv_admin_.get(),
+            .background = background_.get(),
+            .on_access = [this](const HttpAccess& access) { LogAccess(access); }};
   }
 
   void LogAccess(const HttpAccess& access) {

@@ -12,6 +12,17 @@ GrpcCalls::Entry GrpcCalls::TryEnter(TenantIndex tenant, const std::string& id) 
   return Entry::kEntered;
 }
 
+absl::Status GrpcCalls::TryEnter() {
+  absl::MutexLock lock(&mutex_);
+  if (count_ >= max_) return Full();
+  ++count_;
+  return absl::OkStatus();
+}
+
+absl::Status GrpcCalls::Full() {
+  return absl::ResourceExhaustedError("too many calls are under way; try again later");
+}
+
 void GrpcCalls::ReleaseId(TenantIndex tenant, const std::string& id) {
   absl::MutexLock lock(&mutex_);
   CHECK(ids_.erase(std::pair(tenant, id)) == 1);

@@ -1,4 +1,4 @@
-// The generation calls under way on the gRPC port: how many, and under which ids.
+// The calls under way on the gRPC port: how many, and those that generate under which ids.
 //
 //   TryEnter ──► running, id taken ──ReleaseId──► ending, id free ──Leave──► gone
 //
@@ -14,6 +14,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_set.h"
+#include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "config/ids.h"
@@ -24,10 +25,15 @@ class GrpcCalls final {
  public:
   explicit GrpcCalls(int64_t max) : max_(max) {}
 
+  // What is told to whom is refused because it is full.
+  static absl::Status Full();
+
   enum class Entry : uint8_t { kEntered, kFull, kIdTaken };
   // Unless kEntered nothing has changed. Ids are a tenant's own: two tenants may use the same.
   [[nodiscard]] Entry TryEnter(TenantIndex tenant, const std::string& id)
       ABSL_LOCKS_EXCLUDED(mutex_);
+  // A call without an id. kResourceExhausted: full.
+  absl::Status TryEnter() ABSL_LOCKS_EXCLUDED(mutex_);
   void ReleaseId(TenantIndex tenant, const std::string& id) ABSL_LOCKS_EXCLUDED(mutex_);
   void Leave() ABSL_LOCKS_EXCLUDED(mutex_);
   bool WaitNone(absl::Time deadline) ABSL_LOCKS_EXCLUDED(mutex_);  // false: `deadline` came first

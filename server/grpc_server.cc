@@ -17,6 +17,7 @@
 #include "config/base/status_macros.h"
 #include "config/limits.h"
 #include "server/grpc_admin.h"
+#include "server/grpc_batches.h"
 #include "server/grpc_service.h"
 
 namespace holdfast {
@@ -51,10 +52,11 @@ absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> MakeCredentials(
 
 class GrpcServerImpl final : public GrpcServer {
  public:
-  GrpcServerImpl(GenerationService& service, const Authenticator& authenticator,
-                 std::function<Readiness()> readiness, int64_t calls_max, const KvAdmin* kv_admin)
-      : service_(service, authenticator, std::move(readiness), calls_max) {
-    if (kv_admin != nullptr) admin_.emplace(*kv_admin, authenticator);
+  GrpcServerImpl(const GrpcServerOptions& options, GenerationService& service,
+                 const Authenticator& authenticator, std::function<Readiness()> readiness)
+      : service_(service, authenticator, std::move(readiness), options.calls_max),
+        batches_(options.background, authenticator, service_.calls(), options.files) {
+    if (options.kv_admin != nullptr) admin_.emplace(*options.kv_admin, authenticator);
   }
   ~GrpcServerImpl() override { Shutdown(absl::InfinitePast()); }
 
@@ -65,6 +67,7 @@ class GrpcServerImpl final : public GrpcServer {
     builder.SetResourceQuota(quota.Resize(kTransportBytesMax));
     builder.AddListeningPort(address, credentials, &port_);
     builder.RegisterService(&service_);
+    builder.RegisterService(&batches_);
     if (admin_.has_value()) builder.RegisterService(&*admin_);
     builder.SetMaxReceiveMessageSize(static_cast<int>(kRequestBodyBytesMax));
     builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE,
@@ -105,6 +108,7 @@ class GrpcServerImpl final : public GrpcServer {
 
  private:
   GrpcService service_;
+  GrpcBatches batches_;
   std::optional<GrpcAdmin> admin_;
   int port_ = 0;
   std::unique_ptr<grpc::Server> server_;
@@ -122,8 +126,8 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Create(
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   const Readiness now = readiness();
-  auto server = std::make_unique<GrpcServerImpl>(service, authenticator, std::move(readiness),
-                                                 options.calls_max, options.kv_admin);
+  auto server =
+      std::make_unique<GrpcServerImpl>(options, service, authenticator, std::move(readiness));
   RETURN_IF_ERROR(server->Listen(options.address, credentials));
   server->SetReadiness(now);
   return server;

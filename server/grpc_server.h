@@ -1,4 +1,4 @@
-// The gRPC port: the Generation service of proto/holdfast/v1 with health and reflection beside it.
+// The gRPC port: the services of proto/holdfast/v1 with health and reflection beside them.
 //
 //   Create --> serving --BeginDrain--> draining --Shutdown--> stopped
 //
@@ -8,9 +8,9 @@
 //
 // Thread: all members by any; Shutdown is not for a gRPC thread. Calls run on gRPC's own threads.
 // Bound: kRequestBodyBytesMax a message, kRequestHeaderBytesMax metadata, kGrpcStreamsMax calls a
-// connection, GrpcServerOptions::calls_max generations in all (beyond: RESOURCE_EXHAUSTED with
-// retry-after), and 256 MiB of memory for what all connections hold in messages on their way;
-// answers wait in GenerationStream, which is bounded.
+// connection, GrpcServerOptions::calls_max calls of Generation and Batches in all (beyond:
+// RESOURCE_EXHAUSTED with retry-after), and 256 MiB of memory for what all connections hold in
+// messages on their way; answers wait in GenerationStream, which is bounded.
 #pragma once
 
 #include <cstdint>
@@ -27,14 +27,24 @@
 
 namespace holdfast {
 
-class KvAdmin;  // server/admin.h
+class BackgroundService;  // server/background_service.h
+class KvAdmin;            // server/admin.h
+
+// Of the calls that move a file. At least 8 MiB of it, or its end, come within `part_timeout`.
+struct FileCallBounds {
+  int64_t file_bytes_max = int64_t{100} << 20;
+  absl::Duration part_timeout = absl::Seconds(60);
+};
 
 struct GrpcServerOptions {
   std::string address = "127.0.0.1:50051";  // ADDR:PORT or [V6]:PORT; port 0: the system picks
   std::optional<TlsConfig> tls;
-  int64_t calls_max = 4096;  // generations at a time, over all connections
+  int64_t calls_max = 4096;  // of Generation and Batches at a time, over all connections
   // What the Admin service speaks of; must outlive the server. Null: there is no such service.
   const KvAdmin* kv_admin = nullptr;
+  // What the Batches service asks; must outlive the server. Null: nothing is kept.
+  BackgroundService* background = nullptr;
+  FileCallBounds files;
 };
 
 class GrpcServer {

@@ -302,7 +302,7 @@ absl::Status GrpcService::Enter(TenantIndex tenant, const std::string& id) {
     case GrpcCalls::Entry::kEntered:
       break;
     case GrpcCalls::Entry::kFull:
-      return absl::ResourceExhaustedError("too many calls are under way; try again later");
+      return GrpcCalls::Full();
     case GrpcCalls::Entry::kIdTaken:
       return IdTaken(id);
   }

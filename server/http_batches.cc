@@ -1,6 +1,5 @@
 #include "server/http_batches.h"
 
-#include <atomic>
 #include <boost/asio/this_coro.hpp>
 #include <functional>
 #include <optional>
@@ -10,21 +9,15 @@
 #include "absl/strings/numbers.h"
 #include "config/base/concat.h"
 #include "config/base/status_macros.h"
+#include "server/batch_requests.h"
 #include "server/form_data.h"
 #include "server/http_call.h"
 #include "server/http_router.h"
 #include "server/http_state.h"
 #include "server/json_body.h"
-#include "server/metadata.h"
 
 namespace holdfast {
 namespace {
-
-constexpr int64_t kPageMax = 10'000;    // of files, as OpenAI's
-constexpr int64_t kBatchPageMax = 100;  // likewise
-constexpr int kLargeAtOnceMax = 8;      // uploads and downloads
-constexpr size_t kFileNameBytesMax = 512;
-constexpr int64_t kKeptSecondsLeast = 3600, kKeptSecondsMost = 30 * 24 * 3600;  // OpenAI's
 
 using Answer = absl::StatusOr<HttpReply>;
 // What is done on the batch thread.
@@ -98,33 +91,27 @@ HttpReply ListReply(const Listed<T>& listed, Json (*to_json)(const T&)) {
 
 // ---- Requests ----------------------------------------------------------------------------------
 
-absl::StatusOr<int64_t> KeptSeconds(std::string_view param, int64_t seconds) {
-  if (seconds < kKeptSecondsLeast || seconds > kKeptSecondsMost) {
-    return ParameterError(AbslView(param), "invalid_value",
-                          Concat(param, " must be from ", kKeptSecondsLeast, " to ",
-                                 kKeptSecondsMost, " seconds; found ", seconds));
-  }
-  return seconds;
-}
-
 struct Upload {
-  const FormPart* file = nullptr;
-  std::optional<int64_t> kept_seconds;
+  FileWish wish;
+  std::string_view content;
 };
 
 absl::StatusOr<Upload> ReadUpload(const std::vector<FormPart>& parts) {
+  constexpr FileWishNames kNames = {
+      .name = "file", .purpose = "purpose", .kept_seconds = "expires_after[seconds]"};
   Upload upload;
-  std::string purpose;
-  bool anchored = false;
+  FileWish& wish = upload.wish;
+  bool has_file = false, anchored = false;
   for (const FormPart& part : parts) {
-    if (part.name == "file" && upload.file == nullptr) {
-      upload.file = &part;
-    } else if (part.name == "purpose") {
-      purpose = std::string(part.content);
-    } else if (part.name == "expires_after[seconds]") {
+    if (part.name == "file" && !has_file) {
+      has_file = true;
+      wish.name = part.filename;
+      upload.content = part.content;
+    } else if (part.name == kNames.purpose) {
+      wish.purpose = std::string(part.content);
+    } else if (part.name == kNames.kept_seconds) {
       int64_t seconds = 0;
-      if (!absl::SimpleAtoi(AbslView(part.content), &seconds)) seconds = 0;
-      ASSIGN_OR_RETURN(upload.kept_seconds, KeptSeconds(part.name, seconds));
+      wish.kept_seconds = absl::SimpleAtoi(AbslView(part.content), &seconds) ? seconds : 0;
     } else if (part.name == "expires_after[anchor]") {
       anchored = true;
       if (part.content != "created_at") {
@@ -137,23 +124,12 @@ absl::StatusOr<Upload> ReadUpload(const std::vector<FormPart>& parts) {
           Concat("Unrecognized or repeated request argument supplied: ", part.name.substr(0, 128)));
     }
   }
-  if (upload.file == nullptr) {
-    return ParameterError("file", "missing_required_parameter", "file is missing");
-  }
-  if (anchored && !upload.kept_seconds.has_value()) {
-    return ParameterError("expires_after[seconds]", "missing_required_parameter",
+  if (!has_file) return ParameterError("file", "missing_required_parameter", "file is missing");
+  if (anchored && !wish.kept_seconds.has_value()) {
+    return ParameterError(kNames.kept_seconds, "missing_required_parameter",
                           "expires_after[seconds] is missing");
   }
-  if (upload.file->filename.size() > kFileNameBytesMax) {
-    return ParameterError("file", "string_too_long",
-                          Concat("the file's name has more than ", kFileNameBytesMax, " bytes"));
-  }
-  if (purpose != "batch") {
-    return ParameterError(
-        "purpose", purpose.empty() ? "missing_required_parameter" : "invalid_value",
-        Concat("purpose must be batch, which is what this server takes files for; found ",
-               purpose.empty() ? "none" : purpose.substr(0, 64)));
-  }
+  RETURN_IF_ERROR(CheckFileWish(wish, kNames));
   return upload;
 }
 
@@ -164,56 +140,10 @@ Work UploadWork(HttpRequest& request, const std::string& tenant) {
   return [body, type = request.content_type, tenant](State& state) -> Answer {
     ASSIGN_OR_RETURN(const std::vector<FormPart> parts, ParseFormData(type, *body));
     ASSIGN_OR_RETURN(const Upload upload, ReadUpload(parts));
-    const std::string& name = upload.file->filename;
     ASSIGN_OR_RETURN(const StoredFile added,
-                     state.batches().AddFile(tenant, name.empty() ? "file" : name, "batch",
-                                             upload.file->content, upload.kept_seconds));
+                     KeepFile(state.batches(), tenant, upload.wish, upload.content));
     return JsonReply(FileJson(added));
   };
-}
-
-absl::StatusOr<BatchWish> ReadBatchWish(const std::string& body) {
-  ASSIGN_OR_RETURN(const Json json, ParseJson(body));
-  JsonFields fields(json, "");
-  BatchWish wish;
-  for (const auto& [name, slot] :
-       {std::pair{"input_file_id", &wish.input_file}, std::pair{"endpoint", &wish.endpoint}}) {
-    if (auto text = fields.String(name)) {
-      *slot = *std::move(text);
-    } else {
-      fields.Missing(name);
-    }
-  }
-  if (fields.ok() && !IsBatchEndpoint(wish.endpoint)) {
-    fields.Fail("endpoint", "invalid_value",
-                Concat("endpoint must be one of ", kBatchEndpoints, "; found ",
-                       wish.endpoint.substr(0, 128)));
-  }
-  const auto window = fields.String("completion_window");
-  if (!window.has_value()) {
-    fields.Missing("completion_window");
-  } else if (*window != "24h") {
-    fields.Fail("completion_window", "invalid_value", "completion_window must be 24h");
-  }
-  if (const Json* metadata = fields.Object("metadata")) {
-    RETURN_IF_ERROR(CheckMetadata(*metadata));
-    wish.metadata_json = DumpJson(*metadata);
-  }
-  if (const Json* kept = fields.Object("output_expires_after")) {
-    JsonFields inner(*kept, "output_expires_after");
-    if (inner.String("anchor").value_or("created_at") != "created_at") {
-      inner.Fail("anchor", "invalid_value", "anchor must be created_at");
-    }
-    if (const auto seconds = inner.Integer("seconds")) {
-      ASSIGN_OR_RETURN(wish.output_kept_seconds,
-                       KeptSeconds("output_expires_after.seconds", *seconds));
-    } else {
-      inner.Missing("seconds");
-    }
-    RETURN_IF_ERROR(inner.Finish());
-  }
-  RETURN_IF_ERROR(fields.Finish());
-  return wish;
 }
 
 HttpReply DeletedReply(const std::string& id) {
@@ -231,7 +161,7 @@ absl::StatusOr<Work> WorkOf(HttpRequest& request, const std::string& tenant) {
     case HttpEndpoint::kUploadFile:
       return UploadWork(request, tenant);
     case HttpEndpoint::kFiles: {
-      ASSIGN_OR_RETURN(const ListWish wish, ReadListWish(request, kPageMax, kPageMax));
+      ASSIGN_OR_RETURN(const ListWish wish, ReadListWish(request, kFilesPageMax, kFilesPageMax));
       const std::string purpose = QueryValue(request.query, "purpose");
       return [=](State& state) -> Answer {
         ASSIGN_OR_RETURN(const Listed<StoredFile> files,
@@ -255,14 +185,15 @@ absl::StatusOr<Work> WorkOf(HttpRequest& request, const std::string& tenant) {
         return DeletedReply(id);
       };
     case HttpEndpoint::kCreateBatch: {
-      ASSIGN_OR_RETURN(const BatchWish wish, ReadBatchWish(request.body));
+      ASSIGN_OR_RETURN(const Json body, ParseJson(request.body));
+      ASSIGN_OR_RETURN(const BatchWish wish, ReadBatchWish(body));
       return [=](State& state) -> Answer {
         ASSIGN_OR_RETURN(const Batch batch, state.batches().AddBatch(tenant, wish));
         return JsonReply(BatchJson(batch));
       };
     }
     case HttpEndpoint::kBatches: {
-      ASSIGN_OR_RETURN(const ListWish wish, ReadListWish(request, 20, kBatchPageMax));
+      ASSIGN_OR_RETURN(const ListWish wish, ReadListWish(request, 20, kBatchesPageMax));
       return [=](State& state) -> Answer {
         ASSIGN_OR_RETURN(const Listed<Batch> batches, state.batches().ListBatches(tenant, wish));
         return ListReply(batches, BatchJson);
@@ -281,46 +212,30 @@ absl::StatusOr<Work> WorkOf(HttpRequest& request, const std::string& tenant) {
   }
 }
 
-// A whole file in memory, until it is kept or sent; held by the task and by who waits for it.
-class LargeLease final {
- public:
-  LargeLease(std::shared_ptr<std::atomic<int>> count, bool counts)
-      : count_(std::move(count)), amount_(counts ? 1 : 0) {
-    count_->fetch_add(amount_);
-  }
-  ~LargeLease() { count_->fetch_sub(amount_); }
-  LargeLease(const LargeLease&) = delete;
-
- private:
-  const std::shared_ptr<std::atomic<int>> count_;
-  const int amount_;
-};
-
 }  // namespace
 
 asio::awaitable<void> HttpBatches::Handle(HttpExchange& exchange) {
   if (batches_ == nullptr) {
-    co_await exchange.Fail(HttpError(
-        501, "batches_off",
-        "this server keeps no files and batches; its operator turns them on with state.path "
-        "(--state FILE)"));
+    co_await exchange.Fail(ToOpenAiError(BatchesOff()));
     co_return;
   }
-  absl::StatusOr<Work> work =
-      WorkOf(exchange.request, batches_->TenantName(exchange.request.tenant));
+  const TenantIndex tenant = exchange.request.tenant;
+  absl::StatusOr<Work> work = WorkOf(exchange.request, batches_->TenantName(tenant));
   if (!work.ok()) {
     co_await exchange.Fail(ToOpenAiError(work.status()));
     co_return;
   }
   const HttpEndpoint endpoint = exchange.request.route->endpoint;
-  const bool is_large =
-      endpoint == HttpEndpoint::kUploadFile || endpoint == HttpEndpoint::kFileContent;
-  if (is_large && num_large_->load() >= kLargeAtOnceMax) {
-    co_await exchange.Fail(HttpError(
-        503, "overloaded", "too many files are being sent and fetched; try again shortly"));
-    co_return;
+  // Held by the task and by who waits for it.
+  std::shared_ptr<const void> lease;
+  if (endpoint == HttpEndpoint::kUploadFile || endpoint == HttpEndpoint::kFileContent) {
+    absl::StatusOr<std::shared_ptr<const void>> leased = batches_->file_leases().Lease(tenant);
+    if (!leased.ok()) {
+      co_await exchange.Fail(ToOpenAiError(leased.status()));
+      co_return;
+    }
+    lease = *std::move(leased);
   }
-  const auto lease = std::make_shared<const LargeLease>(num_large_, is_large);
   const auto ask = [work = *std::move(work), lease](State& state,
                                                     const TextCaller& caller) -> Answer {
     // Nobody waits any more: nothing is kept for nobody.

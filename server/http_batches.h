@@ -4,7 +4,6 @@
 // Thread: the I/O thread's alone.
 #pragma once
 
-#include <atomic>
 #include <boost/asio/awaitable.hpp>
 #include <memory>
 #include <utility>
@@ -28,8 +27,6 @@ class HttpBatches final {
   BackgroundService* const batches_;
   const std::shared_ptr<IoGate> gate_;
   const absl::Duration timeout_;
-  // Uploads and downloads in progress; shared with tasks that may outlive this.
-  const std::shared_ptr<std::atomic<int>> num_large_ = std::make_shared<std::atomic<int>>(0);
 };
 
 }  // namespace holdfast

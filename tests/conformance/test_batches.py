@@ -4,6 +4,7 @@ import json
 import signal
 import time
 
+import grpc
 import openai
 import pytest
 from daemon import Daemon, wait_until
@@ -184,6 +185,60 @@ def test_a_wrong_batch_is_refused_by_name(client, more, param):
     with pytest.raises((openai.BadRequestError, openai.NotFoundError)) as refused:
         client.batches.create(**{**good, **more})
     assert refused.value.param == param
+
+
+@pytest.fixture(scope="module")
+def batches(stubs, stateful):
+    """gRPC's messages of batches, and a stub."""
+    from holdfast.v1 import batches_pb2, batches_pb2_grpc
+
+    with grpc.insecure_channel(f"127.0.0.1:{stateful.grpc}") as channel:
+        yield batches_pb2, batches_pb2_grpc.BatchesStub(channel)
+
+
+def upload_parts(pb, content, size):
+    yield pb.UploadFileRequest(info=pb.FileInfo(filename="in.jsonl", purpose="batch",
+                                                bytes=len(content)))
+    for at in range(0, len(content), size):
+        yield pb.UploadFileRequest(content=content[at:at + size])
+
+
+def test_a_batch_over_grpc_is_the_one_that_http_shows(client, batches):
+    pb, stub = batches
+    content = "\n".join([embeddings_line("a", input=["x", "y"]),
+                         embeddings_line("b", input="")]).encode()
+    file = stub.UploadFile(upload_parts(pb, content, 50))
+    assert client.files.content(file.id).content == content
+    made = stub.CreateBatch(pb.CreateBatchRequest(input_file_id=file.id, endpoint="/v1/embeddings",
+                                                  metadata={"job": "night"}))
+    done = ended(client, made.id)
+    assert done.status == "completed" and done.metadata == {"job": "night"}
+    batch = stub.GetBatch(pb.GetBatchRequest(id=made.id))
+    assert batch.status == pb.BATCH_STATUS_COMPLETED
+    assert (batch.total, batch.completed, batch.failed) == (2, 1, 1)
+    assert (batch.created_unix, batch.completed_unix) == (done.created_at, done.completed_at)
+    assert (batch.output_file_id, batch.error_file_id) == (done.output_file_id, done.error_file_id)
+    pieces = stub.DownloadFile(pb.DownloadFileRequest(id=batch.output_file_id))
+    assert b"".join(piece.content for piece in pieces) == \
+        client.files.content(batch.output_file_id).content
+    listed = stub.ListBatches(pb.ListBatchesRequest(page=pb.Page(limit=1)))
+    assert [one.id for one in listed.batches] == [made.id]
+    with pytest.raises(grpc.RpcError) as refused:
+        stub.CancelBatch(pb.CancelBatchRequest(id=made.id))
+    assert refused.value.code() == grpc.StatusCode.FAILED_PRECONDITION
+
+
+def test_a_large_file_goes_up_and_down_over_grpc(batches):
+    pb, stub = batches
+    content = bytes(range(256)) * (40 << 10)  # 10 MiB, beyond any one message
+    file = stub.UploadFile(upload_parts(pb, content, 4 << 20))
+    assert file.bytes == len(content)
+    pieces = stub.DownloadFile(pb.DownloadFileRequest(id=file.id))
+    assert b"".join(piece.content for piece in pieces) == content
+    stub.DeleteFile(pb.DeleteFileRequest(id=file.id))
+    with pytest.raises(grpc.RpcError) as gone:
+        stub.GetFile(pb.GetFileRequest(id=file.id))
+    assert gone.value.code() == grpc.StatusCode.NOT_FOUND
 
 
 def test_online_requests_go_before_a_batch(stateful, client):
