@@ -1,6 +1,6 @@
 """How well the simulator predicts: a workload is fired at a real daemon with the default model, and
 simulated with the same settings on cost profiles that were measured on the same machine just before and
-just after.
+just after. The arrivals are those that keep the engine as busy as BUSY on this machine, by the first profile.
 
     ./dev bench simulation [--runs 2] [--seconds 60] [--workloads steady,bursty] [--keep DIR]
 
@@ -10,8 +10,8 @@ prediction is the mean of the two by its two profiles; the error is the middle o
 which others took more than 3 % of the processors are shown and left out. Exits 1 if an error is more than
 15 %.
 
-With --keep profiles and reports stay in DIR, and runs that lie there already are counted in: so a long
-measurement can be made in short pieces.
+With --keep profiles and reports stay in DIR, and runs that lie there already are counted in, at the load that
+was found for the first of them: so a long measurement can be made in short pieces.
 """
 
 import argparse
@@ -21,16 +21,17 @@ import pathlib
 import random
 import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests/conformance"))
-from daemon import BINARY, Daemon  # noqa: E402
+from busy_load import holdfast, load_for, measure_profile, remembered  # noqa: E402
+from daemon import Daemon  # noqa: E402
 from foreign_time import ForeignTime  # noqa: E402
 
 BOUND = 0.15
+BUSY = 0.6  # the share of the time that `steady` keeps the engine busy
 FOREIGN_MAX = 0.03  # of the processors; a run beside others is no measurement and is left out
 # Of daemon and simulation alike.
 SETTINGS = ["--kv-device-bytes", "1GiB", "--context-tokens", "4096", "--running-max", "32"]
@@ -63,7 +64,7 @@ def agent(rng, at):
 
 
 def steady(seconds, load):
-    """Poisson: three questions to one agent, at about two thirds of what two cores bear."""
+    """Poisson: three questions to one agent."""
     rng, programs, at = random.Random(7), [], 0.0
     while True:
         at += rng.expovariate(1.5 * load)
@@ -89,19 +90,6 @@ def bursty(seconds, load):
 
 
 WORKLOADS = {"steady": steady, "bursty": bursty}
-
-
-def holdfast(*arguments):
-    done = subprocess.run([str(BINARY), *map(str, arguments)], capture_output=True, text=True)
-    if done.returncode != 0:
-        raise SystemExit(f"holdfast {arguments[0]} failed:\n{done.stderr}")
-    return done
-
-
-def measure_profile(path, args):
-    done = holdfast("bench", "profile", "--model", args.model, "--threads", args.threads,
-                    "--kv-device-bytes", "1GiB", "--context-tokens", "1300", "--out", path)
-    path.with_suffix(".steps").write_text(done.stderr)
 
 
 def step_sums(daemon):
@@ -135,6 +123,13 @@ def simulate(workload, profile, out):
     holdfast("simulate", "--workload", workload, "--profile", profile, *SETTINGS, "--out", out,
              "--turns-out", out.with_suffix(".csv"))
     return json.loads(out.read_text())
+
+
+def busy_with(load, profile, args):
+    """The engine's share of the time of `steady`, simulated."""
+    workload = profile.with_name("trial.yaml")
+    workload.write_text(steady(args.seconds, load))
+    return simulate(workload, profile, profile.with_name("trial.json"))["busy_share"]
 
 
 class Run:
@@ -190,9 +185,8 @@ def table(rows):
 
 
 def measure(folder, names, args):
-    """Profile, replay, profile, replay, ..., profile."""
+    """Replay, profile, replay, ..., profile, from the profile on that the last one left."""
     between = folder / "between.profile"
-    measure_profile(between, args)
     for name in names:
         number = len(list(folder.glob(f"{name}.run*.after.profile")))
         run = f"{name}.run{number}"
@@ -206,9 +200,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=2, help="of each workload, alternated")
     parser.add_argument("--seconds", type=float, default=60, help="of each run")
-    parser.add_argument("--load", type=float, default=1.0, help="multiplies arrivals")
+    parser.add_argument("--load", type=float,
+                        help=f"multiplies arrivals; without: so that the engine is {BUSY:.0%}% busy")
     parser.add_argument("--workloads", default="steady,bursty")
-    parser.add_argument("--threads", type=int, default=0, help="compute threads; 0: one a core")
+    parser.add_argument("--threads", type=int, default=max(len(os.sched_getaffinity(0)) - 1, 1),
+                        help="compute threads; without: all cores but one, which client and "
+                             "connections use; 0: one a core")
     parser.add_argument("--model", default=os.environ.get("HOLDFAST_MODEL"))
     parser.add_argument("--keep", type=pathlib.Path, help="folder for profiles and reports")
     args = parser.parse_args()
@@ -216,8 +213,14 @@ def main():
     with tempfile.TemporaryDirectory(prefix="holdfast-simulation-") as scratch:
         folder = args.keep or pathlib.Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
+        profile = folder / "between.profile"
+        if args.runs > 0:
+            measure_profile(profile, args)
+        load = args.load or remembered(folder / "load", lambda: load_for(
+            BUSY, lambda load: busy_with(load, profile, args), 0.05, 50))
+        print(f"arrivals multiplied by {load:.2f}", flush=True)
         for name in names:
-            (folder / f"{name}.yaml").write_text(WORKLOADS[name](args.seconds, args.load))
+            (folder / f"{name}.yaml").write_text(WORKLOADS[name](args.seconds, load))
         for _ in range(args.runs):
             measure(folder, names, args)
         rows = []
