@@ -219,7 +219,8 @@ def main():
     with tempfile.TemporaryDirectory(prefix="holdfast-agents-") as scratch:
         folder = args.keep or pathlib.Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
-        load = load_at(args.rate or remembered(folder / "rate", lambda: busy_rate(folder, args)), args)
+        rate = args.rate or remembered(folder / "rate", lambda: busy_rate(folder, args))
+        load = load_at(rate, args)
         print(f"{load.rate:.2f} programs a second, {load.programs} in all, room for the KV of "
               f"{load.room:.1f}", flush=True)
         for i, seed in enumerate(filter(None, args.seeds.split(","))):
