@@ -97,6 +97,13 @@ struct PlanSequence {
   const LayerGate* gate = nullptr;
   // What it draws must be one of these; is waited for before that. One of StepPlan::masked.
   const TokenMask* mask = nullptr;
+
+  // Its rows whose logits or final states are wanted are those from this one on.
+  int32_t FirstAskedRow() const {
+    if (prompt_top_logprobs || pooling == Pooling::kMean) return 0;
+    if (samples) return num_tokens - 1 - num_drafts;
+    return pools ? num_tokens - 1 : num_tokens;
+  }
 };
 
 struct StepPlan {

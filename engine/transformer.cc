@@ -126,6 +126,8 @@ absl::Status Transformer::TakeMemory() {
   memory_ = *std::move(memory);
   carve(Carver(memory_.data()));
   rows_.reserve(rows);
+  asked_.reserve(rows);
+  asked_place_.reserve(rows);
   gated_.reserve(rows);
   gate_failed_.reserve(rows);
   block_numbers_.reserve(static_cast<size_t>(options_.step_blocks_max));
@@ -150,7 +152,7 @@ absl::Status Transformer::TakeMemory() {
 
 template <typename Body>
 void Transformer::ForRows(const Body& body) {
-  const auto num_rows = static_cast<int32_t>(rows_.size());
+  const int32_t num_rows = num_rows_;
   // Whole groups where there are enough of them: the scales of a group's quantised rows lie on one
   // cache line, for which two workers would fight (that made quantising four times as dear).
   constexpr int32_t kGroup = RowBlocks::kGroup;
@@ -190,6 +192,9 @@ void Transformer::ListRows(const StepPlan& plan) {
   parts_.clear();
   gated_.clear();
   gate_failed_.clear();
+  asked_.clear();
+  asked_place_.clear();
+  num_asked_ = 0;
   attention_->Begin();
   for (const PlanSequence& sequence : plan.sequences) {
     if (sequence.gate != nullptr) {
@@ -206,16 +211,33 @@ void Transformer::ListRows(const StepPlan& plan) {
           sequence.first_position + static_cast<int32_t>(rows_.size()) - first_row;
       rows_.push_back({.token = token, .position = position, .blocks_begin = blocks_begin});
     }
-    attention_->Add({.row_begin = first_row,
-                     .num_rows = sequence.num_tokens,
-                     .first_position = sequence.first_position,
-                     .blocks = block_numbers_.data() + blocks_begin,
-                     .parts = std::span(parts_).subspan(static_cast<size_t>(parts_begin)),
-                     .failed = sequence.gate == nullptr ? nullptr : &gated_.back().failed});
+    const StepAttention::Rows rows{
+        .row_begin = first_row,
+        .num_rows = sequence.num_tokens,
+        .first_position = sequence.first_position,
+        .blocks = block_numbers_.data() + blocks_begin,
+        .parts = std::span(parts_).subspan(static_cast<size_t>(parts_begin)),
+        .failed = sequence.gate == nullptr ? nullptr : &gated_.back().failed};
+    attention_->Add(rows);
+    ListAsked(sequence, rows);
   }
   attention_->Cut();
+  num_rows_ = static_cast<int32_t>(rows_.size());
   CHECK(static_cast<int32_t>(rows_.size()) <= options_.step_tokens_max);
   CHECK(static_cast<int64_t>(block_numbers_.size()) <= options_.step_blocks_max);
+}
+
+void Transformer::ListAsked(const PlanSequence& sequence, const StepAttention::Rows& rows) {
+  const int32_t first = sequence.FirstAskedRow();
+  for (int32_t i = 0; i < rows.num_rows; ++i) {
+    asked_place_.push_back(i < first ? kNotAsked : num_asked_++);
+  }
+  if (first == rows.num_rows) return;
+  StepAttention::Rows asked = rows;
+  asked.row_begin += first;
+  asked.first_position += first;
+  asked.num_rows -= first;
+  asked_.push_back(asked);
 }
 
 void Transformer::EmbedRow(int32_t row) {
@@ -279,11 +301,11 @@ void Transformer::WaitForLayer(int32_t layer_index) {
 }
 
 void Transformer::Announce(const Linear& linear) {
-  if (static_cast<int32_t>(rows_.size()) <= kFewRows) linear.Announce(pool_);
+  if (num_rows_ <= kFewRows) linear.Announce(pool_);
 }
 
 void Transformer::RunGateUp(const Layer& layer) {
-  const auto rows = static_cast<int32_t>(rows_.size());
+  const int32_t rows = num_rows_;
   const int32_t intermediate = config_.intermediate, width = 2 * intermediate;
   const LinearInput input{.x = normed_, .prepared = prepared_};
   const auto activate = [&](int32_t row, int32_t begin, int32_t end) {
@@ -308,28 +330,53 @@ void Transformer::RunGateUp(const Layer& layer) {
   });
 }
 
-// On entry normed_ (and its prepared form) is the layer's input after attention_norm; on return it
-// is the next layer's.
-void Transformer::RunLayer(int32_t layer_index, std::byte* kv_arena) {
-  const Layer& layer = layers_[layer_index];
-  const auto rows = static_cast<int32_t>(rows_.size());
-  const int32_t hidden = config_.hidden;
-
-  Announce(layer.o);
-  layer.qkv.Run({.x = normed_, .prepared = prepared_}, rows, qkv_, qkv_width_, pool_);
-  ForRows([&](int32_t row) { PlaceRow(layer, layer_index, row, kv_arena); });
-  WaitForLayer(layer_index);
+void Transformer::RunAttention(int32_t layer_index, const std::byte* kv_arena, bool of_asked) {
+  if (of_asked) {
+    attention_->Begin();
+    for (const StepAttention::Rows& rows : asked_) attention_->Add(rows);
+    attention_->Cut();
+  }
   attention_->Run({.index = layer_index,
-                   .window = layer.window,
+                   .window = layers_[layer_index].window,
                    .kv_arena = kv_arena,
                    .q = qkv_,
                    .q_stride = qkv_width_,
                    .out = attended_});
+  if (of_asked) KeepAskedRows();
+}
+
+void Transformer::KeepAskedRows() {
+  const auto move_up = [](float* rows, int64_t width, int32_t from, int32_t to) {
+    if (from != to) std::copy_n(rows + from * width, width, rows + to * width);
+  };
+  for (int32_t row = 0; row < num_rows_; ++row) {
+    const int32_t place = asked_place_[row];
+    if (place == kNotAsked) continue;
+    move_up(residual_, config_.hidden, row, place);
+    move_up(attended_, q_width_, row, place);
+  }
+  num_rows_ = num_asked_;
+}
+
+// On entry normed_ (and its prepared form) is the layer's input after attention_norm; on return it
+// is the next layer's.
+void Transformer::RunLayer(int32_t layer_index, std::byte* kv_arena) {
+  const Layer& layer = layers_[layer_index];
+  const int32_t hidden = config_.hidden;
+
+  Announce(layer.o);
+  layer.qkv.Run({.x = normed_, .prepared = prepared_}, num_rows_, qkv_, qkv_width_, pool_);
+  ForRows([&](int32_t row) { PlaceRow(layer, layer_index, row, kv_arena); });
+  WaitForLayer(layer_index);
+  const bool last = layer_index + 1 == config_.num_layers;
+  const bool keeps_some = last && num_asked_ < num_rows_;
+  if (keeps_some && num_asked_ == 0) return;
+  RunAttention(layer_index, kv_arena, keeps_some);
   ForRows([&](int32_t row) {
     PrepareRow(attended_ + static_cast<int64_t>(row) * q_width_, row, layer.o);
   });
   Announce(layer.gate_up);
-  layer.o.Run({.x = attended_, .prepared = prepared_}, rows, projected_, hidden, pool_);
+  layer.o.Run({.x = attended_, .prepared = prepared_}, num_rows_, projected_, hidden, pool_);
   ForRows([&](int32_t row) {
     const int64_t offset = static_cast<int64_t>(row) * hidden;
     kernels_.add(projected_ + offset, hidden, residual_ + offset);
@@ -338,9 +385,8 @@ void Transformer::RunLayer(int32_t layer_index, std::byte* kv_arena) {
 
   Announce(layer.down);
   RunGateUp(layer);
-  const bool last = layer_index + 1 == config_.num_layers;
   Announce(last ? head_ : layers_[layer_index + 1].qkv);
-  layer.down.Run({.x = activated_, .prepared = prepared_}, rows, projected_, hidden, pool_);
+  layer.down.Run({.x = activated_, .prepared = prepared_}, num_rows_, projected_, hidden, pool_);
   ForRows([&](int32_t row) {
     const int64_t offset = static_cast<int64_t>(row) * hidden;
     kernels_.add(projected_ + offset, hidden, residual_ + offset);
@@ -362,9 +408,11 @@ void Transformer::Forward(const StepPlan& plan, std::byte* kv_arena) {
 
 void Transformer::FinalState(int32_t row, float* state) const {
   CHECK(row >= 0 && row < static_cast<int32_t>(rows_.size()));
+  const int64_t place = asked_place_[row];
+  CHECK(place != kNotAsked);
   const int32_t hidden = config_.hidden;
-  kernels_.rms_norm(residual_ + static_cast<int64_t>(row) * hidden, hidden, final_norm_.data(), 1,
-                    hidden, config_.rms_norm_eps, state, hidden);
+  kernels_.rms_norm(residual_ + place * hidden, hidden, final_norm_.data(), 1, hidden,
+                    config_.rms_norm_eps, state, hidden);
 }
 
 void Transformer::Logits(std::span<const int32_t> rows, float* logits) {

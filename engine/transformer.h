@@ -8,6 +8,9 @@
 //   rows that are asked for ─► final norm ─┬─► head ─► logits
 //                                          └─► pooled: embeddings
 //
+// Behind the last layer's KV only the rows that are asked for go on (PlanSequence::FirstAskedRow):
+// of a prompt its last.
+//
 // Between two matrix products, a row's element-wise work is one task; a product is cut by panels
 // (linear.h), attention by rows, KV heads and splits (step_attention.h). No result depends on how
 // it is cut or on which rows share the step (promise 1).
@@ -73,11 +76,12 @@ class Transformer final {
   // Of the last Forward: sequences whose gate failed, ascending.
   std::span<const int32_t> gate_failed() const { return gate_failed_; }
 
-  // Logits of rows of the last Forward, logits[i] = row rows[i] of the step, [rows][vocab_size].
-  // At most logit_rows_max rows.
+  // Logits of rows of the last Forward that its plan asked for, logits[i] = row rows[i] of the
+  // step, [rows][vocab_size]. At most logit_rows_max rows.
   void Logits(std::span<const int32_t> rows, float* logits);
 
-  // The hidden state after the final norm of a row of the last Forward, [hidden]. Any thread.
+  // The hidden state after the final norm of a row of the last Forward that its plan asked for,
+  // [hidden]. Any thread.
   void FinalState(int32_t row, float* state) const;
 
  private:
@@ -91,6 +95,7 @@ class Transformer final {
     int32_t position;
     int32_t blocks_begin;  // of its sequence, into block_numbers_; numbers within their arena
   };
+  static constexpr int32_t kNotAsked = -1;
   struct Gated {
     const LayerGate* gate;
     int32_t sequence;  // into the plan's
@@ -106,6 +111,8 @@ class Transformer final {
   // Cuts the sequence's blocks, block_numbers_ from blocks_begin on, into runs of one arena and
   // makes the numbers their arena's; lists no part where all are the device's.
   void ListParts(int32_t blocks_begin);
+  // Which of the sequence's rows the last layer keeps.
+  void ListAsked(const PlanSequence& sequence, const StepAttention::Rows& rows);
   void EmbedRow(int32_t row);
   // Norm of residual row into normed_, prepared for `reader`.
   void NormRow(int32_t row, const std::vector<float>& weight, const Linear& reader);
@@ -114,6 +121,9 @@ class Transformer final {
   // Waits until the layer of every gated sequence is there, or will not come.
   void WaitForLayer(int32_t layer_index);
   void RunLayer(int32_t layer_index, std::byte* kv_arena);
+  // `of_asked`: of the rows that are asked for, and from here on they alone are at work.
+  void RunAttention(int32_t layer_index, const std::byte* kv_arena, bool of_asked);
+  void KeepAskedRows();  // side by side
   // gate, up and SwiGLU: from normed_ to activated_, prepared for `layer.down`.
   void RunGateUp(const Layer& layer);
   // What will be run after the product that begins next.
@@ -153,6 +163,10 @@ class Transformer final {
 
   // The step at work; capacity is taken at Create.
   std::vector<Row> rows_;
+  int32_t num_rows_ = 0;  // at work: all, or those asked for
+  std::vector<StepAttention::Rows> asked_;
+  int32_t num_asked_ = 0;
+  std::vector<int32_t> asked_place_;  // by row: which of those asked for it is, or kNotAsked
   std::vector<int32_t> block_numbers_;
   std::vector<KvPart> parts_;  // of sequences that have HostBlocks
   std::vector<Gated> gated_;

@@ -25,9 +25,12 @@ void Add(const WeightTensor& matrix, WeightsMode mode, PerArithmetic<int64_t>& m
 ModelWork WorkOf(const ModelWeights& weights, WeightsMode mode) {
   ModelWork work;
   for (const LayerWeights& layer : weights.layers) {
-    for (const WeightTensor* matrix :
-         {&layer.q, &layer.k, &layer.v, &layer.o, &layer.gate, &layer.up, &layer.down}) {
+    for (const WeightTensor* matrix : {&layer.q, &layer.k, &layer.v}) {
       Add(*matrix, mode, work.row_multiply_adds);
+    }
+    const bool last = &layer == &weights.layers.back();
+    for (const WeightTensor* matrix : {&layer.o, &layer.gate, &layer.up, &layer.down}) {
+      Add(*matrix, mode, last ? work.draw_multiply_adds : work.row_multiply_adds);
     }
   }
   Add(weights.head, mode, work.draw_multiply_adds);

@@ -23,8 +23,9 @@ template <typename T>
 using PerArithmetic = std::array<T, 3>;  // by Arithmetic
 
 struct ModelWork {
-  PerArithmetic<int64_t> row_multiply_adds{};   // of every row: the layers
-  PerArithmetic<int64_t> draw_multiply_adds{};  // of a row that draws a token, besides: the head
+  PerArithmetic<int64_t> row_multiply_adds{};  // of every row: the layers, of the last q, k and v
+  // Of a row that draws a token, besides: the rest of the last layer, and the head.
+  PerArithmetic<int64_t> draw_multiply_adds{};
 };
 ModelWork WorkOf(const ModelWeights& weights, WeightsMode mode);
 

@@ -122,6 +122,46 @@ TEST(CpuEngineTest, ExecuteDrawsFromTheLastRowsLogits) {
   EXPECT_TRUE(result.prompt_logprobs.empty());
 }
 
+// Behind the last layer's KV only rows that are asked for go on: the middle of a prompt has none.
+TEST(CpuEngineTest, RowsThatNobodyAsksForDrawTheSameAsIfAllWere) {
+  RandomModel random({});
+  const std::vector<TokenId> tokens = random.RandomTokens(80), others = random.RandomTokens(50);
+  const auto run = [&](bool all) {
+    const std::unique_ptr<CpuEngine> engine = MakeEngine(random.model, SmallOptions());
+    std::vector<SampledToken> drawn;
+    StepPlan plan;
+    StepResult result;
+    const auto execute = [&] {
+      for (PlanSequence& part : plan.sequences) {
+        if (all) part.prompt_top_logprobs = 0;
+      }
+      ASSERT_TRUE(engine->Execute(plan, result).ok());
+      drawn.insert(drawn.end(), result.samples.begin(), result.samples.end());
+      plan.Clear();
+    };
+    for (const int32_t slot : {0, 1}) {
+      plan.opens.push_back({.slot = SequenceSlot{slot},
+                            .sampling = {.temperature = 1.0f, .seed = 5, .top_logprobs = 2}});
+    }
+    AddRows(plan, SequenceSlot{0}, tokens, 0, 37, Blocks(0, 5));  // nothing is asked of this step
+    execute();
+    AddRows(plan, SequenceSlot{0}, tokens, 37, 20, Blocks(0, 5));
+    AddRows(plan, SequenceSlot{1}, others, 0, 49, Blocks(9, 4)).samples = true;
+    execute();
+    AddRows(plan, SequenceSlot{1}, others, 49, 1, Blocks(9, 4)).samples = true;
+    AddRows(plan, SequenceSlot{0}, tokens, 57, 23, Blocks(0, 5)).samples = true;
+    execute();
+    return drawn;
+  };
+  const std::vector<SampledToken> drawn = run(false), expected = run(true);
+  ASSERT_EQ(drawn.size(), 3u);
+  ASSERT_EQ(expected.size(), 3u);
+  for (size_t i = 0; i < drawn.size(); ++i) {
+    EXPECT_EQ(drawn[i].token, expected[i].token);
+    EXPECT_EQ(drawn[i].logprob, expected[i].logprob);
+  }
+}
+
 TEST(CpuEngineTest, PromptLogprobsAreThoseOfTheNextTokensWhateverTheChunks) {
   RandomModel random({});
   const std::unique_ptr<CpuEngine> engine = MakeEngine(random.model, SmallOptions());

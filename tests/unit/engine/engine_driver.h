@@ -78,7 +78,7 @@ inline std::vector<float> AllLogits(CpuEngine& engine, const std::vector<TokenId
         first_row = rows;
       }
     }
-    AddRows(plan, SequenceSlot{0}, tokens, begin, count, blocks);
+    AddRows(plan, SequenceSlot{0}, tokens, begin, count, blocks).prompt_top_logprobs = 0;
     engine.transformer().Forward(plan, engine.kv_arena());
     for (int32_t row = 0; row < count; row += kBatch) {
       std::vector<int32_t> rows(std::min(kBatch, count - row));

@@ -159,7 +159,7 @@ std::vector<float> LaterLogits(CpuEngine& engine, const std::vector<TokenId>& to
     const int32_t count = std::min(chunk, end - at);
     plan.Clear();
     AddRows(plan, SequenceSlot{1}, tokens, at - begin, 1, Blocks(80, 4));
-    AddRows(plan, SequenceSlot{0}, tokens, at, count, table);
+    AddRows(plan, SequenceSlot{0}, tokens, at, count, table).prompt_top_logprobs = 0;
     engine.transformer().Forward(plan, engine.kv_arena());
     std::vector<int32_t> rows(static_cast<size_t>(count));
     std::iota(rows.begin(), rows.end(), 1);

@@ -122,13 +122,14 @@ TEST(BenchEngineTest, MoreStreamsThanAStepHasRowsGetAStepOfTheirOwn) {
 
 // The random model by hand: two layers of hidden 64 and intermediate 96, four heads of 16 and two
 // of KV; 101 words.
-TEST(EngineBoundTest, CountsOneProductAWeightAndTheHeadOnlyWhereATokenIsDrawn) {
+TEST(EngineBoundTest, CountsOneProductAWeightAndWhatFollowsTheLastKvOnlyWhereATokenIsDrawn) {
   RandomModel random({.type = TensorType::kQ4_1});
   const ModelWork work = WorkOf(random.model.weights, WeightsMode::kNative);
-  constexpr int64_t kLayers = 2 * (64 * 64 + 2 * 32 * 64 + 64 * 64 + 3 * 64 * 96);
-  EXPECT_EQ(work.row_multiply_adds, (PerArithmetic<int64_t>{kLayers, 0}));
-  EXPECT_EQ(work.draw_multiply_adds, (PerArithmetic<int64_t>{101 * 64, 0}));
-  EXPECT_DOUBLE_EQ(SecondsOf(work, 10.0, 1.0, {2e9, 0.0, 0.0}), (10 * kLayers + 101 * 64) / 1e9);
+  constexpr int64_t kQkv = 64 * 64 + 2 * 32 * 64, kRest = 64 * 64 + 3 * 64 * 96;
+  constexpr int64_t kRow = 2 * kQkv + kRest, kDraw = kRest + 101 * 64;
+  EXPECT_EQ(work.row_multiply_adds, (PerArithmetic<int64_t>{kRow, 0}));
+  EXPECT_EQ(work.draw_multiply_adds, (PerArithmetic<int64_t>{kDraw, 0}));
+  EXPECT_DOUBLE_EQ(SecondsOf(work, 10.0, 1.0, {2e9, 0.0, 0.0}), (10 * kRow + kDraw) / 1e9);
 }
 
 TEST(EngineBoundTest, CountsWeightsByWhatMultipliesThem) {
