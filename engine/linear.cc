@@ -132,16 +132,12 @@ absl::Status Linear::AddFloats(const Source& source, WeightsMode mode, WorkerPoo
 
 void Linear::FindPairs(std::span<const Source> sources) {
   if (sources.size() != 2 || sources[0].weight.rows != sources[1].weight.rows) return;
-  const Section &first = sections_.front(), &last = sections_.back();
-  if (first.panel_outputs != last.panel_outputs) return;
-  pairs_.panel_outputs = first.panel_outputs;
+  pairs_.columns = sources[0].weight.rows;
   if (sections_.size() == 1) {  // the first source ends with a panel then
-    pairs_.num_panels = first.num_panels() / 2;
-    pairs_.first_panel[1] = first.num_panels() - pairs_.num_panels;
-    return;
+    pairs_.first_panel[1] = pairs_.columns / kPanelRows;
+  } else {
+    pairs_.section[1] = 1;
   }
-  pairs_.num_panels = first.num_panels();
-  pairs_.section[1] = 1;
 }
 
 void Linear::CutTasks(int32_t num_workers) {
@@ -164,23 +160,53 @@ void Linear::CutTasks(int32_t num_workers) {
 }
 
 int32_t Linear::NumPairTasks(int32_t num_workers) const {
-  return std::min(num_workers * kTasksPerWorker, pairs_.num_panels);
+  CHECK(pairs_.columns > 0);
+  return std::min(num_workers * kTasksPerWorker, NumPairUnits());
+}
+
+Linear::Range Linear::PairColumns(int32_t index, int32_t num_tasks) const {
+  const int32_t units = NumPairUnits();
+  return {units * index / num_tasks * kPairUnit,
+          std::min(units * (index + 1) / num_tasks * kPairUnit, pairs_.columns)};
+}
+
+Linear::Task Linear::PairTask(int side, int32_t begin, int32_t end) const {
+  const int32_t outputs = sections_[pairs_.section[side]].panel_outputs;
+  const int32_t first = pairs_.first_panel[side];
+  return {.section = pairs_.section[side],
+          .panel_begin = first + begin / outputs,
+          .panel_end = first + (end + outputs - 1) / outputs};
+}
+
+Linear::PairTile Linear::RunPairTile(const LinearInput& input, int32_t row_begin, int32_t row_end,
+                                     int32_t begin, int32_t end, float* tile) const {
+  const int64_t second = (end - begin + kPanelRows - 1) / kPanelRows * kPanelRows;
+  const int64_t stride = 2 * second;
+  for (const int side : {0, 1}) {
+    RunTask(PairTask(side, begin, end), input, row_begin, row_end,
+            tile + side * second - row_begin * stride, stride);
+  }
+  return {.row_begin = row_begin,
+          .row_end = row_end,
+          .begin = begin,
+          .end = end,
+          .values = tile,
+          .stride = stride,
+          .second = second};
 }
 
 void Linear::FindFirstReads(const WorkerPool& pool) {
   const int32_t workers = pool.num_workers();
-  const int32_t num_tasks =
-      has_pairs() ? NumPairTasks(workers) : static_cast<int32_t>(tasks_.size());
+  const bool pairs = pairs_.columns > 0;
+  const int32_t num_tasks = pairs ? NumPairTasks(workers) : static_cast<int32_t>(tasks_.size());
   first_reads_.resize(static_cast<size_t>(workers));
   for (int32_t worker = 0; worker < workers; ++worker) {
     const int32_t begin = pool.ShareBegin(num_tasks, worker);
     const int32_t end = pool.ShareBegin(num_tasks, worker + 1);
     if (begin == end) continue;
     Task first{};  // of the worker's share, and what lies behind it
-    if (has_pairs()) {
-      first = {.section = pairs_.section[0],
-               .panel_begin = PairPanels(begin, num_tasks).begin + pairs_.first_panel[0],
-               .panel_end = PairPanels(end - 1, num_tasks).end + pairs_.first_panel[0]};
+    if (pairs) {
+      first = PairTask(0, PairColumns(begin, num_tasks).begin, PairColumns(end - 1, num_tasks).end);
     } else {
       first = tasks_[begin];
       if (tasks_[end - 1].section == first.section) first.panel_end = tasks_[end - 1].panel_end;
@@ -213,33 +239,40 @@ void Linear::Run(const LinearInput& input, int32_t rows, float* y, int64_t y_str
   const int32_t row_parts = (rows + rows_per_task - 1) / std::max(rows_per_task, 1);
   pool.ParallelFor(num_tasks * row_parts, [&](int32_t index, int32_t) {
     const int32_t row_begin = index / num_tasks * rows_per_task;
-    RunTask(tasks_[index % num_tasks], input, row_begin, std::min(rows_per_task, rows - row_begin),
-            y, y_stride);
+    const Task& task = tasks_[index % num_tasks];
+    const Section& section = sections_[task.section];
+    RunTask(task, input, row_begin, std::min(row_begin + rows_per_task, rows),
+            y + section.n_begin + task.panel_begin * section.panel_outputs, y_stride);
   });
 }
 
-void Linear::RunTask(const Task& task, const LinearInput& input, int32_t row_begin, int32_t rows,
+void Linear::RunTask(const Task& task, const LinearInput& input, int32_t row_begin, int32_t row_end,
                      float* y, int64_t y_stride) const {
   const Section& section = sections_[task.section];
-  const int64_t row = row_begin;
-  const int32_t row_end = row_begin + rows;
-  float* out = y + row * y_stride + section.n_begin;
+  const int32_t panels = task.panel_end - task.panel_begin;
   const int32_t begin = task.panel_begin * section.panel_outputs;
-  const int32_t end = std::min(task.panel_end * section.panel_outputs, section.n);
+  // The task's panels as a matrix of their own.
+  const std::byte* const data =
+      section.data() + static_cast<size_t>(task.panel_begin) * section.panel_bytes;
+  const int32_t n = std::min(section.n - begin, panels * section.panel_outputs);
   if (section.packed.data != nullptr) {
-    kernels_->quantized_matmul(section.packed, input.prepared.quantized, row_begin, row_end,
-                               task.panel_begin, task.panel_end, y + section.n_begin, y_stride);
-  } else if (section.floats.type == TensorType::kBf16) {
-    kernels_->bf16_matmul(section.floats, input.prepared.rounded, row_begin, row_end,
-                          task.panel_begin, task.panel_end, y + section.n_begin, y_stride);
+    const PackedMatrix w{.type = section.packed.type, .n = n, .k = k_, .data = data};
+    kernels_->quantized_matmul(w, input.prepared.quantized, row_begin, row_end, 0, panels, y,
+                               y_stride);
   } else {
-    kernels_->float_matmul(section.floats, input.x + row * k_, rows, task.panel_begin,
-                           task.panel_end, out, y_stride);
+    const FloatMatrix w{.type = section.floats.type, .n = n, .k = k_, .data = data};
+    if (w.type == TensorType::kBf16) {
+      kernels_->bf16_matmul(w, input.prepared.rounded, row_begin, row_end, 0, panels, y, y_stride);
+    } else {
+      const int64_t row = row_begin;
+      kernels_->float_matmul(w, input.x + row * k_, row_end - row_begin, 0, panels,
+                             y + row * y_stride, y_stride);
+    }
   }
   if (bias_.empty()) return;
-  const float* bias = bias_.data() + section.n_begin;
-  for (int32_t r = 0; r < rows; ++r) {
-    for (int32_t column = begin; column < end; ++column) out[r * y_stride + column] += bias[column];
+  const float* const bias = bias_.data() + section.n_begin + begin;
+  for (int64_t r = row_begin; r < row_end; ++r) {
+    for (int32_t column = 0; column < n; ++column) y[r * y_stride + column] += bias[column];
   }
 }
 

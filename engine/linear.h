@@ -67,30 +67,39 @@ class Linear final {
   void Run(const LinearInput& input, int32_t rows, float* y, int64_t y_stride,
            WorkerPool& pool) const;
 
-  // Whether it has two sources of equal heights, whose outputs can be computed pair by pair.
-  bool has_pairs() const { return pairs_.num_panels > 0; }
-  // As Run, if has_pairs(), for few rows. Calls done(begin, end) from the workers, once for each
-  // column of the first source, when those columns and their partners n() / 2 further on are there
-  // in all rows.
+  // As Run, of a layer with two sources of equal heights, for who takes their outputs pair by pair
+  // (gate and up): calls done(tile) from the workers, until every row's columns were in one. A tile
+  // lies in the worker's part of `scratch`, [workers][kPairFloats], which a second-level cache
+  // holds: of 512 rows all outputs were written to the last cache and read from there, 6 % of a
+  // prefill.
+  struct PairTile {
+    int32_t row_begin, row_end;
+    int32_t begin, end;  // columns of a source
+    // Row r's of the first source from (r - row_begin) * stride on, of the second `second` after.
+    const float* values;
+    int64_t stride, second;
+  };
+  static constexpr int32_t kPairRows = 512;
+  static constexpr int64_t kPairFloats = int64_t{kPairRows} * 2 * kFloatPanelRows;
   template <typename Done>
-  void RunPairs(const LinearInput& input, int32_t rows, float* y, int64_t y_stride,
-                WorkerPool& pool, const Done& done) const {
+  void RunPairs(const LinearInput& input, int32_t rows, float* scratch, WorkerPool& pool,
+                const Done& done) const {
     const int32_t num_tasks = NumPairTasks(pool.num_workers());
-    pool.ParallelFor(num_tasks, [&](int32_t index, int32_t) {
-      const Range panels = PairPanels(index, num_tasks);
-      for (const int32_t side : {0, 1}) {
-        RunTask({.section = pairs_.section[side],
-                 .panel_begin = pairs_.first_panel[side] + panels.begin,
-                 .panel_end = pairs_.first_panel[side] + panels.end},
-                input, 0, rows, y, y_stride);
+    pool.ParallelFor(num_tasks, [&](int32_t index, int32_t worker) {
+      for (int32_t row = 0; row < rows; row += kPairRows) {
+        const int32_t row_end = std::min(row + kPairRows, rows);
+        const Range task = PairColumns(index, num_tasks);
+        const int32_t step = PairStep(row_end - row);
+        for (int32_t begin = task.begin; begin < task.end; begin += step) {
+          const int32_t end = std::min(begin + step, task.end);
+          done(RunPairTile(input, row, row_end, begin, end, scratch + worker * kPairFloats));
+        }
       }
-      done(panels.begin * pairs_.panel_outputs,
-           std::min(panels.end * pairs_.panel_outputs, n_ / 2));
     });
   }
 
-  // Tells the workers what each will read first in the next Run of few rows (RunPairs where it has
-  // pairs), so that they ask memory for it while they wait.
+  // Tells the workers what each will read first in the next Run of few rows (RunPairs where it
+  // can), so that they ask memory for it while they wait.
   void Announce(WorkerPool& pool) const;
 
  private:
@@ -113,13 +122,15 @@ class Linear final {
   struct Range {
     int32_t begin, end;
   };
-  // The two sources' panels, side by side; num_panels of each, 0: they are no pairs.
+  // Of two sources of equal heights: where each begins. Both have panels that kPairUnit columns are
+  // a whole number of.
   struct Pairs {
     int32_t section[2] = {};
     int32_t first_panel[2] = {};
-    int32_t num_panels = 0;
-    int32_t panel_outputs = 0;
+    int32_t columns = 0;  // of each; 0: they are no pairs
   };
+  static constexpr int32_t kPairUnit = kFloatPanelRows;
+  static_assert(kPairUnit % kPanelRows == 0);
 
   absl::Status AddPacked(std::span<const Source> sources, WorkerPool& pool, LargePages& memory);
   absl::Status AddFloats(const Source& source, WeightsMode mode, WorkerPool& pool,
@@ -127,11 +138,19 @@ class Linear final {
   void FindPairs(std::span<const Source> sources);
   void CutTasks(int32_t num_workers);
   void FindFirstReads(const WorkerPool& pool);
+  int32_t NumPairUnits() const { return (pairs_.columns + kPairUnit - 1) / kPairUnit; }
   int32_t NumPairTasks(int32_t num_workers) const;
-  Range PairPanels(int32_t index, int32_t num_tasks) const {
-    return {pairs_.num_panels * index / num_tasks, pairs_.num_panels * (index + 1) / num_tasks};
+  Range PairColumns(int32_t index, int32_t num_tasks) const;
+  // Columns of a tile of so many rows.
+  static int32_t PairStep(int32_t rows) {
+    return static_cast<int32_t>(kPairFloats / (2 * kPairUnit * rows)) * kPairUnit;
   }
-  void RunTask(const Task& task, const LinearInput& input, int32_t row_begin, int32_t rows,
+  PairTile RunPairTile(const LinearInput& input, int32_t row_begin, int32_t row_end, int32_t begin,
+                       int32_t end, float* tile) const;
+  // The columns [begin, end) of one source, as a task.
+  Task PairTask(int side, int32_t begin, int32_t end) const;
+  // y: of row 0 and the task's first output.
+  void RunTask(const Task& task, const LinearInput& input, int32_t row_begin, int32_t row_end,
                float* y, int64_t y_stride) const;
 
   const KernelTable* kernels_ = nullptr;

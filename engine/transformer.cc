@@ -102,7 +102,7 @@ absl::Status Transformer::TakeMemory() {
     normed_ = carver.Take<float>(rows * hidden);
     qkv_ = carver.Take<float>(rows * static_cast<size_t>(qkv_width_));
     attended_ = carver.Take<float>(rows * static_cast<size_t>(q_width_));
-    gate_up_ = carver.Take<float>(rows * 2 * intermediate);
+    gate_up_ = carver.Take<float>(static_cast<size_t>(pool_.num_workers() * Linear::kPairFloats));
     activated_ = carver.Take<float>(rows * intermediate);
     projected_ = carver.Take<float>(rows * hidden);
     cos_sin_ = carver.Take<float>(rows * 2 * static_cast<size_t>(rope_.num_pairs()));
@@ -305,29 +305,17 @@ void Transformer::Announce(const Linear& linear) {
 }
 
 void Transformer::RunGateUp(const Layer& layer) {
-  const int32_t rows = num_rows_;
-  const int32_t intermediate = config_.intermediate, width = 2 * intermediate;
-  const LinearInput input{.x = normed_, .prepared = prepared_};
-  const auto activate = [&](int32_t row, int32_t begin, int32_t end) {
-    const float* const gate = gate_up_ + static_cast<int64_t>(row) * width + begin;
-    float* const out = activated_ + static_cast<int64_t>(row) * intermediate + begin;
-    kernels_.swiglu(gate, gate + intermediate, end - begin, out);
-  };
-  const auto prepare = [&](int32_t row) {
-    PrepareRow(activated_ + static_cast<int64_t>(row) * intermediate, row, layer.down);
-  };
-  if (rows <= kFewRows && layer.gate_up.has_pairs()) {
-    layer.gate_up.RunPairs(input, rows, gate_up_, width, pool_, [&](int32_t begin, int32_t end) {
-      for (int32_t row = 0; row < rows; ++row) activate(row, begin, end);
-    });
-    ForRows(prepare);
-    return;
-  }
-  layer.gate_up.Run(input, rows, gate_up_, width, pool_);
-  ForRows([&](int32_t row) {
-    activate(row, 0, intermediate);
-    prepare(row);
-  });
+  const int64_t intermediate = config_.intermediate;
+  layer.gate_up.RunPairs({.x = normed_, .prepared = prepared_}, num_rows_, gate_up_, pool_,
+                         [&](const Linear::PairTile& tile) {
+                           const float* gate = tile.values;
+                           for (int64_t row = tile.row_begin; row < tile.row_end; ++row) {
+                             kernels_.swiglu(gate, gate + tile.second, tile.end - tile.begin,
+                                             activated_ + row * intermediate + tile.begin);
+                             gate += tile.stride;
+                           }
+                         });
+  ForRows([&](int32_t row) { PrepareRow(activated_ + row * intermediate, row, layer.down); });
 }
 
 void Transformer::RunAttention(int32_t layer_index, const std::byte* kv_arena, bool of_asked) {

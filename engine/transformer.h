@@ -153,7 +153,7 @@ class Transformer final {
   float* normed_ = nullptr;     // [hidden]
   float* qkv_ = nullptr;        // [qkv_width_]
   float* attended_ = nullptr;   // [q_width_]
-  float* gate_up_ = nullptr;    // [2 * intermediate]
+  float* gate_up_ = nullptr;    // not by row: Linear::RunPairs' scratch
   float* activated_ = nullptr;  // [intermediate]
   float* projected_ = nullptr;  // [hidden]
   float* cos_sin_ = nullptr;    // [2 * rope pairs]

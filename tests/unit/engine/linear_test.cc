@@ -116,74 +116,67 @@ TEST(LinearTest, TensorsStandSideBySideWithTheirBiasesInEveryMode) {
   }
 }
 
-// gate and up: packed together, packed apart, and of floats; last columns that fill no panel.
-TEST(LinearTest, PairsAreTheSameBitsAndEachColumnIsDoneOnceWithItsPartner) {
-  constexpr int32_t kCols = 64, kRows = 3;
+// gate and up: packed together, packed apart, of floats, and one of each; last columns that fill no
+// panel; more rows than a tile has.
+TEST(LinearTest, PairsAreTheSameBitsAndEachIsInOneTile) {
+  constexpr int32_t kCols = 64;
   std::mt19937 rng(3);
   const KernelTable& kernels = KernelsOf(BestIsa());
-  for (const auto& [height, quantised] : {std::pair(208, true), {199, true}, {200, false}}) {
-    SCOPED_TRACE(testing::Message() << height << (quantised ? " quantised" : " floats"));
-    const std::vector<std::byte> bytes = RandomQ8(rng, 2 * height, kCols);
-    const std::vector<float> floats = RandomFloats(rng, size_t{2} * height * kCols);
+  struct Case {
+    int32_t height;
+    bool quantised[2];
+    int32_t rows;
+  };
+  for (const Case& of : {Case{208, {true, true}, 3},
+                         {208, {true, true}, Linear::kPairRows + 20},
+                         {199, {true, true}, 3},
+                         {200, {false, false}, 40},
+                         {200, {true, false}, 40}}) {
+    const int32_t height = of.height, rows = of.rows, n = 2 * height;
+    SCOPED_TRACE(testing::Message() << height << " columns, " << rows << " rows");
+    const std::vector<std::byte> bytes = RandomQ8(rng, n, kCols);
+    const std::vector<float> floats = RandomFloats(rng, static_cast<size_t>(n) * kCols);
     const std::vector<float> bias = RandomFloats(rng, static_cast<size_t>(height));
     const auto source = [&](int32_t side) {
       WeightTensor tensor = TensorOf(floats, height, kCols);
-      if (quantised)
+      if (of.quantised[side])
         tensor = {.type = TensorType::kQ8_0, .rows = height, .cols = kCols, .data = bytes.data()};
       tensor.data += side * RowBytes(tensor.type, kCols) * height;
       return Linear::Source{.weight = tensor, .bias = TensorOf(bias, 1, height)};
     };
     const Linear::Source sources[] = {source(0), source(1)};
-    const std::vector<float> x = RandomFloats(rng, kRows * kCols);
+    const std::vector<float> x = RandomFloats(rng, static_cast<size_t>(rows) * kCols);
     for (int32_t workers : {1, 3, 40}) {
       WorkerPool pool(workers);
       LargePages memory;
       const absl::StatusOr<Linear> linear =
           Linear::Create(sources, WeightsMode::kNative, kernels, pool, memory);
       ASSERT_TRUE(linear.ok()) << linear.status();
-      ASSERT_TRUE(linear->has_pairs());
-      Activations quantized(kRows, kCols);
+      Activations quantized(rows, kCols);
       const LinearInput input{.x = x.data(),
                               .prepared = {.quantized = quantized.view(), .rounded = {}}};
-      for (int32_t row = 0; row < kRows; ++row) {
+      for (int32_t row = 0; row < rows; ++row) {
         linear->PrepareRow(x.data() + row * kCols, row, ActivationBits::kMixed, input.prepared);
       }
-      const int32_t n = 2 * height;
-      std::vector<float> expected(static_cast<size_t>(kRows * n)), y(expected.size(), NAN);
-      linear->Run(input, kRows, expected.data(), n, pool);
-      std::vector<std::atomic<int32_t>> times_done(static_cast<size_t>(height));
-      std::atomic<int32_t> missing = 0;
+      std::vector<float> expected(static_cast<size_t>(rows) * n), y(expected.size(), NAN);
+      linear->Run(input, rows, expected.data(), n, pool);
+      std::vector<std::atomic<int32_t>> times(static_cast<size_t>(rows) * height);
+      std::vector<float> scratch(static_cast<size_t>(workers * Linear::kPairFloats));
       linear->Announce(pool);
-      linear->RunPairs(input, kRows, y.data(), n, pool, [&](int32_t begin, int32_t end) {
-        for (int32_t column = begin; column < end; ++column) {
-          ++times_done[static_cast<size_t>(column)];
-          for (int32_t row = 0; row < kRows; ++row) {
-            const float* const at = &y[static_cast<size_t>(row * n + column)];
-            if (std::isnan(at[0]) || std::isnan(at[height])) ++missing;
+      linear->RunPairs(input, rows, scratch.data(), pool, [&](const Linear::PairTile& tile) {
+        for (int64_t row = tile.row_begin; row < tile.row_end; ++row) {
+          const float* const values = tile.values + (row - tile.row_begin) * tile.stride;
+          for (int32_t column = tile.begin; column < tile.end; ++column) {
+            ++times[static_cast<size_t>(row * height + column)];
+            float* const out = &y[static_cast<size_t>(row * n + column)];
+            out[0] = values[column - tile.begin];
+            out[height] = values[tile.second + column - tile.begin];
           }
         }
       });
       EXPECT_EQ(y, expected);
-      EXPECT_EQ(missing.load(), 0);
-      for (const auto& times : times_done) EXPECT_EQ(times.load(), 1);
+      for (const auto& of_pair : times) ASSERT_EQ(of_pair.load(), 1);
     }
-  }
-}
-
-TEST(LinearTest, OnlyTwoSourcesOfOneHeightHavePairs) {
-  std::mt19937 rng(4);
-  const KernelTable& kernels = KernelsOf(BestIsa());
-  const std::vector<float> floats = RandomFloats(rng, 96 * 32);
-  WorkerPool pool(2);
-  for (const std::vector<int32_t>& heights : {std::vector<int32_t>{48}, {48, 32}, {32, 32, 32}}) {
-    std::vector<Linear::Source> sources;
-    for (const int32_t height : heights)
-      sources.push_back({.weight = TensorOf(floats, height, 32)});
-    LargePages memory;
-    const absl::StatusOr<Linear> linear =
-        Linear::Create(sources, WeightsMode::kNative, kernels, pool, memory);
-    ASSERT_TRUE(linear.ok()) << linear.status();
-    EXPECT_FALSE(linear->has_pairs());
   }
 }
 
