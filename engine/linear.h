@@ -69,9 +69,8 @@ class Linear final {
 
   // As Run, of a layer with two sources of equal heights, for who takes their outputs pair by pair
   // (gate and up): calls done(tile) from the workers, until every row's columns were in one. A tile
-  // lies in the worker's part of `scratch`, [workers][kPairFloats], which a second-level cache
-  // holds: of 512 rows all outputs were written to the last cache and read from there, 6 % of a
-  // prefill.
+  // lies in the worker's part of `scratch`, [workers][kPairFloats], small enough for a second-level
+  // cache; all outputs of hundreds of rows would go to the last one and back.
   struct PairTile {
     int32_t row_begin, row_end;
     int32_t begin, end;  // columns of a source
@@ -85,15 +84,16 @@ class Linear final {
   void RunPairs(const LinearInput& input, int32_t rows, float* scratch, WorkerPool& pool,
                 const Done& done) const {
     const int32_t num_tasks = NumPairTasks(pool.num_workers());
-    pool.ParallelFor(num_tasks, [&](int32_t index, int32_t worker) {
-      for (int32_t row = 0; row < rows; row += kPairRows) {
-        const int32_t row_end = std::min(row + kPairRows, rows);
-        const Range task = PairColumns(index, num_tasks);
-        const int32_t step = PairStep(row_end - row);
-        for (int32_t begin = task.begin; begin < task.end; begin += step) {
-          const int32_t end = std::min(begin + step, task.end);
-          done(RunPairTile(input, row, row_end, begin, end, scratch + worker * kPairFloats));
-        }
+    const int32_t rows_each = std::clamp(RowsPerTask(rows, num_tasks, pool), 1, kPairRows);
+    const int32_t row_parts = (rows + rows_each - 1) / rows_each;
+    pool.ParallelFor(num_tasks * row_parts, [&](int32_t index, int32_t worker) {
+      const int32_t row = index / num_tasks * rows_each;
+      const int32_t row_end = std::min(row + rows_each, rows);
+      const Range task = PairColumns(index % num_tasks, num_tasks);
+      const int32_t step = PairStep(row_end - row);
+      for (int32_t begin = task.begin; begin < task.end; begin += step) {
+        const int32_t end = std::min(begin + step, task.end);
+        done(RunPairTile(input, row, row_end, begin, end, scratch + worker * kPairFloats));
       }
     });
   }
@@ -138,6 +138,8 @@ class Linear final {
   void FindPairs(std::span<const Source> sources);
   void CutTasks(int32_t num_workers);
   void FindFirstReads(const WorkerPool& pool);
+  // Of a run of `rows` that has so many tasks besides.
+  static int32_t RowsPerTask(int32_t rows, int32_t num_tasks, const WorkerPool& pool);
   int32_t NumPairUnits() const { return (pairs_.columns + kPairUnit - 1) / kPairUnit; }
   int32_t NumPairTasks(int32_t num_workers) const;
   Range PairColumns(int32_t index, int32_t num_tasks) const;
