@@ -33,7 +33,8 @@ constexpr FieldNames ProtoNames(const char* prompt) {
           .retain_ttl = "options.kv_hints.retain.ttl_ms",
           .prompt_cache_key = "options.prompt_cache_key",
           .tool_hint_name = "options.tool_hint.name",
-          .tool_hint_expected = "options.tool_hint.expected_ms"};
+          .tool_hint_expected = "options.tool_hint.expected_ms",
+          .tool_parameters = "parameters_json"};
 }
 
 std::string Renamed(absl::string_view text, bool of_tool) {

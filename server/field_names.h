@@ -34,6 +34,7 @@ struct FieldNames {
   const char* prompt_cache_key = "prompt_cache_key";
   const char* tool_hint_name = "tool_hint.name";
   const char* tool_hint_expected = "tool_hint.expected_ms";
+  const char* tool_parameters = "function.parameters";  // within one of the tools
 };
 
 // Of HTTP.
@@ -49,12 +50,14 @@ inline constexpr FieldNames kMessagesNames{// of Anthropic's wire
                                            .stop = "stop_sequences",
                                            .session_id = "X-Session-Id",
                                            .retain_ttl = "cache_control.ttl",
-                                           .prompt_cache_key = "metadata.user_id"};
+                                           .prompt_cache_key = "metadata.user_id",
+                                           .tool_parameters = "input_schema"};
 
 inline constexpr FieldNames kResponsesNames{// of OpenAI's Responses wire
                                             .prompt = "input",
                                             .max_tokens = "max_output_tokens",
-                                            .top_logprobs = "top_logprobs"};
+                                            .top_logprobs = "top_logprobs",
+                                            .tool_parameters = "parameters"};
 
 inline constexpr FieldNames kEmbeddingsNames{.prompt = "input"};
 inline constexpr FieldNames kScoreNames{.prompt = "text_2"};

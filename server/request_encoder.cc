@@ -80,10 +80,14 @@ absl::StatusOr<std::shared_ptr<const Grammar>> RequestEncoder::GrammarOf(
       grammars_.Of(request.tenant, asked.source);
   if (grammar.ok() || !absl::IsInvalidArgument(grammar.status())) return grammar;
   const absl::string_view what = grammar.status().message();
-  // Of several tools it is said which one: "tools[1].function.parameters: ...".
+  // Of several tools it is said which one: "tools[1]: ...".
   const size_t place = absl::StartsWith(what, "tools[") ? what.find(": ") : what.npos;
-  if (place != what.npos) return ParameterError(what.substr(0, place), "invalid_value", what);
-  return ParameterError(asked.param, "invalid_value", absl::StrCat(asked.param, ": ", what));
+  if (place == what.npos) {
+    return ParameterError(asked.param, "invalid_value", absl::StrCat(asked.param, ": ", what));
+  }
+  const std::string param =
+      absl::StrCat(what.substr(0, place), ".", request.names->tool_parameters);
+  return ParameterError(param, "invalid_value", absl::StrCat(param, what.substr(place)));
 }
 
 absl::Status RequestEncoder::MakeMasks(GenerationRequest& request, EncodedRequest& encoded) {
@@ -137,7 +141,7 @@ absl::Status RequestEncoder::EncodePrompt(GenerationRequest& request,
   }
   if (auto* chat = std::get_if<ChatInput>(&request.prompt)) {
     const ChatInput input = std::exchange(*chat, {});  // up to megabytes: not kept while it runs
-    return EncodeChat(input, prompt);
+    return EncodeChat(input, request.names->prompt, prompt);
   }
   auto& text = std::get<std::string>(request.prompt);
   RETURN_IF_ERROR(CheckBytes(PromptParam(request), text.size()));
@@ -146,16 +150,16 @@ absl::Status RequestEncoder::EncodePrompt(GenerationRequest& request,
   return absl::OkStatus();
 }
 
-absl::Status RequestEncoder::EncodeChat(const ChatInput& input,
+absl::Status RequestEncoder::EncodeChat(const ChatInput& input, absl::string_view param,
                                         std::vector<TokenId>& prompt) const {
   if (chat_template_ == nullptr) {
-    return ParameterError("messages", "no_chat_template",
+    return ParameterError(param, "no_chat_template",
                           "the model has no chat template; use completions");
   }
-  RETURN_IF_ERROR(CheckBytes("messages", input.messages_json.size()));
+  RETURN_IF_ERROR(CheckBytes(param, input.messages_json.size()));
   absl::Status status = chat_template_->Encode(input, prompt);
   if (absl::IsInvalidArgument(status) && !status.GetPayload(kErrorParamUrl).has_value()) {
-    return ParameterError("messages", "chat_template_error", status.message());
+    return ParameterError(param, "chat_template_error", status.message());
   }
   return status;
 }
@@ -164,7 +168,7 @@ absl::StatusOr<std::vector<TokenId>> RequestEncoder::EncodeText(
     const std::variant<ChatInput, std::string>& text, bool add_special_tokens) const {
   std::vector<TokenId> tokens;
   if (const auto* chat = std::get_if<ChatInput>(&text)) {
-    RETURN_IF_ERROR(EncodeChat(*chat, tokens));
+    RETURN_IF_ERROR(EncodeChat(*chat, kChatNames.prompt, tokens));
   } else {
     const std::string& plain = std::get<std::string>(text);
     RETURN_IF_ERROR(CheckBytes("prompt", plain.size()));

@@ -53,7 +53,9 @@ class RequestEncoder final {
 
  private:
   absl::Status EncodePrompt(GenerationRequest& request, std::vector<TokenId>& prompt) const;
-  absl::Status EncodeChat(const ChatInput& input, std::vector<TokenId>& prompt) const;
+  // `param`: how the caller names the chat.
+  absl::Status EncodeChat(const ChatInput& input, absl::string_view param,
+                          std::vector<TokenId>& prompt) const;
   // Refuses what is too long whatever its tokens are, before they are sought.
   absl::Status CheckBytes(absl::string_view parameter, size_t bytes) const;
   AnswerMarks MarksOf(const GenerationRequest& request, std::span<const TokenId> prompt) const;

@@ -280,7 +280,7 @@ asio::awaitable<void> ResponsesApi::RunInBackground(HttpExchange& exchange, Resp
                       if (absl::IsCancelled(body.status())) {
                         (*response)["status"] = ResponseStatusName(ResponseStatus::kCancelled);
                       } else if (!body.ok()) {
-                        SetFailed(ToOpenAiError(AsNamedHere(body.status())), *response);
+                        SetFailed(ToOpenAiError(body.status()), *response);
                       }
                       background->Told(kept.responses().End(id, *response));
                     });

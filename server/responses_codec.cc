@@ -246,6 +246,19 @@ std::string NamedHere(const std::string& param) {
   return of_tools ? absl::StrReplaceAll(param, {{".function", ""}}) : param;
 }
 
+// A refusal in a chat's names in this wire's.
+absl::Status AsNamedHere(const absl::Status& status) {
+  const absl::optional<absl::Cord> payload = status.GetPayload(kErrorParamUrl);
+  if (!payload.has_value()) return status;
+  const std::string param(*payload), here = NamedHere(param);
+  if (here == param) return status;
+  absl::Status named(status.code(), absl::StrReplaceAll(status.message(), {{param, here}}));
+  status.ForEachPayload(
+      [&named](absl::string_view url, const absl::Cord& other) { named.SetPayload(url, other); });
+  named.SetPayload(kErrorParamUrl, absl::Cord(here));
+  return named;
+}
+
 }  // namespace
 
 absl::StatusOr<ResponsesCall> DecodeResponses(std::string_view body,
@@ -315,18 +328,6 @@ absl::StatusOr<GenerationCall> ChatCallOf(const ResponsesCall& call, const Json&
     if (request.grammar.has_value()) request.grammar->param = NamedHere(request.grammar->param);
   }
   return read;
-}
-
-absl::Status AsNamedHere(const absl::Status& status) {
-  const absl::optional<absl::Cord> payload = status.GetPayload(kErrorParamUrl);
-  if (!payload.has_value()) return status;
-  const std::string param(*payload), here = NamedHere(param);
-  if (here == param) return status;
-  absl::Status named(status.code(), absl::StrReplaceAll(status.message(), {{param, here}}));
-  status.ForEachPayload(
-      [&named](absl::string_view url, const absl::Cord& other) { named.SetPayload(url, other); });
-  named.SetPayload(kErrorParamUrl, absl::Cord(here));
-  return named;
 }
 
 }  // namespace holdfast

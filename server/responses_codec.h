@@ -48,7 +48,4 @@ absl::StatusOr<GenerationCall> ChatCallOf(const ResponsesCall& call, const Json&
                                           const GenerationService::ModelInfo& info,
                                           std::string_view session);
 
-// A refusal in a chat's names, also of what comes after decoding, in this wire's.
-absl::Status AsNamedHere(const absl::Status& status);
-
 }  // namespace holdfast

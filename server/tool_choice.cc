@@ -170,7 +170,7 @@ Json DescribeCalls(const Json& tools, const Choice& choice, bool parallel,
     functions.push_back({{"name", name},
                          {"parameters", parameters == function.end() ? Json() : *parameters},
                          {"strict", strict != function.end() && *strict == true},
-                         {"place", absl::StrCat("tools[", i, "].function.parameters")}});
+                         {"place", absl::StrCat("tools[", i, "]")}});
   }
   const auto text = [](std::string_view view) { return std::string(view); };
   static constexpr const char* kShapes[] = {nullptr, "tags", "python"};

@@ -168,6 +168,9 @@ def test_responses_outlive_the_daemon(folder):
 @pytest.mark.parametrize("more, param", [
     ({"temperature": 9}, "temperature"),
     ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
+    ({"tools": [{"type": "function", "name": "f", "strict": True, "parameters": {"not": {}}}]},
+     "tools[0].parameters"),
+    ({"input": "a" * 2**20}, "input"),
     ({"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}]},
      "input[0].content[0].type"),
     ({"truncation": "auto"}, "truncation"),

@@ -73,14 +73,17 @@ TEST_F(GenerationServiceTest, RendersAChatByItsTemplate) {
   EXPECT_THAT(scheduler_.WaitRequest().prompt, ElementsAre('[', ']'));
 }
 
-TEST_F(GenerationServiceTest, RefusesWhatTheTemplateRefuses) {
-  GenerationRequest ask = Ask("");
-  ask.prompt = ChatInput{.messages_json = "bad"};
-  auto stream = service_->Start(std::move(ask));
-  const absl::Status status = ReadToEnd(*stream).done.status;
-  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_THAT(std::string(status.message()), HasSubstr("roles must alternate"));
-  EXPECT_EQ(status.GetPayload(kErrorParamUrl), "messages");
+TEST_F(GenerationServiceTest, RefusesWhatTheTemplateRefusesUnderTheNameOfTheWire) {
+  for (const FieldNames* names : {&kChatNames, &kResponsesNames}) {
+    GenerationRequest ask = Ask("");
+    ask.prompt = ChatInput{.messages_json = "bad"};
+    ask.names = names;
+    auto stream = service_->Start(std::move(ask));
+    const absl::Status status = ReadToEnd(*stream).done.status;
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_THAT(std::string(status.message()), HasSubstr("roles must alternate"));
+    EXPECT_EQ(status.GetPayload(kErrorParamUrl), names->prompt);
+  }
 }
 
 TEST_F(GenerationServiceTest, RefusesAPromptThatFillsTheContext) {

@@ -5,9 +5,13 @@
 
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "config/limits.h"
+#include "server/request_encoder.h"
 #include "tests/unit/server/byte_tokenizer.h"
 #include "tests/unit/text/vocabularies.h"
 
@@ -95,6 +99,28 @@ TEST(GrammarsOfOtherTokenizersTest, SayThatTheModelCannotBeHeldToOne) {
   const auto grammar = grammars.Of(kAnn, Choice("a"));
   EXPECT_EQ(grammar.status().code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(std::string(grammar.status().message()), testing::HasSubstr("served model"));
+}
+
+TEST_F(GrammarsTest, AToolThatCannotBeKeptToIsNamedAsTheWireNamesIt) {
+  RequestEncoder encoder(
+      {.model = {.context_tokens = 10, .vocab_size = tokenizer_->vocab_size()}, .eos_tokens = {0}},
+      *tokenizer_, nullptr);
+  for (const auto& [names, param] : {std::pair(&kChatNames, "tools[1].function.parameters"),
+                                     std::pair(&kResponsesNames, "tools[1].parameters"),
+                                     std::pair(&kMessagesNames, "tools[1].input_schema"),
+                                     std::pair(&kProtoChatNames, "tools[1].parameters_json")}) {
+    GenerationRequest request{.prompt = "a", .names = names};
+    request.grammar = AnswerGrammar{.source = {.kind = GrammarKind::kToolCalls,
+                                               .text = R"({"open": "<call>", "close": "</call>",
+          "is_list": false, "separator": "", "arguments_key": "arguments", "arguments_mark": "",
+          "shape": null, "required": true, "parallel": false, "answer": null, "functions": [
+          {"name": "f", "strict": true, "place": "tools[0]", "parameters": null},
+          {"name": "g", "strict": true, "place": "tools[1]", "parameters": {"not": {}}}]})"},
+                                    .param = "tools"};
+    const absl::Status status = encoder.Encode(request).status();
+    EXPECT_EQ(status.GetPayload(kErrorParamUrl), param);
+    EXPECT_TRUE(absl::StartsWith(status.message(), absl::StrCat(param, ": "))) << status;
+  }
 }
 
 }  // namespace
