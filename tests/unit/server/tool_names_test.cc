@@ -48,6 +48,7 @@ constexpr Answer kAnswers[] = {
      "</tool_call>",
      "read"},
     {"<tool_call><function=cut><parameter=path>", ""},
+    {"<tool_call><function=read></function></tool_call>\n<tool_call><function=cut>", "read"},
     // Mistral.
     {"[TOOL_CALLS][{\"name\": \"add\", \"arguments\": {\"a\": 1}}, {\"name\": \"add2\", "
      "\"arguments\": {}}]",
@@ -62,7 +63,8 @@ constexpr Answer kAnswers[] = {
     {" {\"type\": \"function\", \"name\": \"search\", \"parameters\": null}", "search"},
     {"{\"name\": \"a\", \"parameters\": {}}; {\"name\": \"b\", \"parameters\": {}}", "a+b"},
     {"<|python_tag|>{\"name\": \"search\", \"parameters\": {}}", "search"},
-    {"<|python_tag|>brave_search.call(query=\"x\")", "brave_search"},
+    {"<|python_tag|>{\"name\": \"cut\", \"parameters\": {", ""},
+    {"\n<|python_tag|> brave_search.call(query=\"x\")", "brave_search"},
     {"<|python_tag|>import math\nprint(math.pi)", "python"},
     {"{\"name\": \"Bob\", \"age\": 3}", ""},
     {"Here: {\"name\": \"search\", \"parameters\": {}}", ""},
@@ -102,7 +104,7 @@ TEST(ToolNamesTest, TheModelsOwnFormatCountsBeforeOthers) {
   EXPECT_EQ(NameIn(both, ToolCallFormat::kMistral), "own");
   EXPECT_EQ(NameIn(both, ToolCallFormat::kHermes), "other");
   EXPECT_EQ(NameIn("```bash\nls\n```", ToolCallFormat::kHermes), "ls") << "as its agent asked";
-  EXPECT_EQ(NameIn(R"( [b(x="a\")(", y=[1, (2)]), a()])", ToolCallFormat::kPython), "a+b");
+  EXPECT_EQ(NameIn(R"( [b(x="a\")(", y=[1, {'z': 2}]), a()])", ToolCallFormat::kPython), "a+b");
   EXPECT_EQ(NameIn("[b(x=1), cut(", ToolCallFormat::kPython), "b");
   EXPECT_EQ(NameIn("[1, 2]", ToolCallFormat::kPython), "");
 }
@@ -114,8 +116,7 @@ TEST(ToolNamesTest, NamesAndTheirNumberAreBounded) {
   }
   EXPECT_LE(NameIn(many).size(), kToolNameBytesMax);
   const std::string longest(100'000, 'x');
-  EXPECT_EQ(NameIn("<tool_call>{\"name\": \"" + longest + "\"}"),
-            std::string(kToolNameBytesMax, 'x'));
+  EXPECT_EQ(NameIn("<tool_call>{\"name\": \"" + longest + "\"}"), "") << "as for the client";
   EXPECT_EQ(NameIn("```bash\n" + longest + "\n```"), std::string(kToolNameBytesMax, 'x'));
 }
 
