@@ -8,8 +8,6 @@
 namespace holdfast {
 namespace {
 
-bool IsSpace(char c) { return c == ' ' || c == '\t' || c == '\r' || c == '\n'; }
-
 void Allow(TokenId token, std::span<uint32_t> words) {
   words[static_cast<size_t>(token) / 32] |= 1u << (token % 32);
 }
@@ -77,7 +75,7 @@ class ReasoningConstraint final : public TokenConstraint {
     }
     if (answer_ != nullptr) return false;
     tail_ += tokenizer_.TokenBytes(token);
-    tail_.erase(0, std::min(tail_.find_first_not_of(" \t\r\n"), tail_.size()));
+    tail_.erase(0, tail_.size() - WithoutLeadingSpace(tail_).size());
     if (!tail_.starts_with(marks_.open)) return marks_.open.starts_with(tail_);
     tail_.erase(0, marks_.open.size());
     state_ = State::kThinking;
@@ -155,58 +153,33 @@ const ReasoningMarks* ReasoningMarksOf(std::string_view chat_template) {
 }
 
 ReasoningParser::ReasoningParser(const ReasoningMarks& marks, bool begun)
-    : marks_(marks), state_(begun ? State::kThinking : State::kStart) {}
+    : marks_(marks),
+      state_(begun ? State::kThinking : State::kStart),
+      mark_(begun ? marks.close : marks.open) {}
 
 void ReasoningParser::Append(std::string_view next, std::string& reasoning, std::string& text) {
   for (const char c : next) {
-    if (state_ == State::kText) {
-      text += c;
-      continue;
-    }
-    const bool is_space = IsSpace(c) && waiting_.size() == num_spaces_;
-    if (state_ == State::kBehind) {
-      if (is_space) continue;
+    if (state_ == State::kBehind && !IsJsonSpace(c)) state_ = State::kText;
+    if (state_ == State::kText) text += c;
+    if (state_ == State::kText || state_ == State::kBehind) continue;
+    std::string passed;
+    if (mark_.Read(c, passed)) {
+      state_ = state_ == State::kStart ? State::kThinking : State::kBehind;
+      mark_ = MarkFinder(marks_.close);
+    } else if (!passed.empty() && state_ == State::kStart) {  // it does not think
       state_ = State::kText;
-      text += c;
-      continue;
-    }
-    waiting_ += c;
-    if (is_space) {
-      ++num_spaces_;
-      continue;
-    }
-    const std::string_view wanted = state_ == State::kStart ? marks_.open : marks_.close;
-    while (!waiting_.empty()) {
-      const std::string_view mark = std::string_view(waiting_).substr(num_spaces_);
-      if (mark == wanted) {
-        state_ = state_ == State::kStart ? State::kThinking : State::kBehind;
-        waiting_.clear();
-        num_spaces_ = 0;
-        break;
-      }
-      if (wanted.starts_with(mark)) break;
-      if (state_ == State::kStart) {  // it does not think
-        state_ = State::kText;
-        text += std::exchange(waiting_, {});
-        num_spaces_ = 0;
-        break;
-      }
-      const size_t from = begins_ ? num_spaces_ : 0;
-      reasoning += waiting_.substr(from, num_spaces_ + 1 - from);
-      begins_ = false;
-      waiting_.erase(0, num_spaces_ + 1);
-      num_spaces_ = static_cast<size_t>(
-          std::find_if_not(waiting_.begin(), waiting_.end(), IsSpace) - waiting_.begin());
+      text += passed + mark_.Take();
+    } else if (!passed.empty()) {
+      reasoning += std::exchange(begins_, false) ? WithoutLeadingSpace(passed) : passed;
     }
   }
 }
 
 void ReasoningParser::Finish(std::string& reasoning, std::string& text) {
-  if (state_ == State::kStart) text += waiting_;
-  if (state_ == State::kThinking && waiting_.size() > num_spaces_) {
-    reasoning += begins_ ? waiting_.substr(num_spaces_) : waiting_;
-  }
-  waiting_.clear();
+  const std::string waiting = mark_.Take();
+  const std::string_view mark = WithoutLeadingSpace(waiting);
+  if (state_ == State::kStart) text += waiting;
+  if (state_ == State::kThinking && !mark.empty()) reasoning += begins_ ? mark : waiting;
 }
 
 ReasoningTokens FindReasoningTokens(const ReasoningMarks& marks, const Tokenizer& tokenizer) {
@@ -237,7 +210,7 @@ bool EndsWithMark(std::span<const TokenId> prompt, std::string_view mark,
   for (const TokenId token : prompt.last(std::min(prompt.size(), kTokens))) {
     tail += tokenizer.TokenBytes(token);
   }
-  while (!tail.empty() && IsSpace(tail.back())) tail.pop_back();
+  while (!tail.empty() && IsJsonSpace(tail.back())) tail.pop_back();
   return tail.ends_with(mark);
 }
 

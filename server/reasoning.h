@@ -22,6 +22,7 @@
 
 #include "config/ids.h"
 #include "scheduler/request.h"
+#include "server/mark_finder.h"
 #include "text/text.h"
 
 namespace holdfast {
@@ -49,9 +50,8 @@ class ReasoningParser final {
 
   const ReasoningMarks marks_;
   State state_;
-  bool begins_ = true;     // nothing of the reasoning has come out
-  std::string waiting_;    // white space, and then what may be the beginning of a mark
-  size_t num_spaces_ = 0;  // at its front
+  bool begins_ = true;  // nothing of the reasoning has come out
+  MarkFinder mark_;     // the one that comes next
 };
 
 // The marks in a model's tokens.

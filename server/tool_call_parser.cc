@@ -10,11 +10,6 @@
 namespace holdfast {
 namespace {
 
-std::string_view WithoutLeadingSpace(std::string_view text) {
-  while (!text.empty() && IsJsonSpace(text.front())) text.remove_prefix(1);
-  return text;
-}
-
 // The string that this JSON text is; empty: it is none.
 std::string Unquoted(const std::string& quoted) {
   const absl::StatusOr<Json> parsed = ParseJson(quoted);
@@ -39,7 +34,7 @@ void AppendToolCall(ToolCallDelta delta, std::vector<ToolCallDelta>& deltas) {
 }
 
 ToolCallParser::ToolCallParser(const ToolCallSyntax& syntax, ToolCallRules rules)
-    : syntax_(syntax), rules_(std::move(rules)) {}
+    : syntax_(syntax), rules_(std::move(rules)), opening_(syntax.open) {}
 
 bool ToolCallParser::CanBeCalled(const std::string& name) const {
   if (name.empty() || name.size() > kToolNameBytesMax) return false;
@@ -54,6 +49,7 @@ void ToolCallParser::Append(std::string_view next, std::string& text,
 }
 
 void ToolCallParser::Finish(std::string& text) {
+  waiting_ += opening_.Take();
   const bool is_space = WithoutLeadingSpace(waiting_).empty();
   if (!is_space || num_calls_ == 0) text += waiting_;
   waiting_.clear();
@@ -86,40 +82,29 @@ void ToolCallParser::Read(char c, Output& out) {
   }
 }
 
-// `waiting_`: white space, and then what may be the beginning of an opening. No mark begins anew
-// within itself.
 void ToolCallParser::ReadText(char c, Output& out) {
-  // Any amount of white space waits, and is looked at once.
-  const bool is_space = IsJsonSpace(c) && waiting_.size() == num_spaces_;
-  waiting_ += c;
-  if (is_space) ++num_spaces_;
-  if (syntax_.open.empty()) {
-    if (is_space && at_start_) return;
-    const char opening = syntax_.shape == ToolCallShape::kPython ? '[' : '{';
-    if (at_start_ && c == opening) return ReadBefore(c, out);
-    at_start_ = false;
-    num_spaces_ = 0;
-    out.text += std::exchange(waiting_, {});
-    return;
-  }
-  if (is_space) return;
+  if (syntax_.open.empty()) return ReadStart(c, out);
   if (rules_.only_at_start && !at_start_ && num_calls_ == 0) {
-    num_spaces_ = 0;
-    out.text += std::exchange(waiting_, {});
+    out.text += opening_.Take() + c;
     return;
   }
-  while (!waiting_.empty()) {
-    const std::string_view mark = std::string_view(waiting_).substr(num_spaces_);
-    if (mark == syntax_.open) {
-      state_ = State::kBefore;
-      return;
-    }
-    if (syntax_.open.starts_with(mark)) return;
-    at_start_ = false;
-    out.text += waiting_.substr(0, num_spaces_ + 1);
-    waiting_.erase(0, num_spaces_ + 1);
-    num_spaces_ = waiting_.size() - WithoutLeadingSpace(waiting_).size();
+  std::string passed;
+  if (opening_.Read(c, passed)) {
+    waiting_ = opening_.Take();
+    state_ = State::kBefore;
   }
+  at_start_ = at_start_ && passed.empty();
+  out.text += passed;
+}
+
+// A call without an opening is one at the start alone. `waiting_`: white space.
+void ToolCallParser::ReadStart(char c, Output& out) {
+  waiting_ += c;
+  if (at_start_ && IsJsonSpace(c)) return;
+  const char opening = syntax_.shape == ToolCallShape::kPython ? '[' : '{';
+  if (at_start_ && c == opening) return ReadBefore(c, out);
+  at_start_ = false;
+  out.text += std::exchange(waiting_, {});
 }
 
 void ToolCallParser::ReadBefore(char c, Output& out) {
@@ -267,7 +252,6 @@ void ToolCallParser::ReadAfter(char c, Output& out) {
       state_ = State::kBefore;
     } else if (c == ']') {
       waiting_.clear();
-      num_spaces_ = 0;
       in_list_ = false;
       state_ = syntax_.close.empty() ? State::kText : State::kClosing;
     } else {
@@ -287,7 +271,6 @@ void ToolCallParser::ReadClosing(Output& out) {
   const std::string_view mark = WithoutLeadingSpace(waiting_);
   if (mark == syntax_.close) {
     waiting_.clear();
-    num_spaces_ = 0;
     state_ = State::kText;
   } else if (!syntax_.close.starts_with(mark)) {
     ResumeText(out);
@@ -338,14 +321,12 @@ void ToolCallParser::Break(std::string_view rest, Output& out) {
   }
   in_list_ = false;
   state_ = State::kText;
-  num_spaces_ = 0;
   out.text += std::exchange(waiting_, {});
 }
 
 void ToolCallParser::ResumeText(Output& out) {
   in_list_ = false;
   state_ = State::kText;
-  num_spaces_ = 0;
   for (const char c : std::exchange(waiting_, {})) Read(c, out);
 }
 

@@ -23,6 +23,7 @@
 
 #include "server/bare_text.h"
 #include "server/call_reader.h"
+#include "server/mark_finder.h"
 #include "server/tool_call_format.h"
 
 namespace holdfast {
@@ -79,6 +80,7 @@ class ToolCallParser final {
 
   void Read(char c, Output& out);
   void ReadText(char c, Output& out);
+  void ReadStart(char c, Output& out);
   void ReadBefore(char c, Output& out);
   void ReadShaped(char c, Output& out);
   void ReadName(char c, Output& out);
@@ -105,8 +107,8 @@ class ToolCallParser final {
   State state_ = State::kText;
   bool at_start_ = true;        // nothing but white space has come
   bool in_list_ = false;        // of calls
+  MarkFinder opening_;          // in text, where the syntax has one
   std::string waiting_;         // not yet text nor part of an open call
-  size_t num_spaces_ = 0;       // in text: white space at the front of `waiting_`
   std::string string_;          // being read: a key, a name, with its quotes
   bool in_string_ = false;      // within a value
   bool escaped_ = false;        // behind a backslash
