@@ -16,6 +16,7 @@ const DEPTH_MAX: u32 = 12;
 
 /// Values of one schema that are listed.
 const VALUES_MAX: usize = 4096;
+const INTEGERS_MAX: f64 = 64.0;
 
 /// Steps of one comparison of expressions.
 const EXPRESSION_STEPS_MAX: u64 = 20_000;
@@ -346,6 +347,7 @@ impl Facts {
                 }
             }
             match Self::names_of(facts.types(node)).as_slice() {
+                ["number"] => integers(&facts.parts(node)),
                 ["boolean"] => Some(vec![json!(true), json!(false)]),
                 ["null"] => Some(vec![Value::Null]),
                 ["null", "boolean"] => Some(vec![Value::Null, json!(true), json!(false)]),
@@ -784,6 +786,21 @@ fn property<'a>(part: &Node<'a>, name: &str) -> Option<Node<'a>> {
     let others =
         || part.bound("additionalProperties").filter(|_| part.get("patternProperties").is_none());
     own.or_else(others).map(|schema| part.inner(schema))
+}
+
+/// The integers within bounds, whether those are excluded themselves or not, where they are few.
+fn integers(parts: &[Node]) -> Option<Vec<Value>> {
+    let integer = json!("integer");
+    if !parts.iter().any(|part| part.bound("type") == Some(&integer)) {
+        return None;
+    }
+    let bounds = |keywords: [&'static str; 2]| {
+        let of = move |part: &Node| keywords.map(|keyword| part.bound(keyword)?.as_f64());
+        parts.iter().flat_map(of).flatten()
+    };
+    let least = bounds(["minimum", "exclusiveMinimum"]).fold(f64::NEG_INFINITY, f64::max).ceil();
+    let most = bounds(["maximum", "exclusiveMaximum"]).fold(f64::INFINITY, f64::min).floor();
+    (most - least < INTEGERS_MAX).then(|| (least as i64..=most as i64).map(Value::from).collect())
 }
 
 /// Bounds from below and above that leave nothing between.

@@ -460,8 +460,8 @@ impl<'r> Rewriter<'r> {
         };
         let Some(values) = values else {
             if least > 1 {
-                return self
-                    .refuse("uniqueItems", " for two or more items that are not of an enum");
+                let why = " for two or more items that are not of an enum or of few integers";
+                return self.refuse("uniqueItems", why);
             }
             kept.set("maxItems", json!(1));
             return Ok(());
