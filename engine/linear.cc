@@ -70,7 +70,7 @@ absl::StatusOr<Linear> Linear::Create(std::span<const Source> sources, WeightsMo
       linear.bias_.insert(linear.bias_.end(), bias.begin(), bias.end());
     }
   }
-  linear.FindPairs(sources);
+  linear.FindPairs(sources, pool.num_workers());
   linear.CutTasks(pool.num_workers());
   linear.FindFirstReads(pool);
   return linear;
@@ -134,7 +134,7 @@ absl::Status Linear::AddFloats(const Source& source, WeightsMode mode, WorkerPoo
   return absl::OkStatus();
 }
 
-void Linear::FindPairs(std::span<const Source> sources) {
+void Linear::FindPairs(std::span<const Source> sources, int32_t num_workers) {
   if (sources.size() != 2 || sources[0].weight.rows != sources[1].weight.rows) return;
   pairs_.columns = sources[0].weight.rows;
   if (sections_.size() == 1) {  // the first source ends with a panel then
@@ -142,6 +142,16 @@ void Linear::FindPairs(std::span<const Source> sources) {
   } else {
     pairs_.section[1] = 1;
   }
+  const auto is_packed = [](const Section& section) { return section.packed.data != nullptr; };
+  if (!std::all_of(sections_.begin(), sections_.end(), is_packed)) {
+    pairs_.unit = kFloatPanelRows;
+    static_assert(kFloatPanelRows % kPanelRows == 0);
+    return;
+  }
+  // As much as the kernel takes at once, if that is enough units for everybody.
+  pairs_.unit = kernels_->matmul_panels * kPanelRows;
+  if (NumPairUnits() < num_workers * kTasksPerWorker) pairs_.unit = kPanelRows;
+  CHECK(2 * pairs_.unit * kPairRows <= kPairFloats);
 }
 
 void Linear::CutTasks(int32_t num_workers) {
@@ -170,8 +180,8 @@ int32_t Linear::NumPairTasks(int32_t num_workers) const {
 
 Linear::Range Linear::PairColumns(int32_t index, int32_t num_tasks) const {
   const int32_t units = NumPairUnits();
-  return {units * index / num_tasks * kPairUnit,
-          std::min(units * (index + 1) / num_tasks * kPairUnit, pairs_.columns)};
+  return {units * index / num_tasks * pairs_.unit,
+          std::min(units * (index + 1) / num_tasks * pairs_.unit, pairs_.columns)};
 }
 
 Linear::Task Linear::PairTask(int side, int32_t begin, int32_t end) const {

@@ -79,7 +79,7 @@ class Linear final {
     int64_t stride, second;
   };
   static constexpr int32_t kPairRows = 512;
-  static constexpr int64_t kPairFloats = int64_t{kPairRows} * 2 * kFloatPanelRows;
+  static constexpr int64_t kPairFloats = int64_t{kPairRows} * 2 * 64;  // a unit of pairs and more
   template <typename Done>
   void RunPairs(const LinearInput& input, int32_t rows, float* scratch, WorkerPool& pool,
                 const Done& done) const {
@@ -98,8 +98,8 @@ class Linear final {
     });
   }
 
-  // Tells the workers what each will read first in the next Run of few rows (RunPairs where it
-  // can), so that they ask memory for it while they wait.
+  // Tells the workers what each will read first in the next Run of few rows (RunPairs of a
+  // layer with two sources), so that they ask memory for it while they wait.
   void Announce(WorkerPool& pool) const;
 
  private:
@@ -122,30 +122,28 @@ class Linear final {
   struct Range {
     int32_t begin, end;
   };
-  // Of two sources of equal heights: where each begins. Both have panels that kPairUnit columns are
-  // a whole number of.
+  // Of two sources of equal heights: where each begins.
   struct Pairs {
     int32_t section[2] = {};
     int32_t first_panel[2] = {};
     int32_t columns = 0;  // of each; 0: they are no pairs
+    int32_t unit = 0;     // columns that are cut by, whole panels of both
   };
-  static constexpr int32_t kPairUnit = kFloatPanelRows;
-  static_assert(kPairUnit % kPanelRows == 0);
 
   absl::Status AddPacked(std::span<const Source> sources, WorkerPool& pool, LargePages& memory);
   absl::Status AddFloats(const Source& source, WeightsMode mode, WorkerPool& pool,
                          LargePages& memory);
-  void FindPairs(std::span<const Source> sources);
+  void FindPairs(std::span<const Source> sources, int32_t num_workers);
   void CutTasks(int32_t num_workers);
   void FindFirstReads(const WorkerPool& pool);
   // Of a run of `rows` that has so many tasks besides.
   static int32_t RowsPerTask(int32_t rows, int32_t num_tasks, const WorkerPool& pool);
-  int32_t NumPairUnits() const { return (pairs_.columns + kPairUnit - 1) / kPairUnit; }
+  int32_t NumPairUnits() const { return (pairs_.columns + pairs_.unit - 1) / pairs_.unit; }
   int32_t NumPairTasks(int32_t num_workers) const;
   Range PairColumns(int32_t index, int32_t num_tasks) const;
   // Columns of a tile of so many rows.
-  static int32_t PairStep(int32_t rows) {
-    return static_cast<int32_t>(kPairFloats / (2 * kPairUnit * rows)) * kPairUnit;
+  int32_t PairStep(int32_t rows) const {
+    return static_cast<int32_t>(kPairFloats / (2 * pairs_.unit * rows)) * pairs_.unit;
   }
   PairTile RunPairTile(const LinearInput& input, int32_t row_begin, int32_t row_end, int32_t begin,
                        int32_t end, float* tile) const;

@@ -16,8 +16,9 @@
 // Splits are always merged one by one in ascending order, so no bit tells how a step was cut or
 // with whom a row shared (promise 1).
 //
-// Limits of sharing: one row each (decodes), KV on the device, no sliding window in the model, and
-// the rows that begin with one block share what all of them have in common.
+// Limits of sharing: one row each (decodes, and in the last layer ends of prompts), KV on the
+// device, no sliding window in the model, and the rows that begin with one block share what all of
+// them have in common.
 //
 // Thread: the pool's caller. Memory: taken at Create; a step allocates nothing.
 #pragma once
@@ -78,7 +79,7 @@ class StepAttention final {
                                                                const KernelTable& kernels,
                                                                WorkerPool& pool);
 
-  void Begin();  // a step
+  void Begin();  // a step, or its last layer, which computes fewer rows
   void Add(const Rows& rows);
   void Cut();  // after the last Add
   void Run(const Layer& layer);

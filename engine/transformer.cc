@@ -10,9 +10,8 @@
 namespace holdfast {
 namespace {
 
-constexpr int32_t kRowsPerTask = 4;  // element-wise work: about 10 us
-// So few wait for weights, and a worker's part of the outputs stays in its cache.
-constexpr int32_t kFewRows = RowBlocks::kGroup;
+constexpr int32_t kRowsPerTask = 4;              // element-wise work: about 10 us
+constexpr int32_t kFewRows = RowBlocks::kGroup;  // so few wait for weights
 
 int32_t WindowOf(const ModelConfig& config, int32_t layer) {
   const bool has_window = config.layer_has_window.empty() || config.layer_has_window[layer];

@@ -17,7 +17,7 @@ namespace {
 constexpr KernelTable MakeKernelTable(Isa isa, const char* name) {
   return {.isa = isa,
           .name = name,
-          .matmul_panels = kUnpackedPanels,
+          .matmul_panels = DotsOfWords<255>::kUsed ? kUnpackedPanelsInWords : kUnpackedPanels,
           .quantize_rows = QuantizeRows,
           .quantized_matmul = QuantizedMatmul,
           .float_matmul = FloatMatmul,

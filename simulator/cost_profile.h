@@ -6,7 +6,8 @@
 //
 //   d  rows that compute one sequence's next token    c  places that their attention reads
 //   p  rows of prefill chunks                         q  likewise of prefill rows, each row its own
-//   e  chunks that reach the prompt's end: their last row's logits are wanted, as each decode's are
+//   e  chunks that reach the prompt's end: their last row goes through all of the last layer and
+//      the head, as each decode does
 //   l  of c, those of the longest sequence: it is not split evenly over the threads
 //
 // batch() is what the matrices take by the number of rows, which no line describes: up to about

@@ -223,6 +223,10 @@ def main():
         load = load_at(rate, args)
         print(f"{load.rate:.2f} programs a second, {load.programs} in all, room for the KV of "
               f"{load.room:.1f}", flush=True)
+        asked = [*load, args.threads, args.warm_up_turns]
+        if (kept := remembered(folder / "load", lambda: asked)) != asked:
+            raise SystemExit(f"{folder} has runs of another load, number of threads or warm-up ({kept}, "
+                             f"now {asked}): they cannot be told in one table; give another --keep")
         for i, seed in enumerate(filter(None, args.seeds.split(","))):
             # Alternated, so that neither always has the warmer machine.
             for policy in policies if i % 2 == 0 else policies[::-1]:

@@ -140,7 +140,7 @@ class Run:
         self.measured = json.loads((folder / f"{name}.run{number}.json").read_text())
         self.foreign = self.measured["foreign_share"]
         self.simulated = [
-            simulate(folder / f"{name}.yaml", folder / f"{name}.run{number}.{when}.profile",
+            simulate(folder / f"{name}.run{number}.yaml", folder / f"{name}.run{number}.{when}.profile",
                      folder / f"{name}.run{number}.{when}.simulated.json")
             for when in ("before", "after")]
 
@@ -191,7 +191,9 @@ def measure(folder, names, args):
         number = len(list(folder.glob(f"{name}.run*.after.profile")))
         run = f"{name}.run{number}"
         (folder / f"{run}.before.profile").write_text(between.read_text())
-        replay(folder / f"{name}.yaml", folder / f"{run}.json", args)
+        workload = folder / f"{run}.yaml"  # a later call may be of another load
+        workload.write_text((folder / f"{name}.yaml").read_text())
+        replay(workload, folder / f"{run}.json", args)
         measure_profile(between, args)
         (folder / f"{run}.after.profile").write_text(between.read_text())
 
@@ -213,14 +215,14 @@ def main():
     with tempfile.TemporaryDirectory(prefix="holdfast-simulation-") as scratch:
         folder = args.keep or pathlib.Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
-        profile = folder / "between.profile"
         if args.runs > 0:
+            profile = folder / "between.profile"
             measure_profile(profile, args)
-        load = args.load or remembered(folder / "load", lambda: load_for(
-            BUSY, lambda load: busy_with(load, profile, args), 0.05, 50))
-        print(f"arrivals multiplied by {load:.2f}", flush=True)
-        for name in names:
-            (folder / f"{name}.yaml").write_text(WORKLOADS[name](args.seconds, load))
+            load = args.load or remembered(folder / "load", lambda: load_for(
+                BUSY, lambda load: busy_with(load, profile, args), 0.05, 50))
+            print(f"arrivals multiplied by {load:.2f}", flush=True)
+            for name in names:
+                (folder / f"{name}.yaml").write_text(WORKLOADS[name](args.seconds, load))
         for _ in range(args.runs):
             measure(folder, names, args)
         rows = []

@@ -126,6 +126,13 @@ TEST(CpuEngineTest, ExecuteDrawsFromTheLastRowsLogits) {
 TEST(CpuEngineTest, RowsThatNobodyAsksForDrawTheSameAsIfAllWere) {
   RandomModel random({});
   const std::vector<TokenId> tokens = random.RandomTokens(80), others = random.RandomTokens(50);
+  // Two that begin alike, by more than a split, and end in one step.
+  std::vector<TokenId> long_one = random.RandomTokens(310), long_other = long_one;
+  for (size_t i = 256; i < long_other.size(); ++i) long_other[i] = (long_other[i] + 1) % 50;
+  std::vector<BlockId> one_table = Blocks(20, 20), other_table = one_table;
+  for (size_t i = 16; i < other_table.size(); ++i) {
+    other_table[i] = BlockId{44 + static_cast<int32_t>(i)};
+  }
   const auto run = [&](bool all) {
     const std::unique_ptr<CpuEngine> engine = MakeEngine(random.model, SmallOptions());
     std::vector<SampledToken> drawn;
@@ -139,7 +146,7 @@ TEST(CpuEngineTest, RowsThatNobodyAsksForDrawTheSameAsIfAllWere) {
       drawn.insert(drawn.end(), result.samples.begin(), result.samples.end());
       plan.Clear();
     };
-    for (const int32_t slot : {0, 1}) {
+    for (const int32_t slot : {0, 1, 2, 3}) {
       plan.opens.push_back({.slot = SequenceSlot{slot},
                             .sampling = {.temperature = 1.0f, .seed = 5, .top_logprobs = 2}});
     }
@@ -151,11 +158,16 @@ TEST(CpuEngineTest, RowsThatNobodyAsksForDrawTheSameAsIfAllWere) {
     AddRows(plan, SequenceSlot{1}, others, 49, 1, Blocks(9, 4)).samples = true;
     AddRows(plan, SequenceSlot{0}, tokens, 57, 23, Blocks(0, 5)).samples = true;
     execute();
+    AddRows(plan, SequenceSlot{2}, long_one, 0, 256, one_table);
+    execute();
+    AddRows(plan, SequenceSlot{2}, long_one, 256, 54, one_table).samples = true;
+    AddRows(plan, SequenceSlot{3}, long_other, 256, 54, other_table).samples = true;
+    execute();
     return drawn;
   };
   const std::vector<SampledToken> drawn = run(false), expected = run(true);
-  ASSERT_EQ(drawn.size(), 3u);
-  ASSERT_EQ(expected.size(), 3u);
+  ASSERT_EQ(drawn.size(), 5u);
+  ASSERT_EQ(expected.size(), 5u);
   for (size_t i = 0; i < drawn.size(); ++i) {
     EXPECT_EQ(drawn[i].token, expected[i].token);
     EXPECT_EQ(drawn[i].logprob, expected[i].logprob);

@@ -48,15 +48,16 @@ class GatedStepTest : public testing::TestWithParam<KvDtype> {
     const int32_t tokens = sequence == 0 ? kPrefix : kOtherPrefix;
     return {blocks_[sequence].begin(), blocks_[sequence].begin() + tokens / kBlockTokens};
   }
-  // One step on top of the three. Draws, and all logprobs of the first's rows.
-  StepResult Run(const std::vector<const LayerGate*>& gates) {
+  // One step on top of the three. Draws, and if `logprobs` those of all rows of the first.
+  StepResult Run(const std::vector<const LayerGate*>& gates, bool logprobs = true) {
     StepPlan plan;
     for (int32_t s = 0; s < 3; ++s) {
       plan.opens.push_back({.slot = SequenceSlot{s},
                             .sampling = {.temperature = 0.8f, .seed = 7, .top_logprobs = 4},
                             .prompt = tokens_[s]});
     }
-    AddRows(plan, SequenceSlot{0}, tokens_[0], kPrefix, kRows, blocks_[0]).prompt_top_logprobs = 2;
+    PlanSequence& first = AddRows(plan, SequenceSlot{0}, tokens_[0], kPrefix, kRows, blocks_[0]);
+    if (logprobs) first.prompt_top_logprobs = 2;
     AddRows(plan, SequenceSlot{1}, tokens_[1], kOtherPrefix, 1, blocks_[1]);
     AddRows(plan, SequenceSlot{2}, tokens_[2], kCompany, 1, blocks_[2]);
     for (size_t s = 0; s < plan.sequences.size(); ++s) {
@@ -121,6 +122,25 @@ class GatedStepTest : public testing::TestWithParam<KvDtype> {
   std::vector<std::byte> kept_;  // the arena after the prefixes
   StepResult expected_;
 };
+
+TEST_P(GatedStepTest, HasThemToWhereOnlyTheLastRowIsAskedFor) {
+  for (const int32_t fail_at : {-1, 2, num_layers_ - 1}) {
+    SCOPED_TRACE(testing::Message() << "fails at layer " << fail_at);
+    LayerGate gate(0, num_layers_);
+    gate.Arm(kPrefix / kBlockTokens);
+    Lose(PrefixOf(0));
+    std::thread one([&] { BringBack(PrefixOf(0), gate, 3, fail_at); });
+    const StepResult got = Run({&gate}, false);
+    one.join();
+    const size_t failed = fail_at < 0 ? 0 : 1;
+    EXPECT_EQ(got.gate_failed.size(), failed);
+    EXPECT_TRUE(got.prompt_logprobs.empty());
+    ASSERT_EQ(got.samples.size(), expected_.samples.size() - failed);
+    for (size_t i = 0; i < got.samples.size(); ++i) {
+      ExpectSame(got, got.samples[i], expected_, expected_.samples[i + failed]);
+    }
+  }
+}
 
 TEST_P(GatedStepTest, HasTheBitsOfAStepThatFoundAllInPlace) {
   for (uint32_t seed = 0; seed < 12; ++seed) {
