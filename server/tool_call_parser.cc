@@ -253,7 +253,7 @@ void ToolCallParser::ReadAfter(char c, Output& out) {
     } else if (c == ']') {
       waiting_.clear();
       in_list_ = false;
-      state_ = syntax_.close.empty() ? State::kText : State::kClosing;
+      if (syntax_.close.empty()) state_ = State::kText;  // else white space, then the closing
     } else {
       ResumeText(out);
     }

@@ -250,6 +250,18 @@ TEST(ToolCallParserTest, ALongNameIsNone) {
   EXPECT_EQ(Parse(ToolCallFormat::kHermes, answer), (Parsed{answer, {}}));
 }
 
+// The test's end is the assertion: a look at all of them for each would take hours.
+TEST(ToolCallParserTest, SpacesWithoutEndAreEachLookedAtOnce) {
+  const std::string spaces(1 << 20, ' ');
+  const std::string call = R"({"name": "f", "arguments": {}})";
+  for (const std::string& calls : {"<tool_call>" + call, "<tool_call>[" + call + "]"}) {
+    const Parsed one = {"", {{"f", "{}"}}};
+    EXPECT_EQ(Parse(ToolCallFormat::kHermes, calls + spaces), one);
+    EXPECT_EQ(Parse(ToolCallFormat::kHermes, calls + spaces + "</tool_call>"), one);
+    EXPECT_TRUE(Parse(ToolCallFormat::kHermes, calls + spaces + "x").text == spaces + "x");
+  }
+}
+
 // Whatever comes: the cut does not matter, and nothing of a text without calls is lost.
 TEST(ToolCallParserTest, AnyTextIsReadTheSameHoweverItIsCut) {
   const std::vector<std::string> pieces = {"<tool_call>",
