@@ -23,11 +23,12 @@ namespace {
 // Between two looks at the events of the lines that run: answers are read as a whole, so that
 // nothing is gained by a look at each token.
 constexpr absl::Duration kGatherPause = absl::Milliseconds(20);
-constexpr absl::Duration kLookPeriod = absl::Seconds(10);   // at what expires
-constexpr absl::Duration kDeletePeriod = absl::Minutes(5);  // of what has expired
-constexpr absl::Duration kRetryPause = absl::Seconds(1);    // of what was refused or not written
-constexpr size_t kTasksMax = 1024;                          // that wait for the background thread
-constexpr int kTimeoutsMax = 3;                             // of one line
+constexpr absl::Duration kLookPeriod = absl::Seconds(10);    // at what expires
+constexpr absl::Duration kDeletePeriod = absl::Minutes(5);   // of what has expired
+constexpr absl::Duration kRetryPause = absl::Seconds(1);     // of what was refused or not written
+constexpr absl::Duration kRetryPauseMax = absl::Minutes(1);  // of a line that is refused each time
+constexpr size_t kTasksMax = 1024;                           // that wait for the background thread
+constexpr int kTimeoutsMax = 3;                              // of one line
 constexpr size_t kAgainMax = 32;  // lines of a batch that wait to be tried again
 
 // A line of the output or error file. `body`: JSON, put in as it stands: to read it again would
@@ -66,11 +67,16 @@ struct BackgroundService::LineCall {
 };
 
 struct BackgroundService::ActiveBatch {
+  struct Tries {
+    absl::Duration pause;  // the last
+    int timeouts = 0;
+  };
+
   Batch batch;
   TenantIndex tenant{};
   std::vector<RunningLine> lines;          // that run
   std::map<int64_t, absl::Time> again_at;  // lines that are to be tried again
-  std::map<int64_t, int> timeouts;         // of lines that were
+  std::map<int64_t, Tries> tries;          // of lines that were, until they are answered
   int64_t last_started = 0;                // line; those before were started or are answered
   bool all_started = false;                // no open line is behind last_started
 };
@@ -146,7 +152,7 @@ std::vector<BackgroundService::Task> BackgroundService::WaitForWork(bool running
     return wake_->stopped || !wake_->tasks.empty() ||
            (wake_->running && (!running || wake_->ready));
   };
-  absl::Duration patience = running ? next_look_ - SteadyNow() : absl::InfiniteDuration();
+  absl::Duration patience = running ? next_look_ - options_.now() : absl::InfiniteDuration();
   if (state_->responses().has_unwritten()) patience = std::min(patience, kRetryPause);
   wake_->mutex.AwaitWithTimeout(absl::Condition(&has_news), patience);
   wake_->ready = false;
@@ -166,7 +172,7 @@ void BackgroundService::Loop() {
       running = wake_->running;
       draining = wake_->draining;
     }
-    if (SteadyNow() >= next_write_) WriteEnds();
+    if (options_.now() >= next_write_) WriteEnds();
     if (!running) continue;
     const bool any_ended = GatherAll();
     if (draining) {
@@ -174,8 +180,8 @@ void BackgroundService::Loop() {
       next_look_ = absl::InfiniteFuture();
       continue;
     }
-    if (SteadyNow() < retry_at) continue;
-    const bool is_time = !tasks.empty() || any_ended || SteadyNow() >= next_look_;
+    if (options_.now() < retry_at) continue;
+    const bool is_time = !tasks.empty() || any_ended || options_.now() >= next_look_;
     if (!is_time && answers_.empty()) continue;
     absl::Status status =
         answers_.empty() ? absl::OkStatus() : state_->batches().KeepAnswers(answers_);
@@ -186,7 +192,7 @@ void BackgroundService::Loop() {
     Told(status);
     if (!status.ok()) {
       // A full disk, most likely: what is answered stays here until it can be kept.
-      next_look_ = retry_at = SteadyNow() + kRetryPause;
+      next_look_ = retry_at = options_.now() + kRetryPause;
     }
   }
   for (Task& task : LastTasks()) task(*state_);
@@ -207,7 +213,7 @@ std::vector<BackgroundService::Task> BackgroundService::LastTasks() {
 void BackgroundService::WriteEnds() {
   const absl::Status status = state_->responses().WriteEnds();
   Told(status);
-  if (!status.ok()) next_write_ = SteadyNow() + kRetryPause;
+  if (!status.ok()) next_write_ = options_.now() + kRetryPause;
 }
 
 void BackgroundService::CancelLines() {
@@ -235,7 +241,7 @@ bool BackgroundService::IsOver(const Batch& batch) {
 // What takes long, reading an input or writing an output, is done once in a look: tasks of others
 // wait for no more than that. What goes wrong with one batch does not hold up the others.
 absl::Status BackgroundService::Look() {
-  const absl::Time now = SteadyNow();
+  const absl::Time now = options_.now();
   next_look_ = now + kLookPeriod;
   RETURN_IF_ERROR(DeleteExpired(now));
   ASSIGN_OR_RETURN(std::vector<Batch> batches, state_->batches().UnfinishedBatches());
@@ -301,13 +307,13 @@ absl::Status BackgroundService::Advance(ActiveBatch& active, int32_t share) {
     RETURN_IF_ERROR(StartLines(active, share));
     // Those that are due wait for a line to end, after which it is looked anyway.
     for (const auto& [line, at] : active.again_at) {
-      if (at > SteadyNow()) next_look_ = std::min(next_look_, at);
+      if (at > options_.now()) next_look_ = std::min(next_look_, at);
     }
     const bool runs = !active.lines.empty() || !active.again_at.empty() || !active.all_started;
     if (runs || !answers_.empty()) return absl::OkStatus();
   }
   RETURN_IF_ERROR(state_->batches().Finish(active.batch).status());
-  next_look_ = SteadyNow();  // the tenant's next one
+  next_look_ = options_.now();  // the tenant's next one
   active_.erase(active.batch.id);
   return absl::OkStatus();
 }
@@ -332,7 +338,7 @@ absl::Status BackgroundService::StartLines(ActiveBatch& active, int32_t share) {
 absl::StatusOr<std::optional<OpenLine>> BackgroundService::NextLine(ActiveBatch& active) {
   const auto due =
       std::find_if(active.again_at.begin(), active.again_at.end(),
-                   [now = SteadyNow()](const auto& line) { return line.second <= now; });
+                   [now = options_.now()](const auto& line) { return line.second <= now; });
   const bool again = due != active.again_at.end();
   if (!again && (active.all_started || active.again_at.size() >= kAgainMax)) return std::nullopt;
   ASSIGN_OR_RETURN(std::vector<OpenLine> lines,
@@ -395,6 +401,7 @@ void BackgroundService::StartLine(ActiveBatch& active, OpenLine open) {
 void BackgroundService::Keep(const std::string& batch, const RunningLine& line, std::string answer,
                              bool failed) {
   (failed ? lines_failed_ : lines_ok_).Add();
+  active_.at(batch).tries.erase(line.line);
   answers_.push_back({batch, line.line, std::move(answer), failed});
 }
 
@@ -478,10 +485,10 @@ bool BackgroundService::GatherLine(const std::string& batch, RunningLine& line) 
 void BackgroundService::EndLine(const std::string& batch, const RunningLine& line,
                                 const absl::Status& status) {
   ActiveBatch& active = active_.at(batch);
+  ActiveBatch::Tries& tries = active.tries[line.line];
   const bool is_late = absl::IsDeadlineExceeded(status);
-  const bool again =
-      IsForLackOfRoom(status) ||
-      (is_late && (!line.running.begun || ++active.timeouts[line.line] < kTimeoutsMax));
+  const bool again = IsForLackOfRoom(status) ||
+                     (is_late && (!line.running.begun || ++tries.timeouts < kTimeoutsMax));
   if (!again) {
     const OpenAiError error = ToOpenAiError(status);
     Keep(batch, line,
@@ -489,7 +496,8 @@ void BackgroundService::EndLine(const std::string& batch, const RunningLine& lin
     return;
   }
   lines_retried_.Add();
-  active.again_at[line.line] = SteadyNow() + kRetryPause;
+  tries.pause = std::clamp(2 * tries.pause, kRetryPause, kRetryPauseMax);
+  active.again_at[line.line] = options_.now() + tries.pause;
 }
 
 }  // namespace holdfast

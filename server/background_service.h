@@ -1,14 +1,14 @@
 // What runs without a client that waits: batches, and responses in the background; and the state
 // that both are kept in.
 //
-//   HTTP, gRPC --Ask--> [tasks] --> its thread: state, starts, gathers answers --> GenerationService
+//   HTTP, gRPC --Ask--> [tasks] --> its thread: state, starts, gathers --> GenerationService
 //
 // Batches: their lines are offline requests, which take what other traffic leaves, a bounded number
 // at a time, their answers kept as they come (batch_store.h). Tenants have equal shares of the
 // lines that run at once; a tenant's batches are taken in the order in which they came. A line that
-// is refused for lack of room is tried again while those behind it go on; one that the client got
-// wrong is an error of that line. Told to stop, it cancels what runs, which stays open and is run
-// again by the next process.
+// is refused for lack of room is tried again, after longer and longer pauses, while those behind it
+// go on; one that the client got wrong is an error of that line. Told to stop, it cancels what
+// runs, which stays open and is run again by the next process.
 //
 // Thread: Ask and Stop by any; all work, and Run, by one thread of its own.
 #pragma once
@@ -31,6 +31,7 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "config/base/clock.h"
 #include "config/base/metrics.h"
 #include "config/ids.h"
 #include "server/answer_writer.h"
@@ -48,6 +49,7 @@ struct BackgroundOptions {
   std::string system_fingerprint;    // as HTTP's answers have
   // Something of the store failed that no caller is told; any thread. Optional.
   std::function<void(const absl::Status&)> on_fault;
+  std::function<absl::Time()> now = SteadyNow;  // of its pauses; on its thread
 };
 
 // What is told to whom Ask refuses.

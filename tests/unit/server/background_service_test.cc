@@ -37,7 +37,7 @@ class BackgroundServiceTest : public testing::Test {
     batches_.reset();
     for (const char* end : {"", "-wal", "-shm"}) std::filesystem::remove(path_ + end);
   }
-  void Begin(int32_t lines_at_once = 4) {
+  void Begin(int32_t lines_at_once = 4, std::function<absl::Time()> now = SteadyNow) {
     batches_.reset();
     auto store = State::Open(path_, {}, clock_);
     ASSERT_TRUE(store.ok()) << store.status();
@@ -45,7 +45,8 @@ class BackgroundServiceTest : public testing::Test {
     batches_ = std::make_unique<BackgroundService>(
         BackgroundOptions{.tenants = {"red", "blue"},
                           .lines_at_once = lines_at_once,
-                          .on_fault = [](const absl::Status& s) { ADD_FAILURE() << s; }},
+                          .on_fault = [](const absl::Status& s) { ADD_FAILURE() << s; },
+                          .now = std::move(now)},
         *std::move(store), service_, *metrics_);
     batches_->BeginRunning();
   }
@@ -208,6 +209,31 @@ TEST_F(BackgroundServiceTest, OfLinesThatAreAllRefusedFewAreTried) {
   }
   EXPECT_LE(tried.size(), 32u + 4u);
   EXPECT_EQ(Find("red", id).failed, 0);
+}
+
+TEST_F(BackgroundServiceTest, ALineIsTriedAgainAfterLongerAndLongerPauses) {
+  service_.on_start = [](const GenerationRequest&, FakeStream& stream) {
+    stream.Push(GenerationDone{.status = absl::ResourceExhaustedError("full")});
+  };
+  std::atomic<int64_t> seconds{0};
+  const absl::Time begin = SteadyNow();
+  Begin(4, [&] { return begin + absl::Seconds(seconds.load()); });
+  const std::string id = Add("red", Line(0));
+  // What the first question finds may be from before the second last look.
+  const auto look = [&] {
+    for (int i = 0; i < 3; ++i) Find("red", id);
+  };
+  service_.stream(0);
+  look();
+  size_t tries = 1;
+  for (const int pause : {1, 2, 4, 8, 16, 32, 60, 60}) {
+    seconds += pause - 1;
+    look();
+    EXPECT_EQ(service_.num_started(), tries) << "within a pause of " << pause;
+    ++seconds;
+    look();
+    EXPECT_EQ(service_.num_started(), ++tries) << "after a pause of " << pause;
+  }
 }
 
 TEST_F(BackgroundServiceTest, AnErrorOfALineIsThatLinesAlone) {
