@@ -167,6 +167,7 @@ void AddForm(const v1::StructuredOutputs& from, Json& body) {
   if (from.has_regex()) to["regex"] = from.regex();
   for (const std::string& choice : from.choice()) to["choice"].push_back(choice);
   if (from.has_grammar()) to["grammar"] = from.grammar();
+  if (from.has_structural_tag()) to["structural_tag"] = from.structural_tag();
 }
 
 // In OpenAI's form, which the reader of conversations takes and checks.

@@ -221,8 +221,8 @@ def test_a_batch_over_grpc_is_the_one_that_http_shows(client, batches):
     pieces = stub.DownloadFile(pb.DownloadFileRequest(id=batch.output_file_id))
     assert b"".join(piece.content for piece in pieces) == \
         client.files.content(batch.output_file_id).content
-    listed = stub.ListBatches(pb.ListBatchesRequest(page=pb.Page(limit=1)))
-    assert [one.id for one in listed.batches] == [made.id]
+    listed = stub.ListBatches(pb.ListBatchesRequest(page=pb.Page(limit=100)))
+    assert [one.id for one in listed.batches] == [one.id for one in client.batches.list(limit=100)]
     with pytest.raises(grpc.RpcError) as refused:
         stub.CancelBatch(pb.CancelBatchRequest(id=made.id))
     assert refused.value.code() == grpc.StatusCode.FAILED_PRECONDITION

@@ -164,6 +164,11 @@ FORMS = [
     (dict(choice=["yes", "no"]), lambda text: text in ("yes", "no")),
     (dict(grammar="start: /[0-9]{2}/ \"-\" /[0-9]{2}/"),
      lambda text: re.fullmatch("[0-9]{2}-[0-9]{2}", text)),
+    (dict(structural_tag=json.dumps({"type": "structural_tag", "format": {
+        "type": "triggered_tags", "triggers": ["<f="], "at_least_one": True,
+        "stop_after_first": True, "tags": [{"begin": "<f=pick>", "end": "</f>", "content": {
+            "type": "json_schema", "json_schema": {"enum": ["red", "green"]}}}]}})),
+     lambda text: text in ('<f=pick>"red"</f>', '<f=pick>"green"</f>')),
 ]
 
 
@@ -187,6 +192,9 @@ def test_an_answer_is_held_to_its_form_whole_and_streamed(stubs, generation, for
     (dict(json="{"), "structured_outputs.json"),
     (dict(json='{"type": "strange"}'), "structured_outputs.json"),
     (dict(grammar="start: missing"), "structured_outputs.grammar"),
+    (dict(structural_tag="[]"), "structured_outputs.structural_tag"),
+    (dict(structural_tag='{"structures": [], "triggers": "<"}'),
+     "structured_outputs.structural_tag.triggers"),
     (dict(regex="a", choice=["a"]), "structured_outputs.choice"),
     ({}, "structured_outputs"),
 ])

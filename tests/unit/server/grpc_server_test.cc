@@ -450,6 +450,16 @@ TEST_F(GrpcServerTest, NamesTheFieldThatIsOutOfRange) {
          r.add_tools()->set_name("t");
          r.mutable_structured_outputs()->set_grammar("start: \"a\"");
        }},
+      {"structured_outputs.structural_tag",
+       [](auto& r) {
+         r.mutable_structured_outputs()->set_regex("a");
+         r.mutable_structured_outputs()->set_structural_tag(
+             R"({"structures": [], "triggers": ["<"]})");
+       }},
+      {"structured_outputs.structural_tag.triggers",
+       [](auto& r) {
+         r.mutable_structured_outputs()->set_structural_tag(R"({"structures": []})");
+       }},
       {"options.request_id",
        [](auto& r) {
          r.mutable_options()->set_request_id(std::string(kUserStringBytesMax + 1, 'x'));
@@ -478,7 +488,13 @@ TEST_F(GrpcServerTest, AFormOfTheAnswerIsTheOneThatHttpTakes) {
       {R"(choice: ["a", "b"])",
        {{GrammarKind::kChoice, R"(["a","b"])"}, "structured_outputs.choice"}},
       {R"(grammar: "start: /a/")",
-       {{GrammarKind::kLark, "start: /a/"}, "structured_outputs.grammar"}}};
+       {{GrammarKind::kLark, "start: /a/"}, "structured_outputs.grammar"}},
+      {R"(structural_tag: '{"structures": [{"begin": "<f>", "schema": {}, "end": "</f>"}],')"
+       R"(' "triggers": ["<f"]}')",
+       {{GrammarKind::kStructuralTags,
+         R"({"at_least_one":false,"stop_after_first":false,"tags":[{"begin":"<f>","end":"</f>",)"
+         R"("schema":{},"place":"structures[0]"}],"triggers":["<f"]})"},
+        "structured_outputs.structural_tag"}}};
   for (const auto& [text, wanted] : forms) {
     SCOPED_TRACE(text);
     v1::ChatRequest chat = Ask();
