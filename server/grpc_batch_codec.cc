@@ -1,5 +1,6 @@
 #include "server/grpc_batch_codec.h"
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -96,11 +97,6 @@ void SetFile(const StoredFile& from, v1::File& to) {
 }
 
 void SetBatch(const Batch& from, v1::Batch& to) {
-  static constexpr void (v1::Batch::*kCame[kNumBatchStatuses])(int64_t) = {
-      &v1::Batch::set_created_unix,    &v1::Batch::set_in_progress_unix,
-      &v1::Batch::set_finalizing_unix, &v1::Batch::set_completed_unix,
-      &v1::Batch::set_failed_unix,     &v1::Batch::set_expired_unix,
-      &v1::Batch::set_cancelling_unix, &v1::Batch::set_cancelled_unix};
   to.set_id(from.id);
   to.set_endpoint(from.endpoint);
   to.set_input_file_id(from.input_file);
@@ -123,9 +119,18 @@ void SetBatch(const Batch& from, v1::Batch& to) {
     }
   }
   to.set_expires_unix(from.expires_unix);
-  for (size_t i = 0; i < kNumBatchStatuses; ++i) {
-    if (from.came_unix[i].has_value()) (to.*kCame[i])(*from.came_unix[i]);
-  }
+  const auto came = [&](BatchStatus status, void (v1::Batch::*set)(int64_t)) {
+    const std::optional<int64_t>& unix_seconds = from.came_unix[static_cast<size_t>(status)];
+    if (unix_seconds.has_value()) (to.*set)(*unix_seconds);
+  };
+  came(BatchStatus::kValidating, &v1::Batch::set_created_unix);
+  came(BatchStatus::kInProgress, &v1::Batch::set_in_progress_unix);
+  came(BatchStatus::kFinalizing, &v1::Batch::set_finalizing_unix);
+  came(BatchStatus::kCompleted, &v1::Batch::set_completed_unix);
+  came(BatchStatus::kFailed, &v1::Batch::set_failed_unix);
+  came(BatchStatus::kExpired, &v1::Batch::set_expired_unix);
+  came(BatchStatus::kCancelling, &v1::Batch::set_cancelling_unix);
+  came(BatchStatus::kCancelled, &v1::Batch::set_cancelled_unix);
 }
 
 }  // namespace holdfast
