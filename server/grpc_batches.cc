@@ -5,6 +5,7 @@
 #include "config/base/status_macros.h"
 #include "server/batch_requests.h"
 #include "server/grpc_batch_codec.h"
+#include "server/grpc_end_timer.h"
 #include "server/grpc_service.h"
 
 namespace holdfast {
@@ -22,7 +23,13 @@ class Refused final : public Reactor {
 // A call that the background thread answers.
 class AskedCall final : public grpc::ServerUnaryReactor {
  public:
-  explicit AskedCall(GrpcCalls& calls) : calls_(calls) {}
+  AskedCall(grpc::CallbackServerContext& context, GrpcCalls& calls)
+      : context_(context), calls_(calls) {}
+
+  void End(const absl::Status& status) {
+    end_timer_.Set(context_, calls_.end_timeout());
+    Finish(ToGrpcStatus(context_, status));
+  }
   void OnDone() override {
     GrpcCalls& calls = calls_;
     delete this;
@@ -30,7 +37,9 @@ class AskedCall final : public grpc::ServerUnaryReactor {
   }
 
  private:
+  grpc::CallbackServerContext& context_;
   GrpcCalls& calls_;
+  GrpcEndTimer end_timer_;
 };
 
 }  // namespace
@@ -62,7 +71,7 @@ grpc::ServerUnaryReactor* GrpcBatches::Ask(grpc::CallbackServerContext& context,
   if (!tenant.ok()) {
     return new Refused<grpc::ServerUnaryReactor>(ToGrpcStatus(context, tenant.status()));
   }
-  auto* call = new AskedCall(calls_);
+  auto* call = new AskedCall(context, calls_);
   const bool asked =
       background_->Ask([call, &context, work = std::move(work),
                         tenant = background_->TenantName(*tenant)](State& state) mutable {
@@ -70,9 +79,9 @@ grpc::ServerUnaryReactor* GrpcBatches::Ask(grpc::CallbackServerContext& context,
         const absl::Status status = context.IsCancelled()
                                         ? absl::CancelledError("the client has left")
                                         : work(state.batches(), tenant);
-        call->Finish(ToGrpcStatus(context, status));
+        call->End(status);
       });
-  if (!asked) call->Finish(ToGrpcStatus(context, TooBusyForState()));
+  if (!asked) call->End(TooBusyForState());
   return call;
 }
 

@@ -13,6 +13,7 @@
 #include "config/base/concat.h"
 #include "config/base/status_macros.h"
 #include "server/grpc_batch_codec.h"
+#include "server/grpc_end_timer.h"
 #include "server/grpc_service.h"
 #include "server/http_status.h"
 
@@ -22,9 +23,10 @@ namespace {
 constexpr int64_t kPartBytes = int64_t{8} << 20;  // at least, in a part_timeout
 constexpr size_t kPieceBytes = 1 << 20;           // of a download; gRPC's clients take 4 MiB
 
-// What both are: the place in GrpcCalls, the pace, and one end.
-template <typename Reactor>
-class FileTransfer : public Reactor, public std::enable_shared_from_this<FileTransfer<Reactor>> {
+// What both are: the place in GrpcCalls, the file in memory, the pace, and one end.
+template <typename Reactor, typename Message>
+class FileTransfer : public Reactor,
+                     public std::enable_shared_from_this<FileTransfer<Reactor, Message>> {
  public:
   explicit FileTransfer(FileCall call) : call_(std::move(call)) {}
 
@@ -57,18 +59,29 @@ class FileTransfer : public Reactor, public std::enable_shared_from_this<FileTra
     absl::MutexLock lock(&mutex_);
     return end_.has_value();
   }
-  // The first end is the one that is told. The lease is free before, so that the client may use it
-  // at once.
+  // For a reaction, or where none is awaited. The lease is free before the end is told, so that the
+  // client may use it at once, and so is the memory: the call goes when its client likes.
   void End(const absl::Status& status) {
+    Forget();
+    EndBeside(status);
+  }
+  // Beside a reaction, which then finds that it has ended and forgets. The first end is the one
+  // that is told.
+  void EndBeside(const absl::Status& status) {
     {
       absl::MutexLock lock(&mutex_);
       if (end_.has_value()) return;
       end_ = status;
       alarm_.reset();
-      call_.lease.reset();
       if (looking_) return;  // Look tells it
     }
-    this->Finish(ToGrpcStatus(call_.context, status));
+    Tell(status);
+  }
+  // The file, and with it the lease.
+  void Forget() {
+    std::string().swap(content_);
+    message_ = Message();
+    call_.lease.reset();
   }
   // `task` on the background thread, or the end.
   void Ask(BackgroundService::Task task) {
@@ -76,8 +89,14 @@ class FileTransfer : public Reactor, public std::enable_shared_from_this<FileTra
   }
 
   FileCall call_;
+  std::string content_;
+  Message message_;  // being read or written
 
  private:
+  void Tell(const absl::Status& status) {
+    end_timer_.Set(call_.context, call_.calls.end_timeout());
+    this->Finish(ToGrpcStatus(call_.context, status));
+  }
   void Arm() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     moved_ = 0;
     alarm_ = std::make_unique<grpc::Alarm>();
@@ -101,10 +120,11 @@ class FileTransfer : public Reactor, public std::enable_shared_from_this<FileTra
       looking_ = false;
       end = end_;
     }
-    if (end.has_value()) this->Finish(ToGrpcStatus(call_.context, *end));
+    if (end.has_value()) Tell(*end);
   }
 
   std::shared_ptr<FileTransfer> self_;  // until OnDone
+  GrpcEndTimer end_timer_;
   absl::Mutex mutex_;
   std::unique_ptr<grpc::Alarm> alarm_ ABSL_GUARDED_BY(mutex_);  // while it moves
   int64_t moved_ ABSL_GUARDED_BY(mutex_) = 0;                   // bytes since it was set
@@ -112,47 +132,48 @@ class FileTransfer : public Reactor, public std::enable_shared_from_this<FileTra
   std::optional<absl::Status> end_ ABSL_GUARDED_BY(mutex_);
 };
 
-class FileUpload final : public FileTransfer<grpc::ServerReadReactor<v1::UploadFileRequest>> {
+class FileUpload final
+    : public FileTransfer<grpc::ServerReadReactor<v1::UploadFileRequest>, v1::UploadFileRequest> {
  public:
   FileUpload(FileCall call, v1::File& response)
       : FileTransfer(std::move(call)), response_(response) {}
 
   void Begin() {
     BeginMoving();
-    StartRead(&part_);
+    StartRead(&message_);
   }
   void OnReadDone(bool ok) override {
+    if (ended()) return Forget();
     if (!ok) return Keep();
-    if (ended()) return;
     if (const absl::Status fault = Take(); !fault.ok()) return End(fault);
-    StartRead(&part_);
+    StartRead(&message_);
   }
 
  private:
   absl::Status Take() {
     if (wish_.has_value()) {
-      if (part_.has_info()) {
+      if (message_.has_info()) {
         return ParameterError("info", "invalid_value",
                               "info comes once, in the first message; send content behind it");
       }
-      Moved(part_.content().size());
-      if (content_.size() + part_.content().size() > bytes_) return OtherLength("more");
-      content_ += part_.content();
+      Moved(message_.content().size());
+      if (content_.size() + message_.content().size() > bytes_) return OtherLength("more");
+      content_ += message_.content();
       return absl::OkStatus();
     }
-    if (!part_.has_info()) {
+    if (!message_.has_info()) {
       return ParameterError("info", "missing_required_parameter",
                             "info is missing: the first message must have it");
     }
-    ASSIGN_OR_RETURN(wish_, ReadFileInfo(part_.info(), call_.bounds.file_bytes_max));
-    bytes_ = static_cast<size_t>(part_.info().bytes());
+    ASSIGN_OR_RETURN(wish_, ReadFileInfo(message_.info(), call_.bounds.file_bytes_max));
+    bytes_ = static_cast<size_t>(message_.info().bytes());
     content_.reserve(bytes_);
     return absl::OkStatus();
   }
 
   // The client has sent all, or has gone.
   void Keep() {
-    if (!EndMoving()) return;
+    if (!EndMoving()) return Forget();
     if (call_.context.IsCancelled()) return End(absl::CancelledError("the client has left"));
     if (!wish_.has_value()) {
       return End(
@@ -175,20 +196,19 @@ class FileUpload final : public FileTransfer<grpc::ServerReadReactor<v1::UploadF
                                  " came; nothing is kept, send the file again"));
   }
   void OnLate() override {
-    End(absl::DeadlineExceededError(Concat("less than ", kPartBytes,
-                                           " bytes of the file came within ",
-                                           absl::ToInt64Seconds(call_.bounds.part_timeout),
-                                           " seconds; nothing is kept, send the file again")));
+    EndBeside(absl::DeadlineExceededError(
+        Concat("less than ", kPartBytes, " bytes of the file came within ",
+               absl::ToInt64Seconds(call_.bounds.part_timeout),
+               " seconds; nothing is kept, send the file again")));
   }
 
   v1::File& response_;
-  v1::UploadFileRequest part_;  // being read
   std::optional<FileWish> wish_;
   size_t bytes_ = 0;  // that were announced
-  std::string content_;
 };
 
-class FileDownload final : public FileTransfer<grpc::ServerWriteReactor<v1::FileContent>> {
+class FileDownload final
+    : public FileTransfer<grpc::ServerWriteReactor<v1::FileContent>, v1::FileContent> {
  public:
   using FileTransfer::FileTransfer;
 
@@ -203,7 +223,7 @@ class FileDownload final : public FileTransfer<grpc::ServerWriteReactor<v1::File
   }
   void OnWriteDone(bool ok) override {
     if (!ok) return End(absl::CancelledError("the client has left or reads too slowly"));
-    Moved(piece_.content().size());
+    Moved(message_.content().size());
     WriteNext();
   }
 
@@ -211,16 +231,14 @@ class FileDownload final : public FileTransfer<grpc::ServerWriteReactor<v1::File
   void WriteNext() {
     if (written_ == content_.size()) return End(absl::OkStatus());
     const size_t bytes = std::min(kPieceBytes, content_.size() - written_);
-    piece_.set_content(content_.data() + written_, bytes);
+    message_.set_content(content_.data() + written_, bytes);
     written_ += bytes;
-    StartWrite(&piece_);
+    StartWrite(&message_);
   }
   // Behind what its client does not read no status would ever be sent. OnWriteDone follows.
   void OnLate() override { call_.context.TryCancel(); }
 
-  std::string content_;
   size_t written_ = 0;
-  v1::FileContent piece_;  // being written
 };
 
 }  // namespace

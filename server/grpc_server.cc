@@ -54,7 +54,8 @@ class GrpcServerImpl final : public GrpcServer {
  public:
   GrpcServerImpl(const GrpcServerOptions& options, GenerationService& service,
                  const Authenticator& authenticator, std::function<Readiness()> readiness)
-      : service_(service, authenticator, std::move(readiness), options.calls_max),
+      : service_(service, authenticator, std::move(readiness), options.calls_max,
+                 options.end_timeout),
         batches_(options.background, authenticator, service_.calls(), options.files) {
     if (options.kv_admin != nullptr) admin_.emplace(*options.kv_admin, authenticator);
   }

@@ -40,6 +40,8 @@ struct GrpcServerOptions {
   std::string address = "127.0.0.1:50051";  // ADDR:PORT or [V6]:PORT; port 0: the system picks
   std::optional<TlsConfig> tls;
   int64_t calls_max = 4096;  // of Generation and Batches at a time, over all connections
+  // In which a client takes the end of its call of Batches; else it is ended without.
+  absl::Duration end_timeout = absl::Seconds(60);
   // What the Admin service speaks of; must outlive the server. Null: there is no such service.
   const KvAdmin* kv_admin = nullptr;
   // What the Batches service asks; must outlive the server. Null: nothing is kept.

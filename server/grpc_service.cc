@@ -270,11 +270,12 @@ grpc::Status ToGrpcStatus(grpc::CallbackServerContext& context, const absl::Stat
 }
 
 GrpcService::GrpcService(GenerationService& service, const Authenticator& authenticator,
-                         std::function<Readiness()> readiness, int64_t calls_max)
+                         std::function<Readiness()> readiness, int64_t calls_max,
+                         absl::Duration end_timeout)
     : service_(service),
       authenticator_(authenticator),
       readiness_(std::move(readiness)),
-      calls_(calls_max) {}
+      calls_(calls_max, end_timeout) {}
 
 absl::StatusOr<TenantIndex> AuthenticateCall(const grpc::CallbackServerContext& context,
                                              const Authenticator& authenticator) {

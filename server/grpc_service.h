@@ -44,7 +44,7 @@ class GrpcService final : public v1::Generation::CallbackService {
  public:
   // All references must outlive the service; `readiness` is called on gRPC's threads.
   GrpcService(GenerationService& service, const Authenticator& authenticator,
-              std::function<Readiness()> readiness, int64_t calls_max);
+              std::function<Readiness()> readiness, int64_t calls_max, absl::Duration end_timeout);
 
   GrpcCalls& calls() { return calls_; }
 
