@@ -18,8 +18,7 @@
 
 namespace holdfast {
 
-inline constexpr int64_t kFilesPageMax = 10'000;  // as OpenAI's
-inline constexpr int64_t kBatchesPageMax = 100;   // likewise
+inline constexpr int64_t kBatchesPageMax = 100;  // as OpenAI's
 
 // Told where no state is kept; names the setting.
 absl::Status BatchesOff();

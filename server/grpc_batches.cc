@@ -11,7 +11,10 @@
 namespace holdfast {
 namespace {
 
-constexpr int64_t kFilesPage = 1000, kBatchesPage = 20;  // unless asked otherwise
+constexpr int64_t kBatchesPage = 20;  // unless asked otherwise
+// Likewise, and at most: a thousand files with the longest names are less than the 4 MiB that
+// gRPC's clients take.
+constexpr int64_t kFilesPage = 1000;
 
 template <typename Reactor>
 class Refused final : public Reactor {
@@ -117,7 +120,7 @@ grpc::ServerUnaryReactor* GrpcBatches::ListFiles(grpc::CallbackServerContext* co
                                                  const v1::ListFilesRequest* request,
                                                  v1::ListFilesResponse* response) {
   return Ask(*context, [=](BatchStore& store, const std::string& tenant) -> absl::Status {
-    ASSIGN_OR_RETURN(const ListWish wish, ReadPage(request->page(), kFilesPage, kFilesPageMax));
+    ASSIGN_OR_RETURN(const ListWish wish, ReadPage(request->page(), kFilesPage, kFilesPage));
     ASSIGN_OR_RETURN(const Listed<StoredFile> files,
                      store.ListFiles(tenant, request->purpose(), wish));
     for (const StoredFile& file : files.entries) SetFile(file, *response->add_files());

@@ -2,7 +2,7 @@
 // (background_service.h), which HTTP's /v1/files and /v1/batches ask, too.
 //
 // Thread: gRPC's and the background thread's; nothing blocks. Bound: the calls of GrpcCalls, the
-// files of FileLeases, and FileCallBounds.
+// files of FileLeases, FileCallBounds, and kFilesPage of a list.
 #pragma once
 
 #include <string>

@@ -19,6 +19,8 @@
 namespace holdfast {
 namespace {
 
+constexpr int64_t kFilesPageMax = 10'000;  // as OpenAI's
+
 using Answer = absl::StatusOr<HttpReply>;
 // What is done on the batch thread.
 using Work = std::function<Answer(State&)>;
