@@ -69,8 +69,13 @@ absl::StatusOr<FileCall> GrpcBatches::EnterFileCall(grpc::CallbackServerContext&
                   .bounds = bounds_};
 }
 
-grpc::ServerUnaryReactor* GrpcBatches::Ask(grpc::CallbackServerContext& context, Work work) {
-  const absl::StatusOr<TenantIndex> tenant = Enter(context);
+grpc::ServerUnaryReactor* GrpcBatches::Ask(grpc::CallbackServerContext& context, Work work,
+                                           const absl::Status& fault) {
+  absl::StatusOr<TenantIndex> tenant = Enter(context);
+  if (tenant.ok() && !fault.ok()) {
+    calls_.Leave();
+    tenant = fault;
+  }
   if (!tenant.ok()) {
     return new Refused<grpc::ServerUnaryReactor>(ToGrpcStatus(context, tenant.status()));
   }
@@ -142,12 +147,15 @@ grpc::ServerUnaryReactor* GrpcBatches::DeleteFile(grpc::CallbackServerContext* c
 grpc::ServerUnaryReactor* GrpcBatches::CreateBatch(grpc::CallbackServerContext* context,
                                                    const v1::CreateBatchRequest* request,
                                                    v1::Batch* response) {
-  return Ask(*context, [=](BatchStore& store, const std::string& tenant) -> absl::Status {
-    ASSIGN_OR_RETURN(const BatchWish wish, ReadBatchWish(*request));
-    ASSIGN_OR_RETURN(const Batch batch, store.AddBatch(tenant, wish));
-    SetBatch(batch, *response);
-    return absl::OkStatus();
-  });
+  const absl::StatusOr<BatchWish> wish = ReadBatchWish(*request);
+  return Ask(
+      *context,
+      [=](BatchStore& store, const std::string& tenant) -> absl::Status {
+        ASSIGN_OR_RETURN(const Batch batch, store.AddBatch(tenant, *wish));
+        SetBatch(batch, *response);
+        return absl::OkStatus();
+      },
+      wish.status());
 }
 
 grpc::ServerUnaryReactor* GrpcBatches::GetBatch(grpc::CallbackServerContext* context,

@@ -58,7 +58,9 @@ class GrpcBatches final : public v1::Batches::CallbackService {
   // By its key; OK has entered calls_.
   absl::StatusOr<TenantIndex> Enter(const grpc::CallbackServerContext& context);
   absl::StatusOr<FileCall> EnterFileCall(grpc::CallbackServerContext& context);
-  grpc::ServerUnaryReactor* Ask(grpc::CallbackServerContext& context, Work work);
+  // `fault`: of the request; it is told to who may ask at all, and `work` is not done.
+  grpc::ServerUnaryReactor* Ask(grpc::CallbackServerContext& context, Work work,
+                                const absl::Status& fault = absl::OkStatus());
 
   BackgroundService* const background_;
   const Authenticator& authenticator_;

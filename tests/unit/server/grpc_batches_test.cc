@@ -562,6 +562,20 @@ TEST_F(GrpcBatchesTest, ABatchThatIsWrongIsRefusedByTheNameOfItsField) {
             "metadata");
 }
 
+TEST_F(GrpcBatchesTest, ABatchThatIsWrongIsRefusedBeforeItWaits) {
+  Begin();
+  absl::Notification refused;
+  ASSERT_TRUE(background_->Ask([&](State&) { refused.WaitForNotification(); }));
+  Call call;
+  v1::CreateBatchRequest wish = Wish("file-a");
+  (*wish.mutable_metadata())["a"] = std::string(1 << 20, 'x');
+  call.context.set_deadline(absl::ToChronoTime(absl::Now() + kPatience));
+  v1::Batch batch;
+  EXPECT_EQ(stub_->CreateBatch(&call.context, wish, &batch).error_code(),
+            StatusCode::INVALID_ARGUMENT);
+  refused.Notify();
+}
+
 TEST_F(GrpcBatchesTest, OneTenantDoesNotSeeTheFilesAndBatchesOfAnother) {
   Begin();
   const std::string file = Uploaded("x");
