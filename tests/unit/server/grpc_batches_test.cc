@@ -574,6 +574,7 @@ TEST_F(GrpcBatchesTest, ABatchThatIsWrongIsRefusedBeforeItWaits) {
   EXPECT_EQ(stub_->CreateBatch(&call.context, wish, &batch).error_code(),
             StatusCode::INVALID_ARGUMENT);
   refused.Notify();
+  EXPECT_EQ(FilesKept(), 0);  // behind the one that waited, which looks at `refused`
 }
 
 TEST_F(GrpcBatchesTest, OneTenantDoesNotSeeTheFilesAndBatchesOfAnother) {
