@@ -67,10 +67,7 @@ class Linear final {
   void Run(const LinearInput& input, int32_t rows, float* y, int64_t y_stride,
            WorkerPool& pool) const;
 
-  // As Run, of a layer with two sources of equal heights, for who takes their outputs pair by pair
-  // (gate and up): calls done(tile) from the workers, until every row's columns were in one. A tile
-  // lies in the worker's part of `scratch`, [workers][kPairFloats], small enough for a second-level
-  // cache; all outputs of hundreds of rows would go to the last one and back.
+  // Outputs of both sources of a layer with two: of gate and up.
   struct PairTile {
     int32_t row_begin, row_end;
     int32_t begin, end;  // columns of a source
@@ -80,6 +77,10 @@ class Linear final {
   };
   static constexpr int32_t kPairRows = 512;
   static constexpr int64_t kPairFloats = int64_t{kPairRows} * 2 * 64;  // a unit of pairs and more
+  // As Run, of a layer with two sources of equal heights, for who takes their outputs pair by pair:
+  // calls done(tile) from the workers, until every row's columns were in one. A tile lies in the
+  // worker's part of `scratch`, [workers][kPairFloats], small enough for a second-level cache; all
+  // outputs of hundreds of rows would go to the last one and back.
   template <typename Done>
   void RunPairs(const LinearInput& input, int32_t rows, float* scratch, WorkerPool& pool,
                 const Done& done) const {

@@ -17,14 +17,13 @@ import json
 import os
 import pathlib
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
 
 import ttft_tiers
 from daemon import BINARY, Daemon, wait_until  # found by ttft_tiers
+from google_benchmark import google_benchmark
 
 PARTS = ("store", "tiers", "step", "ttft")
 SEQUENCES = 256
@@ -47,24 +46,6 @@ class Results:
         return median
 
 
-def google_benchmark(name, args, pattern, repetitions):
-    """{benchmark's name: [its repetitions]}; by turns, since a shared machine changes."""
-    with tempfile.NamedTemporaryFile(suffix=".json") as out:
-        subprocess.run(
-            [str(BINARY.parent / f"tests/bench/bench_{name}"), f"--benchmark_filter={pattern}",
-             f"--benchmark_repetitions={repetitions}", "--benchmark_enable_random_interleaving=true",
-             f"--benchmark_out={out.name}", "--benchmark_out_format=json"],
-            check=True, stdout=sys.stderr, env={**os.environ, "HOLDFAST_BENCH_DIR": args.directory})
-        report = json.load(open(out.name))
-    runs = {}
-    for run in report["benchmarks"]:
-        if run["run_type"] == "iteration":
-            if run.get("error_occurred"):
-                raise SystemExit(f"{run['name']}: {run['error_message']}")
-            runs.setdefault(run["run_name"], []).append(run)
-    return runs
-
-
 def find(runs, beginning):
     """The one benchmark whose name begins so."""
     found = [of for name, of in runs.items() if (name + "/").startswith(beginning + "/")]
@@ -78,7 +59,7 @@ def microseconds(runs):
 
 
 def store_part(results, args):
-    runs = google_benchmark("kvstore", args, ".", args.repetitions)
+    runs = google_benchmark("kvstore", ".", args.repetitions)
     results.add("match and acquire 128k tokens, all cached", microseconds(
         find(runs, "AcquireCached/8192")), "us", at_most=1000)
     large = find(runs, "LookUp/10000000")
@@ -97,8 +78,12 @@ def ratios(above, below, key="bytes_per_second"):
     return [a[key] / b[key] for a, b in zip(above, below)]
 
 
+def tiers_benchmark(args, pattern, repetitions):
+    return google_benchmark("tiers", pattern, repetitions, HOLDFAST_BENCH_DIR=args.directory)
+
+
 def tiers_part(results, args):
-    host = google_benchmark("tiers", args, "^(Memcpy|HostRestore)/", args.repetitions)
+    host = tiers_benchmark(args, "^(Memcpy|HostRestore)/", args.repetitions)
     for block_bytes, bound in ((368640, 0.70), (2 << 20, 0.70)):
         memcpy, restore = (find(host, f"{name}/{block_bytes}") for name in ("Memcpy", "HostRestore"))
         results.add(f"memcpy, {block_bytes} bytes", [r["bytes_per_second"] / 1e9 for r in memcpy],
@@ -107,7 +92,7 @@ def tiers_part(results, args):
                     [r["bytes_per_second"] / 1e9 for r in restore], "GB/s")
         results.add(f"host restore beside memcpy, {block_bytes} bytes", ratios(restore, memcpy),
                     "ratio", at_least=bound)
-    disk = google_benchmark("tiers", args, "^(FioRead|DiskRestore|DirectRead)/", args.repetitions)
+    disk = tiers_benchmark(args, "^(FioRead|DiskRestore|DirectRead)/", args.repetitions)
     fio = find(disk, "FioRead/io_uring")
     results.add("fio, random reads of a block", [r["bytes_per_second"] / 1e9 for r in fio], "GB/s")
     for io in ("io_uring", "threads"):
@@ -118,7 +103,7 @@ def tiers_part(results, args):
                     at_least=0.80 if io == "io_uring" else None)
         results.add(f"disk restore beside direct reads, {io}",
                     ratios(restore, find(disk, f"DirectRead/{io}")), "ratio")
-    opened = google_benchmark("tiers", args, "^DiskOpen/io_uring/5/", 1)
+    opened = tiers_benchmark(args, "^DiskOpen/io_uring/5/", 1)
     results.add("start of a disk tier of 5 GiB",
                 [1e-6 * run["real_time"] * {"ns": 1e-3, "us": 1, "ms": 1e3}[run["time_unit"]]
                  for run in find(opened, "DiskOpen/io_uring/5")], "s", at_most=5)

@@ -13,11 +13,10 @@ import argparse
 import json
 import pathlib
 import statistics
-import subprocess
 import sys
-import tempfile
 
-PROGRAM = pathlib.Path(__file__).parents[2] / "build/release/tests/bench/bench_scheduler"
+from google_benchmark import google_benchmark
+
 STEP_US_MAX = 200  # of 256 running
 # What is left of 1 is where they lie: 256 and what they touch fit a second-level cache.
 FLAT_MAX = 1.25
@@ -26,21 +25,11 @@ FEW, MANY = 256, 4096
 
 def measure(repetitions):
     """{(policy, tenants, running): ([us a step], [ns a sequence])}"""
-    with tempfile.NamedTemporaryFile(suffix=".json") as out:
-        subprocess.run(
-            [str(PROGRAM), f"--benchmark_repetitions={repetitions}",
-             "--benchmark_enable_random_interleaving=true", f"--benchmark_out={out.name}",
-             "--benchmark_out_format=json"], check=True, stdout=subprocess.DEVNULL)
-        report = json.load(open(out.name))
     cells = {}
-    for run in report["benchmarks"]:
-        if run["run_type"] != "iteration":
-            continue
-        _, policy, running, _, tenants, *_ = run["run_name"].split("/")
-        cell = cells.setdefault((policy, int(tenants.split(":")[1]), int(running.split(":")[1])),
-                                ([], []))
-        cell[0].append(run["real_time"])
-        cell[1].append(run["ns_per_sequence"])
+    for name, runs in google_benchmark("scheduler", ".", repetitions).items():
+        _, policy, running, _, tenants, *_ = name.split("/")
+        cells[policy, int(tenants.split(":")[1]), int(running.split(":")[1])] = (
+            [run["real_time"] for run in runs], [run["ns_per_sequence"] for run in runs])
     return cells
 
 
