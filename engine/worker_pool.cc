@@ -3,14 +3,17 @@
 #include <algorithm>
 
 #include "config/base/check.h"
+#include "config/base/thread_turns.h"
 #include "engine/compute_thread.h"
 
 namespace holdfast {
 namespace {
 
-// About 100 us of looking at one cache line, which spans what a step does on one thread. To wake a
-// parked worker takes 10 us, on virtual machines 50.
-constexpr int kWatchRounds = 2500;
+// Between 0.4 and 1 ms of looking at one cache line, which spans what a step does on one thread
+// and, while somebody is served, what lies between two steps. To wake a parked worker takes 10 us;
+// on a virtual machine, whose processor has to be given back first, 200 us and at times some ms.
+// Who wakes meanwhile does not wait for a worker that only looks (TakeLongTurns).
+constexpr int kWatchRounds = 25'000;
 
 inline void Pause() {
 #if defined(__x86_64__)

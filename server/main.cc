@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "config/base/concat.h"
+#include "config/base/thread_turns.h"
 #include "config/daemon_config.h"
 #include "server/bench_engine.h"
 #include "server/bench_machine.h"
@@ -75,6 +76,7 @@ int Serve(const CommandLine& line) {
   const absl::Status startable = CheckStart(*config);
   if (!startable.ok()) return Fail(kExitError, startable);
   BlockSignals();
+  TakeShortTurns();  // all threads but those that compute
   const absl::Status served = RunDaemon(
       {.config = *std::move(config), .version = HOLDFAST_VERSION, .port_file = line.port_file});
   return served.ok() ? 0 : Fail(kExitError, served);
@@ -98,6 +100,7 @@ int Simulate(const CommandLine& line) {
 
 int Replay(const CommandLine& line) {
   BlockSignals();
+  TakeShortTurns();  // all threads but those that compute
   const absl::Status replayed = RunReplay(line);
   return replayed.ok() ? 0 : Fail(kExitError, replayed);
 }

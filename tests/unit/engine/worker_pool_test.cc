@@ -2,7 +2,6 @@
 
 #include <gtest/gtest.h>
 #include <sched.h>
-#include <sys/resource.h>
 
 #include <algorithm>
 #include <array>
@@ -144,19 +143,6 @@ TEST(WorkerPoolTest, PinnedWorkersEachHaveAProcessorOfTheirOwn) {
   }
   const cpu_set_t own = ProcessorsOfThisThread();
   EXPECT_EQ(CPU_COUNT(&own), static_cast<int>(usable.size()));
-}
-
-TEST(WorkerPoolTest, ThreadsThatTakeLongTurnsKeepTheirPolicyAndPlace) {
-  std::thread([] {
-    const int policy = sched_getscheduler(0);
-    const int nice = getpriority(PRIO_PROCESS, 0);
-    const cpu_set_t processors = ProcessorsOfThisThread();
-    TakeLongTurns();
-    EXPECT_EQ(sched_getscheduler(0), policy);
-    EXPECT_EQ(getpriority(PRIO_PROCESS, 0), nice);
-    const cpu_set_t after = ProcessorsOfThisThread();
-    EXPECT_TRUE(CPU_EQUAL(&after, &processors));
-  }).join();
 }
 
 }  // namespace
