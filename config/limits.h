@@ -63,6 +63,7 @@ inline constexpr size_t kGrammarsLeftBehindMax = 8;
 
 // Streams.
 inline constexpr int32_t kStreamEventsMax = 4096;  // events waiting for one slow reader
+inline constexpr int64_t kWriteMsMax = 60 * 1000;  // until a client has taken one write
 inline constexpr size_t kTextTasksMax = 2048;      // texts of one tenant waiting for a text worker
 inline constexpr int kGrpcStreamsMax = 1024;       // calls of one gRPC connection at a time
 

@@ -5,6 +5,7 @@
 
 #include "config/limits.h"
 #include "scheduler/kv_metrics.h"
+#include "server/grpc_ended_call.h"
 #include "server/grpc_service.h"
 
 namespace holdfast {
@@ -168,83 +169,82 @@ void SetQueue(const QueueView& view, v1::Queue& queue) {
 
 grpc::ServerUnaryReactor* GrpcAdmin::GetKv(grpc::CallbackServerContext* context,
                                            const v1::GetKvRequest* request, v1::KvCache* response) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  auto* call = new EndedCall<grpc::ServerUnaryReactor>(*context, write_timeout_);
   const absl::StatusOr<TenantIndex> caller = AuthenticateCall(*context, authenticator_);
   if (!caller.ok()) {
-    reactor->Finish(ToGrpcStatus(*context, caller.status()));
-    return reactor;
+    call->End(caller.status());
+    return call;
   }
   admin_.View(*caller, request->tenant(), [=](const absl::StatusOr<KvView>& view) {
     if (view.ok()) SetCache(*view, *response);
-    reactor->Finish(ToGrpcStatus(*context, view.status()));
+    call->End(view.status());
   });
-  return reactor;
+  return call;
 }
 
 grpc::ServerUnaryReactor* GrpcAdmin::ListPins(grpc::CallbackServerContext* context,
                                               const v1::ListPinsRequest* request,
                                               v1::ListPinsResponse* response) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  auto* call = new EndedCall<grpc::ServerUnaryReactor>(*context, write_timeout_);
   const absl::StatusOr<TenantIndex> caller = AuthenticateCall(*context, authenticator_);
   if (!caller.ok()) {
-    reactor->Finish(ToGrpcStatus(*context, caller.status()));
-    return reactor;
+    call->End(caller.status());
+    return call;
   }
   admin_.View(*caller, request->tenant(), [=](const absl::StatusOr<KvView>& view) {
     if (view.ok()) {
       for (const KvView::Pin& pin : view->pins) SetPin(pin, *response->add_pins());
       response->set_total(view->num_pins);
     }
-    reactor->Finish(ToGrpcStatus(*context, view.status()));
+    call->End(view.status());
   });
-  return reactor;
+  return call;
 }
 
 grpc::ServerUnaryReactor* GrpcAdmin::DropPin(grpc::CallbackServerContext* context,
                                              const v1::DropPinRequest* request,
                                              v1::DropPinResponse*) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  auto* call = new EndedCall<grpc::ServerUnaryReactor>(*context, write_timeout_);
   const absl::StatusOr<TenantIndex> caller = AuthenticateCall(*context, authenticator_);
   if (!caller.ok()) {
-    reactor->Finish(ToGrpcStatus(*context, caller.status()));
-    return reactor;
+    call->End(caller.status());
+    return call;
   }
-  admin_.DropPin(*caller, request->tenant(), request->session(), [=](const absl::Status& status) {
-    reactor->Finish(ToGrpcStatus(*context, status));
-  });
-  return reactor;
+  admin_.DropPin(*caller, request->tenant(), request->session(),
+                 [=](const absl::Status& status) { call->End(status); });
+  return call;
 }
 
 grpc::ServerUnaryReactor* GrpcAdmin::DropPins(grpc::CallbackServerContext* context,
                                               const v1::DropPinsRequest* request,
                                               v1::DropPinsResponse* response) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  auto* call = new EndedCall<grpc::ServerUnaryReactor>(*context, write_timeout_);
   const absl::StatusOr<TenantIndex> caller = AuthenticateCall(*context, authenticator_);
   if (!caller.ok()) {
-    reactor->Finish(ToGrpcStatus(*context, caller.status()));
-    return reactor;
+    call->End(caller.status());
+    return call;
   }
   admin_.DropPins(*caller, request->tenant(), [=](const absl::StatusOr<int32_t>& dropped) {
     if (dropped.ok()) response->set_dropped(*dropped);
-    reactor->Finish(ToGrpcStatus(*context, dropped.status()));
+    call->End(dropped.status());
   });
-  return reactor;
+  return call;
 }
 
 grpc::ServerUnaryReactor* GrpcAdmin::GetQueue(grpc::CallbackServerContext* context,
                                               const v1::GetQueueRequest* request,
                                               v1::Queue* response) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  auto* call = new EndedCall<grpc::ServerUnaryReactor>(*context, write_timeout_);
   const absl::StatusOr<TenantIndex> caller = AuthenticateCall(*context, authenticator_);
   if (!caller.ok()) {
-    reactor->Finish(ToGrpcStatus(*context, caller.status()));
-    return reactor;
+    call->End(caller.status());
+    return call;
   }
   admin_.Queue(*caller, request->tenant(), [=](const absl::StatusOr<QueueView>& view) {
     if (view.ok()) SetQueue(*view, *response);
-    reactor->Finish(ToGrpcStatus(*context, view.status()));
+    call->End(view.status());
   });
-  return reactor;
+  return call;
 }
 
 }  // namespace holdfast

@@ -3,6 +3,7 @@
 // Thread: gRPC's and the scheduler's; nothing blocks.
 #pragma once
 
+#include "absl/time/time.h"
 #include "holdfast/v1/admin.grpc.pb.h"
 #include "server/admin.h"
 #include "server/authenticator.h"
@@ -11,9 +12,9 @@ namespace holdfast {
 
 class GrpcAdmin final : public v1::Admin::CallbackService {
  public:
-  // Both must outlive the service.
-  GrpcAdmin(const KvAdmin& admin, const Authenticator& authenticator)
-      : admin_(admin), authenticator_(authenticator) {}
+  // Admin and authenticator must outlive the service; a client has `write_timeout` for its answer.
+  GrpcAdmin(const KvAdmin& admin, const Authenticator& authenticator, absl::Duration write_timeout)
+      : admin_(admin), authenticator_(authenticator), write_timeout_(write_timeout) {}
 
   grpc::ServerUnaryReactor* GetKv(grpc::CallbackServerContext* context,
                                   const v1::GetKvRequest* request, v1::KvCache* response) override;
@@ -33,6 +34,7 @@ class GrpcAdmin final : public v1::Admin::CallbackService {
  private:
   const KvAdmin& admin_;
   const Authenticator& authenticator_;
+  const absl::Duration write_timeout_;
 };
 
 }  // namespace holdfast

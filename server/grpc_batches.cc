@@ -5,7 +5,7 @@
 #include "config/base/status_macros.h"
 #include "server/batch_requests.h"
 #include "server/grpc_batch_codec.h"
-#include "server/grpc_end_timer.h"
+#include "server/grpc_ended_call.h"
 #include "server/grpc_service.h"
 
 namespace holdfast {
@@ -16,23 +16,12 @@ constexpr int64_t kBatchesPage = 20;  // unless asked otherwise
 // gRPC's clients take.
 constexpr int64_t kFilesPage = 1000;
 
-template <typename Reactor>
-class Refused final : public Reactor {
- public:
-  explicit Refused(const grpc::Status& status) { this->Finish(status); }
-  void OnDone() override { delete this; }
-};
-
 // A call that the background thread answers.
-class AskedCall final : public grpc::ServerUnaryReactor {
+class AskedCall final : public EndedCall<grpc::ServerUnaryReactor> {
  public:
   AskedCall(grpc::CallbackServerContext& context, GrpcCalls& calls)
-      : context_(context), calls_(calls) {}
+      : EndedCall(context, calls.write_timeout()), calls_(calls) {}
 
-  void End(const absl::Status& status) {
-    end_timer_.Set(context_, calls_.end_timeout());
-    Finish(ToGrpcStatus(context_, status));
-  }
   void OnDone() override {
     GrpcCalls& calls = calls_;
     delete this;
@@ -40,9 +29,7 @@ class AskedCall final : public grpc::ServerUnaryReactor {
   }
 
  private:
-  grpc::CallbackServerContext& context_;
   GrpcCalls& calls_;
-  GrpcEndTimer end_timer_;
 };
 
 }  // namespace
@@ -77,7 +64,7 @@ grpc::ServerUnaryReactor* GrpcBatches::Ask(grpc::CallbackServerContext& context,
     tenant = fault;
   }
   if (!tenant.ok()) {
-    return new Refused<grpc::ServerUnaryReactor>(ToGrpcStatus(context, tenant.status()));
+    return EndCall<grpc::ServerUnaryReactor>(context, calls_.write_timeout(), tenant.status());
   }
   auto* call = new AskedCall(context, calls_);
   const bool asked =
@@ -99,16 +86,16 @@ grpc::ServerReadReactor<v1::UploadFileRequest>* GrpcBatches::UploadFile(
     grpc::CallbackServerContext* context, v1::File* response) {
   absl::StatusOr<FileCall> call = EnterFileCall(*context);
   if (call.ok()) return StartUpload(*std::move(call), *response);
-  return new Refused<grpc::ServerReadReactor<v1::UploadFileRequest>>(
-      ToGrpcStatus(*context, call.status()));
+  return EndCall<grpc::ServerReadReactor<v1::UploadFileRequest>>(*context, calls_.write_timeout(),
+                                                                 call.status());
 }
 
 grpc::ServerWriteReactor<v1::FileContent>* GrpcBatches::DownloadFile(
     grpc::CallbackServerContext* context, const v1::DownloadFileRequest* request) {
   absl::StatusOr<FileCall> call = EnterFileCall(*context);
   if (call.ok()) return StartDownload(*std::move(call), request->id());
-  return new Refused<grpc::ServerWriteReactor<v1::FileContent>>(
-      ToGrpcStatus(*context, call.status()));
+  return EndCall<grpc::ServerWriteReactor<v1::FileContent>>(*context, calls_.write_timeout(),
+                                                            call.status());
 }
 
 grpc::ServerUnaryReactor* GrpcBatches::GetFile(grpc::CallbackServerContext* context,

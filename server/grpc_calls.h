@@ -3,8 +3,8 @@
 //   TryEnter ──► running, id taken ──ReleaseId──► ending, id free ──Leave──► gone
 //
 // An id is free again before its caller hears of the end, so that it may be used at once; the call
-// itself is gone a little later, when gRPC has let go of it; its client has `end_timeout` to take
-// the end (grpc_end_timer.h).
+// itself is gone a little later, when gRPC has let go of it; its client has `write_timeout` to take
+// the end (grpc_write_timer.h).
 //
 // Thread: any.    Bound: `max` calls.
 #pragma once
@@ -24,9 +24,9 @@ namespace holdfast {
 
 class GrpcCalls final {
  public:
-  GrpcCalls(int64_t max, absl::Duration end_timeout) : max_(max), end_timeout_(end_timeout) {}
+  GrpcCalls(int64_t max, absl::Duration write_timeout) : max_(max), write_timeout_(write_timeout) {}
 
-  absl::Duration end_timeout() const { return end_timeout_; }
+  absl::Duration write_timeout() const { return write_timeout_; }
 
   // What is told to whom is refused because it is full.
   static absl::Status Full();
@@ -43,7 +43,7 @@ class GrpcCalls final {
 
  private:
   const int64_t max_;
-  const absl::Duration end_timeout_;
+  const absl::Duration write_timeout_;
   absl::Mutex mutex_;
   int64_t count_ ABSL_GUARDED_BY(mutex_) = 0;
   absl::flat_hash_set<std::pair<TenantIndex, std::string>> ids_ ABSL_GUARDED_BY(mutex_);

@@ -13,8 +13,8 @@
 #include "config/base/concat.h"
 #include "config/base/status_macros.h"
 #include "server/grpc_batch_codec.h"
-#include "server/grpc_end_timer.h"
 #include "server/grpc_service.h"
+#include "server/grpc_write_timer.h"
 #include "server/http_status.h"
 
 namespace holdfast {
@@ -94,7 +94,7 @@ class FileTransfer : public Reactor,
 
  private:
   void Tell(const absl::Status& status) {
-    end_timer_.Set(call_.context, call_.calls.end_timeout());
+    end_timer_.Start(call_.context, call_.calls.write_timeout());
     this->Finish(ToGrpcStatus(call_.context, status));
   }
   void Arm() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
@@ -124,7 +124,7 @@ class FileTransfer : public Reactor,
   }
 
   std::shared_ptr<FileTransfer> self_;  // until OnDone
-  GrpcEndTimer end_timer_;
+  GrpcWriteTimer end_timer_;
   absl::Mutex mutex_;
   std::unique_ptr<grpc::Alarm> alarm_ ABSL_GUARDED_BY(mutex_);  // while it moves
   int64_t moved_ ABSL_GUARDED_BY(mutex_) = 0;                   // bytes since it was set

@@ -10,7 +10,8 @@
 // Bound: kRequestBodyBytesMax a message, kRequestHeaderBytesMax metadata, kGrpcStreamsMax calls a
 // connection, GrpcServerOptions::calls_max calls of Generation and Batches in all (beyond:
 // RESOURCE_EXHAUSTED with retry-after), and 256 MiB of memory for what all connections hold in
-// messages on their way; answers wait in GenerationStream, which is bounded.
+// messages on their way; answers wait in GenerationStream, which is bounded, and a client has
+// write_timeout to take one write or the end of its call.
 #pragma once
 
 #include <cstdint>
@@ -22,6 +23,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "config/daemon_config.h"
+#include "config/limits.h"
 #include "server/authenticator.h"
 #include "server/generation.h"
 
@@ -40,8 +42,8 @@ struct GrpcServerOptions {
   std::string address = "127.0.0.1:50051";  // ADDR:PORT or [V6]:PORT; port 0: the system picks
   std::optional<TlsConfig> tls;
   int64_t calls_max = 4096;  // of Generation and Batches at a time, over all connections
-  // In which a client takes the end of its call of Batches; else it is ended without.
-  absl::Duration end_timeout = absl::Seconds(60);
+  // In which a client takes one write, or the end of its call; else it is cancelled.
+  absl::Duration write_timeout = absl::Milliseconds(kWriteMsMax);
   // What the Admin service speaks of; must outlive the server. Null: there is no such service.
   const KvAdmin* kv_admin = nullptr;
   // What the Batches service asks; must outlive the server. Null: nothing is kept.

@@ -12,6 +12,8 @@
 #include "config/base/clock.h"
 #include "config/base/status_macros.h"
 #include "server/grpc_codec.h"
+#include "server/grpc_ended_call.h"
+#include "server/grpc_write_timer.h"
 #include "server/http_status.h"
 #include "server/request_validator.h"
 #include "server/session_headers.h"
@@ -77,9 +79,13 @@ class GenerationCall : public Reactor {
   }
   void End(const absl::Status& status) {
     ReleaseId();
+    StartTimer();
     this->Finish(ToGrpcStatus(context_, status));
   }
   void ReleaseId() { calls_.ReleaseId(tenant_, head_.id); }  // once, before the client is told
+  // Before each write and the end.
+  void StartTimer() { timer_.Start(context_, calls_.write_timeout()); }
+  void StopTimer() { timer_.Stop(); }
 
   GenerationStream& stream(size_t index = 0) { return *streams_[index]; }
 
@@ -90,6 +96,7 @@ class GenerationCall : public Reactor {
   grpc::CallbackServerContext& context_;
   GrpcCalls& calls_;
   const TenantIndex tenant_;
+  GrpcWriteTimer timer_;
   std::vector<std::shared_ptr<GenerationStream>> streams_;
 };
 
@@ -173,9 +180,10 @@ class StreamCall final : public GenerationCall<grpc::ServerWriteReactor<Chunk>> 
       : Base(context, calls, request) {}
 
   void OnWriteDone(bool ok) override {
+    this->StopTimer();
     if (ok) return Pump();
     this->stream().Cancel();
-    this->End(absl::CancelledError("the client is gone"));
+    this->End(absl::CancelledError("the client is gone or reads too slowly"));
   }
 
  private:
@@ -196,6 +204,7 @@ class StreamCall final : public GenerationCall<grpc::ServerWriteReactor<Chunk>> 
     }
     if (has_news) {
       SetHead(this->head_, chunk_);
+      this->StartTimer();
       this->StartWrite(&chunk_);
     } else if (!done_.has_value()) {
       this->Wait();
@@ -205,6 +214,7 @@ class StreamCall final : public GenerationCall<grpc::ServerWriteReactor<Chunk>> 
       SetHead(this->head_, chunk_);
       SetUsage(*done_, *chunk_.mutable_usage());
       this->ReleaseId();
+      this->StartTimer();
       this->StartWriteAndFinish(&chunk_, grpc::WriteOptions(), grpc::Status::OK);
     }
   }
@@ -212,20 +222,6 @@ class StreamCall final : public GenerationCall<grpc::ServerWriteReactor<Chunk>> 
   Chunk chunk_;  // being written
   std::optional<GenerationDone> done_;
 };
-
-template <typename Chunk>
-class RefusedStream final : public grpc::ServerWriteReactor<Chunk> {
- public:
-  explicit RefusedStream(const grpc::Status& status) { this->Finish(status); }
-  void OnDone() override { delete this; }
-};
-
-grpc::ServerUnaryReactor* FinishUnary(grpc::CallbackServerContext& context,
-                                      const absl::Status& status) {
-  grpc::ServerUnaryReactor* reactor = context.DefaultReactor();
-  reactor->Finish(ToGrpcStatus(context, status));
-  return reactor;
-}
 
 absl::Status IdTaken(const std::string& id) {
   absl::Status status = absl::AlreadyExistsError(
@@ -271,11 +267,11 @@ grpc::Status ToGrpcStatus(grpc::CallbackServerContext& context, const absl::Stat
 
 GrpcService::GrpcService(GenerationService& service, const Authenticator& authenticator,
                          std::function<Readiness()> readiness, int64_t calls_max,
-                         absl::Duration end_timeout)
+                         absl::Duration write_timeout)
     : service_(service),
       authenticator_(authenticator),
       readiness_(std::move(readiness)),
-      calls_(calls_max, end_timeout) {}
+      calls_(calls_max, write_timeout) {}
 
 absl::StatusOr<TenantIndex> AuthenticateCall(const grpc::CallbackServerContext& context,
                                              const Authenticator& authenticator) {
@@ -323,6 +319,11 @@ absl::StatusOr<GenerationRequest> GrpcService::Accept(const grpc::CallbackServer
   return accepted;
 }
 
+grpc::ServerUnaryReactor* GrpcService::FinishUnary(grpc::CallbackServerContext& context,
+                                                   const absl::Status& status) const {
+  return EndCall<grpc::ServerUnaryReactor>(context, calls_.write_timeout(), status);
+}
+
 template <typename Request, typename Response>
 grpc::ServerUnaryReactor* GrpcService::StartUnary(grpc::CallbackServerContext& context,
                                                   const Request& request, Response& response) {
@@ -338,7 +339,8 @@ grpc::ServerWriteReactor<Chunk>* GrpcService::StartStream(grpc::CallbackServerCo
                                                           const Request& request) {
   absl::StatusOr<GenerationRequest> accepted = Accept(context, request);
   if (!accepted.ok()) {
-    return new RefusedStream<Chunk>(ToGrpcStatus(context, accepted.status()));
+    return EndCall<grpc::ServerWriteReactor<Chunk>>(context, calls_.write_timeout(),
+                                                    accepted.status());
   }
   auto* call = new StreamCall<Chunk>(context, calls_, *accepted);
   call->Begin(service_.Start(*std::move(accepted)));

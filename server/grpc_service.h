@@ -9,8 +9,9 @@
 //
 // At most one of these is under way at a time, hence no lock. OnCancel may come beside any of them
 // and only calls GenerationStream::Cancel; the stream's end then comes by the way above.
-// A write to a client that reads slowly is not done until it has read, and the stream merges and
-// finally cancels meanwhile.
+// A write to a client that reads slowly is not done until it has read; the stream merges meanwhile
+// and finally cancels. Who does not take one write, or the end, in time has its call cancelled
+// (grpc_write_timer.h).
 //
 // gRPC swallows what a reaction throws and leaves the call hanging: nothing here throws.
 //
@@ -44,7 +45,8 @@ class GrpcService final : public v1::Generation::CallbackService {
  public:
   // All references must outlive the service; `readiness` is called on gRPC's threads.
   GrpcService(GenerationService& service, const Authenticator& authenticator,
-              std::function<Readiness()> readiness, int64_t calls_max, absl::Duration end_timeout);
+              std::function<Readiness()> readiness, int64_t calls_max,
+              absl::Duration write_timeout);
 
   GrpcCalls& calls() { return calls_; }
 
@@ -85,6 +87,8 @@ class GrpcService final : public v1::Generation::CallbackService {
   template <typename Request>
   absl::StatusOr<GenerationRequest> Accept(const grpc::CallbackServerContext& context,
                                            const Request& request);
+  grpc::ServerUnaryReactor* FinishUnary(grpc::CallbackServerContext& context,
+                                        const absl::Status& status) const;
   template <typename Request, typename Response>
   grpc::ServerUnaryReactor* StartUnary(grpc::CallbackServerContext& context, const Request& request,
                                        Response& response);

@@ -66,11 +66,12 @@ struct HttpServerOptions {
   size_t upload_bytes_max = size_t{100} << 20;  // of a file's upload, with its form
   size_t bodies_bytes_max = size_t{512} << 20;  // of all connections together; beyond it: 503
 
-  absl::Duration header_timeout = absl::Seconds(10);   // first byte to end of header; TLS handshake
-  absl::Duration body_timeout = absl::Seconds(60);     // end of header to end of body
-  absl::Duration idle_timeout = absl::Seconds(75);     // between requests of one connection
-  absl::Duration write_timeout = absl::Seconds(60);    // one write; a stalled reader is cancelled
-  absl::Duration request_timeout = absl::Minutes(10);  // end of body to end of answer: 504
+  absl::Duration header_timeout = absl::Seconds(10);  // first byte to end of header; TLS handshake
+  absl::Duration body_timeout = absl::Seconds(60);    // end of header to end of body
+  absl::Duration idle_timeout = absl::Seconds(75);    // between requests of one connection
+  // One write; a stalled reader is cancelled.
+  absl::Duration write_timeout = absl::Milliseconds(kWriteMsMax);
+  absl::Duration request_timeout = absl::Minutes(10);    // end of body to end of answer: 504
   absl::Duration stream_keep_alive = absl::Seconds(15);  // without an event: a comment
 
   KeptStreamOptions kept_streams;

@@ -1,7 +1,6 @@
 // The Batches service: files in pieces, bounds, who sees what, and that a batch is the same one
 // whichever wire asks of it.
 #include <gmock/gmock.h>
-#include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 #include <malloc.h>
@@ -22,6 +21,7 @@
 #include "server/background_service.h"
 #include "server/grpc_batch_codec.h"
 #include "server/grpc_server.h"
+#include "tests/unit/server/grpc_untaken_call.h"
 #include "tests/unit/server/http_server_fixture.h"
 
 namespace holdfast {
@@ -46,58 +46,6 @@ struct Call {
   }
   std::string param() const { return Trailer("holdfast-error-param"); }
   grpc::ClientContext context;
-};
-
-// A call whose client sends what it has to and then takes nothing: no more than some bytes of an
-// answer leave the server.
-class UntakenCall final {
- public:
-  UntakenCall(int port, const std::string& method, const google::protobuf::Message& request) {
-    grpc::ChannelArguments narrow;
-    narrow.SetInt(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, 5);
-    narrow.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
-    stub_ = std::make_unique<grpc::GenericStub>(grpc::CreateCustomChannel(
-        absl::StrCat("127.0.0.1:", port), grpc::InsecureChannelCredentials(), narrow));
-    stream_ = stub_->PrepareCall(&call_.context, "/holdfast.v1.Batches/" + method, &queue_);
-    stream_->StartCall(nullptr);
-    Done();
-    Send(request);
-  }
-  ~UntakenCall() {
-    call_.context.TryCancel();
-    queue_.Shutdown();
-    void* tag = nullptr;
-    bool ok = false;
-    while (queue_.Next(&tag, &ok)) {
-    }
-  }
-  void Send(const google::protobuf::Message& message) {
-    const std::string bytes = message.SerializeAsString();
-    const grpc::Slice slice(bytes);
-    stream_->Write(grpc::ByteBuffer(&slice, 1), nullptr);
-    Done();
-  }
-  void EndSending() {
-    stream_->WritesDone(nullptr);
-    Done();
-  }
-  // The server has told its end, of which the client lets the beginning in.
-  void AwaitAnswer() {
-    stream_->ReadInitialMetadata(nullptr);
-    Done();
-  }
-
- private:
-  void Done() {
-    void* tag = nullptr;
-    bool ok = false;
-    EXPECT_TRUE(queue_.Next(&tag, &ok) && ok);
-  }
-
-  Call call_;
-  std::unique_ptr<grpc::GenericStub> stub_;
-  grpc::CompletionQueue queue_;
-  std::unique_ptr<grpc::GenericClientAsyncReaderWriter> stream_;
 };
 
 class GrpcBatchesTest : public testing::Test {
@@ -391,7 +339,7 @@ TEST_F(GrpcBatchesTest, AFileIsForgottenBeforeItsClientTakesTheAnswer) {
   }
   Begin();
   const size_t before = held();
-  UntakenCall call(server_->port(), "UploadFile", Info(kBytes));
+  UntakenCall call(server_->port(), "Batches/UploadFile", Info(kBytes));
   for (int i = 0; i < 20; ++i) call.Send(Content(std::string(kBytes / 20, 'x')));
   EXPECT_TRUE(Comes([&] { return held() >= before + kBytes; }));
   call.EndSending();
@@ -400,9 +348,9 @@ TEST_F(GrpcBatchesTest, AFileIsForgottenBeforeItsClientTakesTheAnswer) {
 }
 
 TEST_F(GrpcBatchesTest, ACallWhoseClientDoesNotTakeItsAnswerIsEnded) {
-  Begin({.end_timeout = absl::Milliseconds(200)});
-  UntakenCall list(server_->port(), "ListFiles", v1::ListFilesRequest());
-  UntakenCall upload(server_->port(), "UploadFile", Info(0));
+  Begin({.write_timeout = absl::Milliseconds(200)});
+  UntakenCall list(server_->port(), "Batches/ListFiles", v1::ListFilesRequest());
+  UntakenCall upload(server_->port(), "Batches/UploadFile", Info(0));
   for (UntakenCall* const call : {&list, &upload}) {
     call->EndSending();
     call->AwaitAnswer();
