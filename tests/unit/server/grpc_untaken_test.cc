@@ -67,16 +67,30 @@ TEST_F(GrpcUntakenTest, AStreamThatIsNotReadIsCancelledAndItsCallGone) {
   UntakenCall call(server_.port(), "Generation/CompleteStream", Ask("a"));
   call.EndSending();
   const auto stream = service_.stream(0);
-  stream->PushText("x");                        // which gRPC buffers
-  stream->PushText(std::string(1 << 20, 'x'));  // which it does not
+  stream->PushText("x");
   EXPECT_TRUE(stream->cancelled.WaitForNotificationWithTimeout(kPatience));
   server_.ExpectNoCallIsLeft();
 }
 
+TEST_F(GrpcUntakenTest, AStreamThatIsReadNoMoreIsCancelled) {
+  grpc::ClientContext context;
+  context.AddMetadata("x-api-key", "k1");
+  auto reader = server_.stub().CompleteStream(&context, Ask("a"));
+  const auto stream = service_.stream(0);
+  stream->PushText("x");
+  v1::CompleteChunk chunk;
+  ASSERT_TRUE(reader->Read(&chunk));
+  for (int i = 0; i < 32; ++i) stream->PushText(std::string(1 << 20, 'x'));
+  EXPECT_TRUE(stream->cancelled.WaitForNotificationWithTimeout(kPatience));
+  server_.ExpectNoCallIsLeft();
+  while (reader->Read(&chunk)) {
+  }
+  EXPECT_FALSE(reader->Finish().ok());
+}
+
 TEST_F(GrpcUntakenTest, AStreamsEndThatIsNotTakenIsCancelled) {
   service_.on_start = [](const GenerationRequest&, FakeStream& stream) {
-    stream.PushText("Paris");
-    stream.PushEnd();
+    stream.Push(GenerationDone{.prompt_tokens = 3});  // nothing else is written
   };
   UntakenCall call(server_.port(), "Generation/CompleteStream", Ask("a"));
   call.EndSending();
