@@ -57,6 +57,7 @@ struct Setting {
   bool above_least = false;   // `least` itself is out of range
   bool required = false;      // within its section, once that is there
   bool may_be_empty = false;  // the empty text means none
+  bool reloads = false;       // a running daemon takes a new value (config_changes.h)
 };
 
 struct SettingSection {

@@ -13,6 +13,7 @@ namespace holdfast {
 // A key as it is stored: SHA-256 over the key's text. In the file with "sha256:" before it.
 struct KeyHash {
   std::string sha256_hex;  // 64 lower-case digits
+  bool operator==(const KeyHash&) const = default;
 };
 
 // Of a tier of the KV cache: a share of its capacity, or bytes.

@@ -37,22 +37,39 @@ void TokenBucket::Take(double amount) {
 
 void TokenBucket::GiveBack(double amount) { level_ = std::min(burst_, level_ + amount); }
 
-TenantRates::TenantRates(const std::vector<TenantConfig>& tenants) {
-  for (const TenantConfig& tenant : tenants) {
-    Buckets& buckets = tenants_.emplace_back();
-    if (tenant.requests_per_second > 0) {
-      const double burst =
-          tenant.requests_burst > 0 ? tenant.requests_burst : std::ceil(tenant.requests_per_second);
-      buckets.requests.emplace(tenant.requests_per_second, burst);
+void TokenBucket::SetRate(double per_second, double burst, absl::Time now) {
+  CHECK(per_second > 0 && burst > 0 && std::isfinite(per_second) && std::isfinite(burst));
+  FillUntil(now);
+  per_second_ = per_second;
+  burst_ = burst;
+  level_ = std::min(level_, burst_);
+}
+
+TenantRates::TenantRates(const std::vector<TenantConfig>& tenants)
+    : tenants_(std::max<size_t>(tenants.size(), 1)) {
+  if (!tenants.empty()) SetBounds(tenants, absl::InfinitePast());
+}
+
+void TenantRates::SetBounds(const std::vector<TenantConfig>& tenants, absl::Time now) {
+  CHECK(tenants.size() == tenants_.size());
+  const auto set = [now](std::optional<TokenBucket>& bucket, double per_second, double burst) {
+    if (per_second <= 0) {
+      bucket.reset();
+    } else if (bucket.has_value()) {
+      bucket->SetRate(per_second, burst, now);
+    } else {
+      bucket.emplace(per_second, burst);
     }
-    if (tenant.tokens_per_minute > 0) {
-      const int64_t burst =
-          tenant.tokens_burst > 0 ? tenant.tokens_burst : tenant.tokens_per_minute;
-      buckets.tokens.emplace(static_cast<double>(tenant.tokens_per_minute) / 60,
-                             static_cast<double>(burst));
-    }
+  };
+  for (size_t i = 0; i < tenants.size(); ++i) {
+    const TenantConfig& tenant = tenants[i];
+    const double requests =
+        tenant.requests_burst > 0 ? tenant.requests_burst : std::ceil(tenant.requests_per_second);
+    set(tenants_[i].requests, tenant.requests_per_second, requests);
+    const int64_t tokens = tenant.tokens_burst > 0 ? tenant.tokens_burst : tenant.tokens_per_minute;
+    set(tenants_[i].tokens, static_cast<double>(tenant.tokens_per_minute) / 60,
+        static_cast<double>(tokens));
   }
-  if (tenants_.empty()) tenants_.emplace_back();
 }
 
 absl::Status TenantRates::Check(TenantIndex tenant, int64_t tokens) const {

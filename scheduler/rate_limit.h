@@ -35,6 +35,8 @@ class TokenBucket final {
   absl::Duration TimeUntil(double amount, absl::Time now);
   void Take(double amount);      // after TimeUntil was zero for it
   void GiveBack(double amount);  // beyond `burst` it is lost
+  // From `now` on. What is in it stays, as far as it has room: nothing is given by a change.
+  void SetRate(double per_second, double burst, absl::Time now);
 
   double burst() const { return burst_; }
   double level() const { return level_; }  // as last told the time
@@ -51,6 +53,10 @@ class TokenBucket final {
 class TenantRates final {
  public:
   explicit TenantRates(const std::vector<TenantConfig>& tenants);  // empty: one, without bounds
+
+  // New bounds, by TenantIndex, for as many tenants as there are. A bound where there was none
+  // begins with a full bucket.
+  void SetBounds(const std::vector<TenantConfig>& tenants, absl::Time now);
 
   // kInvalidArgument: a body of so many tokens can never pass.
   absl::Status Check(TenantIndex tenant, int64_t tokens) const;

@@ -292,6 +292,18 @@ int64_t Scheduler::UnusedTokens(const ActiveRequest& request) {
   return asked - used;
 }
 
+void Scheduler::SetTenants(const std::vector<TenantConfig>& tenants, absl::Time now) {
+  thread_.CheckThread();
+  tenants_.SetBounds(tenants);
+  rates_.SetBounds(tenants, now);
+  for (size_t i = 0; i < tenants.size(); ++i) {
+    const auto tenant = static_cast<TenantIndex>(i);
+    online_.share.SetWeight(tenant, tenants[i].weight);
+    offline_.share.SetWeight(tenant, tenants[i].weight);
+    rows_.SetWeight(tenant, tenants[i].weight);
+  }
+}
+
 int32_t Scheduler::RequestsAtOnceMax(TenantIndex tenant) const {
   return holdfast::RequestsAtOnceMax(View(), tenants_[tenant]);
 }

@@ -145,6 +145,10 @@ class Scheduler final {
   // twice, or for someone gone: nothing happens. A step may run.
   void NameTool(RequestId id, std::string_view tool, absl::Time now);
 
+  // New bounds and weights of the tenants, by TenantIndex, for as many as there are; their parts of
+  // the KV cache stay as they were. What waits or runs is not refused any more. A step may run.
+  void SetTenants(const std::vector<TenantConfig>& tenants, absl::Time now);
+
   // See admission.h.
   int32_t RequestsAtOnceMax(TenantIndex tenant) const;
   // When a place in the queue is to be expected, should it be full (queue_departures.h).

@@ -95,13 +95,23 @@ void SchedulerLoop::Start(std::unique_ptr<Scheduler> scheduler, const KvStoreOpt
   if (kv.disk != nullptr) {
     adoption_ = scheduler_->AdoptDiskBlocks(media.recovered, clock_.Now());
   }
-  for (int32_t tenant = 0; tenant < scheduler_->num_tenants(); ++tenant) {
-    at_once_max_.push_back(scheduler_->RequestsAtOnceMax(TenantIndex{tenant}));
-  }
+  at_once_max_ = std::vector<std::atomic<int32_t>>(static_cast<size_t>(scheduler_->num_tenants()));
+  NoteAtOnceMax();
   scheduler_->DetachThread();
   mask_thread_ = std::thread(&SchedulerLoop::RunMasks, this);
   engine_thread_ = std::thread(&SchedulerLoop::RunEngine, this);
   scheduler_thread_ = std::thread(&SchedulerLoop::RunScheduler, this);
+}
+
+void SchedulerLoop::NoteAtOnceMax() {
+  for (int32_t tenant = 0; tenant < scheduler_->num_tenants(); ++tenant) {
+    at_once_max_[static_cast<size_t>(tenant)].store(
+        scheduler_->RequestsAtOnceMax(TenantIndex{tenant}), std::memory_order_relaxed);
+  }
+}
+
+void SchedulerLoop::SetTenants(std::vector<TenantConfig> tenants) {
+  mailbox_.PushUrgent(TenantsMessage{.tenants = std::move(tenants)});
 }
 
 Admit SchedulerLoop::Submit(Request&& request) {
@@ -248,6 +258,10 @@ void SchedulerLoop::Handle(Message& message) {
       Overloaded{
           [&](std::vector<Request>& requests) {
             scheduler_->SubmitAll(std::move(requests), clock_.Now());
+          },
+          [&](TenantsMessage& wanted) {
+            scheduler_->SetTenants(wanted.tenants, clock_.Now());
+            NoteAtOnceMax();
           },
           [&](CancelMessage& cancel) { scheduler_->Cancel(cancel.request); },
           [&](StopChoiceMessage& stop) { scheduler_->StopChoice(stop.request, stop.choice); },

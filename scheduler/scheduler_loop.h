@@ -110,8 +110,11 @@ class SchedulerLoop final {
 
   // The most requests of the tenant that SubmitAll can ever accept together. Any thread.
   int32_t RequestsAtOnceMax(TenantIndex tenant) const {
-    return at_once_max_[static_cast<size_t>(Number(tenant))];
+    return at_once_max_[static_cast<size_t>(Number(tenant))].load(std::memory_order_relaxed);
   }
+
+  // Any thread, never blocks: soon, see Scheduler::SetTenants.
+  void SetTenants(std::vector<TenantConfig> tenants);
 
   // Any thread, never blocks. May come late, twice or for someone gone: then nothing happens. Else
   // the request's RequestDone (kCancelled) comes within one step, its blocks being back. Callers
@@ -184,9 +187,13 @@ class SchedulerLoop final {
     std::optional<TenantIndex> tenant;
     std::function<void(int32_t)> done;
   };
-  using Message = std::variant<std::vector<Request>, CancelMessage, StopChoiceMessage,
-                               NameToolMessage, StepDoneMessage, WakeMessage, MoveDone, RemoteFound,
-                               ReportMessage, QueueMessage, DropPinMessage, DropPinsMessage>;
+  struct TenantsMessage {
+    std::vector<TenantConfig> tenants;
+  };
+  using Message =
+      std::variant<std::vector<Request>, TenantsMessage, CancelMessage, StopChoiceMessage,
+                   NameToolMessage, StepDoneMessage, WakeMessage, MoveDone, RemoteFound,
+                   ReportMessage, QueueMessage, DropPinMessage, DropPinsMessage>;
   struct StepJob {  // the plan and result lie in the loop, the one or the other side uses them
     StepPlan* plan = nullptr;
     StepResult* result = nullptr;
@@ -219,6 +226,7 @@ class SchedulerLoop final {
   SchedulerLoop(Engine& engine, const SchedulerOptions& options, MetricsRegistry& registry,
                 TokenSink& sink, EngineErrorListener on_engine_error, const Clock& clock);
   void Start(std::unique_ptr<Scheduler> scheduler, const KvStoreOptions& kv, KvMedia media);
+  void NoteAtOnceMax();
   void StartMover(const KvStoreOptions& kv, BlockMover& device);
   void StartRemoteMover(const KvStoreOptions& kv, const KvMedia& media);
   absl::Duration WaitMax() const;
@@ -243,7 +251,7 @@ class SchedulerLoop final {
   const EngineErrorListener on_engine_error_;
   const int32_t live_max_;
   SchedulerMetrics metrics_;
-  std::vector<int32_t> at_once_max_;  // by tenant; constant once the threads run
+  std::vector<std::atomic<int32_t>> at_once_max_;  // by tenant
 
   // Shared.
   std::atomic<int32_t> live_{0};       // accepted and not done

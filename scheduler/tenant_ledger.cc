@@ -11,6 +11,14 @@ TenantLedger::TenantLedger(const std::vector<TenantConfig>& tenants) {
   if (loads_.empty()) loads_.emplace_back();
 }
 
+void TenantLedger::SetBounds(const std::vector<TenantConfig>& tenants) {
+  CHECK(tenants.size() == loads_.size());
+  for (size_t i = 0; i < tenants.size(); ++i) {
+    loads_[i].running_max = tenants[i].running_max;
+    loads_[i].waiting_max = tenants[i].waiting_max;
+  }
+}
+
 bool TenantLedger::Knows(TenantIndex tenant) const {
   return Number(tenant) >= 0 && static_cast<size_t>(Number(tenant)) < loads_.size();
 }

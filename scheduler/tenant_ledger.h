@@ -24,6 +24,10 @@ class TenantLedger final {
  public:
   explicit TenantLedger(const std::vector<TenantConfig>& tenants);  // empty: one, without bounds
 
+  // New bounds, by TenantIndex, for as many tenants as there are. Who has more running than it now
+  // may keeps them.
+  void SetBounds(const std::vector<TenantConfig>& tenants);
+
   int32_t size() const { return static_cast<int32_t>(loads_.size()); }
   bool Knows(TenantIndex tenant) const;
   const TenantLoad& operator[](TenantIndex tenant) const { return loads_[Index(tenant)]; }

@@ -25,6 +25,10 @@ class TenantRows final {
  public:
   explicit TenantRows(const std::vector<double>& weights);  // each > 0
 
+  void SetWeight(TenantIndex tenant, double weight) {  // > 0; from the next step on
+    tenants_[Index(tenant)].weight = weight;
+  }
+
   // O(tenants). A new step, in which nobody has rows yet.
   void Begin(int32_t step_rows);
   void AddDecode(TenantIndex tenant) { Take(tenant, 1); }

@@ -65,7 +65,16 @@ KvAdminPort AdminPortTo(SchedulerLoop& loop) {
 }
 
 KvAdmin::KvAdmin(std::vector<TenantConfig> tenants)
-    : keyless_(tenants.empty()), tenants_(WithDefault(std::move(tenants))) {}
+    : keyless_(tenants.empty()),
+      tenants_(WithDefault(std::move(tenants))),
+      admins_(tenants_.size()) {
+  SetAdmins(tenants_);
+}
+
+void KvAdmin::SetAdmins(const std::vector<TenantConfig>& tenants) {
+  CHECK(tenants.size() == admins_.size());
+  for (size_t i = 0; i < tenants.size(); ++i) admins_[i] = tenants[i].admin;
+}
 
 void KvAdmin::Connect(KvAdminPort port) {
   absl::MutexLock lock(&mutex_);
@@ -79,7 +88,7 @@ std::optional<KvAdminPort> KvAdmin::port() const {
 }
 
 bool KvAdmin::SeesAll(TenantIndex caller) const {
-  return keyless_ || tenants_[static_cast<size_t>(Number(caller))].admin;
+  return keyless_ || admins_[static_cast<size_t>(Number(caller))];
 }
 
 absl::StatusOr<std::optional<TenantIndex>> KvAdmin::Resolve(TenantIndex caller,

@@ -13,6 +13,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -98,6 +99,9 @@ class KvAdmin final {
   // `tenants`: by TenantIndex; empty: the one tenant `default`, who sees all.
   explicit KvAdmin(std::vector<TenantConfig> tenants);
 
+  // Who is an administrator from now on, by TenantIndex, for as many tenants as there are.
+  void SetAdmins(const std::vector<TenantConfig>& tenants);
+
   // Once; until then all is kUnavailable.
   void Connect(KvAdminPort port) ABSL_LOCKS_EXCLUDED(mutex_);
 
@@ -128,7 +132,8 @@ class KvAdmin final {
   std::optional<KvAdminPort> port() const ABSL_LOCKS_EXCLUDED(mutex_);
 
   const bool keyless_;
-  const std::vector<TenantConfig> tenants_;
+  const std::vector<TenantConfig> tenants_;  // as they were at start
+  std::vector<std::atomic<bool>> admins_;    // by TenantIndex
   mutable absl::Mutex mutex_;
   std::optional<KvAdminPort> port_ ABSL_GUARDED_BY(mutex_);
 };

@@ -31,6 +31,7 @@
 #include "config/base/concat.h"
 #include "config/base/metrics.h"
 #include "config/base/status_macros.h"
+#include "config/config_changes.h"
 #include "engine/cpu_block_mover.h"
 #include "engine/cpu_engine.h"
 #include "engine/weights.h"
@@ -144,6 +145,7 @@ class Daemon final {
   explicit Daemon(const DaemonOptions& options)
       : options_(options),
         config_(options.config),
+        running_config_(options.config),
         log_({.level = LevelOf(options.config.log.level),
               .format = options.config.log.format == "json" ? LogFormat::kJson : LogFormat::kText},
              wall_clock_) {}
@@ -443,7 +445,8 @@ class Daemon final {
   // On the signals' thread.
   void OnSignal(int signal) ABSL_LOCKS_EXCLUDED(mutex_) {
     if (signal == SIGHUP) {
-      log_.Warn("hangup_ignored", {{"what", "settings are read at start only; restart to change"}});
+      absl::MutexLock lock(&mutex_);
+      told_to_reload_ = true;  // while loading: once ready
       return;
     }
     bool is_loading = false;
@@ -465,6 +468,7 @@ class Daemon final {
     Readiness told = Readiness::kReady;
     HeapTrim heap(HeapTrim::OfThisProcess());
     while (!WaitForNews(told == Readiness::kFailing ? kRecoveryPoll : kHeapTrimPeriod)) {
+      if (TakeReloadWish()) Reload();
       const absl::Time began = SteadyNow();
       if (const auto sizes = heap.Look()) {
         log_.Debug("heap_trimmed", {{"before_bytes", sizes->before_bytes},
@@ -483,11 +487,46 @@ class Daemon final {
     }
   }
 
-  // True: told to stop, and readiness says so. False: a step failed, or `patience` is over.
+  bool TakeReloadWish() ABSL_LOCKS_EXCLUDED(mutex_) {
+    absl::MutexLock lock(&mutex_);
+    return std::exchange(told_to_reload_, false);
+  }
+
+  // All of the file's changes that can take effect now, or, where it has a fault, none.
+  void Reload() {
+    if (!options_.read_config) {
+      log_.Warn("reload_refused", {{"what", "started without --config: there is no file to read"}});
+      return;
+    }
+    const absl::StatusOr<DaemonConfig> wanted = options_.read_config();
+    if (!wanted.ok()) {
+      log_.Error("reload_refused", {{"what", Concat(wanted.status().message())}});
+      return;
+    }
+    ConfigChanges changes = ChangesOf(running_config_, *wanted);
+    const std::vector<TenantConfig>& tenants = changes.config.tenants;
+    if (!tenants.empty()) {
+      const absl::Status status = auth_->SetKeys(tenants);
+      if (!status.ok()) {
+        log_.Error("reload_refused", {{"what", Concat(status.message())}});
+        return;
+      }
+      kv_admin_->SetAdmins(tenants);
+      service_->SetPriorities(tenants);
+      loop_->SetTenants(tenants);
+    }
+    log_.SetLevel(LevelOf(changes.config.log.level));
+    running_config_ = std::move(changes.config);
+    log_.Info("reloaded", {{"applied", ConcatList(changes.applied, ", ")},
+                           {"wait_for_restart", ConcatList(changes.waiting, ", ")}});
+  }
+
+  // True: told to stop, and readiness says so. False: told to reload, a step failed, or `patience`
+  // is over.
   bool WaitForNews(absl::Duration patience) ABSL_LOCKS_EXCLUDED(mutex_) {
     absl::MutexLock lock(&mutex_);
     const auto has_news = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-      return told_to_stop_ || step_failed_;
+      return told_to_stop_ || told_to_reload_ || step_failed_;
     };
     mutex_.AwaitWithTimeout(absl::Condition(&has_news), patience);
     step_failed_ = false;
@@ -530,7 +569,8 @@ class Daemon final {
   }
 
   const DaemonOptions& options_;
-  const DaemonConfig& config_;
+  const DaemonConfig& config_;   // as it was at start
+  DaemonConfig running_config_;  // with what was reloaded; main's thread alone
   SteadyClock clock_;
   WallClock wall_clock_;
   Log log_;
@@ -541,6 +581,7 @@ class Daemon final {
   std::atomic<Readiness> readiness_{Readiness::kLoading};
   absl::Mutex mutex_;
   bool told_to_stop_ ABSL_GUARDED_BY(mutex_) = false;
+  bool told_to_reload_ ABSL_GUARDED_BY(mutex_) = false;
   bool step_failed_ ABSL_GUARDED_BY(mutex_) = false;  // since WaitForNews last returned
   StopWishes stop_wishes_ ABSL_GUARDED_BY(mutex_){clock_};
 

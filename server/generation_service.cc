@@ -145,6 +145,7 @@ SchedulerGenerationService::SchedulerGenerationService(GenerationServiceOptions 
                                                        const ChatTemplate* chat_template,
                                                        const Clock& clock, MetricsRegistry& metrics)
     : options_(WithTenants(std::move(options))),
+      priority_max_(options_.tenants.size()),
       tokenizer_(tokenizer),
       clock_(clock),
       metrics_(metrics, TenantNames(options_.tenants), options_.model.name),
@@ -152,6 +153,7 @@ SchedulerGenerationService::SchedulerGenerationService(GenerationServiceOptions 
                 .eos_tokens = options_.eos_tokens,
                 .num_tenants = options_.tenants.size()},
                tokenizer, chat_template) {
+  SetPriorities(options_.tenants);
   for (int32_t i = 0; i < options_.text_threads; ++i) {
     stream_states_.push_back(std::make_unique<StreamState>());
   }
@@ -162,6 +164,11 @@ SchedulerGenerationService::SchedulerGenerationService(GenerationServiceOptions 
 }
 
 SchedulerGenerationService::~SchedulerGenerationService() { Shutdown(); }
+
+void SchedulerGenerationService::SetPriorities(const std::vector<TenantConfig>& tenants) {
+  CHECK(tenants.size() == priority_max_.size());
+  for (size_t i = 0; i < tenants.size(); ++i) priority_max_[i] = tenants[i].priority_max;
+}
 
 void SchedulerGenerationService::Shutdown() {
   BeginDrain();
@@ -536,7 +543,8 @@ void SchedulerGenerationService::JoinGroup(Group& group, RequestId id,
 Request SchedulerGenerationService::ToSchedulerRequest(
     const GenerationTask& task, std::vector<std::shared_ptr<TokenMask>> masks) const {
   const GenerationRequest& from = task.request();
-  const TenantConfig& tenant = options_.tenants[Number(from.tenant)];
+  const auto index = static_cast<size_t>(Number(from.tenant));
+  const TenantConfig& tenant = options_.tenants[index];
   Request request{.id = task.id(),
                   .tenant = from.tenant,
                   .prompt = task.prompt(),
@@ -548,7 +556,7 @@ Request SchedulerGenerationService::ToSchedulerRequest(
                   .prompt_top_logprobs = from.prompt_top_logprobs,
                   .pooling = from.embedding ? from.embedding->pooling : Pooling::kNone,
                   .reuse_prefix = options_.prefix_cache,
-                  .priority = std::max(from.priority, tenant.priority_max),
+                  .priority = std::max(from.priority, priority_max_[index].load()),
                   .offline = from.offline,
                   .arrival = from.arrival,
                   .session = from.session,

@@ -94,6 +94,8 @@ class SchedulerGenerationService final : public GenerationService,
   ~SchedulerGenerationService() override;
 
   void Connect(SchedulerPort scheduler);  // once, before the first Start
+  // What their requests may claim from now on, by TenantIndex, for as many tenants as there are.
+  void SetPriorities(const std::vector<TenantConfig>& tenants);
 
   // From now on Start answers kUnavailable; what was started goes on. Idempotent.
   void BeginDrain() { draining_.store(true, std::memory_order_relaxed); }
@@ -177,6 +179,7 @@ class SchedulerGenerationService final : public GenerationService,
   void EraseTask(RequestId id, absl::Status status);  // over; ends the stream if it has not ended
 
   const GenerationServiceOptions options_;
+  std::vector<std::atomic<int32_t>> priority_max_;  // by TenantIndex
   const Tokenizer& tokenizer_;
   const Clock& clock_;
   GenerationMetrics metrics_;

@@ -5,6 +5,7 @@
 #include <spdlog/sinks/ostream_sink.h>
 #include <spdlog/sinks/stdout_sinks.h>
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
@@ -133,7 +134,7 @@ struct Log::Impl {
     return std::exchange(window.suppressed, 0);
   }
 
-  const LogLevel level;
+  std::atomic<LogLevel> level;
   const LogFormat format;
   const Clock& clock;
   absl::Mutex mutex;
@@ -147,6 +148,8 @@ struct Log::Impl {
 Log::Log(const Options& options, const Clock& clock)
     : impl_(std::make_unique<Impl>(options, clock)) {}
 Log::~Log() = default;
+
+void Log::SetLevel(LogLevel level) { impl_->level = level; }
 
 void Log::Write(LogLevel level, std::string_view event, std::initializer_list<LogField> fields) {
   if (level < impl_->level) return;

@@ -69,6 +69,8 @@ class Log final {
   ~Log();  // after writing out what waits
   Log(const Log&) = delete;
 
+  void SetLevel(LogLevel level);  // of the lines from now on
+
   // `event`: a literal, a few words joined by underscores.
   void Debug(std::string_view event, std::initializer_list<LogField> fields = {}) {
     Write(LogLevel::kDebug, event, fields);

@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "config/base/concat.h"
+#include "config/base/status_macros.h"
 #include "config/base/thread_turns.h"
 #include "config/daemon_config.h"
 #include "server/bench_engine.h"
@@ -67,28 +68,41 @@ absl::StatusOr<DaemonConfig> ReadConfig(const std::string& path) {
   return LoadDaemonConfig(path);
 }
 
-int Serve(const CommandLine& line) {
-  auto config = ReadConfig(line.config_path);
-  if (!config.ok()) return Fail(kExitError, config.status());
-  const absl::Status overridden = ApplyOverrides(line, *config);
-  if (!overridden.ok()) return Fail(kExitUsage, overridden);
-  if (config->model.path.empty()) config->model.path = DefaultModelPath();
-  const absl::Status startable = CheckStart(*config);
-  if (!startable.ok()) return Fail(kExitError, startable);
-  BlockSignals();
-  TakeShortTurns();  // all threads but those that compute
-  const absl::Status served = RunDaemon(
-      {.config = *std::move(config), .version = HOLDFAST_VERSION, .port_file = line.port_file});
-  return served.ok() ? 0 : Fail(kExitError, served);
-}
-
-// The settings of a verb that opens no port: file, then flags.
+// File, then flags.
 absl::StatusOr<DaemonConfig> SettingsOf(const CommandLine& line) {
   auto config = ReadConfig(line.config_path);
   if (!config.ok()) return config;
   const absl::Status overridden = ApplyOverrides(line, *config);
   if (!overridden.ok()) return overridden;
   return config;
+}
+
+// With the default model where none is named; what would keep the daemon from starting is an error.
+absl::Status Complete(DaemonConfig& config) {
+  if (config.model.path.empty()) config.model.path = DefaultModelPath();
+  return CheckStart(config);
+}
+
+int Serve(const CommandLine& line) {
+  auto config = ReadConfig(line.config_path);
+  if (!config.ok()) return Fail(kExitError, config.status());
+  const absl::Status overridden = ApplyOverrides(line, *config);
+  if (!overridden.ok()) return Fail(kExitUsage, overridden);
+  const absl::Status startable = Complete(*config);
+  if (!startable.ok()) return Fail(kExitError, startable);
+  BlockSignals();
+  TakeShortTurns();  // all threads but those that compute
+  DaemonOptions options{
+      .config = *std::move(config), .version = HOLDFAST_VERSION, .port_file = line.port_file};
+  if (!line.config_path.empty()) {
+    options.read_config = [&line]() -> absl::StatusOr<DaemonConfig> {
+      ASSIGN_OR_RETURN(DaemonConfig again, SettingsOf(line));
+      RETURN_IF_ERROR(Complete(again));
+      return again;
+    };
+  }
+  const absl::Status served = RunDaemon(options);
+  return served.ok() ? 0 : Fail(kExitError, served);
 }
 
 int Simulate(const CommandLine& line) {
@@ -100,7 +114,6 @@ int Simulate(const CommandLine& line) {
 
 int Replay(const CommandLine& line) {
   BlockSignals();
-  TakeShortTurns();  // all threads but those that compute
   const absl::Status replayed = RunReplay(line);
   return replayed.ok() ? 0 : Fail(kExitError, replayed);
 }
@@ -133,8 +146,7 @@ int BenchMachine(const CommandLine& line) {
 int CheckConfig(const std::string& path) {
   auto config = LoadDaemonConfig(path);
   if (!config.ok()) return Fail(kExitError, config.status());
-  if (config->model.path.empty()) config->model.path = DefaultModelPath();
-  const absl::Status startable = CheckStart(*config);
+  const absl::Status startable = Complete(*config);
   if (!startable.ok()) return Fail(kExitError, startable);
   Print(stdout, Concat(path, ": no faults; ", config->tenants.size(), " tenants\n"));
   return 0;

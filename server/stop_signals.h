@@ -1,6 +1,6 @@
 // Asks the daemon to stop when the system does: SIGTERM and SIGINT, taken by a thread of their own
-// so that what they set off is ordinary code. SIGHUP is noted only; SIGPIPE is ignored, since a
-// client that is gone is told by the write's error.
+// so that what they set off is ordinary code. SIGHUP comes the same way; SIGPIPE is ignored, since
+// a client that is gone is told by the write's error.
 //
 // Thread: BlockSignals by main before any other thread exists (they inherit the mask); the callback
 // runs on the signals' thread.

@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "config/base/check.h"
 #include "config/base/status_macros.h"
 
 namespace holdfast {
@@ -26,16 +27,35 @@ uint32_t EqualMask(const KeyDigest& a, const KeyDigest& b) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<TenantAuth>> TenantAuth::Create(
-    std::span<const TenantConfig> tenants) {
-  std::vector<StoredKey> keys;
+absl::StatusOr<TenantAuth::StoredKeys> TenantAuth::KeysOf(std::span<const TenantConfig> tenants) {
+  StoredKeys keys;
   for (size_t i = 0; i < tenants.size(); ++i) {
     for (const KeyHash& hash : tenants[i].keys) {
       ASSIGN_OR_RETURN(const KeyDigest digest, DigestFromHex(hash.sha256_hex));
       keys.push_back({.digest = digest, .tenant = static_cast<TenantIndex>(i)});
     }
   }
+  return keys;
+}
+
+absl::StatusOr<std::unique_ptr<TenantAuth>> TenantAuth::Create(
+    std::span<const TenantConfig> tenants) {
+  ASSIGN_OR_RETURN(StoredKeys keys, KeysOf(tenants));
   return std::unique_ptr<TenantAuth>(new TenantAuth(std::move(keys), tenants.size()));
+}
+
+absl::Status TenantAuth::SetKeys(std::span<const TenantConfig> tenants) {
+  CHECK(tenants.size() == num_tenants_);
+  ASSIGN_OR_RETURN(StoredKeys keys, KeysOf(tenants));
+  auto made = std::make_shared<const StoredKeys>(std::move(keys));
+  absl::MutexLock lock(&mutex_);
+  keys_.swap(made);
+  return absl::OkStatus();
+}
+
+std::shared_ptr<const TenantAuth::StoredKeys> TenantAuth::keys() const {
+  absl::MutexLock lock(&mutex_);
+  return keys_;
 }
 
 absl::StatusOr<Authenticated> TenantAuth::Authenticate(std::string_view bearer_key) const {
@@ -48,7 +68,8 @@ absl::StatusOr<Authenticated> TenantAuth::Authenticate(std::string_view bearer_k
   if (bearer_key.size() <= kKeyBytesMax) {
     const KeyDigest digest = HashTenantKey(bearer_key);
     uint32_t found = 0;  // the tenant's index + 1
-    for (const StoredKey& stored : keys_) {
+    const std::shared_ptr<const StoredKeys> known = keys();
+    for (const StoredKey& stored : *known) {
       found |=
           EqualMask(stored.digest, digest) & (static_cast<uint32_t>(Number(stored.tenant)) + 1);
     }

@@ -2,7 +2,7 @@
 // stored hash, in constant time and without an early end, so that neither a hit's place in the list
 // nor a near miss can be timed. 4,096 hashes take about 50 microseconds.
 //
-// Thread: any; constant once made.
+// Thread: any.
 #pragma once
 
 #include <cstddef>
@@ -12,7 +12,10 @@
 #include <utility>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
 #include "config/tenant_config.h"
 #include "server/authenticator.h"
 #include "server/tenant_key.h"
@@ -25,18 +28,29 @@ class TenantAuth final : public Authenticator {
   // kInvalidArgument: a hash that is none.
   static absl::StatusOr<std::unique_ptr<TenantAuth>> Create(std::span<const TenantConfig> tenants);
 
-  absl::StatusOr<Authenticated> Authenticate(std::string_view bearer_key) const override;
+  // Their keys from now on, by TenantIndex, of as many tenants as there were; what is under way is
+  // not asked again. On an error nothing has changed.
+  absl::Status SetKeys(std::span<const TenantConfig> tenants) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  absl::StatusOr<Authenticated> Authenticate(std::string_view bearer_key) const override
+      ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
   struct StoredKey {
     KeyDigest digest{};
     TenantIndex tenant{};
   };
-  explicit TenantAuth(std::vector<StoredKey> keys, size_t num_tenants)
-      : keys_(std::move(keys)), num_tenants_(num_tenants) {}
+  using StoredKeys = std::vector<StoredKey>;
+  static absl::StatusOr<StoredKeys> KeysOf(std::span<const TenantConfig> tenants);
 
-  const std::vector<StoredKey> keys_;
+  TenantAuth(StoredKeys keys, size_t num_tenants)
+      : num_tenants_(num_tenants), keys_(std::make_shared<const StoredKeys>(std::move(keys))) {}
+
+  std::shared_ptr<const StoredKeys> keys() const ABSL_LOCKS_EXCLUDED(mutex_);
+
   const size_t num_tenants_;
+  mutable absl::Mutex mutex_;
+  std::shared_ptr<const StoredKeys> keys_ ABSL_GUARDED_BY(mutex_);  // never null
 };
 
 }  // namespace holdfast

@@ -60,6 +60,9 @@ class FairShare final {
   void OnNotWaiting(TenantIndex tenant);  // one fewer
   void Charge(TenantIndex tenant, double cost) { At(tenant).served += cost / At(tenant).weight; }
 
+  // Of what is charged from now on.
+  void SetWeight(TenantIndex tenant, double weight) { At(tenant).weight = weight; }  // > 0
+
   double served(TenantIndex tenant) const { return tenants_[Index(tenant)].served; }
   double weight(TenantIndex tenant) const { return tenants_[Index(tenant)].weight; }
   int32_t waiting(TenantIndex tenant) const { return tenants_[Index(tenant)].waiting; }

@@ -253,5 +253,31 @@ TEST(SchedulerRatesTest, AFullQueueTellsHowFastItMovesAndTakesNothingOfTheRate) 
   bench.RunToEnd();
 }
 
+TEST(TokenBucketTest, ANewRateGivesNothingAndTakesWhatHasNoRoom) {
+  TokenBucket bucket(1, 10);
+  EXPECT_EQ(bucket.TimeUntil(10, kStart), absl::ZeroDuration());
+  bucket.Take(6);
+  bucket.SetRate(2, 100, kStart + absl::Seconds(1));
+  EXPECT_EQ(bucket.level(), 5);
+  EXPECT_EQ(bucket.TimeUntil(7, kStart + absl::Seconds(2)), absl::ZeroDuration());
+  bucket.SetRate(2, 3, kStart + absl::Seconds(2));
+  EXPECT_EQ(bucket.level(), 3);
+}
+
+TEST(TenantRatesTest, ABoundThatIsTakenAwayOrComesHoldsForWhoAsksFromThenOn) {
+  std::vector<TenantConfig> tenants = {{.name = "a", .requests_per_second = 1}, {.name = "b"}};
+  TenantRates rates(tenants);
+  const TenantIndex a{0}, b{1};
+  EXPECT_FALSE(rates.TryTake(a, 1, kStart).has_value());
+  EXPECT_TRUE(rates.TryTake(a, 1, kStart).has_value());
+  tenants[0].requests_per_second = 0;
+  tenants[1].tokens_per_minute = 60;
+  rates.SetBounds(tenants, kStart);
+  EXPECT_FALSE(rates.TryTake(a, 1, kStart).has_value());
+  EXPECT_FALSE(rates.TryTake(b, 60, kStart).has_value());
+  EXPECT_TRUE(rates.TryTake(b, 1, kStart).has_value());
+  EXPECT_FALSE(rates.Check(b, 61).ok());
+}
+
 }  // namespace
 }  // namespace holdfast

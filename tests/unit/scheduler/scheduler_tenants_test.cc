@@ -55,6 +55,46 @@ TEST(SchedulerTenantsTest, ServiceGoesByWeight) {
   EXPECT_EQ(of_b, 30);
 }
 
+TEST(SchedulerTenantsTest, NewWeightsCountForWhatIsServedFromThenOn) {
+  SchedulerOptions options = TwoTenants();
+  SchedulerBench bench({.num_sequence_slots = 1}, options);
+  for (uint64_t i = 0; i < 40; ++i) {
+    ASSERT_TRUE(bench.Submit(Of(kA, 1 + i, 20, 4)));
+    ASSERT_TRUE(bench.Submit(Of(kB, 1001 + i, 20, 4)));
+  }
+  while (bench.sink.order_done().size() < 20) ASSERT_TRUE(bench.Step());
+  options.tenants[1].weight = 3;
+  bench.scheduler->SetTenants(options.tenants, bench.now);
+  bench.RunToEnd();
+  const auto of_b = [&](size_t begin, size_t end) {
+    int32_t count = 0;
+    for (size_t i = begin; i < end; ++i) count += Number(bench.sink.order_done()[i]) > 1000 ? 1 : 0;
+    return count;
+  };
+  EXPECT_EQ(of_b(0, 20), 10);
+  EXPECT_EQ(of_b(20, 52), 24);
+}
+
+TEST(SchedulerTenantsTest, NewBoundsHoldForWhoComesAndNobodyIsPutOut) {
+  SchedulerOptions options = TwoTenants();
+  SchedulerBench bench({.context_tokens = 128, .num_sequence_slots = 4}, options);
+  for (uint64_t id = 1; id <= 3; ++id) ASSERT_TRUE(bench.Submit(Of(kA, id, 20, 20)));
+  ASSERT_TRUE(bench.Step());
+  ASSERT_EQ(bench.scheduler->num_running(), 3);
+  options.tenants[0].running_max = 1;
+  options.tenants[0].waiting_max = 1;
+  bench.scheduler->SetTenants(options.tenants, bench.now);
+  EXPECT_EQ(bench.scheduler->RequestsAtOnceMax(kA), 2);
+  ASSERT_TRUE(bench.Submit(Of(kA, 4, 20, 20)));
+  EXPECT_FALSE(bench.Submit(Of(kA, 5, 20, 20)));
+  ASSERT_TRUE(bench.Step());
+  EXPECT_EQ(bench.scheduler->num_running(), 3);
+  bench.RunToEnd();
+  bench.scheduler->CheckInvariants();
+  for (uint64_t id = 1; id <= 4; ++id) EXPECT_TRUE(bench.sink.done(RequestId{id}));
+  EXPECT_EQ(bench.sink.order_done().back(), RequestId{4});
+}
+
 TEST(SchedulerTenantsTest, PlacesBeyondAShareAreGivenBackWhenAnotherWantsIts) {
   SchedulerBench bench({.context_tokens = 128, .num_sequence_slots = 4}, TwoTenants());
   for (uint64_t id = 1; id <= 8; ++id) ASSERT_TRUE(bench.Submit(Of(kA, id, 20, 100)));

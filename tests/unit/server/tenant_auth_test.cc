@@ -105,5 +105,28 @@ TEST(TenantAuthTest, AHashThatIsNoneIsAnErrorAtStart) {
   EXPECT_FALSE(TenantAuth::Create(tenants).ok());
 }
 
+TEST(TenantAuthTest, NewKeysHoldAtOnceOldOnesBesideThemAsLongAsTheyAreListed) {
+  const NewTenantKey old_key = Make(), new_key = Make();
+  std::vector<TenantConfig> tenants = {{.name = "a", .keys = {StoredHash(old_key)}}};
+  const auto auth = TenantAuth::Create(tenants);
+  ASSERT_TRUE(auth.ok());
+  const auto knows = [&](const NewTenantKey& key) { return (*auth)->Authenticate(key.key).ok(); };
+  tenants[0].keys.push_back(StoredHash(new_key));
+  ASSERT_TRUE((*auth)->SetKeys(tenants).ok());
+  EXPECT_TRUE(knows(old_key));
+  EXPECT_TRUE(knows(new_key));
+  tenants[0].keys = {StoredHash(new_key)};
+  ASSERT_TRUE((*auth)->SetKeys(tenants).ok());
+  EXPECT_FALSE(knows(old_key));
+  EXPECT_TRUE(knows(new_key));
+
+  tenants[0].keys = {{.sha256_hex = "no digest"}};
+  EXPECT_FALSE((*auth)->SetKeys(tenants).ok());
+  EXPECT_TRUE(knows(new_key));
+  tenants[0].keys.clear();  // who is gone from the file
+  ASSERT_TRUE((*auth)->SetKeys(tenants).ok());
+  EXPECT_FALSE(knows(new_key));
+}
+
 }  // namespace
 }  // namespace holdfast

@@ -1,0 +1,148 @@
+"""SIGHUP: settings that take effect while the daemon serves, and files that are refused."""
+
+import json
+import pathlib
+import signal
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+
+import pytest
+
+from daemon import BINARY, Daemon
+
+
+def new_key(tenant):
+    """(the key, its stored hash)"""
+    text = subprocess.run([BINARY, "keys", "new", "--tenant", tenant], check=True,
+                          capture_output=True, text=True).stdout
+    words = text.split()
+    return (next(word for word in words if word.startswith("hf-")),
+            next(word.strip('"') for word in words if word.strip('"').startswith("sha256:")))
+
+
+class Reloading:
+    """A daemon whose file changes."""
+
+    def __init__(self, config):
+        self.daemon = Daemon(config=config)
+        self.path = pathlib.Path(self.daemon.folder.name) / "config.yaml"
+        self.reloads = 0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.daemon.stop()
+
+    def reload(self, config):
+        """The line that the daemon logs about it."""
+        self.path.write_text(config)
+        self.daemon.process.send_signal(signal.SIGHUP)
+        self.reloads += 1
+        end = time.monotonic() + 30
+        while time.monotonic() < end:
+            lines = [line for line in self.daemon.log_path.read_text().splitlines()
+                     if " reloaded " in line or " reload_refused " in line]
+            if len(lines) == self.reloads:
+                return lines[-1]
+            time.sleep(0.02)
+        raise AssertionError(self.daemon.log_path.read_text())
+
+    def status(self, key, path="/v1/completions", body=None, stream=None):
+        body = body or {"prompt": "one", "max_tokens": 1}
+        request = urllib.request.Request(self.daemon.url + path, json.dumps(body).encode(),
+                                         {"Authorization": f"Bearer {key}"})
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                text = answer.read().decode()
+                if stream is not None:
+                    stream.append(text)
+                return answer.status
+        except urllib.error.HTTPError as error:
+            return error.code
+
+
+def tenant(name, *hashes, **more):
+    keys = ", ".join(f'"{value}"' for value in hashes)
+    lines = [f"  - name: {name}", f"    keys: [{keys}]"]
+    return "\n".join(lines + [f"    {key}: {value}" for key, value in more.items()]) + "\n"
+
+
+def test_keys_are_rotated_with_an_overlap_and_a_stream_that_runs_goes_on():
+    (old, old_hash), (new, new_hash), (other, other_hash) = (new_key(n) for n in ("a", "a", "b"))
+    rest = tenant("b", other_hash)
+    with Reloading("tenants:\n" + tenant("a", old_hash) + rest) as reloading:
+        stream = []
+        runs = threading.Thread(target=lambda: reloading.status(
+            old, body={"prompt": "Once", "max_tokens": 400, "ignore_eos": True, "stream": True},
+            stream=stream))
+        runs.start()
+        assert reloading.status(new) == 401
+        said = reloading.reload("tenants:\n" + tenant("a", old_hash, new_hash) + rest)
+        assert 'applied="tenants.keys of `a`"' in said and 'wait_for_restart=""' in said
+        assert reloading.status(old) == reloading.status(new) == 200
+        reloading.reload("tenants:\n" + tenant("a", new_hash) + rest)
+        assert reloading.status(old) == 401
+        assert reloading.status(new) == reloading.status(other) == 200
+        runs.join()
+        assert stream[0].rstrip().endswith("data: [DONE]")
+
+
+def test_a_tenant_that_is_gone_is_refused_and_let_in_again_and_a_new_one_waits_for_a_restart():
+    (a, a_hash), (b, b_hash), (c, c_hash) = (new_key(n) for n in "abc")
+    both = "tenants:\n" + tenant("a", a_hash) + tenant("b", b_hash)
+    with Reloading(both) as reloading:
+        said = reloading.reload("tenants:\n" + tenant("b", b_hash) + tenant("c", c_hash))
+        assert 'applied="tenant `a`"' in said and 'wait_for_restart="tenant `c`"' in said
+        assert [reloading.status(key) for key in (a, b, c)] == [401, 200, 401]
+        reloading.reload(both)
+        assert [reloading.status(key) for key in (a, b, c)] == [200, 200, 401]
+
+
+def test_bounds_and_administrators_change_and_what_cannot_is_said():
+    key, hashed = new_key("a")
+    with Reloading("tenants:\n" + tenant("a", hashed)) as reloading:
+        def sees_all():
+            request = urllib.request.Request(reloading.daemon.url + "/admin/v1/kv",
+                                             headers={"Authorization": f"Bearer {key}"})
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return "tiers" in json.loads(answer.read())
+
+        assert not sees_all()
+        said = reloading.reload(
+            "engine:\n  threads: 1\nlog:\n  level: debug\ntenants:\n" +
+            tenant("a", hashed, requests_per_second=0.001, requests_burst=2, admin="true"))
+        assert "log.level" in said and "tenants.requests_per_second of `a`" in said
+        assert "wait_for_restart=engine.threads" in said
+        assert sees_all()
+        # The scheduler takes it up within a step.
+        assert [reloading.status(key) for _ in range(3)] == [200, 200, 429]
+
+
+@pytest.mark.parametrize("fault,said", [
+    ("tenants:\n  - name: a\n    kyes: []\n", "config.yaml:3: unknown key"),
+    ("engine:\n  threads: -1\n", "config.yaml:2: `engine.threads`"),
+    ("tenants: [", "config.yaml"),
+    ("listen:\n  tls:\n    certificate_path: /nowhere.pem\n    key_path: /nowhere.pem\n",
+     "config.yaml:3: `listen.tls.certificate_path`"),
+])
+def test_a_file_with_a_fault_is_refused_with_its_line_and_nothing_changes(fault, said):
+    key, hashed = new_key("a")
+    with Reloading("tenants:\n" + tenant("a", hashed)) as reloading:
+        line = reloading.reload(fault)
+        assert " reload_refused " in line and said in line
+        assert reloading.status(key) == 200
+        assert reloading.status("hf-wrong") == 401
+
+
+def test_without_a_file_there_is_nothing_to_read():
+    with Daemon() as daemon:
+        daemon.process.send_signal(signal.SIGHUP)
+        end = time.monotonic() + 30
+        while "reload_refused" not in daemon.log_path.read_text():
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        assert daemon.get("/health/ready")[0] == 200
