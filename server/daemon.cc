@@ -492,25 +492,22 @@ class Daemon final {
     return std::exchange(told_to_reload_, false);
   }
 
-  // All of the file's changes that can take effect now, or, where it has a fault, none.
   void Reload() {
+    const absl::Status status = ReadConfigAgain();
+    if (!status.ok()) log_.Error("reload_refused", {{"what", Concat(status.message())}});
+    (status.ok() ? reloads_ : refused_reloads_).Add();
+  }
+
+  // All of the file's changes that can take effect now, or, where it has a fault, none.
+  absl::Status ReadConfigAgain() {
     if (!options_.read_config) {
-      log_.Warn("reload_refused", {{"what", "started without --config: there is no file to read"}});
-      return;
+      return absl::FailedPreconditionError("started without --config: there is no file to read");
     }
-    const absl::StatusOr<DaemonConfig> wanted = options_.read_config();
-    if (!wanted.ok()) {
-      log_.Error("reload_refused", {{"what", Concat(wanted.status().message())}});
-      return;
-    }
-    ConfigChanges changes = ChangesOf(running_config_, *wanted);
+    ASSIGN_OR_RETURN(const DaemonConfig wanted, options_.read_config());
+    ConfigChanges changes = ChangesOf(running_config_, wanted);
     const std::vector<TenantConfig>& tenants = changes.config.tenants;
     if (!tenants.empty()) {
-      const absl::Status status = auth_->SetKeys(tenants);
-      if (!status.ok()) {
-        log_.Error("reload_refused", {{"what", Concat(status.message())}});
-        return;
-      }
+      RETURN_IF_ERROR(auth_->SetKeys(tenants));
       kv_admin_->SetAdmins(tenants);
       service_->SetPriorities(tenants);
       loop_->SetTenants(tenants);
@@ -519,6 +516,13 @@ class Daemon final {
     running_config_ = std::move(changes.config);
     log_.Info("reloaded", {{"applied", ConcatList(changes.applied, ", ")},
                            {"wait_for_restart", ConcatList(changes.waiting, ", ")}});
+    return absl::OkStatus();
+  }
+
+  static Counter ReloadCounter(MetricsRegistry& registry, const char* result) {
+    return registry.AddCounter("holdfast_server_reloads_total",
+                               "Times that the settings were read again while serving.",
+                               {{"result", result}});
   }
 
   // True: told to stop, and readiness says so. False: told to reload, a step failed, or `patience`
@@ -576,6 +580,8 @@ class Daemon final {
   Log log_;
   LibraryLog library_log_{log_};
   MetricsRegistry metrics_;
+  Counter reloads_ = ReloadCounter(metrics_, "ok");
+  Counter refused_reloads_ = ReloadCounter(metrics_, "refused");
   absl::Time began_;
 
   std::atomic<Readiness> readiness_{Readiness::kLoading};

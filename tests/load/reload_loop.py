@@ -1,0 +1,162 @@
+"""Settings that are reloaded again and again under load, valid files and broken ones.
+
+    ./dev reload-loop [--reloads 1000] [--clients 8] [--seed 1]
+
+Keys, bounds and weights of two tenants change while both send streams; a tenant's key is replaced
+with an overlap. Holds if no request is refused, cut short or failed, each broken file is refused
+with its line, every valid one takes effect, and afterwards nothing runs, every KV block is back and
+resident memory is where it was after the first tenth. Sends to loopback only.
+"""
+
+import argparse
+import asyncio
+import collections
+import json
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import httpx
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "conformance"))
+from after_load import faults_after  # noqa: E402
+from daemon import BINARY, Daemon  # noqa: E402
+
+BROKEN = [("tenants: [", "config.yaml"),
+          ("engine:\n  threads: -1\n", "config.yaml:2: `engine.threads`"),
+          ("tenants:\n  - name: a\n    kyes: []\n", "config.yaml:3: unknown key"),
+          ("tenants:\n  - name: a\n    keys: [\"sha256:00\"]\n", "config.yaml:3:")]
+
+
+def new_key():
+    """(the key, its stored hash)"""
+    words = subprocess.run([BINARY, "keys", "new", "--tenant", "a"], check=True,
+                           capture_output=True, text=True).stdout.split()
+    return (next(word for word in words if word.startswith("hf-")),
+            next(word.strip('"') for word in words if word.strip('"').startswith("sha256:")))
+
+
+def config_of(tenants):
+    """YAML of {name: (hashes, settings)}"""
+    text = "tenants:\n"
+    for name, (hashes, settings) in tenants.items():
+        text += f"  - name: {name}\n    keys: {json.dumps(hashes)}\n"
+        text += "".join(f"    {key}: {value}\n" for key, value in settings.items())
+    return text
+
+
+class ReloadLoop:
+    def __init__(self, args):
+        self.args, self.rng = args, random.Random(args.seed)
+        self.keys = {name: [new_key()] for name in "ab"}  # the last is the one that is used
+        self.spare = [new_key() for _ in range(16)]
+        self.faults, self.answers, self.over = [], 0, False
+        self.unanswered = collections.Counter()  # requests by key, whose answer has not begun
+        self.daemon = Daemon("--kv-device-bytes", "64MiB", "--context-tokens", "2048",
+                             config=self.config({}))
+        self.path = pathlib.Path(self.daemon.folder.name) / "config.yaml"
+
+    def config(self, settings):
+        return config_of({name: ([stored for _, stored in keys], settings)
+                          for name, keys in self.keys.items()})
+
+    def count(self, result):
+        return self.daemon.metric("holdfast_server_reloads_total", result=result)
+
+    async def reload(self, text, result):
+        """The log's lines since."""
+        logged, before = self.daemon.log_path.stat().st_size, self.count(result)
+        self.path.write_text(text)
+        self.daemon.process.send_signal(signal.SIGHUP)
+        end = time.monotonic() + 60
+        while self.count(result) == before:
+            if time.monotonic() > end:
+                raise RuntimeError(f"no reload came of it ({result}):\n{text}")
+            await asyncio.sleep(0.005)
+        return self.daemon.log_path.read_text()[logged:]
+
+    async def client(self, name):
+        async with httpx.AsyncClient(base_url=self.daemon.url, timeout=300) as client:
+            while not self.over:
+                body = {"prompt": f"{self.rng.random()}", "max_tokens": 24, "stream": True,
+                        "ignore_eos": True}
+                key = self.keys[name][-1][0]
+                self.unanswered[key] += 1
+                async with client.stream("POST", "/v1/completions", json=body,
+                                         headers={"Authorization": f"Bearer {key}"}) as answer:
+                    self.unanswered[key] -= 1
+                    text = (await answer.aread()).decode()
+                self.answers += 1
+                if answer.status_code != 200 or not text.rstrip().endswith("data: [DONE]"):
+                    self.faults.append(f"{answer.status_code} {text[-200:]}")
+
+    async def rotate(self):
+        """One tenant's key: the new one beside the old, given out, then alone."""
+        name = self.rng.choice("ab")
+        new = self.spare.pop(0)
+        old = self.keys[name][-1]
+        self.keys[name].insert(0, new)
+        await self.reload(self.config({}), "ok")
+        self.keys[name] = [old, new]
+        while self.unanswered[old[0]] > 0:
+            await asyncio.sleep(0.005)
+        self.keys[name] = [new]
+        await self.reload(self.config({}), "ok")
+        self.spare.append(old)
+        async with httpx.AsyncClient(base_url=self.daemon.url) as client:
+            answer = await client.get("/v1/models", headers={"Authorization": f"Bearer {old[0]}"})
+        if answer.status_code != 401:
+            self.faults.append("a key that was taken away is known")
+
+    async def run(self):
+        clients = [asyncio.create_task(self.client("ab"[i % 2])) for i in range(self.args.clients)]
+        warm, done, told = None, 0, time.monotonic()
+        while done < self.args.reloads:
+            kind = self.rng.random()
+            if kind < 0.4:
+                text, said = self.rng.choice(BROKEN)
+                lines = await self.reload(text, "refused")
+                # The log bounds how often an event is told in a second.
+                if lines and said not in lines and "suppressed" not in lines:
+                    self.faults.append(f"refused without {said}: {lines}")
+                done += 1
+            elif kind < 0.8:
+                settings = {"weight": self.rng.choice([1, 2, 5]), "running_max": 16,
+                            "requests_per_second": self.rng.choice([10_000, 20_000])}
+                await self.reload(self.config(settings), "ok")
+                done += 1
+            else:
+                await self.rotate()
+                done += 2
+            if warm is None and done >= self.args.reloads / 10:
+                warm = self.daemon.resident_bytes()
+            if time.monotonic() > told + 10:
+                told = time.monotonic()
+                print(f"{done} of {self.args.reloads} reloads, {self.answers} answers", flush=True)
+        self.over = True
+        await asyncio.gather(*clients)
+        return warm
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--reloads", type=int, default=1000)
+    parser.add_argument("--clients", type=int, default=8)
+    parser.add_argument("--seed", type=int, default=1)
+    loop = ReloadLoop(parser.parse_args())
+    try:
+        warm = asyncio.run(loop.run())
+        faults = loop.faults + faults_after(loop.daemon, warm)
+        print(f"{loop.count('ok'):.0f} reloads took effect, {loop.count('refused'):.0f} were refused, "
+              f"{loop.answers} answers meanwhile")
+        print("reload loop: " + ("FAILED: " + "; ".join(faults[:5]) if faults else "held"))
+        return 1 if faults else 0
+    finally:
+        loop.daemon.stop()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
