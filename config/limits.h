@@ -62,6 +62,7 @@ inline constexpr size_t kGrammarsLeftBehindPerTenant = 2;
 inline constexpr size_t kGrammarsLeftBehindMax = 8;
 
 // Streams.
+inline constexpr int32_t kForcedTokensMax = 256;   // taken at once behind one that was drawn
 inline constexpr int32_t kStreamEventsMax = 4096;  // events waiting for one slow reader
 inline constexpr int64_t kWriteMsMax = 60 * 1000;  // until a client has taken one write
 inline constexpr size_t kTextTasksMax = 2048;      // texts of one tenant waiting for a text worker

@@ -298,6 +298,8 @@ void CpuEngine::CheckPlan(const StepPlan& plan) const {
     CHECK(s.gate == nullptr || s.gate->num_layers() == info_.kv_layout.num_layers);
     CHECK(s.num_drafts >= 0 && s.num_drafts < s.num_tokens);
     CHECK(s.num_drafts == 0 || (s.samples && s.gate == nullptr && !s.prompt_top_logprobs));
+    CHECK(s.num_forced >= 0 && s.num_forced <= s.num_tokens);
+    CHECK(s.num_forced == 0 || s.num_drafts == 0);
     CHECK(s.mask == nullptr || (s.samples && s.num_drafts == 0));
     CHECK(s.pooling == Pooling::kNone ? !s.pools : !s.samples);
     if (s.next_token.has_value()) CHECK(*s.next_token >= 0 && *s.next_token < info_.vocab_size);
@@ -325,6 +327,9 @@ void CpuEngine::ListRows(const StepPlan& plan, StepResult& result) {
     if (failed != result.gate_failed.end() && &s == &plan.sequences[*failed]) {
       ++failed;
     } else {
+      for (const TokenId token : plan.TokensOf(s).last(static_cast<size_t>(s.num_forced))) {
+        slots_[Number(s.slot)].Append(token);
+      }
       ListLogitRows(plan, s, first_row, result);
       if (s.pools || s.pooling == Pooling::kMean) ListPooledRows(s, first_row, result);
     }

@@ -37,7 +37,7 @@ class SamplerState final {
  public:
   // Forgets what it held.
   void Open(const SequenceOpen& open);
-  // A token was drawn: the next draw has the next completion index.
+  // A token was drawn, or forced: the next draw has the next completion index.
   void Append(TokenId token);
 
   const SamplingParams& params() const { return params_; }

@@ -78,6 +78,9 @@ struct PlanSequence {
   // draft's row counts only if the draft was right. Below num_tokens, and never beside prompt
   // logprobs, a gate or a mask. Only where EngineInfo::verifies_drafts.
   int32_t num_drafts = 0;
+  // Its last so many tokens were forced: nobody drew them, and from now on they count as if the
+  // engine had. Without drafts.
+  int32_t num_forced = 0;
   // Wanted for `echo` with logprobs: for each row the logprob of the next prompt token and this
   // many alternatives. `next_token` is the one after the last row, if the prompt has it.
   std::optional<int32_t> prompt_top_logprobs;

@@ -5,9 +5,13 @@
 //
 // A draw that did not count (its step was dropped) is drawn again and finds the same mask.
 //
-// Thread: as above; failure() by any. Waiting sleeps. The words are allocated once.
+// Where one text only is left, a run of tokens is forced: who draws the first may take those behind
+// it without drawing them, and the next draw is the one behind the last that was taken.
+//
+// Thread: as above; failure() and ForcedAfter by any. Waiting sleeps. The words are allocated once.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -19,6 +23,7 @@
 
 #include "absl/status/status.h"
 #include "config/base/check.h"
+#include "config/base/mutex.h"
 #include "config/ids.h"
 
 namespace holdfast {
@@ -29,9 +34,10 @@ class TokenConstraint {
   virtual ~TokenConstraint() = default;
   // A token was drawn, one that was allowed.
   virtual absl::Status Consume(TokenId token) = 0;
-  // What may be drawn next: `only` that token, or each whose bit is set in `words` (32 a word, the
+  // What may be drawn next: of `forced` the first alone, and behind it the others, one after the
+  // other; or, where that is left empty, each token whose bit is set in `words` (32 a word, the
   // lowest first), one at least.
-  virtual absl::Status Next(std::span<uint32_t> words, std::optional<TokenId>& only) = 0;
+  virtual absl::Status Next(std::span<uint32_t> words, std::vector<TokenId>& forced) = 0;
 };
 
 class TokenMask final {
@@ -47,15 +53,10 @@ class TokenMask final {
   }
 
   // Finds what may be drawn as completion token `draw` (from 0) after `before`, the one before it.
-  // The same as the last time or the next.
+  // The same as the last time or the next, or behind forced tokens that followed the last.
   void Prepare(int32_t draw, TokenId before) {
     if (!failure_.ok()) return;
-    if (draw != draw_) {
-      CHECK(draw == draw_ + 1);
-      draw_ = draw;
-      if (draw > 0) failure_ = constraint_->Consume(before);
-      if (failure_.ok()) failure_ = constraint_->Next(words_, only_);
-    }
+    if (draw != draw_) failure_ = MoveTo(draw, before);
     state_.store(failure_.ok() ? State::kReady : State::kFailed, std::memory_order_release);
     state_.notify_all();
   }
@@ -80,14 +81,56 @@ class TokenMask final {
     return failed ? failure_ : absl::OkStatus();
   }
 
+  // What follows completion token `draw` if that was forced: the rest of its run, `most` at most.
+  // It says so whether or not a later draw is being made ready.
+  void ForcedAfter(int32_t draw, size_t most, std::vector<TokenId>& tokens) const {
+    tokens.clear();
+    const MutexLock lock(&mutex_);
+    if (!IsInRun(draw)) return;
+    const auto rest = std::span(run_).subspan(static_cast<size_t>(draw + 1 - run_begin_));
+    tokens.assign(rest.begin(), rest.begin() + static_cast<ptrdiff_t>(std::min(most, rest.size())));
+  }
+
  private:
   enum class State : uint8_t { kPending, kReady, kFailed };
+
+  bool IsInRun(int32_t draw) const {
+    return draw >= run_begin_ && static_cast<size_t>(draw - run_begin_) < run_.size();
+  }
+  TokenId ForcedAt(int32_t draw) const {
+    CHECK(IsInRun(draw));
+    return run_[static_cast<size_t>(draw - run_begin_)];
+  }
+
+  absl::Status MoveTo(int32_t draw, TokenId before) {
+    CHECK(draw > draw_);
+    for (int32_t drawn = std::max(draw_, 0); drawn < draw; ++drawn) {
+      const TokenId token = drawn + 1 == draw ? before : ForcedAt(drawn);
+      if (absl::Status status = constraint_->Consume(token); !status.ok()) return status;
+    }
+    draw_ = draw;
+    if (IsInRun(draw)) {
+      only_ = ForcedAt(draw);
+      return absl::OkStatus();
+    }
+    if (absl::Status status = constraint_->Next(words_, next_run_); !status.ok()) return status;
+    only_ = next_run_.empty() ? std::nullopt : std::optional(next_run_.front());
+    const MutexLock lock(&mutex_);
+    std::swap(run_, next_run_);
+    run_begin_ = draw;
+    return absl::OkStatus();
+  }
 
   const std::unique_ptr<TokenConstraint> constraint_;
   std::vector<uint32_t> words_;
   std::optional<TokenId> only_;
   absl::Status failure_;
   int32_t draw_ = -1;  // that the above is of
+  std::vector<TokenId> next_run_;
+  mutable Mutex mutex_;
+  // Written by the mask thread alone, and then with mutex_ held.
+  std::vector<TokenId> run_;  // forced tokens, which begin with draw `run_begin_`
+  int32_t run_begin_ = 0;
   std::atomic<State> state_ = State::kPending;
 };
 

@@ -38,6 +38,9 @@ SchedulerMetrics::SchedulerMetrics(MetricsRegistry& registry, const SchedulerOpt
                                        "drawn.")),
       accepted_draft_tokens(registry.AddCounter("holdfast_scheduler_accepted_draft_tokens_total",
                                                 "Of these, drawn as they were guessed.")),
+      forced_tokens(registry.AddCounter("holdfast_scheduler_forced_tokens_total",
+                                        "Completion tokens that a form left no choice of, and that "
+                                        "were taken with the one before them.")),
       step_seconds(registry.AddHistogram("holdfast_scheduler_step_seconds",
                                          "Time of a step, from planned to committed.",
                                          StepBuckets())),

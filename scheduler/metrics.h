@@ -51,6 +51,7 @@ class SchedulerMetrics final {
   Counter run_ahead_lost;         // holdfast_scheduler_run_ahead_lost_total; of the former, in vain
   Counter draft_tokens;           // holdfast_scheduler_draft_tokens_total; computed
   Counter accepted_draft_tokens;  // holdfast_scheduler_accepted_draft_tokens_total; drawn as well
+  Counter forced_tokens;          // holdfast_scheduler_forced_tokens_total; taken without a draw
   Histogram step_seconds;         // holdfast_scheduler_step_seconds; planned to committed
   Histogram step_rows;            // holdfast_scheduler_step_rows
 

@@ -369,7 +369,7 @@ void Scheduler::StopRunning(Sequence& sequence) {
   LeaveSteps(sequence);
   free_slots_.push_back(sequence.slot);
   store_.Release(now_, sequence.blocks, sequence.published);
-  sequence.computed_tokens = sequence.planned_tokens = 0;
+  sequence.computed_tokens = sequence.planned_tokens = sequence.num_untold = 0;
   if (sequence.restoring) --num_restoring_;
   sequence.restoring = sequence.opened = false;
   sequence.remote = {};
@@ -389,7 +389,7 @@ void Scheduler::LeaveSteps(Sequence& sequence) {
   }
   CHECK(sequence.num_steps == 0);
   sequence.undelivered = 0;
-  sequence.ends_with_step = false;
+  sequence.ends_with_step = sequence.draw_known = false;
 }
 
 // Unless the session has another one by now.
@@ -501,6 +501,8 @@ void Scheduler::CheckInvariants() const {
     CHECK(BlocksFor(sequence->planned_tokens) <= static_cast<int32_t>(sequence->blocks.size()));
     CHECK(!sequence->restoring || !sequence->opened || sequence->num_steps > 0);
     CHECK(sequence->num_steps >= 0 && sequence->undelivered <= sequence->num_steps);
+    CHECK(sequence->num_untold <= sequence->unplanned_tokens());
+    CHECK(!sequence->draw_known || sequence->num_steps > sequence->undelivered);
     CHECK(sequence->restoring || sequence->gate == nullptr);
   }
   int32_t num_waiting = 0;

@@ -45,6 +45,10 @@
 // the step then draws as many tokens for it as were drafted right, and one more. None is planned
 // beside such a step, nor beside one whose tokens are awaited to draft after them.
 //
+// Where a sequence is held to a form that leaves one text only, the tokens behind the one that was
+// drawn are taken with it, and computed in one step like a piece of a prompt. A step that was
+// planned beside draws the first of them once more.
+//
 // A step: decodes first (one row each, growing by a block where needed, preempting when there is
 // none), then chunks of running prefills and admissions while places, blocks and rows last: each
 // tenant's up to its part of the rows (tenant_rows.h), then the least served tenant's first, then
@@ -287,8 +291,8 @@ class Scheduler final {
   void ContinueRestored();
   RestorePoll::State Poll(Sequence& restoring);
   bool WantsRows(const Sequence& sequence) const;
-  static bool HasBlocks(const Sequence& sequence);  // for the rows that it wants as a decode
-  void GrowForDecode(Sequence& sequence);
+  static bool HasBlocks(const Sequence& sequence);  // for all rows that it wants
+  void Grow(Sequence& sequence);
   Step& planned() { return steps_[num_steps_]; }  // while it is being planned
   void SortMoves();                               // what this plan has started
   void ReleaseMoves();                            // that waited for a step
@@ -384,7 +388,8 @@ class Scheduler final {
   void FinishPrompt(ActiveRequest& request);
   // False: that was its last, and it may be gone.
   bool DeliverToken(Sequence& sequence, const SampledToken& sampled, const StepResult& result);
-  static absl::Status UndefinedError(const Sequence& sequence);  // why nothing was drawn
+  void DeliverForced(Sequence& sequence, const StepResult& result);  // behind the one just drawn
+  static absl::Status UndefinedError(const Sequence& sequence);      // why nothing was drawn
 
   // Drafts (scheduler_drafts.cc).
   bool SpeculatesNow() const;
@@ -461,6 +466,7 @@ class Scheduler final {
   Step committed_;                      // being; it keeps its memory
   std::vector<ActiveRequest*> ending_;  // with the next Commit
   std::vector<int32_t> drawn_;          // completion tokens of this Commit, by tenant
+  std::vector<TokenId> forced_;         // that follow the one just delivered
   std::vector<MoveJob> new_moves_, ready_moves_;
   std::vector<MoveJob> held_moves_;  // restores into what a step that runs may read
   uint64_t next_arrival_ = 0;

@@ -4,6 +4,7 @@
 
 #include "config/base/check.h"
 #include "config/base/prefetch.h"
+#include "config/limits.h"
 #include "scheduler/scheduler.h"
 
 namespace holdfast {
@@ -32,7 +33,7 @@ void Scheduler::Commit(const StepResult& result, absl::Time now) {
     PrefetchCommit(i);
     if (part.sequence != nullptr) {
       --part.sequence->num_steps;
-      part.sequence->undelivered -= part.samples ? 1 : 0;
+      part.sequence->undelivered -= part.samples && !part.sequence->draw_known ? 1 : 0;
     }
     if (next_failed != result.gate_failed.end() && &part == &committed_.parts[*next_failed]) {
       ++next_failed;
@@ -179,7 +180,11 @@ void Scheduler::CommitRows(const InFlight& part, const StepResult& result,
     FinishPrompt(request);
   }
   if (!sampled.empty()) {
-    if (DeliverToken(sequence, sampled.front(), result)) {
+    if (std::exchange(sequence.draw_known, false)) return;
+    if (!DeliverToken(sequence, sampled.front(), result)) return;
+    if (sequence.masked) {
+      DeliverForced(sequence, result);
+    } else {
       CommitDrafts(sequence, sampled.subspan(1), result);
     }
   } else if (sequence.max_tokens == 0 && sequence.computed_tokens == sequence.num_tokens()) {
@@ -268,6 +273,20 @@ bool Scheduler::DeliverToken(Sequence& sequence, const SampledToken& sampled,
   }
   if (SpeculatesNow()) sequence.repeats.OnToken(sequence.tokens);
   return true;
+}
+
+// A step planned beside draws the first of them again, from the row of the one before it. Who wants
+// log probabilities has each token drawn from its own row.
+void Scheduler::DeliverForced(Sequence& sequence, const StepResult& result) {
+  if (sequence.wants_logprobs) return;
+  sequence.mask->ForcedAfter(sequence.num_completion - 1, kForcedTokensMax, forced_);
+  if (forced_.empty()) return;
+  sequence.draw_known = std::exchange(sequence.undelivered, 0) > 0;
+  sequence.num_untold = static_cast<int32_t>(forced_.size()) - (sequence.draw_known ? 1 : 0);
+  for (const TokenId token : forced_) {
+    metrics_.forced_tokens.Add(1);
+    if (!DeliverToken(sequence, {.slot = sequence.slot, .token = token}, result)) return;
+  }
 }
 
 }  // namespace holdfast

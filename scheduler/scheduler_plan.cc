@@ -68,12 +68,11 @@ bool Scheduler::Plan(absl::Time now, StepPlan& plan) {
     if (i + kPrefetchRounds < running_.size()) {
       Prefetch(running_[i + kPrefetchRounds], kSequenceStepBytes);
     }
-    const bool decodes = WantsRows(*sequence) && sequence->unplanned_tokens() == 1;
-    if (decodes && !HasBlocks(*sequence)) growing_.push_back(sequence);
+    if (WantsRows(*sequence) && !HasBlocks(*sequence)) growing_.push_back(sequence);
   }
   // All growth before the first row: whoever is preempted by it has none yet.
   for (Sequence* sequence : growing_) {
-    if (sequence->state == SequenceState::kRunning) GrowForDecode(*sequence);
+    if (sequence->state == SequenceState::kRunning) Grow(*sequence);
   }
   const bool preempted = num_running() < running_before;
   // Each that decodes has a row; the pace is for what prefills get.
@@ -186,7 +185,7 @@ RestorePoll::State Scheduler::Poll(Sequence& sequence) {
 }
 
 // One that cannot grow keeps what it has and gets no row, or is preempted.
-void Scheduler::GrowForDecode(Sequence& sequence) {
+void Scheduler::Grow(Sequence& sequence) {
   const TenantIndex tenant = sequence.request->request.tenant;
   const int32_t missing =
       BlocksFor(sequence.length()) - static_cast<int32_t>(sequence.blocks.size());
@@ -203,7 +202,8 @@ void Scheduler::GrowForDecode(Sequence& sequence) {
   }
 }
 
-// Who goes on in this step: a row for each that decodes; the rest of the step is for prefills.
+// Who goes on in this step: a row for each that is past its prompt; the rest of the step is for
+// prefills, and for who has several tokens to compute because they were forced.
 void Scheduler::CountDecodes(Chunker& chunker) {
   prefills_.clear();
   decodes_.clear();
@@ -212,18 +212,13 @@ void Scheduler::CountDecodes(Chunker& chunker) {
     if (i + kPrefetchRounds < running_.size()) {
       Prefetch(running_[i + kPrefetchRounds], kSequenceStepBytes);
     }
-    if (!WantsRows(*sequence)) continue;
-    if (sequence->unplanned_tokens() > 1) {
-      prefills_.push_back(sequence);
-    } else if (HasBlocks(*sequence)) {
-      if (sequence->order.offline) {  // it gets what is left
-        prefills_.push_back(sequence);
-        continue;
-      }
-      decodes_.push_back(sequence);
-      chunker.TakeDecode();
-      rows_.AddDecode(sequence->tenant);
-    }
+    if (!WantsRows(*sequence) || !HasBlocks(*sequence)) continue;
+    const bool has_one = sequence->unplanned_tokens() == 1;
+    const bool offline = sequence->order.offline;  // it gets what is left
+    (has_one && !offline ? decodes_ : prefills_).push_back(sequence);
+    if (offline || (!has_one && sequence->num_untold == 0)) continue;
+    chunker.TakeDecode();
+    rows_.AddDecode(sequence->tenant);
   }
 }
 
@@ -254,7 +249,8 @@ void Scheduler::PlanDecodes(StepPlan& plan) {
 std::optional<TenantIndex> Scheduler::OwedPromptsTenant() const {
   std::optional<TenantIndex> owed;
   for (const Sequence* prefill : prefills_) {
-    if (prefill->order.offline || !rows_.IsOwed(prefill->tenant)) continue;
+    if (prefill->order.offline || prefill->num_untold > 0) continue;
+    if (!rows_.IsOwed(prefill->tenant)) continue;
     if (owed && online_.share.served(*owed) <= online_.share.served(prefill->tenant)) continue;
     owed = prefill->tenant;
   }
@@ -272,7 +268,10 @@ void Scheduler::PlanPrefills(Chunker& chunker, StepPlan& plan) {
       return std::pair(RowsRank(*a), a->plan_place) < std::pair(RowsRank(*b), b->plan_place);
     });
   }
-  prefill_rows_.assign(prefills_.size(), 0);
+  prefill_rows_.clear();
+  for (const Sequence* prefill : prefills_) {  // as CountDecodes has taken them
+    prefill_rows_.push_back(!prefill->order.offline && prefill->num_untold > 0 ? 1 : 0);
+  }
   if (num_tenants() > 1) DealParts(chunker);
   for (size_t i = 0; i < prefills_.size(); ++i) {
     Sequence& sequence = *prefills_[i];
@@ -303,15 +302,16 @@ void Scheduler::DealParts(Chunker& chunker) {
     // Deep in a long prompt a row costs more, of which others must not pay.
     const double cost = 1 + place_per_row * sequence.planned_tokens;
     const auto most = std::max(1, static_cast<int32_t>(part / cost));
-    prefill_rows_[i] = chunker.Take(sequence.unplanned_tokens(), false, 0, most);
+    const int32_t reserved = prefill_rows_[i];
+    prefill_rows_[i] += chunker.Take(sequence.unplanned_tokens(), false, reserved, most);
     if (prefill_rows_[i] < sequence.unplanned_tokens() && cut != tenant) {
       prefill_rows_[i] += RowsNotToCut(sequence, prefill_rows_[i], most, chunker);
     }
     if (prefill_rows_[i] < sequence.unplanned_tokens()) cut = tenant;
-    const int32_t part_rest = std::max(part - prefill_rows_[i], 0);
-    const auto more =
-        static_cast<int32_t>(std::min<double>((cost - 1) * prefill_rows_[i], part_rest));
-    rows_.Take(tenant, prefill_rows_[i] + more);
+    const int32_t rows = prefill_rows_[i] - reserved;
+    const int32_t part_rest = std::max(part - rows, 0);
+    const auto more = static_cast<int32_t>(std::min<double>((cost - 1) * rows, part_rest));
+    rows_.Take(tenant, rows + more);
     if (rows_.num_present() > 1) chunker.Withhold(more);
   }
 }
@@ -531,6 +531,11 @@ void Scheduler::AddRows(Sequence& sequence, int32_t num_tokens, StepPlan& plan) 
   } else {
     plan.tokens.insert(plan.tokens.end(), sequence.tokens.begin() + first,
                        sequence.tokens.begin() + end);
+  }
+  if (sequence.num_untold > 0) {
+    const int32_t left = std::min(sequence.num_untold, sequence.num_tokens() - end);
+    part.num_forced = sequence.num_untold - left;
+    sequence.num_untold = left;
   }
   sequence.planned_tokens = end;
   preemptions_.OnServed(sequence.tenant, num_tokens * kRecomputedPerServed);

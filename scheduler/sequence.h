@@ -110,6 +110,7 @@ struct alignas(64) Sequence {
   bool scores_prompt = false;   // its request may want logprobs of the prompt from it
   Pooling pooling{};            // its request's
   bool continues_pin = false;   // see continued_pin
+  bool draw_known = false;      // a step that runs draws what `tokens` has already
   uint8_t num_stop_tokens = 0;  // of stop_tokens; above kStopTokensNear: its request has them
   uint64_t table_version = 0;   // of `blocks`, see kept_tables.h
 
@@ -117,6 +118,7 @@ struct alignas(64) Sequence {
   std::array<TokenId, kStopTokensNear> stop_tokens{};
   RequestId id{};          // of its request
   TokenId last_drawn = 0;  // the last of `tokens`, if it has completion tokens
+  int32_t num_untold = 0;  // so many last tokens were forced, and the engine does not know of them
 
   // Hereafter what not every step touches.
   std::shared_ptr<TokenMask> mask;

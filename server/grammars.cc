@@ -21,8 +21,8 @@ class GrammarConstraint final : public TokenConstraint {
       : matcher_(std::move(matcher)) {}
 
   absl::Status Consume(TokenId token) override { return matcher_->Consume(token); }
-  absl::Status Next(std::span<uint32_t> words, std::optional<TokenId>& only) override {
-    return matcher_->Next(words, only);
+  absl::Status Next(std::span<uint32_t> words, std::vector<TokenId>& forced) override {
+    return matcher_->Next(words, forced);
   }
 
  private:

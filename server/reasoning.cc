@@ -35,11 +35,13 @@ class ReasoningConstraint final : public TokenConstraint {
     return answer_ == nullptr ? absl::OkStatus() : answer_->Consume(token);
   }
 
-  absl::Status Next(std::span<uint32_t> words, std::optional<TokenId>& only) override {
+  absl::Status Next(std::span<uint32_t> words, std::vector<TokenId>& forced) override {
+    forced.clear();
     if (state_ == State::kThinking) {
-      only = ForcedToken();
-      if (!only.has_value()) AllowAll(words);
-      if (answer_ == nullptr || only.has_value()) return absl::OkStatus();
+      const std::span<const TokenId> closing = ForcedClosing();
+      forced.assign(closing.begin(), closing.end());
+      if (forced.empty()) AllowAll(words);
+      if (answer_ == nullptr || !forced.empty()) return absl::OkStatus();
       // The answer is still to come, and all of it is held to its form.
       Forbid(ends_, words);
       Forbid(tokens_.past_close, words);
@@ -47,17 +49,16 @@ class ReasoningConstraint final : public TokenConstraint {
       return absl::OkStatus();
     }
     if (answer_ == nullptr) {
-      only.reset();
       AllowAll(words);
       return absl::OkStatus();
     }
-    absl::Status status = answer_->Next(words, only);
+    absl::Status status = answer_->Next(words, forced);
     if (!status.ok() || state_ == State::kAnswer || !tokens_.open.has_value()) return status;
     // It may think first.
-    if (only.has_value()) {
+    if (!forced.empty()) {
       std::fill(words.begin(), words.end(), 0);
-      Allow(*only, words);
-      only.reset();
+      Allow(forced.front(), words);
+      forced.clear();
     }
     Allow(*tokens_.open, words);
     return status;
@@ -95,7 +96,7 @@ class ReasoningConstraint final : public TokenConstraint {
   }
   void Think(TokenId token) {
     ++num_thought_;
-    const bool closes = !tokens_.close.empty() && token == ForcedFrom(num_closing_);
+    const bool closes = !tokens_.close.empty() && token == ClosingFrom(num_closing_).front();
     num_closing_ = closes ? num_closing_ + 1 : 0;
     tail_ += tokenizer_.TokenBytes(token);
     if (tail_.find(marks_.close) != std::string::npos) {
@@ -104,15 +105,13 @@ class ReasoningConstraint final : public TokenConstraint {
       tail_.erase(0, tail_.size() - marks_.close.size() + 1);
     }
   }
-  TokenId ForcedFrom(size_t index) const {
-    return tokens_.close[std::min(index, tokens_.close.size() - 1)];
+  std::span<const TokenId> ClosingFrom(size_t index) const {
+    return std::span(tokens_.close).subspan(std::min(index, tokens_.close.size() - 1));
   }
-  // Within the closing, once the budget is used up.
-  std::optional<TokenId> ForcedToken() const {
-    if (!budget_.has_value() || num_thought_ < *budget_ || tokens_.close.empty()) {
-      return std::nullopt;
-    }
-    return ForcedFrom(num_closing_);
+  // What is left of it, once the budget is used up.
+  std::span<const TokenId> ForcedClosing() const {
+    if (!budget_.has_value() || num_thought_ < *budget_ || tokens_.close.empty()) return {};
+    return ClosingFrom(num_closing_);
   }
   void AllowAll(std::span<uint32_t> words) const {
     std::fill(words.begin(), words.end(), 0);

@@ -23,11 +23,13 @@ class RustMatcher final : public GrammarMatcher {
     return ToStatus(code, error);
   }
 
-  absl::Status Next(std::span<uint32_t> mask, std::optional<int32_t>& only) override {
+  absl::Status Next(std::span<uint32_t> mask, std::vector<int32_t>& forced) override {
     Buffer error;
-    int32_t forced = -1;
-    const TextCode code = text_matcher_next(raw_, mask.data(), mask.size(), &forced, error.out());
-    only = forced >= 0 ? std::optional(forced) : std::nullopt;
+    const int32_t* tokens = nullptr;
+    size_t num_tokens = 0;
+    const TextCode code =
+        text_matcher_next(raw_, mask.data(), mask.size(), &tokens, &num_tokens, error.out());
+    forced.assign(tokens, tokens + num_tokens);
     return ToStatus(code, error);
   }
 

@@ -5,17 +5,18 @@
 //                                                                       (one a sequence)
 //
 // Where a grammar leaves one text only, its canonical tokens are forced: what is allowed is then
-// one token. What a matcher allows depends on the tokens that it has consumed and on nothing else.
-// Bounded: what compiling and a mask may cost (ParserLimits in src/grammar.rs), how long a caller
-// waits for it, and how many compile on for which nobody waits any more (src/compile_thread.rs).
+// one token, and the one behind it. What a matcher allows depends on the tokens that it has
+// consumed and on nothing else. Bounded: what compiling and a mask may cost (ParserLimits in
+// src/grammar.rs), how long a caller waits for it, and how many compile on for which nobody waits
+// any more (src/compile_thread.rs).
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -51,10 +52,11 @@ class GrammarMatcher {
   virtual ~GrammarMatcher();
   // The token that was drawn: one that was allowed.
   virtual absl::Status Consume(int32_t token) = 0;
-  // What may come next: `only` that token, or each token whose bit is set in `mask` (32 a word, the
-  // lowest first; one bit a token of the model). Once the grammar is complete, end tokens.
+  // What may come next: the tokens of `forced` alone, one after the other; or it is left empty, and
+  // each token whose bit is set in `mask` (32 a word, the lowest first; one bit a token of the
+  // model). Once the grammar is complete, end tokens.
   // kInvalidArgument: a limit was passed; the message is for the caller.
-  virtual absl::Status Next(std::span<uint32_t> mask, std::optional<int32_t>& only) = 0;
+  virtual absl::Status Next(std::span<uint32_t> mask, std::vector<int32_t>& forced) = 0;
 };
 
 // Thread: any.

@@ -127,10 +127,11 @@ void text_grammar_free(TextGrammar* grammar);
 TextCode text_matcher_create(const TextGrammar* grammar, TextMatcher** out, TextBuffer* error);
 void text_matcher_free(TextMatcher* matcher);
 TextCode text_matcher_consume(TextMatcher* matcher, int32_t token, TextBuffer* error);
-/* What may come next: either `forced` alone, or `forced` is -1 and bit i of the words is set for
- * each token i that may. */
-TextCode text_matcher_next(TextMatcher* matcher, uint32_t* words, size_t num_words, int32_t* forced,
-                           TextBuffer* error);
+/* What may come next: the tokens of `forced` alone, one after the other, which lie in the matcher
+ * until it is called again; or there are none, and bit i of the words is set for each token i that
+ * may. */
+TextCode text_matcher_next(TextMatcher* matcher, uint32_t* words, size_t num_words,
+                           const int32_t** forced, size_t* num_forced, TextBuffer* error);
 
 #ifdef __cplusplus
 }

@@ -10,7 +10,6 @@
 #include <iostream>
 #include <iterator>
 #include <nlohmann/json.hpp>
-#include <optional>
 #include <random>
 #include <string>
 #include <vector>
@@ -53,14 +52,14 @@ absl::Status Walk(GrammarMatcher& matcher, int32_t vocab_size, const std::vector
   int forced = 0, tokens = 0;
   bool ended = false;
   while (tokens < absl::GetFlag(FLAGS_tokens) && !ended) {
-    std::optional<int32_t> only;
+    std::vector<int32_t> next;
     const absl::Time begin = absl::Now();
-    if (absl::Status status = matcher.Next(words, only); !status.ok()) return status;
+    if (absl::Status status = matcher.Next(words, next); !status.ok()) return status;
     masks.push_back(Microseconds(absl::Now() - begin));
-    forced += only.has_value() ? 1 : 0;
+    forced += next.empty() ? 0 : 1;
     TokenId token = 0;
-    if (only) {
-      token = *only;
+    if (!next.empty()) {
+      token = next.front();
     } else {
       do token = static_cast<TokenId>(rng() % static_cast<uint32_t>(vocab_size));
       while ((words[static_cast<size_t>(token / 32)] >> (token % 32) & 1) == 0);
@@ -95,10 +94,10 @@ absl::StatusOr<Json> Answers(const Grammar& grammar, const Tokenizer& tokenizer,
     if (!matcher.ok()) return matcher.status();
     std::string text;
     for (int tokens = 0; tokens < absl::GetFlag(FLAGS_tokens); ++tokens) {
-      std::optional<int32_t> only;
-      if (absl::Status status = (*matcher)->Next(words, only); !status.ok()) return status;
-      TokenId token = only.value_or(0);
-      if (!only) {
+      std::vector<int32_t> forced;
+      if (absl::Status status = (*matcher)->Next(words, forced); !status.ok()) return status;
+      TokenId token = forced.empty() ? 0 : forced.front();
+      if (forced.empty()) {
         std::vector<TokenId> choices;
         if (rng() % 2 == 0) {
           std::copy_if(closing.begin(), closing.end(), std::back_inserter(choices), allowed);
@@ -132,10 +131,11 @@ absl::StatusOr<bool> CanBe(const Grammar& grammar, const Tokenizer& tokenizer, i
   tokens.push_back(ends.front());
   std::vector<uint32_t> words((static_cast<size_t>(vocab_size) + 31) / 32);
   for (const int32_t token : tokens) {
-    std::optional<int32_t> only;
-    if (absl::Status status = (*matcher)->Next(words, only); !status.ok()) return status;
-    const bool fits =
-        only ? *only == token : (words[static_cast<size_t>(token / 32)] >> (token % 32) & 1) != 0;
+    std::vector<int32_t> forced;
+    if (absl::Status status = (*matcher)->Next(words, forced); !status.ok()) return status;
+    const bool fits = !forced.empty()
+                          ? forced.front() == token
+                          : (words[static_cast<size_t>(token / 32)] >> (token % 32) & 1) != 0;
     if (!fits) return false;
     if (absl::Status status = (*matcher)->Consume(token); !status.ok()) return status;
   }

@@ -1,10 +1,11 @@
-"""What it costs that answers are held to a form: the time of a step of the real engine with 16
+"""What it costs that answers are held to a form: the time of a token of the real engine with 16
 streams at once, free and held, in turn.
 
     ./dev bench masks [--streams 16] [--tokens 96] [--runs 5] [--json OUT]
 
-A step's time is the daemon's own, from its metrics (holdfast_scheduler_step_seconds); steps are
-those of whole rounds, prompts included, the same in every form. Every answer has --tokens tokens.
+The time of all steps is the daemon's own, from its metrics (holdfast_scheduler_step_seconds), of
+whole rounds, prompts included, the same in every form. Every answer has --tokens tokens. A step
+takes all tokens that a form leaves no choice of, but where log probabilities are asked for.
 """
 
 import argparse
@@ -27,10 +28,16 @@ ROW = {"type": "object", "properties": {
     "kind": {"enum": ["cat", "dog", "bird"]}, "tags": {"type": "array", "items": {"type": "string"}}},
     "required": ["name", "age", "kind", "tags"], "additionalProperties": False}
 TOOLS = [{"type": "function", "function": {"name": f"tool_{i}", "parameters": ROW}} for i in range(8)]
+NAMES = ["the_name_of_the_animal", "the_age_of_the_animal_in_years", "the_name_of_the_animals_owner"]
+LONG_ROW = {"type": "object", "properties": {name: {"type": "string", "maxLength": 12} for name in NAMES},
+            "required": NAMES, "additionalProperties": False}
+LONG_NAMES = {"structured_outputs": {"json": {"type": "array", "items": LONG_ROW, "minItems": 99}}}
 # None of them ends before the tokens do.
 FORMS = {
     "free": {},
     "a schema": {"structured_outputs": {"json": {"type": "array", "items": ROW, "minItems": 99}}},
+    "a schema of long names": LONG_NAMES,
+    "a schema of long names, a token a step": {**LONG_NAMES, "logprobs": True},
     "any JSON": {"structured_outputs": {"json": {"type": "array", "minItems": 999}}},
     "an expression": {"structured_outputs": {"regex": "([a-z]{2,9} ){999}"}},
     # The default model is told of tools in its system message: nearly this one.
@@ -53,21 +60,18 @@ def ask(url, form, number, args):
     return usage["prompt_tokens"], usage["completion_tokens"]
 
 
-def steps(url):
+def step_seconds(url):
     with urllib.request.urlopen(f"{url}/metrics", timeout=30) as answer:
         text = answer.read().decode()
-    return tuple(float(re.search(rf"^holdfast_scheduler_step_seconds_{what}(?:{{.*}})? (\S+)$", text,
-                                 re.M)[1]) for what in ("sum", "count"))
+    return float(re.search(r"^holdfast_scheduler_step_seconds_sum(?:{.*})? (\S+)$", text, re.M)[1])
 
 
 def one_round(url, form, args):
-    """(milliseconds a step, tokens of all answers, of a prompt)"""
-    seconds, count = steps(url)
+    """(milliseconds a token of each answer, tokens of all answers, of a prompt)"""
+    before = step_seconds(url)
     with concurrent.futures.ThreadPoolExecutor(args.streams) as pool:
         usages = list(pool.map(lambda number: ask(url, form, number, args), range(args.streams)))
-    after_seconds, after_count = steps(url)
-    return (1e3 * (after_seconds - seconds) / (after_count - count),
-            sum(tokens for _, tokens in usages), usages[0][0])
+    return (1e3 * (step_seconds(url) - before) / args.tokens, sum(tokens for _, tokens in usages), usages[0][0])
 
 
 def main():
@@ -106,7 +110,7 @@ def main():
         daemon.terminate()
         daemon.wait(30)
     print(f"{args.streams} streams of {args.tokens} tokens, {args.runs} runs in turn\33[K\n")
-    print("| answers | tokens of a prompt | ms a step, median (least to most) | to free ones |\n"
+    print("| answers | tokens of a prompt | ms a token, median (least to most) | to free ones |\n"
           "|---|---|---|---|")
     for form, values in taken.items():
         free = "free, of tools" if "tools" in form or "calls" in form else "free"

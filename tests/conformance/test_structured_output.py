@@ -42,6 +42,14 @@ CALL = {
     "required": ["tool", "arguments"],
     "additionalProperties": False,
 }
+LONG_NAMES = {
+    "type": "object",
+    "properties": {name: {"type": "integer", "minimum": 1, "maximum": 999} for name in (
+        "the_persons_first_name_in_letters", "the_year_of_birth_by_the_registry", "number_of_children_known")},
+    "required": ["the_persons_first_name_in_letters", "the_year_of_birth_by_the_registry",
+                 "number_of_children_known"],
+    "additionalProperties": False,
+}
 ONE_OF = {"anyOf": [{"type": "integer", "minimum": 5, "maximum": 9},
                     {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}]}
 
@@ -208,6 +216,24 @@ def test_logprobs_are_the_models_own(client):
     assert "".join(item.token for item in content).startswith("only this")
     # What the model would rather have said is still told.
     assert any(item.top_logprobs[0].logprob > item.logprob for item in content)
+
+
+def test_forced_tokens_are_the_same_taken_at_once_and_one_by_one(daemon, client):
+    forms = [dict(response_format=schema_format(LONG_NAMES)), dict(response_format=schema_format(CALL)),
+             dict(extra_body=outputs(choice=["a choice that begins alike, and ends so",
+                                             "a choice that begins alike, but ends otherwise"]))]
+    for form in forms:
+        for kwargs in ({}, {"max_tokens": 9}, {"stop": "rst_name"}, {"frequency_penalty": 1.5}):
+            before = daemon.metric("holdfast_scheduler_forced_tokens_total")
+            at_once = ask(client, **form, **kwargs)
+            taken = daemon.metric("holdfast_scheduler_forced_tokens_total") - before
+            assert taken > 0
+            # Who asks for log probabilities gets each token from a row of its own.
+            one_by_one = ask(client, **form, **kwargs, logprobs=True)
+            assert daemon.metric("holdfast_scheduler_forced_tokens_total") == before + taken
+            assert at_once.choices[0].message.content == one_by_one.choices[0].message.content
+            assert at_once.choices[0].finish_reason == one_by_one.choices[0].finish_reason
+            assert at_once.usage.completion_tokens == one_by_one.usage.completion_tokens
 
 
 def test_company_changes_no_answer(client):

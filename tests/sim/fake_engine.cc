@@ -69,6 +69,8 @@ void FakeEngine::CheckPlan(const StepPlan& plan) const {
     CHECK(part.num_blocks == (end + kBlockTokens - 1) / kBlockTokens);
     CHECK(part.num_drafts >= 0 && part.num_drafts < part.num_tokens);
     CHECK(part.num_drafts == 0 || (part.samples && !part.gate && !part.prompt_top_logprobs));
+    CHECK(part.num_forced >= 0 && part.num_forced <= part.num_tokens);
+    CHECK(part.num_forced == 0 || part.num_drafts == 0);
     CHECK(part.pooling == Pooling::kNone ? !part.pools : !part.samples);
     CHECK(part.pooling != Pooling::kMean || part.gate == nullptr);
     std::set<BlockId> own;
@@ -178,6 +180,10 @@ void FakeEngine::ComputeSequence(const StepPlan& plan, const PlanSequence& part,
   }
 
   num_drafts_ += part.num_drafts;
+  num_forced_ += part.num_forced;
+  for (const TokenId token : tokens.last(static_cast<size_t>(part.num_forced))) {
+    slot.completion.push_back(token);
+  }
   for (int32_t i = 0; i < part.num_tokens; ++i) {
     const int32_t position = part.first_position + i;
     const TokenId token = tokens[static_cast<size_t>(i)];

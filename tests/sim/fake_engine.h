@@ -57,6 +57,7 @@ class FakeEngine final : public Engine {
   int64_t num_rows() const { return num_rows_; }  // computed since the start
   int64_t num_copies() const { return num_copies_; }
   int64_t num_drafts() const { return num_drafts_; }  // rows of those, part of num_rows
+  int64_t num_forced() const { return num_forced_; }  // tokens that it was told, not asked for
   int64_t num_foreign_reads() const { return num_foreign_reads_; }
 
   // What the KV of a token is, after KV that was seen as `visible` (of the first token: 0), and how
@@ -105,6 +106,7 @@ class FakeEngine final : public Engine {
   int64_t num_copies_ = 0;
   int64_t num_foreign_reads_ = 0;
   int64_t num_drafts_ = 0;
+  int64_t num_forced_ = 0;
   const int32_t repeats_of_8_, repeat_period_;
 };
 

@@ -57,6 +57,11 @@ class SchedulerBench final {
   // The second half of a step that a test has planned itself.
   void Finish() {
     now += absl::Milliseconds(10);
+    for (const StepPlan::MaskedDraw& masked : plan.masked) {
+      const PlanSequence& part = plan.sequences[static_cast<size_t>(masked.sequence)];
+      masked.mask->Begin();
+      masked.mask->Prepare(masked.draw, plan.TokensOf(part).back());
+    }
     const absl::Status status = engine.Execute(plan, result);
     const bool runs_on = std::exchange(has_next, false) && status.ok();
     if (runs_on) {

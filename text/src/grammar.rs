@@ -18,6 +18,7 @@ use llguidance::api::{GrammarWithLexer, ParserLimits, TopLevelGrammar};
 use llguidance::earley::SlicedBiasComputer;
 use llguidance::{JsonCompileOptions, Matcher, ParserFactory};
 use serde_json::{json, Value};
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
 use toktrie::{
     InferenceCapabilities, SimpleVob, TokEnv, TokRxInfo, TokTrie, TokenId, TokenizerEnv,
@@ -285,7 +286,7 @@ impl Shared {
         let mut first = GrammarMatcher {
             matcher: Matcher::new(self.factory.create_parser(parsed)),
             ends: Arc::clone(&self.ends),
-            forced: Vec::new(),
+            forced: VecDeque::new(),
             free_text: None,
         };
         if let Some(error) = first.matcher.get_error() {
@@ -446,16 +447,16 @@ fn begins_text(text: &[u8]) -> bool {
     std::str::from_utf8(text).map_or_else(|error| error.error_len().is_none(), |_| true)
 }
 
-/// What may come next.
-pub enum Next {
-    Forced(TokenId),
+/// What may come next: these tokens, one after the other, or one of a mask.
+pub enum Next<'a> {
+    Forced(&'a [TokenId]),
     Mask(Arc<SimpleVob>),
 }
 
 pub struct GrammarMatcher {
     matcher: Matcher,
     ends: Arc<[TokenId]>,
-    forced: Vec<TokenId>,        // the next last
+    forced: VecDeque<TokenId>,
     free_text: Option<FreeText>, // until a call is opened
 }
 
@@ -465,8 +466,8 @@ impl GrammarMatcher {
             let is_end = self.ends.contains(&token);
             return if is_end { Ok(()) } else { Err(failed("its grammar is complete")) };
         }
-        if self.forced.last() == Some(&token) {
-            self.forced.pop();
+        if self.forced.front() == Some(&token) {
+            self.forced.pop_front();
         } else {
             self.forced.clear();
         }
@@ -479,21 +480,22 @@ impl GrammarMatcher {
         Ok(())
     }
 
-    pub fn next(&mut self) -> Result<Next, Failure> {
+    pub fn next(&mut self) -> Result<Next<'_>, Failure> {
         if let Some(free) = &self.free_text {
             if free.nothing_has_begun() && !self.matcher.is_stopped() {
                 return Ok(Next::Mask(Arc::clone(&free.allowed)));
             }
         }
         if self.forced.is_empty() && !self.matcher.is_stopped() {
-            self.forced = self.matcher.compute_ff_tokens();
-            self.forced.reverse();
+            self.forced = self.matcher.compute_ff_tokens().into();
             if self.forced.len() > FORCED_MAX {
                 return Err(failed(&format!("it forces more than {FORCED_MAX} tokens in a row")));
             }
         }
-        if let Some(token) = self.forced.last() {
-            return Ok(Next::Forced(*token));
+        if !self.forced.is_empty() {
+            // Behind a token of free text, what comes may be free again.
+            let known = if self.free_text.is_some() { 1 } else { self.forced.len() };
+            return Ok(Next::Forced(&self.forced.make_contiguous()[..known]));
         }
         let mask =
             self.matcher.compute_mask_or_eos().map_err(|error| failed(&error.to_string()))?;

@@ -454,13 +454,17 @@ pub unsafe extern "C" fn text_matcher_next(
     matcher: *mut GrammarMatcher,
     words: *mut u32,
     num_words: usize,
-    forced: *mut i32,
+    forced: *mut *const i32,
+    num_forced: *mut usize,
     error: *mut TextBuffer,
 ) -> i32 {
     entry(error, || {
-        *forced = -1;
+        *num_forced = 0;
         match (*matcher).next()? {
-            Next::Forced(token) => *forced = token as i32,
+            Next::Forced(tokens) => {
+                *forced = tokens.as_ptr().cast();
+                *num_forced = tokens.len();
+            }
             Next::Mask(mask) => {
                 let words = std::slice::from_raw_parts_mut(words, num_words);
                 let known = mask.as_slice();

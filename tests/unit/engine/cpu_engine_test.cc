@@ -339,6 +339,43 @@ TEST(CpuEngineTest, DraftsChangeNoTokenAndNoLogprob) {
   }
 }
 
+TEST(CpuEngineTest, ForcedTokensCountAsIfTheyHadBeenDrawn) {
+  RandomModel random({});
+  const std::unique_ptr<CpuEngine> engine = MakeEngine(random.model, SmallOptions());
+  const std::vector<TokenId> prompt = random.RandomTokens(30);
+  const SamplingParams sampling = {.temperature = 1.3f,
+                                   .presence_penalty = 0.5f,
+                                   .frequency_penalty = 0.2f,
+                                   .repetition_penalty = 1.1f,
+                                   .seed = 77,
+                                   .min_tokens = 20,
+                                   .banned_until_min = {1, 2, 3}};
+  const std::vector<TokenId> straight = Generate(*engine, prompt, sampling, -1);
+  std::vector<TokenId> all = prompt;
+  all.insert(all.end(), straight.begin(), straight.end());
+  for (const int32_t num_forced : {1, 2, 7, 17}) {
+    StepPlan plan;
+    StepResult result;
+    plan.opens.push_back({.slot = SequenceSlot{0}, .sampling = sampling, .prompt = prompt});
+    const auto size = static_cast<int32_t>(prompt.size());
+    // Drawn, forced, drawn: the second draw is by what was forced, in one step or in two.
+    const auto step = [&](int32_t position, int32_t rows, int32_t forced, bool samples) {
+      PlanSequence& part = AddRows(plan, SequenceSlot{0}, all, position, rows, Blocks(0, 10));
+      part.samples = samples;
+      part.num_forced = forced;
+      EXPECT_TRUE(engine->Execute(plan, result).ok());
+      plan.Clear();
+      return samples ? result.samples.at(0).token : 0;
+    };
+    EXPECT_EQ(step(0, size, 0, true), straight[0]);
+    EXPECT_EQ(step(size, 1 + num_forced, num_forced, true),
+              straight[static_cast<size_t>(1 + num_forced)]);
+    step(size + num_forced + 1, 3, 2, false);
+    EXPECT_EQ(step(size + num_forced + 4, 2, 2, true),
+              straight[static_cast<size_t>(num_forced + 6)]);
+  }
+}
+
 TEST(CpuEngineTest, RunsOfDraftsGoOnFromOneProductOfLogitsToTheNext) {
   RandomModel random({});
   CpuEngineOptions options = SmallOptions();

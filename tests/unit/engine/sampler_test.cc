@@ -335,10 +335,10 @@ class FixedConstraint final : public TokenConstraint {
   FixedConstraint(std::vector<bool> allowed, std::optional<TokenId> only)
       : allowed_(std::move(allowed)), only_(only) {}
   absl::Status Consume(TokenId) override { return absl::OkStatus(); }
-  absl::Status Next(std::span<uint32_t> words, std::optional<TokenId>& only) override {
+  absl::Status Next(std::span<uint32_t> words, std::vector<TokenId>& forced) override {
     std::fill(words.begin(), words.end(), 0);
     for (size_t i = 0; i < allowed_.size(); ++i) words[i / 32] |= uint32_t{allowed_[i]} << (i % 32);
-    only = only_;
+    if (only_) forced = {*only_};
     return absl::OkStatus();
   }
 

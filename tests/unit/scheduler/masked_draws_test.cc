@@ -1,63 +1,16 @@
 // Sequences whose draws keep to a mask, in the loop with its threads. Also run under the thread
 // sanitizer.
-#include <atomic>
-#include <memory>
-#include <thread>
+#include <cstddef>
+#include <vector>
 
-#include "engine/token_mask.h"
 #include "gtest/gtest.h"
 #include "scheduler/scheduler_loop.h"
 #include "tests/sim/scheduler_bench.h"
+#include "tests/unit/scheduler/run_constraint.h"
 #include "tests/unit/scheduler/shared_sink.h"
 
 namespace holdfast {
 namespace {
-
-constexpr int32_t kVocab = 1000;
-
-// A seventh of the vocabulary, which one follows from all tokens before; each fifth token is
-// forced. Fails when it is told a token that it had not allowed, and at the draw `fails_at`.
-class SeventhConstraint final : public TokenConstraint {
- public:
-  explicit SeventhConstraint(int32_t fails_at = -1) : fails_at_(fails_at) {}
-
-  static bool Allows(const std::vector<TokenId>& before, TokenId token) {
-    return before.size() % 5 == 4 ? token == Forced(before) : token % 7 == Residue(before);
-  }
-
-  absl::Status Consume(TokenId token) override {
-    if (!Allows(tokens_, token)) return absl::InternalError("was told a token it had not allowed");
-    tokens_.push_back(token);
-    return absl::OkStatus();
-  }
-  absl::Status Next(std::span<uint32_t> words, std::optional<TokenId>& only) override {
-    if (static_cast<int32_t>(tokens_.size()) == fails_at_) {
-      return absl::InvalidArgumentError("too hard");
-    }
-    std::fill(words.begin(), words.end(), 0);
-    for (TokenId token = 0; token < kVocab; ++token) {
-      const auto index = static_cast<size_t>(token);
-      if (Allows(tokens_, token)) words[index / 32] |= 1u << (index % 32);
-    }
-    only = tokens_.size() % 5 == 4 ? std::optional(Forced(tokens_)) : std::nullopt;
-    return absl::OkStatus();
-  }
-
- private:
-  static TokenId Residue(const std::vector<TokenId>& before) {
-    TokenId sum = static_cast<TokenId>(before.size());
-    for (const TokenId token : before) sum = (sum * 3 + token) % 7;
-    return sum;
-  }
-  static TokenId Forced(const std::vector<TokenId>& before) { return 500 + Residue(before); }
-
-  const int32_t fails_at_;
-  std::vector<TokenId> tokens_;
-};
-
-std::shared_ptr<TokenMask> Mask(std::unique_ptr<TokenConstraint> constraint) {
-  return std::make_shared<TokenMask>(std::move(constraint), kVocab);
-}
 
 // Of three two are held to masks; some have two choices.
 Request MakeMasked(int index) {
@@ -67,7 +20,7 @@ Request MakeMasked(int index) {
   request.num_choices = index % 4 == 0 ? 2 : 1;
   if (index % 3 == 0) return request;
   for (int32_t choice = 0; choice < request.num_choices; ++choice) {
-    request.masks.push_back(Mask(std::make_unique<SeventhConstraint>()));
+    request.masks.push_back(RunConstraint::Mask(static_cast<size_t>(index % 5)));
   }
   return request;
 }
@@ -103,10 +56,11 @@ TEST(MaskedDrawsTest, EachTokenKeepsToItsMaskAndIsWhatItIsAloneWhateverIsPreempt
     ASSERT_TRUE(request.done->ok()) << *request.done;
     ASSERT_EQ(request.choices, alone[static_cast<size_t>(index)].choices);
     if (index % 3 == 0) continue;
+    const RunConstraint constraint(static_cast<size_t>(index % 5));
     for (const auto& [number, choice] : request.choices) {
       std::vector<TokenId> before;
       for (const TokenId token : choice.tokens) {
-        ASSERT_TRUE(SeventhConstraint::Allows(before, token));
+        ASSERT_TRUE(constraint.Allows(before, token));
         before.push_back(token);
       }
     }
@@ -121,9 +75,9 @@ TEST(MaskedDrawsTest, AMaskThatFailsEndsItsRequestWithWhatItSaysAndNobodyElses) 
   ASSERT_TRUE(loop.ok());
   for (int32_t fails_at = 0; fails_at < 3; ++fails_at) {
     Request fails = MakeRequest(static_cast<uint64_t>(2 * fails_at), MakePrompt(20), 8);
-    fails.masks.push_back(Mask(std::make_unique<SeventhConstraint>(fails_at)));
+    fails.masks.push_back(RunConstraint::Mask(1, fails_at));
     Request other = MakeRequest(static_cast<uint64_t>(2 * fails_at + 1), MakePrompt(20), 8);
-    other.masks.push_back(Mask(std::make_unique<SeventhConstraint>()));
+    other.masks.push_back(RunConstraint::Mask(1));
     ASSERT_EQ((*loop)->Submit(std::move(fails)), Admit::kAccepted);
     ASSERT_EQ((*loop)->Submit(std::move(other)), Admit::kAccepted);
     const auto failed = sink.Wait(RequestId{static_cast<uint64_t>(2 * fails_at)});
@@ -157,7 +111,7 @@ TEST(MaskedDrawsTest, ARequestHasAMaskForEachChoiceOrNone) {
   ASSERT_TRUE(loop.ok());
   Request request = MakeRequest(1, MakePrompt(20), 8);
   request.num_choices = 2;
-  request.masks.push_back(Mask(std::make_unique<SeventhConstraint>()));
+  request.masks.push_back(RunConstraint::Mask(1));
   ASSERT_EQ((*loop)->Submit(std::move(request)), Admit::kAccepted);
   EXPECT_EQ(sink.Wait(RequestId{1}).done->code(), absl::StatusCode::kInvalidArgument);
 }

@@ -95,8 +95,8 @@ class OnlyAb final : public TokenConstraint {
     ++at_;
     return absl::OkStatus();
   }
-  absl::Status Next(std::span<uint32_t>, std::optional<TokenId>& only) override {
-    only = at_ < 2 ? "ab"[at_] : ByteTokenizer::kEos;
+  absl::Status Next(std::span<uint32_t>, std::vector<TokenId>& forced) override {
+    forced = {at_ < 2 ? "ab"[at_] : ByteTokenizer::kEos};
     return absl::OkStatus();
   }
 
@@ -123,14 +123,21 @@ class ReasoningConstraintTest : public testing::Test {
 
   std::vector<TokenId> Allowed(TokenConstraint& constraint) const {
     std::vector<uint32_t> words(static_cast<size_t>(tokenizer_.vocab_size() + 31) / 32);
-    std::optional<TokenId> only;
-    EXPECT_TRUE(constraint.Next(words, only).ok());
-    if (only.has_value()) return {*only};
+    std::vector<TokenId> forced;
+    EXPECT_TRUE(constraint.Next(words, forced).ok());
+    if (!forced.empty()) return {forced.front()};
     std::vector<TokenId> allowed;
     for (TokenId token = 0; token < static_cast<TokenId>(32 * words.size()); ++token) {
       if (words[static_cast<size_t>(token) / 32] >> (token % 32) & 1) allowed.push_back(token);
     }
     return allowed;
+  }
+
+  std::vector<TokenId> Forced(TokenConstraint& constraint) const {
+    std::vector<uint32_t> words(static_cast<size_t>(tokenizer_.vocab_size() + 31) / 32);
+    std::vector<TokenId> forced;
+    EXPECT_TRUE(constraint.Next(words, forced).ok());
+    return forced;
   }
 
   static constexpr TokenId kEnds[] = {ByteTokenizer::kEos};
@@ -174,13 +181,14 @@ class SpelledMarksTest : public ReasoningConstraintTest {
   SpelledMarksTest() : ReasoningConstraintTest(std::vector<std::string>()) {}
 };
 
-TEST_F(SpelledMarksTest, AMarkOfManyTokensIsForcedOneByOneAndFoundWhereItIsWritten) {
-  const auto forced = Make(true, 0);
-  for (const char c : std::string("</think>")) {
-    EXPECT_THAT(Allowed(*forced), testing::ElementsAre(c));
-    ASSERT_TRUE(forced->Consume(c).ok());
+TEST_F(SpelledMarksTest, AMarkOfManyTokensIsForcedAsAWholeAndFoundWhereItIsWritten) {
+  const auto closes = Make(true, 0);
+  const std::string mark = "</think>";
+  for (size_t i = 0; i < mark.size(); ++i) {
+    EXPECT_THAT(Forced(*closes), testing::ElementsAreArray(mark.substr(i)));
+    ASSERT_TRUE(closes->Consume(mark[i]).ok());
   }
-  EXPECT_THAT(Allowed(*forced), testing::ElementsAre('a'));
+  EXPECT_THAT(Allowed(*closes), testing::ElementsAre('a'));
   const auto written = Make(true, std::nullopt);
   for (const char c : std::string("x</thi</think>")) ASSERT_TRUE(written->Consume(c).ok());
   EXPECT_THAT(Allowed(*written), testing::ElementsAre('a'));

@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <random>
 #include <string>
 #include <string_view>
@@ -54,10 +53,10 @@ class GrammarTest : public testing::Test {
 
   std::vector<int32_t> Allowed(GrammarMatcher& matcher) {
     std::vector<uint32_t> words((static_cast<size_t>(vocab_size_) + 31) / 32, 0xffffffff);
-    std::optional<int32_t> only;
-    const absl::Status status = matcher.Next(words, only);
+    std::vector<int32_t> forced;
+    const absl::Status status = matcher.Next(words, forced);
     EXPECT_TRUE(status.ok()) << status;
-    if (only) return {*only};
+    if (!forced.empty()) return {forced.front()};
     std::vector<int32_t> allowed;
     for (int32_t token = 0; token < static_cast<int32_t>(32 * words.size()); ++token) {
       if (words[static_cast<size_t>(token / 32)] >> (token % 32) & 1) allowed.push_back(token);

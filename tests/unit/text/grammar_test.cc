@@ -527,8 +527,30 @@ TEST_F(GrammarTest, ATokenThatIsNotAllowedIsAnErrorAndStaysOne) {
   const auto matcher = Matcher(GrammarKind::kChoice, R"(["ab", "ac"])");
   EXPECT_FALSE(matcher->Consume(ByteId(Controls(), 'x')).ok());
   std::vector<uint32_t> words((static_cast<size_t>(vocab_size_) + 31) / 32);
-  std::optional<int32_t> only;
-  EXPECT_EQ(matcher->Next(words, only).code(), absl::StatusCode::kInvalidArgument);
+  std::vector<int32_t> forced;
+  EXPECT_EQ(matcher->Next(words, forced).code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST_F(GrammarTest, WhatIsForcedBehindATokenIsForcedOnceThatOneIsThere) {
+  const auto matcher = Matcher(GrammarKind::kJsonSchema, kPerson);
+  std::vector<uint32_t> words((static_cast<size_t>(vocab_size_) + 31) / 32);
+  std::vector<int32_t> known, forced;
+  size_t longest = 0;
+  std::mt19937 rng(4);
+  for (int i = 0; i < 200; ++i) {
+    ASSERT_TRUE(matcher->Next(words, forced).ok());
+    if (!known.empty()) {
+      ASSERT_EQ(forced, known);
+    }
+    longest = std::max(longest, forced.size());
+    const std::vector<int32_t> allowed = Allowed(*matcher);
+    const int32_t token = allowed[rng() % allowed.size()];
+    if (token == kEnd) break;
+    ASSERT_TRUE(matcher->Consume(token).ok());
+    known = forced;
+    if (!known.empty()) known.erase(known.begin());
+  }
+  EXPECT_GT(longest, 3u);
 }
 
 TEST_F(GrammarTest, MatchersOfOneGrammarGoTheirOwnWaysOnManyThreads) {
