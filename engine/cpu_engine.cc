@@ -391,27 +391,32 @@ bool CpuEngine::IsReached(const LogitRow& logit_row, StepResult& result) {
 
 void CpuEngine::FinishRow(const LogitRow& logit_row, std::span<float> logits, int32_t worker,
                           StepResult& result) {
-  const bool undefined = !MakeLogitsFinite(logits);
+  const bool is_finite = MakeLogitsFinite(logits);
   if (logit_row.prompt_logprob.has_value()) {
-    result.prompt_logprobs[*logit_row.prompt_logprob].undefined = undefined;
-  }
-  if (logit_row.sample.has_value()) result.samples[*logit_row.sample].undefined = undefined;
-  if (undefined) return;
-
-  if (logit_row.prompt_logprob.has_value()) {
-    FillLogprobs(logits, result.prompt_logprobs[*logit_row.prompt_logprob], result);
+    SampledToken& entry = result.prompt_logprobs[*logit_row.prompt_logprob];
+    entry.undefined = !is_finite;
+    if (is_finite) FillLogprobs(logits, entry, result);
   }
   if (logit_row.sample.has_value()) {
-    SamplerState& state = slots_[Number(logit_row.slot)];
     SampledToken& entry = result.samples[*logit_row.sample];
-    if (logit_row.mask != nullptr && !logit_row.mask->Wait()) {
-      entry.undefined = true;
-      return;
-    }
-    entry.token = Sampler::Draw(logits, state, scratch_[worker], logit_row.mask);
-    state.Append(entry.token);
-    if (state.params().top_logprobs.has_value()) FillLogprobs(logits, entry, result);
+    entry.undefined = !DrawSample(logit_row, logits, is_finite, worker, entry);
+    const bool wants_logprobs = slots_[Number(logit_row.slot)].params().top_logprobs.has_value();
+    if (wants_logprobs && !entry.undefined) FillLogprobs(logits, entry, result);
   }
+}
+
+bool CpuEngine::DrawSample(const LogitRow& logit_row, std::span<const float> logits, bool is_finite,
+                           int32_t worker, SampledToken& entry) {
+  SamplerState& state = slots_[Number(logit_row.slot)];
+  const TokenMask* mask = logit_row.mask;
+  if (mask != nullptr && !mask->Wait()) return false;
+  // A forced token is not drawn from its logits: of a run they may not even be computed.
+  const bool is_forced =
+      mask != nullptr && mask->only().has_value() && !state.params().top_logprobs.has_value();
+  if (!is_finite && !is_forced) return false;
+  entry.token = Sampler::Draw(logits, state, scratch_[worker], mask);
+  state.Append(entry.token);
+  return true;
 }
 
 void CpuEngine::FillLogprobs(std::span<const float> logits, SampledToken& entry,

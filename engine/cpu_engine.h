@@ -99,6 +99,9 @@ class CpuEngine final : public Engine {
   // Draws and scores; marks the row's entries where its logits have no finite value.
   void FinishRow(const LogitRow& logit_row, std::span<float> logits, int32_t worker,
                  StepResult& result);
+  // False: nothing can be drawn.
+  bool DrawSample(const LogitRow& logit_row, std::span<const float> logits, bool is_finite,
+                  int32_t worker, SampledToken& entry);
   void FillLogprobs(std::span<const float> logits, SampledToken& entry, StepResult& result) const;
   // Of kMean, [embedding_size] each: what a slot's rows so far add up to, and a worker's row. In
   // f64, which costs nothing beside a row's forward pass.

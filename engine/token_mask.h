@@ -85,6 +85,8 @@ class TokenMask final {
   // It says so whether or not a later draw is being made ready.
   void ForcedAfter(int32_t draw, size_t most, std::vector<TokenId>& tokens) const {
     tokens.clear();
+    // Most draws are in no run: without the lock.
+    if (draw >= run_end_.load(std::memory_order_acquire)) return;
     const MutexLock lock(&mutex_);
     if (!IsInRun(draw)) return;
     const auto rest = std::span(run_).subspan(static_cast<size_t>(draw + 1 - run_begin_));
@@ -118,6 +120,7 @@ class TokenMask final {
     const MutexLock lock(&mutex_);
     std::swap(run_, next_run_);
     run_begin_ = draw;
+    run_end_.store(draw + static_cast<int32_t>(run_.size()), std::memory_order_release);
     return absl::OkStatus();
   }
 
@@ -131,6 +134,7 @@ class TokenMask final {
   // Written by the mask thread alone, and then with mutex_ held.
   std::vector<TokenId> run_;  // forced tokens, which begin with draw `run_begin_`
   int32_t run_begin_ = 0;
+  std::atomic<int32_t> run_end_ = 0;  // of the draw behind its last
   std::atomic<State> state_ = State::kPending;
 };
 

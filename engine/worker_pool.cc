@@ -1,6 +1,8 @@
 #include "engine/worker_pool.h"
 
 #include <algorithm>
+#include <chrono>
+#include <optional>
 
 #include "config/base/check.h"
 #include "config/base/thread_turns.h"
@@ -9,11 +11,12 @@
 namespace holdfast {
 namespace {
 
-// Between 0.4 and 1 ms of looking at one cache line, which spans what a step does on one thread
-// and, while somebody is served, what lies between two steps. To wake a parked worker takes 10 us;
-// on a virtual machine, whose processor has to be given back first, 200 us and at times some ms.
-// Who wakes meanwhile does not wait for a worker that only looks (TakeLongTurns).
-constexpr int kWatchRounds = 25'000;
+// How long a worker looks at one cache line before it parks, which spans what a step does on one
+// thread and, while somebody is served, what lies between two steps. To wake a parked worker takes
+// 10 us; on a virtual machine, whose processor has to be given back first, 200 us and at times some
+// ms. Who wakes meanwhile takes its turn (TakeLongTurns).
+constexpr std::chrono::microseconds kWatchTime(800);
+constexpr int kRoundsBetweenClocks = 64;
 
 inline void Pause() {
 #if defined(__x86_64__)
@@ -86,6 +89,20 @@ void WorkerPool::AskAheadOrPause(int32_t worker) {
   ahead.lines_left -= lines;
 }
 
+template <typename Predicate>
+bool WorkerPool::Watch(int32_t worker, const Predicate& is_so) {
+  std::optional<std::chrono::steady_clock::time_point> end;
+  while (true) {
+    for (int round = 0; round < kRoundsBetweenClocks; ++round) {
+      if (is_so()) return true;
+      AskAheadOrPause(worker);
+    }
+    const auto now = std::chrono::steady_clock::now();
+    if (!end) end = now + kWatchTime;
+    if (now >= *end) return false;
+  }
+}
+
 void WorkerPool::Run(int32_t count, Function function, const void* context) {
   if (count <= 0) return;
   if (count == 1 || threads_.empty()) {
@@ -110,10 +127,7 @@ void WorkerPool::Run(int32_t count, Function function, const void* context) {
   loop_number_.notify_all();  // a system call only if somebody is parked
 
   TakeIndices(0);
-  for (int round = 0; round < kWatchRounds; ++round) {
-    if (unfinished_.load(std::memory_order_acquire) == 0) return;
-    AskAheadOrPause(0);
-  }
+  if (Watch(0, [this] { return unfinished_.load(std::memory_order_acquire) == 0; })) return;
   for (int32_t left = unfinished_.load(std::memory_order_acquire); left != 0;
        left = unfinished_.load(std::memory_order_acquire)) {
     unfinished_.wait(left, std::memory_order_acquire);
@@ -159,12 +173,12 @@ void WorkerPool::WorkerMain(int32_t worker) {
   PrepareThread(worker);
   uint32_t seen = 0;
   while (true) {
-    uint32_t number = loop_number_.load(std::memory_order_acquire);
-    for (int round = 0; number == seen && round < kWatchRounds; ++round) {
-      AskAheadOrPause(worker);
+    uint32_t number = seen;
+    const auto has_work = [&] {
       number = loop_number_.load(std::memory_order_acquire);
-    }
-    if (number == seen) {
+      return number != seen;
+    };
+    if (!Watch(worker, has_work)) {
       loop_number_.wait(seen, std::memory_order_acquire);
       continue;
     }

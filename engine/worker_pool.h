@@ -87,6 +87,9 @@ class WorkerPool final {
     uint32_t lines_left = 0;
   };
 
+  // Looks, and asks ahead meanwhile, until it is so; false: it is not yet, after a while.
+  template <typename Predicate>
+  bool Watch(int32_t worker, const Predicate& is_so);
   void PrepareThread(int32_t worker) const;
   // For a moment of waiting: asks for some of what is ahead, or if all of it is here, pauses.
   void AskAheadOrPause(int32_t worker);

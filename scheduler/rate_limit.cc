@@ -67,6 +67,7 @@ void TenantRates::SetBounds(const std::vector<TenantConfig>& tenants, absl::Time
         tenant.requests_burst > 0 ? tenant.requests_burst : std::ceil(tenant.requests_per_second);
     set(tenants_[i].requests, tenant.requests_per_second, requests);
     const int64_t tokens = tenant.tokens_burst > 0 ? tenant.tokens_burst : tenant.tokens_per_minute;
+    if (!tenants_[i].tokens.has_value()) tenants_[i].tokens_since = now;
     set(tenants_[i].tokens, static_cast<double>(tenant.tokens_per_minute) / 60,
         static_cast<double>(tokens));
   }
@@ -104,10 +105,11 @@ std::optional<Refusal> TenantRates::TryTake(TenantIndex tenant, int64_t tokens, 
   return std::nullopt;
 }
 
-void TenantRates::GiveBack(TenantIndex tenant, int64_t tokens) {
+void TenantRates::GiveBack(TenantIndex tenant, int64_t tokens, absl::Time taken) {
   CHECK(tokens >= 0);
-  auto& bucket = tenants_[static_cast<size_t>(Number(tenant))].tokens;
-  if (bucket.has_value()) bucket->GiveBack(static_cast<double>(tokens));
+  Buckets& buckets = tenants_[static_cast<size_t>(Number(tenant))];
+  if (!buckets.tokens.has_value() || taken < buckets.tokens_since) return;
+  buckets.tokens->GiveBack(static_cast<double>(tokens));
 }
 
 }  // namespace holdfast

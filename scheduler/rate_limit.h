@@ -65,11 +65,13 @@ class TenantRates final {
   // kTokenRate, whichever lacks for longer.
   std::optional<Refusal> TryTake(TenantIndex tenant, int64_t tokens, absl::Time now);
 
-  void GiveBack(TenantIndex tenant, int64_t tokens);
+  // Of a request that took its tokens at `taken`. A bound that came later has given it none.
+  void GiveBack(TenantIndex tenant, int64_t tokens, absl::Time taken);
 
  private:
   struct Buckets {
     std::optional<TokenBucket> requests, tokens;
+    absl::Time tokens_since = absl::InfinitePast();
   };
   std::vector<Buckets> tenants_;
 };

@@ -436,7 +436,7 @@ void Scheduler::EndRequest(ActiveRequest& request, absl::Status status) {
     choice.state = SequenceState::kEnded;
   }
   if (!request.admitted) LeaveQueue(request);
-  rates_.GiveBack(request.request.tenant, UnusedTokens(request));
+  rates_.GiveBack(request.request.tenant, UnusedTokens(request), request.submitted);
   if (request.request.session_final) {
     store_.ReleasePin(request.request.tenant, request.request.session, PinEnd::kFinal, now_);
   } else if (request.pin && !status.ok()) {

@@ -162,7 +162,9 @@ void Scheduler::CommitRows(const InFlight& part, const StepResult& result,
     EndSequence(sequence);
     return;
   }
-  if (!sampled.empty() && sampled.front().undefined) {
+  // Passed over whatever it is: where no step was planned beside, nobody draws it.
+  const bool is_known = !sampled.empty() && std::exchange(sequence.draw_known, false);
+  if (!sampled.empty() && !is_known && sampled.front().undefined) {
     EndWithStep(request, UndefinedError(*part.sequence));
     return;
   }
@@ -179,8 +181,8 @@ void Scheduler::CommitRows(const InFlight& part, const StepResult& result,
       sequence.computed_tokens >= request.prompt_size) {
     FinishPrompt(request);
   }
+  if (is_known) return;
   if (!sampled.empty()) {
-    if (std::exchange(sequence.draw_known, false)) return;
     if (!DeliverToken(sequence, sampled.front(), result)) return;
     if (sequence.masked) {
       DeliverForced(sequence, result);

@@ -41,7 +41,8 @@ void TenantRows::Take(TenantIndex tenant, int32_t rows) {
 
 int32_t TenantRows::PartOf(const Tenant& tenant) const {
   const double weight = tenant.present ? weight_ : weight_ + tenant.weight;
-  return std::max(static_cast<int32_t>(step_rows_ * (tenant.weight / weight)), 1);
+  const double part = std::min(tenant.weight / weight, 1.0);  // more: its weight has just grown
+  return std::max(static_cast<int32_t>(step_rows_ * part), 1);
 }
 
 int32_t TenantRows::PartLeft(TenantIndex tenant) const {

@@ -25,7 +25,7 @@ class TenantRows final {
  public:
   explicit TenantRows(const std::vector<double>& weights);  // each > 0
 
-  void SetWeight(TenantIndex tenant, double weight) {  // > 0; from the next step on
+  void SetWeight(TenantIndex tenant, double weight) {  // > 0; between two steps
     tenants_[Index(tenant)].weight = weight;
   }
 

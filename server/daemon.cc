@@ -13,6 +13,8 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
+#include <sstream>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -136,6 +138,19 @@ LogLevel LevelOf(std::string_view name) {
   if (name == "warn") return LogLevel::kWarn;
   if (name == "error") return LogLevel::kError;
   return LogLevel::kInfo;
+}
+
+// As much as a line of the log takes, and how many more there are.
+std::string ListForLog(std::span<const std::string> names) {
+  constexpr size_t kBytesMax = 900;
+  std::string list;
+  for (size_t i = 0; i < names.size(); ++i) {
+    if (list.size() + names[i].size() > kBytesMax) {
+      return Concat(list, " and ", names.size() - i, " more");
+    }
+    list += Concat(i == 0 ? "" : ", ", names[i]);
+  }
+  return list;
 }
 
 // Owns the parts. Members are declared so that what is used outlives its user: front ends go
@@ -494,7 +509,12 @@ class Daemon final {
 
   void Reload() {
     const absl::Status status = ReadConfigAgain();
-    if (!status.ok()) log_.Error("reload_refused", {{"what", Concat(status.message())}});
+    if (!status.ok()) {
+      std::istringstream faults{Concat(status.message())};
+      for (std::string fault; std::getline(faults, fault);) {
+        log_.Error("reload_refused", {{"what", fault}});
+      }
+    }
     (status.ok() ? reloads_ : refused_reloads_).Add();
   }
 
@@ -514,8 +534,8 @@ class Daemon final {
     }
     log_.SetLevel(LevelOf(changes.config.log.level));
     running_config_ = std::move(changes.config);
-    log_.Info("reloaded", {{"applied", ConcatList(changes.applied, ", ")},
-                           {"wait_for_restart", ConcatList(changes.waiting, ", ")}});
+    log_.Info("reloaded", {{"applied", ListForLog(changes.applied)},
+                           {"wait_for_restart", ListForLog(changes.waiting)}});
     return absl::OkStatus();
   }
 

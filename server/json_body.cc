@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "config/limits.h"
 #include "server/http_status.h"
 
@@ -122,7 +123,9 @@ absl::StatusOr<Json> ParseOwnJson(absl::string_view text) {
 }
 
 std::string DumpJson(const Json& value) {
-  return value.dump(-1, ' ', false, Json::error_handler_t::replace);
+  std::string text = value.dump(-1, ' ', false, Json::error_handler_t::replace);
+  absl::StrReplaceAll({{"\u0085", "\\u0085"}, {"\u2028", "\\u2028"}, {"\u2029", "\\u2029"}}, &text);
+  return text;
 }
 
 const char* JsonKindName(const Json& value) {

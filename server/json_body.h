@@ -26,7 +26,9 @@ absl::StatusOr<Json> ParseJson(absl::string_view text);
 // What DumpJson wrote: an answer has no bounds of a request's. kDataLoss: it is damaged.
 absl::StatusOr<Json> ParseOwnJson(absl::string_view text);
 
-// Never throws; what is not UTF-8 becomes U+FFFD.
+// Never throws; what is not UTF-8 becomes U+FFFD. One line for everybody: U+0085, U+2028 and U+2029
+// are escaped, at which readers of streams and of JSON Lines (httpx, Python's splitlines) end a
+// line.
 std::string DumpJson(const Json& value);
 
 inline bool IsJsonSpace(char c) { return c == ' ' || c == '\t' || c == '\r' || c == '\n'; }

@@ -91,7 +91,7 @@ int Serve(const CommandLine& line) {
   const absl::Status startable = Complete(*config);
   if (!startable.ok()) return Fail(kExitError, startable);
   BlockSignals();
-  TakeShortTurns();  // all threads but those that compute
+  TakeShortTurns();  // of all threads; the engine's then take long ones
   DaemonOptions options{
       .config = *std::move(config), .version = HOLDFAST_VERSION, .port_file = line.port_file};
   if (!line.config_path.empty()) {

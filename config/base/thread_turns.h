@@ -10,8 +10,7 @@ namespace holdfast {
 // beside us) need not wait for the end of its turn, which without this is up to 3 ms away.
 void TakeLongTurns();
 
-// The calling thread, and those that it starts from now on, have little to do at a time: they wait
-// for nobody with long turns.
+// The calling thread, and those that it starts from now on, seldom wait for one with long turns.
 void TakeShortTurns();
 
 }  // namespace holdfast

@@ -15,16 +15,28 @@ FairShare::FairShare(std::vector<double> weights) {
   }
 }
 
+double FairShare::LeastServed() const {
+  std::optional<double> least;
+  for (const Tenant& tenant : tenants_) {
+    if (tenant.waiting > 0) least = std::min(least.value_or(tenant.served), tenant.served);
+  }
+  return least.value_or(last_served_);
+}
+
 void FairShare::OnWaiting(TenantIndex tenant) {
   Tenant& comes = At(tenant);
-  if (comes.waiting == 0) {
-    std::optional<double> least;
-    for (const Tenant& other : tenants_) {
-      if (other.waiting > 0) least = std::min(least.value_or(other.served), other.served);
-    }
-    comes.served = std::max(comes.served, least.value_or(last_served_));
-  }
+  if (comes.waiting == 0) comes.served = std::max(comes.served, LeastServed());
   ++comes.waiting;
+}
+
+void FairShare::SetWeight(TenantIndex tenant, double weight) {
+  CHECK(weight > 0);
+  Tenant& changes = At(tenant);
+  const double least = LeastServed();
+  if (changes.served > least) {
+    changes.served = least + (changes.served - least) * (changes.weight / weight);
+  }
+  changes.weight = weight;
 }
 
 void FairShare::OnNotWaiting(TenantIndex tenant) {

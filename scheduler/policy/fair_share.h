@@ -60,8 +60,9 @@ class FairShare final {
   void OnNotWaiting(TenantIndex tenant);  // one fewer
   void Charge(TenantIndex tenant, double cost) { At(tenant).served += cost / At(tenant).weight; }
 
-  // Of what is charged from now on.
-  void SetWeight(TenantIndex tenant, double weight) { At(tenant).weight = weight; }  // > 0
+  // > 0. What the tenant was served more than the least of those who wait counts by it as well: an
+  // old weight is not paid for any longer.
+  void SetWeight(TenantIndex tenant, double weight);
 
   double served(TenantIndex tenant) const { return tenants_[Index(tenant)].served; }
   double weight(TenantIndex tenant) const { return tenants_[Index(tenant)].weight; }
@@ -74,6 +75,7 @@ class FairShare final {
   };
   static size_t Index(TenantIndex tenant) { return static_cast<size_t>(Number(tenant)); }
   Tenant& At(TenantIndex tenant) { return tenants_[Index(tenant)]; }
+  double LeastServed() const;  // of those who wait; nobody does: of who did last
 
   std::vector<Tenant> tenants_;
   double last_served_ = 0;  // of the last to wait no more

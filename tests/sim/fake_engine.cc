@@ -259,7 +259,9 @@ void FakeEngine::DrawFrom(uint64_t visible, const PlanSequence& part, bool poiso
   for (TokenId token : slot.completion) digest = Mix(digest, static_cast<uint64_t>(token));
   TokenId token = TokenOf(digest, slot);
   if (part.mask != nullptr) {
-    poisoned |= !part.mask->Wait();
+    const bool failed = !part.mask->Wait();
+    poisoned &= !part.mask->only().has_value() || slot.sampling.top_logprobs.has_value();
+    poisoned |= failed;
     if (!poisoned) token = NextAllowed(token, *part.mask);
   }
   slot.completion.push_back(token);

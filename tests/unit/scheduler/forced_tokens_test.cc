@@ -85,6 +85,25 @@ TEST(ForcedTokensTest, BesideAStepThatWasPlannedAheadTheAnswerIsTheSame) {
   EXPECT_LT(steps, 50);  // a run of five takes two
 }
 
+TEST(ForcedTokensTest, ADrawThatOnlyAStepPlannedAheadRepeatsFailsNobody) {
+  SchedulerBench bench({});
+  ASSERT_TRUE(bench.Submit(Held(5, 60)));
+  while (NumDelivered(bench) < kFree) {
+    ASSERT_TRUE(bench.Plan());
+    bench.Finish();
+  }
+  ASSERT_TRUE(bench.Plan());       // draws the first of the run
+  ASSERT_TRUE(bench.PlanAhead());  // and this the second, once more
+  bench.Finish();
+  ASSERT_EQ(NumDelivered(bench), kFree + 5);
+  bench.engine.PoisonToken(bench.sink[kId].choices.at(0).tokens[kFree]);
+  bench.Finish();
+  EXPECT_FALSE(bench.sink.done(kId));
+  bench.engine.PoisonToken(-1);
+  bench.RunToEnd();
+  EXPECT_EQ(AnswerOf(bench.sink[kId]), OneByOne(Held(5, 60)));
+}
+
 TEST(ForcedTokensTest, MaxTokensEndAnAnswerInTheMiddleOfARun) {
   for (int32_t max_tokens = 1; max_tokens <= 14; ++max_tokens) {
     SchedulerBench bench({});

@@ -131,7 +131,7 @@ TEST(TenantRatesTest, WhoLacksOneOfBothTakesNeither) {
   }
   EXPECT_FALSE(rates.TryTake(a, 1, kStart).has_value()) << "its request was still there";
   EXPECT_EQ(rates.TryTake(a, 0, kStart)->reason, ShedReason::kRequestRate);
-  rates.GiveBack(a, 10);
+  rates.GiveBack(a, 10, kStart);
   const absl::Time later = kStart + absl::Seconds(1) + absl::Milliseconds(1);
   EXPECT_FALSE(rates.TryTake(a, 10, later).has_value()) << "and so were its tokens";
 }
@@ -277,6 +277,11 @@ TEST(TenantRatesTest, ABoundThatIsTakenAwayOrComesHoldsForWhoAsksFromThenOn) {
   EXPECT_FALSE(rates.TryTake(b, 60, kStart).has_value());
   EXPECT_TRUE(rates.TryTake(b, 1, kStart).has_value());
   EXPECT_FALSE(rates.Check(b, 61).ok());
+  // Who came before there was a bound took nothing of it.
+  rates.GiveBack(b, 50, kStart - absl::Seconds(1));
+  EXPECT_TRUE(rates.TryTake(b, 1, kStart).has_value());
+  rates.GiveBack(b, 50, kStart);
+  EXPECT_FALSE(rates.TryTake(b, 50, kStart).has_value());
 }
 
 }  // namespace

@@ -75,6 +75,23 @@ TEST(SchedulerTenantsTest, NewWeightsCountForWhatIsServedFromThenOn) {
   EXPECT_EQ(of_b(20, 52), 24);
 }
 
+TEST(SchedulerTenantsTest, AnOldWeightIsNotPaidForAnyLonger) {
+  SchedulerOptions options = TwoTenants();
+  options.tenants[0].weight = 0.01;
+  SchedulerBench bench({.num_sequence_slots = 1}, options);
+  for (uint64_t i = 0; i < 60; ++i) {
+    ASSERT_TRUE(bench.Submit(Of(kA, 1 + i, 20, 4)));
+    ASSERT_TRUE(bench.Submit(Of(kB, 1001 + i, 20, 4)));
+  }
+  while (bench.sink.order_done().size() < 10) ASSERT_TRUE(bench.Step());
+  options.tenants[0].weight = 1;
+  bench.scheduler->SetTenants(options.tenants, bench.now);
+  while (bench.sink.order_done().size() < 40) ASSERT_TRUE(bench.Step());
+  int32_t of_a = 0;
+  for (size_t i = 10; i < 40; ++i) of_a += Number(bench.sink.order_done()[i]) <= 1000 ? 1 : 0;
+  EXPECT_GE(of_a, 14);
+}
+
 TEST(SchedulerTenantsTest, NewBoundsHoldForWhoComesAndNobodyIsPutOut) {
   SchedulerOptions options = TwoTenants();
   SchedulerBench bench({.context_tokens = 128, .num_sequence_slots = 4}, options);
