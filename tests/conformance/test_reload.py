@@ -4,14 +4,12 @@ import json
 import pathlib
 import signal
 import subprocess
-import threading
-import time
 import urllib.error
 import urllib.request
 
 import pytest
 
-from daemon import BINARY, Daemon
+from daemon import BINARY, Daemon, wait_until
 
 
 def new_key(tenant):
@@ -26,10 +24,9 @@ def new_key(tenant):
 class Reloading:
     """A daemon whose file changes."""
 
-    def __init__(self, config):
-        self.daemon = Daemon(config=config)
+    def __init__(self, config, *flags):
+        self.daemon = Daemon(*flags, config=config)
         self.path = pathlib.Path(self.daemon.folder.name) / "config.yaml"
-        self.reloads = 0
 
     def __enter__(self):
         return self
@@ -38,28 +35,26 @@ class Reloading:
         self.daemon.stop()
 
     def reload(self, config):
-        """The line that the daemon logs about it."""
+        """What the daemon logs about it."""
+        logged = self.daemon.log_path.stat().st_size
         self.path.write_text(config)
         self.daemon.process.send_signal(signal.SIGHUP)
-        self.reloads += 1
-        end = time.monotonic() + 30
-        while time.monotonic() < end:
-            lines = [line for line in self.daemon.log_path.read_text().splitlines()
-                     if " reloaded " in line or " reload_refused " in line]
-            if len(lines) == self.reloads:
-                return lines[-1]
-            time.sleep(0.02)
-        raise AssertionError(self.daemon.log_path.read_text())
 
-    def status(self, key, path="/v1/completions", body=None, stream=None):
-        body = body or {"prompt": "one", "max_tokens": 1}
-        request = urllib.request.Request(self.daemon.url + path, json.dumps(body).encode(),
-                                         {"Authorization": f"Bearer {key}"})
+        def said():
+            return self.daemon.log_path.read_bytes()[logged:].decode()
+
+        assert wait_until(lambda: " reloaded " in said() or " reload_refused " in said())
+        return said()
+
+    def open(self, key, body):
+        return urllib.request.urlopen(urllib.request.Request(
+            self.daemon.url + "/v1/completions", json.dumps(body).encode(),
+            {"Authorization": f"Bearer {key}"}), timeout=60)
+
+    def status(self, key):
         try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
-                text = answer.read().decode()
-                if stream is not None:
-                    stream.append(text)
+            with self.open(key, {"prompt": "one", "max_tokens": 1}) as answer:
+                answer.read()
                 return answer.status
         except urllib.error.HTTPError as error:
             return error.code
@@ -75,11 +70,9 @@ def test_keys_are_rotated_with_an_overlap_and_a_stream_that_runs_goes_on():
     (old, old_hash), (new, new_hash), (other, other_hash) = (new_key(n) for n in ("a", "a", "b"))
     rest = tenant("b", other_hash)
     with Reloading("tenants:\n" + tenant("a", old_hash) + rest) as reloading:
-        stream = []
-        runs = threading.Thread(target=lambda: reloading.status(
-            old, body={"prompt": "Once", "max_tokens": 400, "ignore_eos": True, "stream": True},
-            stream=stream))
-        runs.start()
+        runs = reloading.open(old, body={"prompt": "Once", "max_tokens": 1500, "ignore_eos": True,
+                                         "stream": True})
+        assert runs.readline().startswith(b"data: ")
         assert reloading.status(new) == 401
         said = reloading.reload("tenants:\n" + tenant("a", old_hash, new_hash) + rest)
         assert 'applied="tenants.keys of `a`"' in said and 'wait_for_restart=""' in said
@@ -87,8 +80,8 @@ def test_keys_are_rotated_with_an_overlap_and_a_stream_that_runs_goes_on():
         reloading.reload("tenants:\n" + tenant("a", new_hash) + rest)
         assert reloading.status(old) == 401
         assert reloading.status(new) == reloading.status(other) == 200
-        runs.join()
-        assert stream[0].rstrip().endswith("data: [DONE]")
+        assert reloading.daemon.metric("vllm:num_requests_running") == 1
+        assert runs.read().rstrip().endswith(b"data: [DONE]")
 
 
 def test_a_tenant_that_is_gone_is_refused_and_let_in_again_and_a_new_one_waits_for_a_restart():
@@ -122,6 +115,17 @@ def test_bounds_and_administrators_change_and_what_cannot_is_said():
         assert [reloading.status(key) for _ in range(3)] == [200, 200, 429]
 
 
+def test_a_flag_holds_over_the_file_that_is_read_again():
+    key, hashed = new_key("a")
+    text = "tenants:\n" + tenant("a", hashed)
+    with Reloading(text, "--log-level", "warn") as reloading:
+        reloading.path.write_text("log:\n  level: info\n" + text)
+        reloading.daemon.process.send_signal(signal.SIGHUP)
+        assert wait_until(lambda: reloading.daemon.metric("holdfast_server_reloads_total",
+                                                          result="ok") == 1)
+        assert " info " not in reloading.daemon.log_path.read_text()
+
+
 @pytest.mark.parametrize("fault,said", [
     ("tenants:\n  - name: a\n    kyes: []\n", "config.yaml:3: unknown key"),
     ("engine:\n  threads: -1\n", "config.yaml:2: `engine.threads`"),
@@ -141,8 +145,5 @@ def test_a_file_with_a_fault_is_refused_with_its_line_and_nothing_changes(fault,
 def test_without_a_file_there_is_nothing_to_read():
     with Daemon() as daemon:
         daemon.process.send_signal(signal.SIGHUP)
-        end = time.monotonic() + 30
-        while "reload_refused" not in daemon.log_path.read_text():
-            assert time.monotonic() < end
-            time.sleep(0.02)
+        assert wait_until(lambda: "reload_refused" in daemon.log_path.read_text())
         assert daemon.get("/health/ready")[0] == 200

@@ -3,7 +3,7 @@
     ./dev reload-loop [--reloads 1000] [--clients 8] [--seed 1]
 
 Keys, bounds and weights of two tenants change while both send streams; a tenant's key is replaced
-with an overlap. Holds if no request is refused, cut short or failed, each broken file is refused
+with an overlap, and a third one's bound comes and goes. Holds if no request is refused, cut short or failed, each broken file is refused
 with its line, every valid one takes effect, and afterwards nothing runs, every KV block is back and
 resident memory is where it was after the first tenth. Sends to loopback only.
 """
@@ -51,7 +51,7 @@ def config_of(tenants):
 class ReloadLoop:
     def __init__(self, args):
         self.args, self.rng = args, random.Random(args.seed)
-        self.keys = {name: [new_key()] for name in "ab"}  # the last is the one that is used
+        self.keys = {name: [new_key()] for name in "abc"}  # the last is the one that is used
         self.spare = [new_key() for _ in range(16)]
         self.faults, self.answers, self.over = [], 0, False
         self.unanswered = collections.Counter()  # requests by key, whose answer has not begun
@@ -59,8 +59,8 @@ class ReloadLoop:
                              config=self.config({}))
         self.path = pathlib.Path(self.daemon.folder.name) / "config.yaml"
 
-    def config(self, settings):
-        return config_of({name: ([stored for _, stored in keys], settings)
+    def config(self, settings, c=None):
+        return config_of({name: ([stored for _, stored in keys], (c or {}) if name == "c" else settings)
                           for name, keys in self.keys.items()})
 
     def count(self, result):
@@ -68,11 +68,12 @@ class ReloadLoop:
 
     async def reload(self, text, result):
         """The log's lines since."""
-        logged, before = self.daemon.log_path.stat().st_size, self.count(result)
+        logged = self.daemon.log_path.stat().st_size
+        before = await asyncio.to_thread(self.count, result)
         self.path.write_text(text)
         self.daemon.process.send_signal(signal.SIGHUP)
         end = time.monotonic() + 60
-        while self.count(result) == before:
+        while await asyncio.to_thread(self.count, result) == before:
             if time.monotonic() > end:
                 raise RuntimeError(f"no reload came of it ({result}):\n{text}")
             await asyncio.sleep(0.005)
@@ -85,10 +86,13 @@ class ReloadLoop:
                         "ignore_eos": True}
                 key = self.keys[name][-1][0]
                 self.unanswered[key] += 1
-                async with client.stream("POST", "/v1/completions", json=body,
-                                         headers={"Authorization": f"Bearer {key}"}) as answer:
+                try:
+                    answer = await client.send(client.build_request(
+                        "POST", "/v1/completions", json=body,
+                        headers={"Authorization": f"Bearer {key}"}), stream=True)
+                finally:
                     self.unanswered[key] -= 1
-                    text = (await answer.aread()).decode()
+                text = (await answer.aread()).decode()
                 self.answers += 1
                 if answer.status_code != 200 or not text.rstrip().endswith("data: [DONE]"):
                     self.faults.append(f"{answer.status_code} {text[-200:]}")
@@ -111,6 +115,18 @@ class ReloadLoop:
         if answer.status_code != 401:
             self.faults.append("a key that was taken away is known")
 
+    async def probe(self):
+        """A third tenant gets one request, and no more; then as many as it likes."""
+        (key, _), = self.keys["c"]
+        async with httpx.AsyncClient(base_url=self.daemon.url, timeout=300) as client:
+            for settings, wanted in (({"requests_per_second": 0.001}, [200, 429]), ({}, [200, 200])):
+                await self.reload(self.config({}, c=settings), "ok")
+                seen = [(await client.post("/v1/completions", json={"prompt": "x", "max_tokens": 1},
+                                           headers={"Authorization": f"Bearer {key}"})).status_code
+                        for _ in wanted]
+                if seen != wanted:
+                    self.faults.append(f"with {settings}: {seen}, wanted {wanted}")
+
     async def run(self):
         clients = [asyncio.create_task(self.client("ab"[i % 2])) for i in range(self.args.clients)]
         warm, done, told = None, 0, time.monotonic()
@@ -119,10 +135,13 @@ class ReloadLoop:
             if kind < 0.4:
                 text, said = self.rng.choice(BROKEN)
                 lines = await self.reload(text, "refused")
-                # The log bounds how often an event is told in a second.
+                # The log is written by a thread of its own, and bounds an event's lines in a second.
                 if lines and said not in lines and "suppressed" not in lines:
                     self.faults.append(f"refused without {said}: {lines}")
                 done += 1
+            elif kind < 0.45:
+                await self.probe()
+                done += 2
             elif kind < 0.8:
                 settings = {"weight": self.rng.choice([1, 2, 5]), "running_max": 16,
                             "requests_per_second": self.rng.choice([10_000, 20_000])}
@@ -131,6 +150,9 @@ class ReloadLoop:
             else:
                 await self.rotate()
                 done += 2
+            for client in clients:
+                if client.done():
+                    client.result()  # it ends by an error alone
             if warm is None and done >= self.args.reloads / 10:
                 warm = self.daemon.resident_bytes()
             if time.monotonic() > told + 10:
