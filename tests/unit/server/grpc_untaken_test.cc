@@ -238,7 +238,9 @@ TEST_F(GrpcUntakenOverSchedulerTest, AStreamThatIsNotReadGivesItsBlocksBackAndOt
   EXPECT_TRUE(service_->WaitIdle(absl::Now() + kPatience));
   EXPECT_EQ(loop_->snapshot().requests, 0);
   // The counts are published after the event that we have seen.
-  while (loop_->snapshot().blocks.held != 0) std::this_thread::yield();
+  const absl::Time end = absl::Now() + kPatience;
+  while (loop_->snapshot().blocks.held != 0 && absl::Now() < end) std::this_thread::yield();
+  EXPECT_EQ(loop_->snapshot().blocks.held, 0);
   server_->ExpectNoCallIsLeft();
 }
 
