@@ -11,8 +11,6 @@
 namespace holdfast {
 namespace {
 
-bool IsTenantSetting(const Setting& setting) { return setting.section.starts_with("tenants"); }
-
 // Whether they differ; if so and it may, `running` becomes `wanted`. The slots are of one setting.
 bool Differs(const Setting& setting, const SettingSlot& running, const SettingSlot& wanted) {
   return std::visit(

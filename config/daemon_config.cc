@@ -69,8 +69,6 @@ bool IsListKind(SettingKind kind) {
   return kind == SettingKind::kTexts || kind == SettingKind::kKeyHashes;
 }
 
-bool IsTenantSetting(const Setting& setting) { return setting.section.starts_with("tenants"); }
-
 void AddKvFaults(const DaemonConfig& config, std::vector<std::string>& faults) {
   const DaemonConfig::KvSettings& kv = config.kv;
   if (kv.disk.path.empty() == kv.disk.bytes.has_value()) {

@@ -68,6 +68,9 @@ struct SettingSection {
 
 std::span<const SettingSection> SettingSections();
 std::span<const Setting> Settings();
+inline bool IsTenantSetting(const Setting& setting) {
+  return setting.section.starts_with("tenants");
+}
 
 inline constexpr int64_t kTenantsMax = 4096;
 

@@ -108,6 +108,16 @@ class Daemon:
         self.stop()
 
 
+def new_key(tenant):
+    """(key, hash line) as `holdfast keys new` prints them."""
+    text = subprocess.run([str(BINARY), "keys", "new", "--tenant", tenant], check=True,
+                          capture_output=True, text=True).stdout
+    words = text.split()
+    key = next(w for w in words if w.startswith("hf-"))
+    digest = next(w.strip("\"'") for w in words if "sha256:" in w)
+    return key, digest
+
+
 def wait_until(condition, seconds=30):
     """Polls an outside condition; a bound, not a measurement."""
     deadline = time.monotonic() + seconds

@@ -8,9 +8,8 @@ import httpx
 import jsonschema
 import pydantic
 import pytest
-from daemon import Daemon
+from daemon import Daemon, new_key
 from test_kv_pins import drop, pins
-from test_lifecycle import new_key
 from test_reasoning import TEMPLATE
 
 MODEL = "SmolLM2-135M-Instruct"

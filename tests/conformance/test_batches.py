@@ -7,8 +7,7 @@ import time
 import grpc
 import openai
 import pytest
-from daemon import Daemon, wait_until
-from test_lifecycle import new_key
+from daemon import Daemon, new_key, wait_until
 
 
 def sdk(daemon, key="none"):

@@ -5,9 +5,8 @@ import contextlib
 import grpc
 import openai
 import pytest
-from daemon import Daemon, wait_until
+from daemon import Daemon, new_key, wait_until
 from test_kv_tiers import copies_are_made
-from test_lifecycle import new_key
 
 MODEL = "SmolLM2-135M-Instruct"
 BLOCK_BYTES = 368640

@@ -4,8 +4,7 @@ import grpc
 import httpx
 import openai
 import pytest
-from daemon import Daemon
-from test_lifecycle import new_key
+from daemon import Daemon, new_key
 
 MODEL = "SmolLM2-135M-Instruct"
 RETAIN = {"action": "kv.retain", "ttl_ms": 600000}

@@ -10,7 +10,7 @@ import threading
 
 import openai
 import pytest
-from daemon import Daemon, wait_until
+from daemon import Daemon, new_key, wait_until
 
 SERVER = shutil.which("redis-server") or shutil.which("valkey-server")
 pytestmark = pytest.mark.skipif(SERVER is None, reason="no redis-server; ./dev test installs it")
@@ -102,7 +102,6 @@ def test_what_one_daemon_computed_another_finds(server):
 
 
 def test_another_tenants_or_salts_text_is_not_found(server):
-    from test_lifecycle import new_key
     keys, lines = {}, ["tenants:"]
     for tenant, group in (("blue", None), ("red", None), ("left", "g"), ("right", "g")):
         keys[tenant], digest = new_key(tenant)

@@ -5,8 +5,7 @@ import grpc
 import httpx
 import openai
 import pytest
-from daemon import Daemon, wait_until
-from test_lifecycle import new_key
+from daemon import Daemon, new_key, wait_until
 
 # One longest sequence of 512 tokens is 32 blocks of 368,640 bytes; the device has 36.
 DEVICE = ["--context-tokens", "512", "--kv-device-bytes", str(36 * 368640)]

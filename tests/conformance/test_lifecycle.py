@@ -11,7 +11,7 @@ import urllib.request
 
 import openai
 import pytest
-from daemon import BINARY, Daemon, wait_until
+from daemon import BINARY, Daemon, new_key, wait_until
 
 
 def client_of(daemon, key="none"):
@@ -22,16 +22,6 @@ def ask(client, **kwargs):
     arguments = dict(model="SmolLM2-135M-Instruct", temperature=0, max_tokens=8,
                      messages=[{"role": "user", "content": "Hello!"}])
     return client.chat.completions.create(**{**arguments, **kwargs})
-
-
-def new_key(tenant):
-    """(key, hash line) as `holdfast keys new` prints them."""
-    text = subprocess.run([str(BINARY), "keys", "new", "--tenant", tenant], check=True,
-                          capture_output=True, text=True).stdout
-    words = text.split()
-    key = next(w for w in words if w.startswith("hf-"))
-    digest = next(w.strip("\"'") for w in words if "sha256:" in w)
-    return key, digest
 
 
 def test_what_keys_new_prints_goes_under_one_tenants_line(tmp_path):

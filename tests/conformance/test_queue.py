@@ -5,9 +5,8 @@ import time
 
 import grpc
 import httpx
-from daemon import Daemon
+from daemon import Daemon, new_key
 from test_kv_pins import client_of
-from test_lifecycle import new_key
 
 REASONS = ["turn", "places", "tenant_places", "blocks", "step_rows", "prefill", "lookup", "online"]
 

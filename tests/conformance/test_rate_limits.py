@@ -6,8 +6,8 @@ import time
 import grpc
 import openai
 import pytest
-from daemon import Daemon
-from test_lifecycle import ask, client_of, new_key
+from daemon import Daemon, new_key
+from test_lifecycle import ask, client_of
 
 HELLO = [{"role": "user", "content": "Hello."}]
 

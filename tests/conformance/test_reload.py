@@ -3,22 +3,12 @@
 import json
 import pathlib
 import signal
-import subprocess
 import urllib.error
 import urllib.request
 
 import pytest
 
-from daemon import BINARY, Daemon, wait_until
-
-
-def new_key(tenant):
-    """(the key, its stored hash)"""
-    text = subprocess.run([BINARY, "keys", "new", "--tenant", tenant], check=True,
-                          capture_output=True, text=True).stdout
-    words = text.split()
-    return (next(word for word in words if word.startswith("hf-")),
-            next(word.strip('"') for word in words if word.strip('"').startswith("sha256:")))
+from daemon import Daemon, new_key, wait_until
 
 
 class Reloading:

@@ -8,8 +8,7 @@ import struct
 
 import openai
 import pytest
-from daemon import Daemon, wait_until
-from test_lifecycle import new_key
+from daemon import Daemon, new_key, wait_until
 
 @functools.cache
 def tenants():
