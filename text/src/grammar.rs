@@ -13,6 +13,7 @@ use crate::schema_rewrite;
 use crate::structural_tag::StructuralTags;
 use crate::tokenizer::Tokenizer;
 use crate::tool_grammar::ToolCalls;
+use crate::word_masks::WordMasks;
 use crate::{literal_set::Control, Failure};
 use llguidance::api::{GrammarWithLexer, ParserLimits, TopLevelGrammar};
 use llguidance::earley::SlicedBiasComputer;
@@ -120,6 +121,7 @@ pub struct GrammarCompiler {
 /// With the threads that compile.
 struct Shared {
     factory: ParserFactory,
+    masks: Arc<WordMasks>,
     ends: Arc<[TokenId]>,
     tokenizer: Arc<Tokenizer>,
 }
@@ -165,8 +167,11 @@ impl GrammarCompiler {
             verbose_errors: false,
             ..ParserLimits::default()
         };
+        let masks = WordMasks::new(&factory)
+            .map_err(|error| Failure::invalid(format!("tokenizer: {error}")))?;
+        let masks = Arc::new(masks);
         Ok(GrammarCompiler {
-            shared: Arc::new(Shared { factory, ends: ends.into(), tokenizer }),
+            shared: Arc::new(Shared { factory, masks, ends: ends.into(), tokenizer }),
             threads: CompileThreads::new(limits),
         })
     }
@@ -283,8 +288,12 @@ impl Shared {
     }
 
     fn compile_parsed(&self, parsed: TopLevelGrammar) -> Result<Grammar, Failure> {
+        let parser = self.factory.create_parser(parsed).map(|mut parser| {
+            parser.bias_computer = Arc::clone(&self.masks) as _;
+            parser
+        });
         let mut first = GrammarMatcher {
-            matcher: Matcher::new(self.factory.create_parser(parsed)),
+            matcher: Matcher::new(parser),
             ends: Arc::clone(&self.ends),
             forced: VecDeque::new(),
             free_text: None,

@@ -22,6 +22,7 @@ mod structural_tag;
 mod template;
 mod tokenizer;
 mod tool_grammar;
+mod word_masks;
 
 use compile_thread::CompileLimits;
 use gguf::GgufVocabulary;
