@@ -182,7 +182,7 @@ absl::Status CpuEngine::TakeMemory(const LoadedModel& model) {
   slots_.resize(static_cast<size_t>(options_.num_sequence_slots));
   scratch_.reserve(static_cast<size_t>(pool_.num_workers()));
   for (int32_t worker = 0; worker < pool_.num_workers(); ++worker) {
-    scratch_.emplace_back(info_.vocab_size);
+    scratch_.emplace_back(info_.vocab_size, kernels_);
   }
   logit_rows_.reserve(static_cast<size_t>(options_.step_tokens_max));
   row_numbers_.reserve(kLogitRowsMax);

@@ -14,15 +14,23 @@ namespace {
 
 constexpr float kLogitMax = 1e30f;
 
+// Loops over a vocabulary take so many values at a time, which the compiler computes side by side,
+// and what is left over one by one.
+constexpr size_t kLanes = 16;
+
+// How far from the first, in an order of candidates, those are sought that hold a share of the
+// mass: mostly a few hundred, close to it. They are a prefix of the order wherever it is cut, so
+// that the result is the same.
+constexpr float kReachesAll = std::numeric_limits<float>::max();
+constexpr std::array<float, 3> kReaches = {3.0f, 9.0f, kReachesAll};
+
 // What a penalty or bias made of a finite logit, kept finite.
 float Bounded(float logit) {
   if (!(logit > kUnreachableLogit)) return kUnreachableLogit;  // NaN too
   return std::min(logit, kLogitMax);
 }
 
-// The lowest id among the best. Its value first, in lanes that the compiler runs side by side.
-TokenId Best(std::span<const float> logits) {
-  constexpr size_t kLanes = 16;
+float BestOf(std::span<const float> logits) {
   std::array<float, kLanes> lanes;
   lanes.fill(-std::numeric_limits<float>::infinity());
   const size_t whole = logits.size() / kLanes * kLanes;
@@ -33,12 +41,11 @@ TokenId Best(std::span<const float> logits) {
   }
   float best = *std::max_element(lanes.begin(), lanes.end());
   for (size_t i = whole; i < logits.size(); ++i) best = std::max(best, logits[i]);
-  return static_cast<TokenId>(std::find(logits.begin(), logits.end(), best) - logits.begin());
+  return best;
 }
 
-// Read alone and in lanes, as a step on one thread waits for it: 0 * x is 0 for finite x, else NaN.
+// Read alone, as a step on one thread waits for it: 0 * x is 0 for finite x, else NaN.
 bool AllFinite(std::span<const float> logits) {
-  constexpr size_t kLanes = 16;
   std::array<float, kLanes> lanes{};
   const size_t whole = logits.size() / kLanes * kLanes;
   for (size_t i = 0; i < whole; i += kLanes) {
@@ -50,51 +57,9 @@ bool AllFinite(std::span<const float> logits) {
   return sum == 0.0f;
 }
 
-// Puts what the mask does not allow out of reach: below what is unreachable otherwise.
-void Withhold(std::span<const uint32_t> words, std::span<float> logits) {
-  constexpr size_t kWordBits = 32;
-  constexpr float kWithheld = -std::numeric_limits<float>::infinity();
-  for (size_t begin = 0; begin < logits.size(); begin += kWordBits) {
-    const uint32_t word = words[begin / kWordBits];
-    const std::span<float> run = logits.subspan(begin, std::min(kWordBits, logits.size() - begin));
-    if (word == 0) {
-      std::fill(run.begin(), run.end(), kWithheld);
-      continue;
-    }
-    for (size_t i = 0; i < run.size(); ++i) {
-      if ((word >> i & 1) == 0) run[i] = kWithheld;
-    }
-  }
-}
-
-// exp(-depth) for depth >= 0, to about 1e-7 relative: 2^n * polynomial on [-ln2/2, ln2/2]. Ours
-// rather than the C library's, so that it is the same everywhere and the compiler can run four at
-// once: a third of the time of a draw without truncation.
-inline float ExpOfMinus(float depth) {
-  constexpr float kDepthMax = 87.0f;
-  constexpr float kLog2E = 1.44269504f, kLn2High = 0.693359375f, kLn2Low = -2.12194440e-4f;
-  constexpr float kRoundToInteger = 12582912.0f;  // 1.5 * 2^23
-  const float x = -(depth < kDepthMax ? depth : kDepthMax);
-  const float shifted = x * kLog2E + kRoundToInteger;
-  const float n = shifted - kRoundToInteger;
-  const float r = (x - n * kLn2High) - n * kLn2Low;
-  float p = 1.0f / 720.0f;
-  p = p * r + 1.0f / 120.0f;
-  p = p * r + 1.0f / 24.0f;
-  p = p * r + 1.0f / 6.0f;
-  p = p * r + 0.5f;
-  p = p * r + 1.0f;
-  p = p * r + 1.0f;
-  const int32_t exponent =
-      std::bit_cast<int32_t>(shifted) - std::bit_cast<int32_t>(kRoundToInteger);
-  const float scaled = p * std::bit_cast<float>((exponent + 127) << 23);
-  return depth < kDepthMax ? scaled : 0.0f;
-}
-
-// Sum in eight lanes, one fixed order.
+// Sum in lanes, one fixed order.
 template <typename Range, typename Value>
 double SumOf(const Range& range, Value value) {
-  constexpr size_t kLanes = 8;
   std::array<double, kLanes> lanes{};
   const size_t whole = range.size() / kLanes * kLanes;
   for (size_t i = 0; i < whole; i += kLanes) {
@@ -104,6 +69,28 @@ double SumOf(const Range& range, Value value) {
   for (size_t i = whole; i < range.size(); ++i) sum += value(range[i]);
   for (double lane : lanes) sum += lane;
   return sum;
+}
+
+double SumOf(std::span<const float> weights) {
+  return SumOf(weights, [](float weight) { return static_cast<double>(weight); });
+}
+
+struct Reached {
+  size_t index = 0;
+  double before = 0.0;  // the sum of what lies before
+};
+
+// The first index where the sum of the weights, from `sum` on, exceeds the target; else, as sums
+// are rounded, the last one that weighs anything.
+template <typename Weight>
+Reached Reach(double target, double sum, size_t size, Weight weight) {
+  Reached reached = {.before = sum};
+  for (size_t i = 0; i < size && !(sum > target); ++i) {
+    if (!(weight(i) > 0.0)) continue;
+    reached = {.index = i, .before = sum};
+    sum += weight(i);
+  }
+  return reached;
 }
 
 }  // namespace
@@ -142,9 +129,22 @@ void SamplerState::Append(TokenId token) {
   if (has_penalties_) ++seen_[token].completion_count;
 }
 
-SamplerScratch::SamplerScratch(int32_t vocab_size) : logits_(static_cast<size_t>(vocab_size)) {
+SamplerScratch::SamplerScratch(int32_t vocab_size, const KernelTable& kernels)
+    : kernels_(kernels),
+      logits_(static_cast<size_t>(vocab_size)),
+      weights_(logits_.size()),
+      masses_((logits_.size() + kBlock - 1) / kBlock) {
   candidates_.reserve(logits_.size());
   selection_.reserve(logits_.size());
+}
+
+void SamplerScratch::Weigh(std::span<const float> logits, float best, float temperature) {
+  kernels_.weigh_logits(logits.data(), static_cast<int64_t>(logits.size()), best, temperature,
+                        weights_.data());
+}
+
+double Sampler::MassOf(const std::vector<Candidate>& candidates) {
+  return SumOf(candidates, [](const Candidate& c) { return c.weight; });
 }
 
 bool Sampler::Before(const Candidate& a, const Candidate& b) {
@@ -158,22 +158,34 @@ TokenId Sampler::Draw(std::span<const float> logits, const SamplerState& state,
   CHECK(logits.size() == scratch.logits_.size());
   if (mask != nullptr && mask->only()) return *mask->only();
   const SamplingParams& params = state.params_;
-  const std::span<const float> adjusted = Adjust(logits, state, mask, scratch);
-  if (!(params.temperature > 0.0f)) return Best(adjusted);
+  const auto [adjusted, best] = Adjust(logits, state, mask, scratch);
+  if (!(params.temperature > 0.0f)) {
+    return static_cast<TokenId>(std::find(adjusted.begin(), adjusted.end(), best) -
+                                adjusted.begin());
+  }
 
-  Gather(adjusted, params, scratch);
-  if (params.typical_p < 1.0f) KeepTypical(params.typical_p, scratch);
-  if (params.top_p < 1.0f) KeepTopP(params.top_p, scratch);
+  const double uniform = UniformDraw(params.seed, static_cast<uint64_t>(state.completion_index_));
+  double mass = 0.0;
+  if (params.top_k > 0 && static_cast<size_t>(params.top_k) < adjusted.size()) {
+    mass = GatherBest(adjusted, best, params, scratch);
+  } else {
+    scratch.Weigh(adjusted, best, params.temperature);
+    const bool cuts = params.typical_p < 1.0f || params.top_p < 1.0f || params.min_p > 0.0f;
+    if (!cuts) return PickOfAll(uniform, scratch);
+    mass = Gather(adjusted, best, params, scratch);
+  }
+  if (params.typical_p < 1.0f) mass = KeepTypical(params.typical_p, mass, scratch);
+  if (params.top_p < 1.0f) KeepTopP(params.top_p * mass, scratch);
   if (params.min_p > 0.0f) KeepMinP(params.min_p, scratch);
-  return Pick(UniformDraw(params.seed, static_cast<uint64_t>(state.completion_index_)), scratch);
+  return Pick(uniform, scratch);
 }
 
-std::span<const float> Sampler::Adjust(std::span<const float> logits, const SamplerState& state,
-                                       const TokenMask* mask, SamplerScratch& scratch) {
+Sampler::Adjusted Sampler::Adjust(std::span<const float> logits, const SamplerState& state,
+                                  const TokenMask* mask, SamplerScratch& scratch) {
   const SamplingParams& params = state.params_;
   const bool bans = state.completion_index_ < params.min_tokens && !params.banned_until_min.empty();
   const bool adjusts = !params.logit_bias.empty() || bans || !state.seen_.empty();
-  if (!adjusts && mask == nullptr) return logits;
+  if (!adjusts) return Withhold(logits, mask, scratch);
 
   std::vector<float>& out = scratch.logits_;
   std::copy(logits.begin(), logits.end(), out.begin());
@@ -196,69 +208,95 @@ std::span<const float> Sampler::Adjust(std::span<const float> logits, const Samp
       if (in_vocabulary(token)) out[token] = kUnreachableLogit;
     }
   }
-  if (mask != nullptr) Withhold(mask->words(), out);
-  if (out[Best(out)] > kUnreachableLogit) return out;
-  if (mask == nullptr) return logits;
-  std::copy(logits.begin(), logits.end(), out.begin());
-  Withhold(mask->words(), out);
-  return out;
+  const Adjusted adjusted = Withhold(out, mask, scratch);
+  return adjusted.best > kUnreachableLogit ? adjusted : Withhold(logits, mask, scratch);
 }
 
-void Sampler::Gather(std::span<const float> logits, const SamplingParams& params,
-                     SamplerScratch& scratch) {
+Sampler::Adjusted Sampler::Withhold(std::span<const float> logits, const TokenMask* mask,
+                                    SamplerScratch& scratch) {
+  if (mask == nullptr) return {.logits = logits, .best = BestOf(logits)};
+  CHECK(mask->words().size() * 32 >= logits.size());
+  const float best = scratch.kernels_.withhold(logits.data(), static_cast<int64_t>(logits.size()),
+                                               mask->words().data(), scratch.logits_.data());
+  return {.logits = scratch.logits_, .best = best};
+}
+
+double Sampler::GatherBest(std::span<const float> logits, float best, const SamplingParams& params,
+                           SamplerScratch& scratch) {
+  // One pass with a border that rises: whenever twice as many as wanted have gathered, the better
+  // half stays. A later equal of the border has the higher id and is out.
+  std::vector<Candidate>& order = scratch.candidates_;
+  const auto top_k = static_cast<size_t>(params.top_k);
+  const size_t gathered_max = 2 * top_k + 256;
+  const auto keep_best = [&] {
+    std::nth_element(order.begin(), order.begin() + static_cast<ptrdiff_t>(top_k) - 1, order.end(),
+                     Before);
+    order.resize(top_k);
+    return -order.back().key;
+  };
+  float border = -std::numeric_limits<float>::infinity();
+  order.clear();
+  for (size_t i = 0; i < logits.size(); ++i) {
+    if (!(logits[i] > border)) continue;
+    order.push_back({.token = static_cast<TokenId>(i), .key = -logits[i]});
+    if (order.size() == gathered_max) border = keep_best();
+  }
+  if (order.size() > top_k) keep_best();
+  std::sort(order.begin(), order.end(),
+            [](const Candidate& a, const Candidate& b) { return a.token < b.token; });
+  const std::span<float> weights = std::span(scratch.weights_).first(order.size());
+  for (size_t i = 0; i < order.size(); ++i) {
+    weights[i] = logits[order[i].token];
+    order[i].depth = (best - weights[i]) / params.temperature;
+  }
+  scratch.Weigh(weights, best, params.temperature);
+  for (size_t i = 0; i < order.size(); ++i) order[i].weight = weights[i];
+  return MassOf(order);
+}
+
+double Sampler::Gather(std::span<const float> logits, float best, const SamplingParams& params,
+                       SamplerScratch& scratch) {
   std::vector<Candidate>& all = scratch.candidates_;
-  const float best = logits[Best(logits)];
-  const size_t top_k = params.top_k > 0 ? static_cast<size_t>(params.top_k) : logits.size();
-  if (top_k < logits.size()) {
-    // One pass with a border that rises: whenever twice as many as wanted have gathered, the better
-    // half stays. A later equal of the border has the higher id and is out.
-    std::vector<Candidate>& order = scratch.selection_;
-    const size_t gathered_max = 2 * top_k + 256;
-    const auto keep_best = [&] {
-      std::nth_element(order.begin(), order.begin() + static_cast<ptrdiff_t>(top_k) - 1,
-                       order.end(), Before);
-      order.resize(top_k);
-      return -order.back().key;
-    };
-    float border = -std::numeric_limits<float>::infinity();
-    order.clear();
+  // Within this depth, which a logit that a mask withholds never is.
+  const auto gather = [&](float reach) {
+    const float border = std::max(best - reach * params.temperature, -kReachesAll);
+    all.clear();
     for (size_t i = 0; i < logits.size(); ++i) {
-      if (!(logits[i] > border)) continue;
-      order.push_back({.token = static_cast<TokenId>(i), .key = -logits[i]});
-      if (order.size() == gathered_max) border = keep_best();
+      if (logits[i] < border) continue;
+      all.push_back({.token = static_cast<TokenId>(i),
+                     .weight = scratch.weights_[i],
+                     .depth = (best - logits[i]) / params.temperature});
     }
-    if (order.size() > top_k) keep_best();
-    std::sort(order.begin(), order.end(),
-              [](const Candidate& a, const Candidate& b) { return a.token < b.token; });
-    std::swap(all, order);
-  } else {
-    all.resize(logits.size());
-    for (size_t i = 0; i < logits.size(); ++i) all[i].token = static_cast<TokenId>(i);
+    return MassOf(all);
+  };
+  if (params.typical_p < 1.0f) return gather(kReachesAll);
+  if (!(params.top_p < 1.0f)) return gather(1.0f - std::log(params.min_p));
+  const double mass = SumOf(scratch.weights_);
+  const double wanted = params.top_p * mass;
+  for (const float reach : kReaches) {
+    if (gather(reach) >= wanted) break;
   }
-  for (Candidate& c : all) {
-    c.depth = (best - logits[c.token]) / params.temperature;
-    c.weight = ExpOfMinus(c.depth);
-  }
+  return mass;
 }
 
-void Sampler::KeepTypical(double share, SamplerScratch& scratch) {
+double Sampler::KeepTypical(double share, double mass, SamplerScratch& scratch) {
   std::vector<Candidate>& all = scratch.candidates_;
-  const double total = SumOf(all, [](const Candidate& c) { return c.weight; });
-  const double log_total = std::log(total);
-  // -log p = depth + log(total); the entropy is its mean.
+  const double log_mass = std::log(mass);
+  // -log p = depth + log(mass); the entropy is its mean.
   const double entropy =
-      log_total + SumOf(all, [](const Candidate& c) {
-                    return c.weight > 0.0f ? static_cast<double>(c.weight) * c.depth : 0.0;
-                  }) / total;
+      log_mass + SumOf(all, [](const Candidate& c) {
+                   return c.weight > 0.0f ? static_cast<double>(c.weight) * c.depth : 0.0;
+                 }) / mass;
   for (Candidate& c : all) {
-    c.key = static_cast<float>(std::abs(c.depth + log_total - entropy));
+    c.key = static_cast<float>(std::abs(c.depth + log_mass - entropy));
   }
-  KeepMass(share, scratch);
+  KeepMass(share * mass, scratch);
+  return MassOf(all);
 }
 
-void Sampler::KeepTopP(double share, SamplerScratch& scratch) {
+void Sampler::KeepTopP(double wanted, SamplerScratch& scratch) {
   for (Candidate& c : scratch.candidates_) c.key = c.depth;
-  KeepMass(share, scratch);
+  KeepMass(wanted, scratch);
 }
 
 void Sampler::KeepMinP(float min_p, SamplerScratch& scratch) {
@@ -269,22 +307,18 @@ void Sampler::KeepMinP(float min_p, SamplerScratch& scratch) {
   std::erase_if(all, [border](const Candidate& c) { return c.weight < border; });
 }
 
-void Sampler::KeepMass(double share, SamplerScratch& scratch) {
+void Sampler::KeepMass(double wanted, SamplerScratch& scratch) {
   std::vector<Candidate>& all = scratch.candidates_;
-  const auto weight = [](const Candidate& c) { return c.weight; };
-  double wanted = share * SumOf(all, weight);
-
-  // Mostly a few hundred candidates close to the best hold the mass: look there first. They are
-  // a prefix of the order whatever the border, so the result is the same.
+  // As in Gather: what holds the mass lies close to the first.
   std::vector<Candidate>& part = scratch.selection_;
-  float best_key = std::numeric_limits<float>::infinity();
-  for (const Candidate& c : all) best_key = std::min(best_key, c.key);
-  for (const float reach : {3.0f, 9.0f, std::numeric_limits<float>::infinity()}) {
+  float least_key = std::numeric_limits<float>::infinity();
+  for (const Candidate& c : all) least_key = std::min(least_key, c.key);
+  for (const float reach : kReaches) {
     part.clear();
     for (const Candidate& c : all) {
-      if (c.key <= best_key + reach) part.push_back(c);
+      if (c.key <= least_key + reach) part.push_back(c);
     }
-    if (part.size() == all.size() || SumOf(part, weight) >= wanted) break;
+    if (part.size() == all.size() || MassOf(part) >= wanted) break;
   }
 
   // Selection by mass: halve, and go on in the half where the wanted mass is reached. What lies
@@ -309,18 +343,27 @@ void Sampler::KeepMass(double share, SamplerScratch& scratch) {
 
 TokenId Sampler::Pick(double uniform, const SamplerScratch& scratch) {
   const std::vector<Candidate>& all = scratch.candidates_;
+  const Reached reached =
+      Reach(uniform * MassOf(all), 0.0, all.size(), [&](size_t i) { return all[i].weight; });
+  return all[reached.index].token;
+}
+
+TokenId Sampler::PickOfAll(double uniform, SamplerScratch& scratch) {
+  const std::span<const float> weights = scratch.weights_;
   double total = 0.0;
-  for (const Candidate& c : all) total += c.weight;
-  const double target = uniform * total;
-  double sum = 0.0;
-  TokenId last_reachable = all.front().token;
-  for (const Candidate& c : all) {
-    if (!(c.weight > 0.0f)) continue;
-    sum += c.weight;
-    last_reachable = c.token;
-    if (sum > target) break;
+  for (size_t block = 0; block < scratch.masses_.size(); ++block) {
+    const size_t begin = block * SamplerScratch::kBlock;
+    const size_t size = std::min(SamplerScratch::kBlock, weights.size() - begin);
+    total += scratch.masses_[block] = SumOf(weights.subspan(begin, size));
   }
-  return last_reachable;
+  const double target = uniform * total;
+  const Reached block =
+      Reach(target, 0.0, scratch.masses_.size(), [&](size_t i) { return scratch.masses_[i]; });
+  const size_t begin = block.index * SamplerScratch::kBlock;
+  const size_t size = std::min(SamplerScratch::kBlock, weights.size() - begin);
+  const Reached within =
+      Reach(target, block.before, size, [&](size_t i) { return weights[begin + i]; });
+  return static_cast<TokenId>(begin + within.index);
 }
 
 // ---- Logprobs -----------------------------------------------------------------------------------

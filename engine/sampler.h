@@ -24,6 +24,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "engine/step_plan.h"
+#include "kernels/kernel_table.h"
 
 namespace holdfast {
 
@@ -59,10 +60,14 @@ class SamplerState final {
 // Memory of one draw at a time.
 class SamplerScratch final {
  public:
-  explicit SamplerScratch(int32_t vocab_size);
+  // Any path's kernels draw the same.
+  explicit SamplerScratch(int32_t vocab_size, const KernelTable& kernels = KernelsOf(BestIsa()));
 
  private:
   friend class Sampler;
+
+  // Fills weights_ from its beginning on; `logits` may lie there.
+  void Weigh(std::span<const float> logits, float best, float temperature);
 
   struct Candidate {
     TokenId token;
@@ -72,9 +77,14 @@ class SamplerScratch final {
   };
   using Candidates = std::vector<Candidate>;
 
+  static constexpr size_t kBlock = 256;  // weights that a draw passes over at once
+
+  const KernelTable& kernels_;
   std::vector<float> logits_;
-  Candidates candidates_;  // in order of id
-  Candidates selection_;   // a copy to select in
+  std::vector<float> weights_;  // by token
+  std::vector<double> masses_;  // by block of weights
+  Candidates candidates_;       // in order of id
+  Candidates selection_;        // a copy to select in
 };
 
 class Sampler final {
@@ -94,16 +104,29 @@ class Sampler final {
   using Candidate = SamplerScratch::Candidate;
 
   static bool Before(const Candidate& a, const Candidate& b);  // by (key, token)
-  static std::span<const float> Adjust(std::span<const float> logits, const SamplerState& state,
-                                       const TokenMask* mask, SamplerScratch& scratch);
-  static void Gather(std::span<const float> logits, const SamplingParams& params,
-                     SamplerScratch& scratch);
-  static void KeepTypical(double share, SamplerScratch& scratch);
-  static void KeepTopP(double share, SamplerScratch& scratch);
+  struct Adjusted {
+    std::span<const float> logits;
+    float best = 0.0f;
+  };
+  static Adjusted Adjust(std::span<const float> logits, const SamplerState& state,
+                         const TokenMask* mask, SamplerScratch& scratch);
+  // What the mask does not allow is put below all that is unreachable otherwise.
+  static Adjusted Withhold(std::span<const float> logits, const TokenMask* mask,
+                           SamplerScratch& scratch);
+  static double MassOf(const std::vector<Candidate>& candidates);
+  // Who may be drawn, before truncation; returns their mass. GatherBest is for top_k. What Gather
+  // leaves out, though not of the mass, the truncations that `params` asks for would.
+  static double GatherBest(std::span<const float> logits, float best, const SamplingParams& params,
+                           SamplerScratch& scratch);
+  static double Gather(std::span<const float> logits, float best, const SamplingParams& params,
+                       SamplerScratch& scratch);
+  static double KeepTypical(double share, double mass, SamplerScratch& scratch);
+  static void KeepTopP(double wanted, SamplerScratch& scratch);
   static void KeepMinP(float min_p, SamplerScratch& scratch);
-  // Keeps the shortest run of candidates in ascending (key, token) that holds this share of mass.
-  static void KeepMass(double share, SamplerScratch& scratch);
+  // Keeps the shortest run of candidates in ascending (key, token) that holds this mass.
+  static void KeepMass(double wanted, SamplerScratch& scratch);
   static TokenId Pick(double uniform, const SamplerScratch& scratch);
+  static TokenId PickOfAll(double uniform, SamplerScratch& scratch);
 };
 
 }  // namespace holdfast

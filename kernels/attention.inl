@@ -303,7 +303,7 @@ class AttentionOfTile {
       if (coded) score = Mul(score, Load(KeyScales(HeadOfBlock(blocks.begin + i / kPlaces))));
       score = Mul(score, scale);
       if (i < begin || i + kPlaces > end) {
-        score = KeepLanes(score, Most(begin - i, 0), Least(end - i, kPlaces), -kInfinity);
+        score = KeepLanes(score, LanesOf(Most(begin - i, 0), Least(end - i, kPlaces)), -kInfinity);
       }
       Store(scores + i, score);
       most = Max(score, most);

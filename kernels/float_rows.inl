@@ -114,8 +114,9 @@ float LogSumExp(const float* logits, int32_t count) {
   F32x16 most = lowest, sum = Zero();
   for (int32_t i = 0; i < count; i += 16) {
     const int32_t lanes = Least(16, count - i);
-    const F32x16 v = lanes == 16 ? Load(logits + i)
-                                 : KeepLanes(LoadPartial(logits + i, lanes), 0, lanes, -kInfinity);
+    const F32x16 v = lanes == 16
+                         ? Load(logits + i)
+                         : KeepLanes(LoadPartial(logits + i, lanes), LanesOf(0, lanes), -kInfinity);
     most = Max(v, most);
   }
   const float top = MaxLanes(most);
@@ -123,11 +124,34 @@ float LogSumExp(const float* logits, int32_t count) {
   const F32x16 shift = Splat(top);
   for (int32_t i = 0; i < count; i += 16) {
     const int32_t lanes = Least(16, count - i);
-    const F32x16 v = lanes == 16 ? Load(logits + i)
-                                 : KeepLanes(LoadPartial(logits + i, lanes), 0, lanes, -kInfinity);
+    const F32x16 v = lanes == 16
+                         ? Load(logits + i)
+                         : KeepLanes(LoadPartial(logits + i, lanes), LanesOf(0, lanes), -kInfinity);
     sum = Add(sum, Exp(Sub(v, shift)));
   }
   return top + LogOne(SumLanes(sum));
+}
+
+float Withhold(const float* logits, int64_t count, const uint32_t* words, float* out) {
+  F32x16 most = Splat(-kInfinity);
+  for (int64_t i = 0; i < count; i += 16) {
+    const auto lanes = static_cast<int32_t>(Least<int64_t>(16, count - i));
+    const F32x16 v = lanes == 16 ? Load(logits + i) : LoadPartial(logits + i, lanes);
+    const uint32_t kept = words[i / 32] >> i % 32 & LanesOf(0, lanes);
+    const F32x16 allowed = KeepLanes(v, kept, -kInfinity);
+    StoreUpTo(out + i, lanes, allowed);
+    most = Max(allowed, most);
+  }
+  return MaxLanes(most);
+}
+
+void WeighLogits(const float* logits, int64_t count, float best, float temperature, float* out) {
+  const F32x16 top = Splat(best), divisor = Splat(temperature);
+  for (int64_t i = 0; i < count; i += 16) {
+    const int64_t lanes = Least<int64_t>(16, count - i);
+    const F32x16 v = lanes == 16 ? Load(logits + i) : LoadPartial(logits + i, lanes);
+    StoreUpTo(out + i, lanes, ExpOfMinus(Div(Sub(v, top), divisor)));
+  }
 }
 
 }  // namespace

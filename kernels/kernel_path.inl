@@ -31,7 +31,9 @@ constexpr KernelTable MakeKernelTable(Isa isa, const char* name) {
           .attention = Attention,
           .attention_part = AttendPart,
           .merge_attention = MergeAttention,
-          .log_sum_exp = LogSumExp};
+          .log_sum_exp = LogSumExp,
+          .withhold = Withhold,
+          .weigh_logits = WeighLogits};
 }
 
 }  // namespace

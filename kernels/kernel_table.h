@@ -188,6 +188,13 @@ struct KernelTable {
   void (*merge_attention)(const AttentionMerge& merge);
   // Natural-log sum of exp over count logits, 16 lanes, fixed order.
   float (*log_sum_exp)(const float* logits, int32_t count);
+  // out[i] = logits[i] where its bit of `words` is set (32 a word, the lowest first), -inf
+  // elsewhere; out may be logits. Returns the largest.
+  float (*withhold)(const float* logits, int64_t count, const uint32_t* words, float* out);
+  // out[i] = exp((logits[i] - best) / temperature), 0 for a logit of -inf; best the largest, out
+  // may be logits.
+  void (*weigh_logits)(const float* logits, int64_t count, float best, float temperature,
+                       float* out);
 };
 
 bool IsaSupported(Isa isa);             // by this CPU, system and build

@@ -13,6 +13,9 @@ inline T Most(T a, T b) {
   return a < b ? b : a;
 }
 
+// For KeepLanes: [begin, end) of 16 lanes.
+inline uint32_t LanesOf(int32_t begin, int32_t end) { return (1u << end) - (1u << begin); }
+
 // `count` of 16 lanes, the others zero.
 inline F32x16 LoadPartial(const float* p, int64_t count) {
   float lane[16] = {};

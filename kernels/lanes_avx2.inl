@@ -47,15 +47,14 @@ HOLDFAST_INLINE F32x16 SelectLess(F32x16 a, F32x16 b, F32x16 x, F32x16 y) {
   return {_mm256_blendv_ps(y.low, x.low, _mm256_cmp_ps(a.low, b.low, _CMP_LT_OQ)),
           _mm256_blendv_ps(y.high, x.high, _mm256_cmp_ps(a.high, b.high, _CMP_LT_OQ))};
 }
-HOLDFAST_INLINE F32x16 KeepLanes(F32x16 x, int32_t begin, int32_t end, float fill) {
-  const __m256 outside = _mm256_set1_ps(fill);
-  const auto keep = [&](__m256 half, __m256i index) {
-    const __m256i from = _mm256_cmpgt_epi32(index, _mm256_set1_epi32(begin - 1));
-    const __m256i until = _mm256_cmpgt_epi32(_mm256_set1_epi32(end), index);
-    return _mm256_blendv_ps(outside, half, _mm256_castsi256_ps(_mm256_and_si256(from, until)));
+HOLDFAST_INLINE F32x16 KeepLanes(F32x16 x, uint32_t kept, float fill) {
+  const __m256i bits = _mm256_set1_epi32(static_cast<int32_t>(kept));
+  const auto keep = [&](__m256 half, __m256i bit) {
+    const __m256i is_set = _mm256_cmpeq_epi32(_mm256_and_si256(bits, bit), bit);
+    return _mm256_blendv_ps(_mm256_set1_ps(fill), half, _mm256_castsi256_ps(is_set));
   };
-  return {keep(x.low, _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)),
-          keep(x.high, _mm256_setr_epi32(8, 9, 10, 11, 12, 13, 14, 15))};
+  const __m256i bit = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+  return {keep(x.low, bit), keep(x.high, _mm256_slli_epi32(bit, 8))};
 }
 HOLDFAST_INLINE F32x16 PowerOfTwo(F32x16 t) {
   const auto power = [](__m256 half) {

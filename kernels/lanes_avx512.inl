@@ -31,9 +31,8 @@ HOLDFAST_INLINE F32x16 Min(F32x16 a, F32x16 b) { return {_mm512_min_ps(a.v, b.v)
 HOLDFAST_INLINE F32x16 SelectLess(F32x16 a, F32x16 b, F32x16 x, F32x16 y) {
   return {_mm512_mask_blend_ps(_mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ), y.v, x.v)};
 }
-HOLDFAST_INLINE F32x16 KeepLanes(F32x16 x, int32_t begin, int32_t end, float fill) {
-  const auto keep = static_cast<__mmask16>((1u << end) - (1u << begin));
-  return {_mm512_mask_blend_ps(keep, _mm512_set1_ps(fill), x.v)};
+HOLDFAST_INLINE F32x16 KeepLanes(F32x16 x, uint32_t kept, float fill) {
+  return {_mm512_mask_blend_ps(static_cast<__mmask16>(kept), _mm512_set1_ps(fill), x.v)};
 }
 HOLDFAST_INLINE F32x16 PowerOfTwo(F32x16 t) {
   const __m512i exponent = _mm512_slli_epi32(_mm512_castps_si512(t.v), 23);

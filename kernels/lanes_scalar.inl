@@ -58,9 +58,9 @@ inline F32x16 Min(F32x16 a, F32x16 b) {
 inline F32x16 SelectLess(F32x16 a, F32x16 b, F32x16 x, F32x16 y) {
   return EachLane([&](int i) { return a.lane[i] < b.lane[i] ? x.lane[i] : y.lane[i]; });
 }
-// Lanes [begin, end) of x, `fill` elsewhere.
-inline F32x16 KeepLanes(F32x16 x, int32_t begin, int32_t end, float fill) {
-  return EachLane([&](int i) { return i >= begin && i < end ? x.lane[i] : fill; });
+// The lanes of x whose bits are set, `fill` elsewhere.
+inline F32x16 KeepLanes(F32x16 x, uint32_t kept, float fill) {
+  return EachLane([&](int i) { return (kept >> i & 1) != 0 ? x.lane[i] : fill; });
 }
 // 2^n for t = n + 1.5 * 2^23 with n an integer in -126..127.
 inline F32x16 PowerOfTwo(F32x16 t) {

@@ -178,6 +178,50 @@ TEST(LogSumExpTest, PathsAgreeAndAreNearDouble) {
   }
 }
 
+TEST(WithholdTest, PathsKeepWhatTheMaskAllowsAndNothingElse) {
+  for (const int64_t count : {1, 15, 16, 31, 32, 33, 1000}) {
+    const std::vector<float> logits = RandomFloats(static_cast<size_t>(count), 27, 8.0f);
+    std::mt19937 random(28);
+    std::vector<uint32_t> words(static_cast<size_t>(count + 31) / 32);
+    for (uint32_t& word : words) word = random();  // of the last also bits behind the logits
+    for (const KernelTable* path : AllPaths()) {
+      Shifted kept(logits);
+      const float best = path->withhold(kept.data(), count, words.data(), kept.data());
+      float wanted_best = -INFINITY;
+      for (int64_t i = 0; i < count; ++i) {
+        const bool allowed = (words[static_cast<size_t>(i / 32)] >> i % 32 & 1) != 0;
+        const float wanted = allowed ? logits[static_cast<size_t>(i)] : -INFINITY;
+        ASSERT_EQ(kept.data()[i], wanted) << path->name << " of " << count << ", " << i;
+        wanted_best = std::max(wanted_best, wanted);
+      }
+      EXPECT_EQ(best, wanted_best) << path->name << " of " << count;
+    }
+  }
+}
+
+TEST(WeighLogitsTest, PathsAgreeAndAreNearDouble) {
+  for (const int64_t count : {1, 15, 16, 33, 1000}) {
+    std::vector<float> logits = RandomFloats(static_cast<size_t>(count), 26, 8.0f);
+    if (count > 20) logits[17] = -INFINITY;
+    const float best = *std::max_element(logits.begin(), logits.end());
+    for (const float temperature : {0.01f, 0.7f, 1.0f, 2.0f}) {
+      std::vector<float> wanted(logits.size());
+      KernelsOf(Isa::kScalar).weigh_logits(logits.data(), count, best, temperature, wanted.data());
+      for (size_t i = 0; i < logits.size(); ++i) {
+        const double depth = (double{best} - logits[i]) / temperature, exact = std::exp(-depth);
+        // The depth is rounded to f32 before.
+        const double error = (1e-6 + 2e-7 * depth) * exact + 1e-37;
+        EXPECT_NEAR(wanted[i], exact, exact > 0.0 ? error : 0.0) << logits[i];
+      }
+      for (const KernelTable* path : AllPaths()) {
+        std::vector<float> weights = logits;
+        path->weigh_logits(weights.data(), count, best, temperature, weights.data());
+        EXPECT_TRUE(SameBits(weights, wanted)) << path->name << " of " << count;
+      }
+    }
+  }
+}
+
 TEST(LogSumExpTest, KnowsMaskedInfiniteAndEmptyLogits) {
   for (const KernelTable* path : AllPaths()) {
     std::vector<float> logits(40, -INFINITY);
