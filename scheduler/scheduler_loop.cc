@@ -385,9 +385,10 @@ void SchedulerLoop::StartMasks(const StepPlan& plan) {
   for (const StepPlan::MaskedDraw& masked : plan.masked) {
     const PlanSequence& part = plan.sequences[static_cast<size_t>(masked.sequence)];
     masked.mask->Begin();
-    CHECK(mask_jobs_.PushUrgent(
-        {.mask = masked.mask, .draw = masked.draw, .before = plan.TokensOf(part).back()}));
+    masks_started_.push_back(
+        {.mask = masked.mask, .draw = masked.draw, .before = plan.TokensOf(part).back()});
   }
+  CHECK(mask_jobs_.PushAllUrgent(masks_started_));
 }
 
 void SchedulerLoop::RunMasks() noexcept {

@@ -271,6 +271,9 @@ class SchedulerLoop final {
   bool drained_ ABSL_GUARDED_BY(drained_mutex_) = false;
   Mutex stop_mutex_;  // one Stop at a time
 
+  // The engine's thread's.
+  std::vector<MaskJob> masks_started_;
+
   // The scheduler thread's.
   CountingSink sink_;
   std::unique_ptr<Scheduler> scheduler_;

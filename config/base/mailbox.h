@@ -47,6 +47,18 @@ class Mailbox final {
     return true;
   }
 
+  // The same of several, of which the owner hears once; leaves `messages` empty.
+  bool PushAllUrgent(std::vector<Message>& messages) ABSL_LOCKS_EXCLUDED(mutex_) {
+    {
+      MutexLock lock(&mutex_);
+      if (closed_) return false;
+      for (Message& message : messages) messages_.push_back(std::move(message));
+    }
+    if (!messages.empty()) news_.NotifyOne();
+    messages.clear();
+    return true;
+  }
+
   // Appends all waiting messages to `out` without waiting.
   void TakeAll(std::vector<Message>& out) ABSL_LOCKS_EXCLUDED(mutex_) {
     MutexLock lock(&mutex_);

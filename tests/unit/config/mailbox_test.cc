@@ -35,6 +35,21 @@ TEST(MailboxTest, AFullBoxLeavesTheMessageWithItsSender) {
   EXPECT_EQ(taken.size(), 2u);
 }
 
+TEST(MailboxTest, SeveralGoInTogetherBehindThoseThatWait) {
+  Mailbox<int> mailbox(1);
+  EXPECT_TRUE(mailbox.Push(1));
+  std::vector<int> several = {2, 3, 4}, taken;
+  EXPECT_TRUE(mailbox.PushAllUrgent(several));
+  EXPECT_TRUE(several.empty());
+  EXPECT_TRUE(mailbox.WaitTakeAll(taken));
+  EXPECT_EQ(taken, std::vector<int>({1, 2, 3, 4}));
+
+  mailbox.Close();
+  several = {5};
+  EXPECT_FALSE(mailbox.PushAllUrgent(several));
+  EXPECT_EQ(several, std::vector<int>({5}));
+}
+
 TEST(MailboxTest, AClosedBoxTakesNothingAndGivesWhatItHas) {
   Mailbox<Message> mailbox(4);
   ASSERT_TRUE(mailbox.Push(std::make_unique<int>(1)));
