@@ -590,7 +590,7 @@ impl Facts {
         names.into_iter().any(|name| {
             let of = |parts: &[Node]| -> Vec<(usize, bool)> {
                 let each = parts.iter().enumerate();
-                each.filter_map(|(i, part)| property(part, name).map(|s| (i, s.schema == &false)))
+                each.filter_map(|(i, part)| property(part, name).map(|s| (i, *s.schema == false)))
                     .collect()
             };
             let (of_a, of_b) = (of(a), of(b));
