@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <cmath>
 #include <limits>
 
@@ -19,8 +18,7 @@ constexpr float kLogitMax = 1e30f;
 constexpr size_t kLanes = 16;
 
 // How far from the first, in an order of candidates, those are sought that hold a share of the
-// mass: mostly a few hundred, close to it. They are a prefix of the order wherever it is cut, so
-// that the result is the same.
+// mass: mostly a few hundred, close to it. What is cut off lies behind them in the order.
 constexpr float kReachesAll = std::numeric_limits<float>::max();
 constexpr std::array<float, 3> kReaches = {3.0f, 9.0f, kReachesAll};
 
@@ -270,7 +268,7 @@ double Sampler::Gather(std::span<const float> logits, float best, const Sampling
     return MassOf(all);
   };
   if (params.typical_p < 1.0f) return gather(kReachesAll);
-  if (!(params.top_p < 1.0f)) return gather(1.0f - std::log(params.min_p));
+  if (!(params.top_p < 1.0f)) return gather(1.0f - std::log(std::min(params.min_p, 1.0f)));
   const double mass = SumOf(scratch.weights_);
   const double wanted = params.top_p * mass;
   for (const float reach : kReaches) {
@@ -320,6 +318,7 @@ void Sampler::KeepMass(double wanted, SamplerScratch& scratch) {
     }
     if (part.size() == all.size() || MassOf(part) >= wanted) break;
   }
+  CHECK(!part.empty());
 
   // Selection by mass: halve, and go on in the half where the wanted mass is reached. What lies
   // before `begin` is in and its mass already taken off `wanted`.

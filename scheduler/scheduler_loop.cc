@@ -388,7 +388,7 @@ void SchedulerLoop::StartMasks(const StepPlan& plan) {
     masks_started_.push_back(
         {.mask = masked.mask, .draw = masked.draw, .before = plan.TokensOf(part).back()});
   }
-  CHECK(mask_jobs_.PushAllUrgent(masks_started_));
+  if (!masks_started_.empty()) CHECK(mask_jobs_.PushAllUrgent(masks_started_));
 }
 
 void SchedulerLoop::RunMasks() noexcept {

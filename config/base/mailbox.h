@@ -47,14 +47,14 @@ class Mailbox final {
     return true;
   }
 
-  // The same of several, of which the owner hears once; leaves `messages` empty.
+  // The same of several, of which the owner hears once. Those taken are gone from `messages`.
   bool PushAllUrgent(std::vector<Message>& messages) ABSL_LOCKS_EXCLUDED(mutex_) {
     {
       MutexLock lock(&mutex_);
       if (closed_) return false;
       for (Message& message : messages) messages_.push_back(std::move(message));
     }
-    if (!messages.empty()) news_.NotifyOne();
+    news_.NotifyOne();
     messages.clear();
     return true;
   }

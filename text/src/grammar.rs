@@ -48,8 +48,9 @@ const TAGS_BYTES_MAX: usize = 192 << 10;
 /// A lexer state is one to two kilobytes; a string with a bound on its length takes one a character.
 const LEXER_STATES_MAX: usize = 10_000;
 
-/// Parser items of one mask, a fifth of what the crate takes by default: all that run wait for it.
-const MASK_ITEMS_MAX: usize = 10_000;
+/// Parser items of one mask, two fifths of what the crate takes by default: all that run wait for
+/// it. It takes up to twice those of its tokens alone (word_masks.rs).
+const MASK_ITEMS_MAX: usize = 20_000;
 
 /// Tools that are compiled one by one where all together cannot be.
 const TRIED_ALONE_MAX: usize = 64;

@@ -21,39 +21,55 @@ const BEGINNINGS: [&[&[u8]]; 4] = [&[LOWER], &[UPPER], &[SPACE, LOWER], &[SPACE,
 
 /// For `TokenParser::bias_computer`. Thread: any.
 pub struct WordMasks {
-    environment: TokEnv,
     spellings: Vec<Spelling>,
     others: SlicedBiasComputer,
+    all: Arc<SlicedBiasComputer>,
 }
 
 impl WordMasks {
     /// `factory`: whose parsers the masks are for.
     pub fn new(factory: &ParserFactory) -> Result<Self, String> {
-        let environment = factory.tok_env().clone();
-        let trie = environment.tok_trie();
+        let trie = factory.tok_env().tok_trie();
         let spellings: Vec<Spelling> =
             BEGINNINGS.iter().map(|beginning| Spelling::new(beginning, trie)).collect();
         let mut others = trie.alloc_token_set();
         others.set_all(true);
-        spellings.iter().for_each(|spelling| others.sub(spelling.all()));
+        spellings.iter().for_each(|spelling| others.sub(&spelling.up_to[spelling.longest()]));
         let others: TokEnv = Arc::new(ApproximateTokEnv::new(trie.filter(&others)));
         let others = SlicedBiasComputer::new(&others, &factory.extra_lexemes())
             .map_err(|error| error.to_string())?;
-        Ok(WordMasks { environment, spellings, others })
+        Ok(WordMasks { spellings, others, all: factory.slicer() })
+    }
+
+    /// For each spelling; nothing where one depends on more than the length.
+    fn lengths(&self, rec: &mut ParserRecognizer<'_>, start: &[u8]) -> Option<Vec<usize>> {
+        // What follows a lexeme that is found by how it stops depends on its bytes.
+        if rec.lexer().lexer_spec().has_stop {
+            return None;
+        }
+        rec.trie_started("words");
+        let lengths =
+            self.spellings.iter().map(|spelling| spelling.allowed_up_to(rec, start)).collect();
+        rec.trie_finished();
+        lengths
     }
 }
 
 impl BiasComputer for WordMasks {
+    /// `start`: the beginning of the token, which the grammar has taken.
     fn compute_bias(&self, rec: &mut ParserRecognizer<'_>, start: &[u8]) -> SimpleVob {
+        let Some(lengths) = self.lengths(rec, start) else {
+            return self.all.compute_bias(rec, start);
+        };
         let mut allowed = self.others.compute_bias(rec, start);
-        for spelling in &self.spellings {
-            spelling.add_allowed(rec, start, &mut allowed);
+        for (spelling, length) in self.spellings.iter().zip(lengths) {
+            allowed.or(&spelling.up_to[length]);
         }
         allowed
     }
 
     fn trie(&self) -> &TokTrie {
-        self.environment.tok_trie()
+        self.all.trie()
     }
 }
 
@@ -71,13 +87,12 @@ enum Place {
 /// The words that begin in one way.
 struct Spelling {
     beginning: &'static [&'static [u8]],
-    trie: TokTrie,
     up_to: Vec<SimpleVob>, // [n]: those of at most n bytes
 }
 
 impl Spelling {
     fn new(beginning: &'static [&'static [u8]], trie: &TokTrie) -> Self {
-        let mut words = Spelling { beginning, trie: trie.clone(), up_to: Vec::new() };
+        let mut words = Spelling { beginning, up_to: Vec::new() };
         let is_word = |token: &[u8]| {
             token.len() >= beginning.len()
                 && token.iter().enumerate().all(|(place, byte)| words.at(place).contains(byte))
@@ -95,12 +110,7 @@ impl Spelling {
             of_length.into_iter().for_each(|token| all.allow_token(token));
             words.up_to.push(all.clone());
         }
-        words.trie = trie.filter(&all);
         words
-    }
-
-    fn all(&self) -> &SimpleVob {
-        &self.up_to[self.longest()]
     }
 
     fn longest(&self) -> usize {
@@ -112,21 +122,17 @@ impl Spelling {
         self.beginning.get(place).copied().unwrap_or(LOWER)
     }
 
-    /// `start`: the beginning of the token, which the grammar has taken.
-    fn add_allowed(&self, rec: &mut ParserRecognizer<'_>, start: &[u8], allowed: &mut SimpleVob) {
-        let is_every_start =
-            start.iter().enumerate().all(|(place, byte)| self.at(place) == [*byte]);
-        let up_to = if is_every_start { self.allowed_up_to(rec, start.len()) } else { None };
-        match up_to {
-            Some(length) => allowed.or(&self.up_to[length]),
-            None => self.trie.add_bias(rec, allowed, start),
-        }
-    }
-
     /// The length up to which all words are allowed and above which none is; nothing where it
-    /// depends on their letters. The grammar has taken the first `length` places.
-    fn allowed_up_to(&self, rec: &mut ParserRecognizer<'_>, mut length: usize) -> Option<usize> {
-        rec.trie_started("words");
+    /// depends on their letters.
+    fn allowed_up_to(&self, rec: &mut ParserRecognizer<'_>, start: &[u8]) -> Option<usize> {
+        let places = start.iter().enumerate();
+        if places.clone().any(|(place, byte)| !self.at(place).contains(byte)) {
+            return Some(0);
+        }
+        if places.clone().any(|(place, _)| self.at(place).len() > 1) {
+            return None;
+        }
+        let mut length = start.len();
         let all_up_to = loop {
             if length >= self.longest() {
                 break Some(self.longest());
@@ -147,7 +153,7 @@ impl Spelling {
                 }
             }
         };
-        rec.trie_finished(); // takes back what was pushed
+        rec.pop_bytes(length - start.len());
         all_up_to
     }
 }
@@ -210,10 +216,24 @@ mod tests {
             }
         }
         tokens.extend(
-            ["\", \"", "\"}", "12", "USA", " x1", "antidisestablishment", "bcq"].map(|t| t.into()),
+            [
+                "\", \"",
+                "\"}",
+                "12",
+                "USA",
+                " x1",
+                "antidisestablishment",
+                "bcq",
+                "bxc",
+                "them",
+                "thec",
+            ]
+            .map(|t| t.into()),
         );
         tokens.sort();
         tokens.dedup();
+        // A byte twice, as where there are tokens for bytes beside those of text, and no token.
+        tokens.extend([b"a".to_vec(), Vec::new()]);
         tokens.push(b"\xFF<|end|>".to_vec());
         let end = tokens.len() as TokenId - 1;
         let trie = TokTrie::from(&TokRxInfo::new(tokens.len() as u32, end), &tokens);
@@ -274,6 +294,9 @@ mod tests {
             // After a "q" all letters leave "c" to come, of this terminal or, after "qa", of the next.
             "start: X X\nX: /q([b-z]c)?|ac/",
             "start: a\na[lazy]: /[a-z ]*x/",
+            "start: a \"bx\" C\na[stop=/[a-z][a-z]/]: /[0-9]*/\nC: /[a-z]+/",
+            "start: a C\na[suffix=\"xy\"]: /[a-z ]*/\nC: /[a-z]+/",
+            "start: (W S?)+\nS: /[0-9]/\nW: /[a-z]{2,3}/\n%ignore / +/",
             "start: \"a\" (\" \" W | start) | W\nW: /[A-Z]?[a-z]/",
         ] {
             check(&factory, &words, TopLevelGrammar::from_lark(lark.to_string()));

@@ -152,7 +152,7 @@ TEST(SamplerTest, DrawsWhatAFullSortInDoublesDraws) {
   for (uint32_t seed = 0; seed < 4000; ++seed) {
     SCOPED_TRACE(testing::Message() << "seed " << seed);
     std::mt19937 rng(seed);
-    const int32_t vocab = 5 + static_cast<int32_t>(rng() % 200);
+    const int32_t vocab = 5 + static_cast<int32_t>(rng() % (seed % 4 == 0 ? 900 : 200));
     const std::vector<float> logits =
         RandomLogits(rng, vocab, 0.5f + static_cast<float>(rng() % 5));
     SequenceOpen open = RandomOpen(rng, vocab);
@@ -240,18 +240,25 @@ TEST(SamplerTest, LargeVocabulariesGiveTheSameCutsAsAFullSort) {
   std::mt19937 rng(11);
   const std::vector<float> logits = RandomLogits(rng, kVocab, 2.5f);
   SamplerScratch scratch(kVocab);
-  for (const auto& [top_k, top_p] : {std::pair{0, 0.1f},
-                                     {0, 0.5f},
-                                     {0, 0.9f},
-                                     {0, 0.9999f},
-                                     {1, 1.0f},
-                                     {40, 1.0f},
-                                     {300, 0.9f},
-                                     {20000, 1.0f}}) {
-    SCOPED_TRACE(testing::Message() << "top_k " << top_k << " top_p " << top_p);
+  for (SamplingParams params : {SamplingParams{},
+                                {.top_p = 0.1f},
+                                {.top_p = 0.5f},
+                                {.top_p = 0.9f},
+                                {.top_p = 0.9999f},
+                                {.min_p = 0.001f},
+                                {.min_p = 1.0f},
+                                {.top_p = 0.9f, .min_p = 0.02f},
+                                {.typical_p = 0.7f},
+                                {.top_k = 1},
+                                {.top_k = 40},
+                                {.top_k = 300, .top_p = 0.9f},
+                                {.top_k = 20000}}) {
+    SCOPED_TRACE(testing::Message() << "top_k " << params.top_k << " top_p " << params.top_p
+                                    << " min_p " << params.min_p);
     for (uint64_t seed = 0; seed < 8; ++seed) {
       SequenceOpen open;
-      open.sampling = {.top_k = top_k, .top_p = top_p, .seed = seed};
+      params.seed = seed;
+      open.sampling = params;
       const std::map<TokenId, double> expected = SimpleDistribution(logits, open);
       const double uniform = UniformDraw(seed, 0);
       const TokenId drawn = DrawOnce(logits, open, scratch);
@@ -412,10 +419,17 @@ TEST(SamplerTest, ExtremeSettingsStillDrawAToken) {
                        .repetition_penalty = 1e-30f,
                        .logit_bias = {{1, 1e38f}, {7, 1.0f}, {-3, 1.0f}}};
       open.completion = {0, 1, 2};
-      const TokenId token = DrawOnce({-2, 3, kUnreachableLogit}, open, scratch);
-      EXPECT_GE(token, 0);
-      EXPECT_LT(token, 3);
+      for (const int32_t top_k : {2, 1000}) {
+        open.sampling.top_k = top_k;
+        const TokenId token = DrawOnce({-2, 3, kUnreachableLogit}, open, scratch);
+        EXPECT_GE(token, 0);
+        EXPECT_LT(token, 3);
+      }
     }
+    SequenceOpen open;
+    open.sampling = {.temperature = temperature, .min_p = 5.0f};
+    const TokenId token = DrawOnce({-2, 3, kUnreachableLogit}, open, scratch);
+    EXPECT_TRUE(token == 1 || (temperature > 1.0f && token == 0)) << token;
   }
 }
 
