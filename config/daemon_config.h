@@ -115,6 +115,17 @@ struct DaemonConfig {
     int32_t batch_lines_at_once = 32;  // that run, of all batches
   } state;
 
+  struct UsageSettings {
+    // SQLite file of what each tenant used; default: beside state.path, where there is one; empty:
+    // none.
+    std::optional<std::string> path;
+    absl::Duration flush = absl::Seconds(5);  // between two writes
+  } usage;
+  // empty: none
+  std::string UsagePath() const {
+    return usage.path.value_or(state.path.empty() ? "" : state.path + ".usage");
+  }
+
   struct LogSettings {
     std::string level = "info";   // debug | info | warn | error
     std::string format = "text";  // text | json

@@ -428,6 +428,22 @@ std::vector<Setting> MakeSettings() {
        .least = 1,
        .most = 4096},
 
+      {.section = "usage",
+       .key = "path",
+       .kind = kText,
+       .slot = DAEMON_SLOT(usage.path),
+       .about =
+           "SQLite file of what each tenant used, by the hour; default: state.path with .usage "
+           "behind it, where that is set; empty: none",
+       .may_be_empty = true},
+      {.section = "usage",
+       .key = "flush",
+       .kind = kDuration,
+       .slot = DAEMON_SLOT(usage.flush),
+       .about = "time between two writes, of which a daemon that is killed loses the last",
+       .least = 100,
+       .most = 3'600'000},
+
       {.section = "log",
        .key = "level",
        .kind = kChoice,
@@ -593,6 +609,7 @@ std::span<const SettingSection> SettingSections() {
       {"server", "connections and their times"},
       {"state",
        "what is kept over a restart: uploaded files, batches, responses; none without a path"},
+      {"usage", "what each tenant used, for `holdfast usage`"},
       {"log", "lines on standard error"},
       {"tenants", "who may use the daemon; none: everyone on loopback, as tenant `default`", true},
       {"tenants.kv", "what the tenant may keep of the KV cache; amounts are 25% or bytes"},

@@ -48,6 +48,7 @@ SchedulerMetrics::SchedulerMetrics(MetricsRegistry& registry, const SchedulerOpt
                                       "Tokens computed in one step.", RowBuckets())),
       kv(registry, options.model_name, num_blocks),
       programs(registry, TenantNames(options)),
+      tenants_(OfTenants(registry, TenantNames(options))),
       running_(registry.AddGauge("holdfast_scheduler_running_sequences",
                                  "Sequences in the running set.")),
       waiting_(registry.AddGauge("holdfast_scheduler_waiting_sequences",
@@ -58,40 +59,6 @@ SchedulerMetrics::SchedulerMetrics(MetricsRegistry& registry, const SchedulerOpt
       vllm_waiting_(registry.AddGauge("vllm:num_requests_waiting",
                                       "Alias of holdfast_scheduler_waiting_sequences.",
                                       {{"model_name", options.model_name}})) {
-  for (const std::string& name : TenantNames(options)) {
-    const MetricLabels labels = {{"tenant", name}};
-    const auto shed = [&](ShedReason reason) {
-      MetricLabels with_reason = labels;
-      with_reason["reason"] = ShedReasonName(reason);
-      return registry.AddCounter("holdfast_scheduler_shed_total",
-                                 "Submissions refused, by the bound that had no room; the "
-                                 "prompts of one body count once.",
-                                 with_reason);
-    };
-    const auto hits = [&](const char* tier) {
-      MetricLabels with_tier = labels;
-      with_tier["tier"] = tier;
-      return registry.AddCounter("holdfast_kvstore_hit_tokens_total",
-                                 "Prompt tokens that needed no prefill, by where their KV lay.",
-                                 with_tier);
-    };
-    tenants_.push_back(
-        {.prompt_tokens =
-             registry.AddCounter("holdfast_scheduler_prompt_tokens_total",
-                                 "Prompt tokens of requests whose prompt is computed.", labels),
-         .cached_tokens = registry.AddCounter("holdfast_scheduler_cached_tokens_total",
-                                              "Prompt tokens that needed no prefill.", labels),
-         .completion_tokens = registry.AddCounter("holdfast_scheduler_completion_tokens_total",
-                                                  "Tokens drawn and delivered.", labels),
-         .queue_seconds = registry.AddHistogram("holdfast_scheduler_queue_seconds",
-                                                "Time from submitted to first admitted.",
-                                                LatencyBuckets(), labels),
-         .hit_tokens = {hits("device"), hits("host"), hits("disk"), hits("remote")},
-         .shed = {shed(ShedReason::kCapacity), shed(ShedReason::kQueue),
-                  shed(ShedReason::kTenantQueue), shed(ShedReason::kQueueShare),
-                  shed(ShedReason::kQueueWait), shed(ShedReason::kRequestRate),
-                  shed(ShedReason::kTokenRate)}});
-  }
   registry
       .AddGauge("vllm:cache_config_info", "Sizes of the KV cache, as labels.",
                 {{"block_size", std::to_string(kBlockTokens)},
@@ -110,6 +77,53 @@ SchedulerMetrics::SchedulerMetrics(MetricsRegistry& registry, const SchedulerOpt
                           {{"reason", WaitReasonName(static_cast<WaitReason>(i))}}));
   }
   SetQueues(0, 0);
+}
+
+std::vector<SchedulerMetrics::Tenant> SchedulerMetrics::OfTenants(
+    MetricsRegistry& registry, const std::vector<std::string>& names) {
+  std::vector<Tenant> tenants;
+  for (const std::string& name : names) {
+    const MetricLabels labels = {{"tenant", name}};
+    const auto shed = [&](ShedReason reason) {
+      MetricLabels with_reason = labels;
+      with_reason["reason"] = ShedReasonName(reason);
+      return registry.AddCounter("holdfast_scheduler_shed_total",
+                                 "Submissions refused, by the bound that had no room; the "
+                                 "prompts of one body count once.",
+                                 with_reason);
+    };
+    const auto hits = [&](const char* tier) {
+      MetricLabels with_tier = labels;
+      with_tier["tier"] = tier;
+      return registry.AddCounter("holdfast_kvstore_hit_tokens_total",
+                                 "Prompt tokens that needed no prefill, by where their KV lay.",
+                                 with_tier);
+    };
+    tenants.push_back(
+        {.prompt_tokens =
+             registry.AddCounter("holdfast_scheduler_prompt_tokens_total",
+                                 "Prompt tokens of requests whose prompt is computed.", labels),
+         .cached_tokens = registry.AddCounter("holdfast_scheduler_cached_tokens_total",
+                                              "Prompt tokens that needed no prefill.", labels),
+         .completion_tokens = registry.AddCounter("holdfast_scheduler_completion_tokens_total",
+                                                  "Tokens drawn and delivered.", labels),
+         .compute_seconds = registry.AddCounter("holdfast_scheduler_compute_seconds_total",
+                                                "Time of steps, shared out by rows.", labels),
+         .kv_byte_seconds =
+             registry.AddCounter("holdfast_scheduler_kv_byte_seconds_total",
+                                 "KV of the device that running sequences and pins hold, over "
+                                 "time.",
+                                 labels),
+         .queue_seconds = registry.AddHistogram("holdfast_scheduler_queue_seconds",
+                                                "Time from submitted to first admitted.",
+                                                LatencyBuckets(), labels),
+         .hit_tokens = {hits("device"), hits("host"), hits("disk"), hits("remote")},
+         .shed = {shed(ShedReason::kCapacity), shed(ShedReason::kQueue),
+                  shed(ShedReason::kTenantQueue), shed(ShedReason::kQueueShare),
+                  shed(ShedReason::kQueueWait), shed(ShedReason::kRequestRate),
+                  shed(ShedReason::kTokenRate)}});
+  }
+  return tenants;
 }
 
 void SchedulerMetrics::SetQueues(int32_t running_sequences, int32_t waiting_sequences) {

@@ -32,6 +32,8 @@ class SchedulerMetrics final {
     Counter prompt_tokens;      // holdfast_scheduler_prompt_tokens_total
     Counter cached_tokens;      // holdfast_scheduler_cached_tokens_total; part of the former
     Counter completion_tokens;  // holdfast_scheduler_completion_tokens_total
+    Counter compute_seconds;    // holdfast_scheduler_compute_seconds_total; see usage_meter.h
+    Counter kv_byte_seconds;    // holdfast_scheduler_kv_byte_seconds_total; likewise
     Histogram queue_seconds;    // holdfast_scheduler_queue_seconds; submitted to first admitted
     // holdfast_kvstore_hit_tokens_total{tier=}; adds up to cached_tokens
     std::array<Counter, kNumTiers> hit_tokens;
@@ -42,6 +44,8 @@ class SchedulerMetrics final {
     }
     Counter& Shed(ShedReason reason) { return shed[static_cast<size_t>(reason)]; }
   };
+  static std::vector<Tenant> OfTenants(MetricsRegistry& registry,
+                                       const std::vector<std::string>& names);
   Tenant& Of(TenantIndex tenant) { return tenants_[static_cast<size_t>(Number(tenant))]; }
 
   Counter preemptions;            // holdfast_scheduler_preemptions_total

@@ -126,7 +126,8 @@ Scheduler::Scheduler(const EngineInfo& engine, const SchedulerOptions& options,
       pace_(tenants_.size(), step_tokens_max_, options.step_time_max),
       speculation_(engine.verifies_drafts && options.draft_tokens_max > 0 ? options.speculation
                                                                           : Speculation::kOff),
-      preemptions_(tenants_.size(), kPreemptionContexts * int64_t{engine.context_tokens}) {
+      preemptions_(tenants_.size(), kPreemptionContexts * int64_t{engine.context_tokens}),
+      usage_(tenants_.size(), static_cast<int64_t>(engine.kv_layout.block_bytes()), metrics) {
   shares_.places.resize(static_cast<size_t>(num_tenants()));
   running_.reserve(static_cast<size_t>(running_max_));
   for (Step* step : {&steps_[0], &steps_[1], &committed_}) {
@@ -360,6 +361,11 @@ void Scheduler::SendBack(Sequence& sequence) {
   AddWaiting(sequence);
 }
 
+void Scheduler::NoteHeld(Sequence& sequence) {
+  const auto held = static_cast<int32_t>(sequence.blocks.size());
+  usage_.AddHeld(sequence.tenant, held - std::exchange(sequence.held_blocks, held), now_);
+}
+
 void Scheduler::StopRunning(Sequence& sequence) {
   CHECK(sequence.state == SequenceState::kRunning);
   ActiveRequest& request = *sequence.request;
@@ -369,6 +375,7 @@ void Scheduler::StopRunning(Sequence& sequence) {
   LeaveSteps(sequence);
   free_slots_.push_back(sequence.slot);
   store_.Release(now_, sequence.blocks, sequence.published);
+  NoteHeld(sequence);
   sequence.computed_tokens = sequence.planned_tokens = sequence.num_untold = 0;
   if (sequence.restoring) --num_restoring_;
   sequence.restoring = sequence.opened = false;
@@ -474,6 +481,7 @@ void Scheduler::FailAll(const absl::Status& status) {
 void Scheduler::PublishCounts() {
   metrics_.SetQueues(num_running(), num_waiting());
   metrics_.kv.Update(store_);
+  usage_.CountHeld(store_.pins(), now_);
   metrics_.programs.UpdatePins(store_.pins(), engine_.kv_layout.block_bytes());
 }
 
@@ -496,7 +504,10 @@ void Scheduler::CheckInvariants() const {
   CHECK(num_restoring_ == std::count_if(running_.begin(), running_.end(),
                                         [](const Sequence* s) { return s->restoring; }));
   CHECK(running_.size() + free_slots_.size() == static_cast<size_t>(running_max_));
+  std::vector<int32_t> held(static_cast<size_t>(num_tenants()));
   for (const Sequence* sequence : running_) {
+    held[static_cast<size_t>(Number(sequence->tenant))] +=
+        static_cast<int32_t>(sequence->blocks.size());
     CHECK(sequence->state == SequenceState::kRunning);
     CHECK(BlocksFor(sequence->planned_tokens) <= static_cast<int32_t>(sequence->blocks.size()));
     CHECK(!sequence->restoring || !sequence->opened || sequence->num_steps > 0);
@@ -504,6 +515,9 @@ void Scheduler::CheckInvariants() const {
     CHECK(sequence->num_untold <= sequence->unplanned_tokens());
     CHECK(!sequence->draw_known || sequence->num_steps > sequence->undelivered);
     CHECK(sequence->restoring || sequence->gate == nullptr);
+  }
+  for (int32_t i = 0; i < num_tenants(); ++i) {
+    CHECK(usage_.held_blocks(TenantIndex{i}) == held[static_cast<size_t>(i)]);
   }
   int32_t num_waiting = 0;
   for (const WaitingClass* waiting : {&online_, &offline_}) {

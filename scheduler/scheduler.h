@@ -116,6 +116,7 @@
 #include "scheduler/tenant_ledger.h"
 #include "scheduler/tenant_rows.h"
 #include "scheduler/turn_ends.h"
+#include "scheduler/usage_meter.h"
 #include "scheduler/wait_queue.h"
 
 namespace holdfast {
@@ -232,6 +233,7 @@ class Scheduler final {
     int32_t num_tokens = 0;        // without drafts
     int32_t num_drafts = 0;
     bool samples = false;
+    TenantIndex tenant{};    // also of one that has gone
     int32_t num_scored = 0;  // prompt logprobs that come back
     bool pools = false;      // its pooled state comes back
     bool ahead = false;      // of what it restores
@@ -415,6 +417,7 @@ class Scheduler final {
   void PinForSession(Sequence& sequence);
   void NoteContinued(const ActiveRequest& request, PinId id);
   void ReleasePin(const ActiveRequest& request, PinId id);
+  void NoteHeld(Sequence& sequence);     // after each change of its blocks' number
   void StopRunning(Sequence& sequence);  // gives back slot and blocks
   void EndSequence(Sequence& sequence);
   void EndRequest(ActiveRequest& request, absl::Status status);
@@ -455,6 +458,7 @@ class Scheduler final {
   std::vector<int32_t> drafting_;                 // likewise, which of its parts each is
   bool waits_to_draft_ = false;  // no plan beside the step that runs: its tokens are wanted first
   PreemptionBudget preemptions_;
+  UsageMeter usage_;
   std::vector<Sequence*> head_, last_head_;  // who is let in next, as the last plans found it
   std::vector<double> head_served_;  // while that is found: what each tenant would have been served
   std::vector<Sequence*> growing_, decodes_, prefills_;  // of the plan being made

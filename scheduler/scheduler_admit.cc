@@ -290,6 +290,7 @@ bool Scheduler::TryStart(Sequence& sequence) {
   sequence.publish_tokens = 0;
   sequence.table_version = ++table_versions_;
   sequence.remote = {};
+  NoteHeld(sequence);
   running_.insert(std::upper_bound(running_.begin(), running_.end(), &sequence, RunsBefore),
                   &sequence);
   if (request.running_choices++ == 0) tenants_.AddRunning(tenant, 1);

@@ -31,6 +31,7 @@ void Scheduler::Commit(const StepResult& result, absl::Time now) {
   for (size_t i = 0; i < committed_.parts.size(); ++i) {
     const InFlight& part = committed_.parts[i];
     PrefetchCommit(i);
+    usage_.AddRows(part.tenant, part.num_tokens + part.num_drafts);
     if (part.sequence != nullptr) {
       --part.sequence->num_steps;
       part.sequence->undelivered -= part.samples && !part.sequence->draw_known ? 1 : 0;
@@ -51,6 +52,7 @@ void Scheduler::Commit(const StepResult& result, absl::Time now) {
   ending_.clear();
   CountCompletions();
   const absl::Duration took = now - committed_.begun;
+  usage_.EndStep(took);
   LearnFrom(committed_, took);
   metrics_.step_rows.Observe(committed_.num_rows);
   metrics_.step_seconds.Observe(std::max(0.0, absl::ToDoubleSeconds(took)));

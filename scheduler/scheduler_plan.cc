@@ -200,6 +200,7 @@ void Scheduler::Grow(Sequence& sequence) {
     Preempt(victim, tenant);
     if (itself) return;
   }
+  NoteHeld(sequence);
 }
 
 // Who goes on in this step: a row for each that is past its prompt; the rest of the step is for
@@ -556,6 +557,7 @@ void Scheduler::AddRows(Sequence& sequence, int32_t num_tokens, StepPlan& plan) 
   planned().parts.push_back({.sequence = &sequence,
                              .num_tokens = num_tokens,
                              .samples = part.samples,
+                             .tenant = sequence.tenant,
                              .num_scored = num_scored,
                              .pools = part.pools});
 }

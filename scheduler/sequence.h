@@ -125,6 +125,7 @@ struct alignas(64) Sequence {
 
   // While running:
   PublishedPrefix published;
+  int32_t held_blocks = 0;          // so many of `blocks` are counted
   const LayerGate* gate = nullptr;  // while restoring: behind which it may run ahead
   TierTokens hit_tokens{};          // found when it started, by tier
   absl::Time started;               // to run, this time

@@ -65,6 +65,7 @@ constexpr Flag kServeFlags[] = {
     {"--drain-timeout", "server.drain_timeout", "TIME", "for running requests at the end, as 30s"},
     {"--request-timeout", "server.request_timeout", "TIME", "of one request, as 10m"},
     {"--state", "state.path", "FILE", "keep files, batches and responses there (SQLite)"},
+    {"--usage", "usage.path", "FILE", "what tenants use (SQLite); default: beside --state"},
     {"--log-level", "log.level", "LEVEL", "debug, info, warn, error"},
     {"--log-format", "log.format", "text|json", "lines on standard error"},
 };
@@ -129,11 +130,20 @@ constexpr Flag kBenchEngineFlags[] = {
     {"--json", "", "", "for programs to read", FlagKind::kSwitch},
 };
 
+constexpr Flag kUsageFlags[] = {
+    {"--from", "", "TIME", "a UTC hour as 2026-11-30T17, or a day as 2026-11-30"},
+    {"--to", "", "TIME", "likewise; hours that begin before it"},
+    {"--tenant", "", "NAME", "this one alone"},
+    {"--by", "", "tenant|day|hour", "a row for each tenant (default), of each day or hour"},
+    {"--format", "", "table|csv|json", "default table"},
+};
+
 // Those of serve that say how an instance decides, or what its engine is.
 constexpr std::string_view kSimulateSettings[] = {
     "--config",           "--kv-device-bytes", "--kv-host-bytes", "--kv-eviction",
     "--context-tokens",   "--running-max",     "--waiting-max",   "--step-tokens-max",
     "--chunk-tokens-max", "--prefix-cache",    "--policy",        "--order"};
+constexpr std::string_view kUsageSettings[] = {"--config", "--state", "--usage"};
 constexpr std::string_view kBenchMachineSettings[] = {"--threads"};
 constexpr std::string_view kBenchEngineSettings[] = {
     "--config", "--model", "--weights", "--threads", "--isa", "--kv-dtype", "--step-tokens-max"};
@@ -142,8 +152,8 @@ constexpr std::string_view kBenchProfileSettings[] = {
     "--kv-dtype", "--kv-device-bytes", "--context-tokens", "--running-max", "--step-tokens-max"};
 
 constexpr std::string_view kBenches[] = {"engine", "machine", "profile"};
-constexpr std::string_view kVerbs[] = {"serve",  "check-config", "keys",    "simulate",
-                                       "replay", "bench",        "version", "help"};
+constexpr std::string_view kVerbs[] = {"serve", "check-config", "keys",    "simulate", "replay",
+                                       "bench", "usage",        "version", "help"};
 
 absl::Status Usage(std::string what) {
   return absl::InvalidArgumentError(Concat(what, "; see holdfast help"));
@@ -311,6 +321,9 @@ absl::StatusOr<CommandLine> ParseCommandLine(std::span<const std::string> argume
                              rest);
   }
   if (verb == "bench") return ParseBench(rest);
+  if (verb == "usage") {
+    return ParseFlags(Verb::kUsage, verb, FlagsOf({kUsageFlags}, kUsageSettings), rest);
+  }
   if (verb == "version" || verb == "--version") return CommandLine{.verb = Verb::kVersion};
   if (verb == "help" || IsHelp(verb)) return CommandLine{.verb = Verb::kHelp};
   const auto nearest = NearestName(verb, kVerbs);
@@ -348,6 +361,8 @@ std::string HelpText() {
       "                             allows at most\n"
       "  bench machine [FLAGS]      what this machine reads and multiplies at most\n"
       "  bench profile [FLAGS]      measure what steps take here, for simulate --profile\n"
+      "  usage --state FILE [FLAGS]  what each tenant used: requests, tokens, KV, compute time,\n"
+      "                             refusals; --usage FILE or --config FILE, as the daemon has it\n"
       "  version\n"
       "  help\n"
       "flags of serve (--flag VALUE or --flag=VALUE):\n";
@@ -358,6 +373,8 @@ std::string HelpText() {
   text += "flags of replay:\n";
   AppendFlags(kWorkloadFlags, text);
   AppendFlags(kReplayFlags, text);
+  text += Concat("flags of usage, besides ", ConcatList(kUsageSettings, " "), ":\n");
+  AppendFlags(kUsageFlags, text);
   text += Concat("flags of bench engine, besides ", ConcatList(kBenchEngineSettings, " "), ":\n");
   AppendFlags(kBenchEngineFlags, text);
   text += Concat("flags of bench machine, besides ", ConcatList(kBenchMachineSettings, " "), ":\n");

@@ -1,6 +1,6 @@
 // `holdfast VERB ...` as data. Flags of `serve` are settings of the configuration file by shorter
 // names; the file comes first, then the flags, of equal ones the last. `simulate` and `bench` take
-// some of them, and arguments of their own; `replay` only those.
+// some of them, and arguments of their own; `replay` only those, `usage` those that name its file.
 #pragma once
 
 #include <cstdint>
@@ -25,6 +25,7 @@ enum class Verb : uint8_t {
   kBenchProfile,
   kBenchMachine,
   kBenchEngine,
+  kUsage,
   kVersion,
   kHelp
 };

@@ -55,6 +55,7 @@
 #include "server/scheduler_settings.h"
 #include "server/stop_signals.h"
 #include "server/tenant_auth.h"
+#include "server/usage_service.h"
 #include "text/text.h"
 
 namespace holdfast {
@@ -198,6 +199,7 @@ class Daemon final {
     front_ = std::make_unique<LoadingService>(std::move(info));
     kv_admin_ = std::make_unique<KvAdmin>(config_.tenants);
     RETURN_IF_ERROR(OpenState());
+    RETURN_IF_ERROR(OpenUsage());
     ASSIGN_OR_RETURN(http_, HttpServer::Create(HttpOptions(), *front_, *auth_, metrics_,
                                                [this] { return ReadinessNow(); }));
     if (!config_.listen.grpc.empty()) {
@@ -221,11 +223,8 @@ class Daemon final {
       bounds.responses.tenant_bytes_max = *state.tenant_bytes_max;
     }
     ASSIGN_OR_RETURN(std::unique_ptr<State> kept, State::Open(state.path, bounds, wall_clock_));
-    std::vector<std::string> tenants;
-    for (const TenantConfig& tenant : config_.tenants) tenants.push_back(tenant.name);
-    if (tenants.empty()) tenants.push_back("default");
     background_ = std::make_unique<BackgroundService>(
-        BackgroundOptions{.tenants = std::move(tenants),
+        BackgroundOptions{.tenants = TenantNames(),
                           .lines_at_once = state.batch_lines_at_once,
                           .system_fingerprint = Fingerprint(),
                           .on_fault =
@@ -233,6 +232,31 @@ class Daemon final {
                                 log_.Error("state", {{"error", status.ToString()}});
                               }},
         std::move(kept), *front_, metrics_);
+    return absl::OkStatus();
+  }
+
+  std::vector<std::string> TenantNames() const {
+    std::vector<std::string> names;
+    for (const TenantConfig& tenant : config_.tenants) names.push_back(tenant.name);
+    if (names.empty()) names.push_back("default");
+    return names;
+  }
+
+  absl::Status OpenUsage() {
+    const std::string path = config_.UsagePath();
+    if (path.empty()) return absl::OkStatus();
+    ASSIGN_OR_RETURN(std::unique_ptr<UsageLedger> ledger,
+                     UsageLedger::Open(path, TenantNames(), wall_clock_));
+    const auto on_change = [this](const absl::Status& status) {
+      if (status.ok()) {
+        log_.Info("usage_kept_again");
+      } else {
+        log_.Error("usage_not_kept", {{"error", status.ToString()}});
+      }
+    };
+    usage_ = std::make_unique<UsageService>(
+        std::move(ledger), UsageCounters(metrics_, TenantNames(), front_->model_info().name),
+        UsageOptions{.flush = config_.usage.flush, .on_change = on_change});
     return absl::OkStatus();
   }
 
@@ -590,6 +614,7 @@ class Daemon final {
     background_.reset();
     loop_.reset();
     service_.reset();
+    usage_.reset();  // writes what all of them have counted
   }
 
   const DaemonOptions& options_;
@@ -622,6 +647,7 @@ class Daemon final {
   std::unique_ptr<KvAdmin> kv_admin_;
   std::unique_ptr<SchedulerGenerationService> service_;
   std::unique_ptr<SchedulerLoop> loop_;
+  std::unique_ptr<UsageService> usage_;
   std::unique_ptr<BackgroundService> background_;
   std::unique_ptr<GrpcServer> grpc_;
   std::unique_ptr<HttpServer> http_;

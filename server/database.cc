@@ -16,6 +16,9 @@ namespace {
 
 constexpr int64_t kSchemaVersion = 1;
 
+// Of a file that several use: for how long one waits for the other's transaction.
+constexpr int kTurnMilliseconds = 2000;
+
 // Where there is no file: an empty one, which nobody else may read. SQLite gives its side files the
 // same mode.
 absl::Status MakePrivateFile(const std::string& path) {
@@ -49,6 +52,8 @@ bool Rows::Next() {
 
 int64_t Rows::Integer(int column) const { return sqlite3_column_int64(statement_, column); }
 
+double Rows::Real(int column) const { return sqlite3_column_double(statement_, column); }
+
 std::string_view Rows::Text(int column) const {
   const void* bytes = sqlite3_column_blob(statement_, column);
   const int size = sqlite3_column_bytes(statement_, column);
@@ -62,41 +67,47 @@ std::optional<int64_t> Rows::MaybeInteger(int column) const {
 
 // ---- Database ----------------------------------------------------------------------------------
 
-absl::StatusOr<std::unique_ptr<Database>> Database::Open(const std::string& path,
-                                                         const char* schema) {
-  RETURN_IF_ERROR(MakePrivateFile(path));
+absl::StatusOr<std::unique_ptr<Database>> Database::Connect(const std::string& path, int flags) {
   sqlite3* handle = nullptr;
-  const int code =
-      sqlite3_open_v2(path.c_str(), &handle, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, nullptr);
+  const int code = sqlite3_open_v2(path.c_str(), &handle, flags | SQLITE_OPEN_NOMUTEX, nullptr);
   std::unique_ptr<Database> database(new Database(path, handle));
   if (code != SQLITE_OK) return database->Fault(code);
-  RETURN_IF_ERROR(database->Begin(schema));
+  return database;
+}
+
+absl::StatusOr<std::unique_ptr<Database>> Database::Open(const std::string& path,
+                                                         const char* schema, DatabaseUse use) {
+  RETURN_IF_ERROR(MakePrivateFile(path));
+  ASSIGN_OR_RETURN(std::unique_ptr<Database> database, Connect(path, SQLITE_OPEN_READWRITE));
+  RETURN_IF_ERROR(database->Begin(schema, use));
+  return database;
+}
+
+absl::StatusOr<std::unique_ptr<Database>> Database::OpenToRead(const std::string& path) {
+  if (::access(path.c_str(), F_OK) != 0) {
+    return absl::NotFoundError(Concat("the database ", path, " is not there"));
+  }
+  ASSIGN_OR_RETURN(std::unique_ptr<Database> database, Connect(path, SQLITE_OPEN_READONLY));
+  sqlite3_busy_timeout(database->handle_, kTurnMilliseconds);
+  ASSIGN_OR_RETURN(const int64_t version, database->Version());
+  if (version == 0) return absl::NotFoundError(Concat("the database ", path, " is empty"));
   return database;
 }
 
 Database::~Database() { sqlite3_close_v2(handle_); }
 
-absl::Status Database::Begin(const char* schema) {
-  RETURN_IF_ERROR(Run("PRAGMA locking_mode = EXCLUSIVE"));
+absl::Status Database::Begin(const char* schema, DatabaseUse use) {
+  if (use == DatabaseUse::kAlone) {
+    RETURN_IF_ERROR(Run("PRAGMA locking_mode = EXCLUSIVE"));
+  } else {
+    sqlite3_busy_timeout(handle_, kTurnMilliseconds);
+  }
   RETURN_IF_ERROR(Run("PRAGMA journal_mode = WAL"));
   RETURN_IF_ERROR(Run("PRAGMA synchronous = FULL"));
   RETURN_IF_ERROR(Run("PRAGMA foreign_keys = ON"));
-  Transaction transaction(*this);  // takes the lock, which is then kept
+  Transaction transaction(*this);  // takes the lock, which one who is alone then keeps
   RETURN_IF_ERROR(transaction.status());
-  int64_t version = 0;
-  {
-    ASSIGN_OR_RETURN(Rows rows, Query("PRAGMA user_version"));
-    if (rows.Next()) version = rows.Integer(0);
-    RETURN_IF_ERROR(rows.status());
-  }
-  if (version > kSchemaVersion) {
-    return absl::FailedPreconditionError(
-        Concat("the database ", path_,
-               " was written by a newer version of Holdfast (its tables are "
-               "of version ",
-               version, ", this one reads ", kSchemaVersion,
-               "); run that version, or name another file in state.path"));
-  }
+  ASSIGN_OR_RETURN(const int64_t version, Version());
   if (version == 0) {
     if (const int code = sqlite3_exec(handle_, schema, nullptr, nullptr, nullptr);
         code != SQLITE_OK) {
@@ -105,6 +116,23 @@ absl::Status Database::Begin(const char* schema) {
     RETURN_IF_ERROR(Run(Concat("PRAGMA user_version = ", kSchemaVersion)));
   }
   return transaction.Commit();
+}
+
+// Of its tables; 0: it has none yet.
+absl::StatusOr<int64_t> Database::Version() {
+  int64_t version = 0;
+  ASSIGN_OR_RETURN(Rows rows, Query("PRAGMA user_version"));
+  if (rows.Next()) version = rows.Integer(0);
+  RETURN_IF_ERROR(rows.status());
+  if (version > kSchemaVersion) {
+    return absl::FailedPreconditionError(
+        Concat("the database ", path_,
+               " was written by a newer version of Holdfast (its tables are "
+               "of version ",
+               version, ", this one reads ", kSchemaVersion,
+               "); run that version, or name another file in the settings"));
+  }
+  return version;
 }
 
 int64_t Database::rows_changed() const { return sqlite3_changes(handle_); }
@@ -125,7 +153,7 @@ absl::Status Database::Fault(int code) const {
       return absl::FailedPreconditionError(
           Concat("the database ", path_,
                  " is in use by another process; stop that one, or name "
-                 "another file in state.path"));
+                 "another file in the settings"));
     case SQLITE_FULL:
     case SQLITE_IOERR:
     case SQLITE_CANTOPEN:

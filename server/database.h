@@ -1,7 +1,7 @@
-// One SQLite file as a database of this process alone: what the daemon keeps over a restart.
+// One SQLite file as a database: what the daemon keeps over a restart.
 //
 // A transaction that Commit said is kept is kept, also when the process is killed or the machine
-// loses its power (WAL, synchronous=FULL). A second process is refused at Open.
+// loses its power (WAL, synchronous=FULL).
 //
 //   ASSIGN_OR_RETURN(Rows rows, database.Query("SELECT name FROM files WHERE id = ?", id));
 //   while (rows.Next()) Use(rows.Text(0));
@@ -41,6 +41,7 @@ class Rows final {
 
   // Of the row that Next came to. A NULL reads as 0 or as empty.
   int64_t Integer(int column) const;
+  double Real(int column) const;
   std::string_view Text(int column) const;  // until the next Next
   std::optional<int64_t> MaybeInteger(int column) const;
 
@@ -54,13 +55,20 @@ class Rows final {
   absl::Status status_;
 };
 
+enum class DatabaseUse : uint8_t {
+  kAlone,   // a second process is refused at Open
+  kShared,  // others may read meanwhile, and write in turn
+};
+
 class Database final {
  public:
   // Made if it is not there, readable by its owner alone. `schema`: statements that make version 1
   // of the tables in an empty file. kFailedPrecondition: another process has it, or a newer version
   // of ours wrote it.
-  static absl::StatusOr<std::unique_ptr<Database>> Open(const std::string& path,
-                                                        const char* schema);
+  static absl::StatusOr<std::unique_ptr<Database>> Open(const std::string& path, const char* schema,
+                                                        DatabaseUse use = DatabaseUse::kAlone);
+  // For reading alone; others may write it meanwhile. kNotFound: there is no file, or no table.
+  static absl::StatusOr<std::unique_ptr<Database>> OpenToRead(const std::string& path);
   ~Database();
   Database(const Database&) = delete;
   Database& operator=(const Database&) = delete;
@@ -88,7 +96,9 @@ class Database final {
   friend class Rows;
   Database(std::string path, sqlite3* handle) : path_(std::move(path)), handle_(handle) {}
 
-  absl::Status Begin(const char* schema);
+  static absl::StatusOr<std::unique_ptr<Database>> Connect(const std::string& path, int flags);
+  absl::Status Begin(const char* schema, DatabaseUse use);
+  absl::StatusOr<int64_t> Version();
   absl::StatusOr<Rows> Prepare(std::string_view sql) const;
   absl::Status Fault(int code) const;
 

@@ -34,6 +34,9 @@ TenantGenerationMetrics MakeTenantMetrics(MetricsRegistry& registry, const std::
       .requests = {requests(Outcome::kOk), requests(Outcome::kInvalid), requests(Outcome::kShed),
                    requests(Outcome::kUnavailable), requests(Outcome::kTimeout),
                    requests(Outcome::kCancelled), requests(Outcome::kError)},
+      .texts_refused = registry.AddCounter(
+          "holdfast_server_texts_refused_total",
+          "Generation requests refused because too many texts wait for the tokenizer.", labels),
   };
 }
 

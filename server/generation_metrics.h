@@ -35,6 +35,7 @@ struct TenantGenerationMetrics {
   Counter cached_tokens;                       // holdfast_server_cached_tokens_total
   Counter completion_tokens;                   // holdfast_server_completion_tokens_total
   std::array<Counter, kNumOutcomes> requests;  // holdfast_server_requests_total{outcome=}
+  Counter texts_refused;                       // holdfast_server_texts_refused_total; of kShed
 };
 
 class GenerationMetrics final {

@@ -215,6 +215,7 @@ std::vector<std::shared_ptr<GenerationStream>> SchedulerGenerationService::Start
   }
   if (status.ok() && !prompt_workers_->TryPost(tenant, std::move(tasks))) {
     status = TooManyTexts();
+    metrics_.Of(tenant).texts_refused.Add();
   }
   if (!status.ok()) {
     for (const auto& pending : all) EndBeforeBegin(*pending, status);

@@ -21,6 +21,7 @@
 #include "server/start_check.h"
 #include "server/stop_signals.h"
 #include "server/tenant_key.h"
+#include "server/usage_report.h"
 
 #ifndef HOLDFAST_VERSION
 #error "the build names the version"
@@ -143,6 +144,13 @@ int BenchMachine(const CommandLine& line) {
   return measured.ok() ? 0 : Fail(kExitError, measured);
 }
 
+int Usage(const CommandLine& line) {
+  const auto config = SettingsOf(line);
+  if (!config.ok()) return Fail(kExitUsage, config.status());
+  const absl::Status told = RunUsage(line, config->UsagePath());
+  return told.ok() ? 0 : Fail(kExitError, told);
+}
+
 int CheckConfig(const std::string& path) {
   auto config = LoadDaemonConfig(path);
   if (!config.ok()) return Fail(kExitError, config.status());
@@ -192,6 +200,8 @@ int Run(const std::vector<std::string>& arguments) {
       return BenchEngineSpeed(*line);
     case Verb::kBenchMachine:
       return BenchMachine(*line);
+    case Verb::kUsage:
+      return Usage(*line);
     case Verb::kCheckConfig:
       return CheckConfig(line->config_path);
     case Verb::kPrintSchema:

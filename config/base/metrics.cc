@@ -25,6 +25,8 @@ void Counter::Add(double amount) {
   static_cast<prometheus::Counter*>(impl_)->Increment(amount);
 }
 
+double Counter::value() const { return static_cast<prometheus::Counter*>(impl_)->Value(); }
+
 void Gauge::Set(double value) { static_cast<prometheus::Gauge*>(impl_)->Set(value); }
 
 void Gauge::Add(double amount) {

@@ -19,6 +19,7 @@ using MetricLabels = std::map<std::string, std::string>;
 class Counter final {
  public:
   void Add(double amount = 1.0);  // amount >= 0
+  double value() const;
 
  private:
   friend class MetricsRegistry;

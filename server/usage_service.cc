@@ -1,0 +1,92 @@
+#include "server/usage_service.h"
+
+#include <cmath>
+#include <utility>
+
+#include "config/ids.h"
+#include "scheduler/metrics.h"
+#include "server/generation_metrics.h"
+
+namespace holdfast {
+namespace {
+
+// Counters are of doubles, exact to 2^53. Rounded down, so that what is not whole yet comes later.
+int64_t Whole(const Counter& counter, double scale = 1) {
+  return static_cast<int64_t>(std::floor(counter.value() * scale));
+}
+
+UsageTotals TotalsOf(const TenantGenerationMetrics& served, SchedulerMetrics::Tenant& scheduled) {
+  UsageTotals totals;
+  const auto ended = [&](Outcome outcome) {
+    return Whole(served.requests[static_cast<size_t>(outcome)]);
+  };
+  for (size_t i = 0; i < kNumOutcomes; ++i) {
+    totals[UsageColumn::kRequests] += ended(static_cast<Outcome>(i));
+  }
+  totals[UsageColumn::kOk] = ended(Outcome::kOk);
+  totals[UsageColumn::kCancelled] = ended(Outcome::kCancelled);
+  totals[UsageColumn::kTimedOut] = ended(Outcome::kTimeout);
+  totals[UsageColumn::kFailed] = ended(Outcome::kError);
+  totals[UsageColumn::kPromptTokens] = Whole(served.prompt_tokens);
+  totals[UsageColumn::kCachedTokens] = Whole(served.cached_tokens);
+  totals[UsageColumn::kCompletionTokens] = Whole(served.completion_tokens);
+  totals[UsageColumn::kKvByteSeconds] = Whole(scheduled.kv_byte_seconds);
+  totals[UsageColumn::kComputeMicroseconds] = Whole(scheduled.compute_seconds, 1e6);
+  for (size_t i = 0; i < kNumShedReasons; ++i) {
+    totals.refusals[i] = Whole(scheduled.Shed(static_cast<ShedReason>(i)));
+  }
+  totals.refusals[kNumShedReasons] = Whole(served.texts_refused);
+  totals.refusals[kNumShedReasons + 1] = ended(Outcome::kInvalid);
+  totals.refusals[kNumShedReasons + 2] = ended(Outcome::kUnavailable);
+  static_assert(kNumShedReasons + 3 == kRefusalReasons.size());
+  return totals;
+}
+
+}  // namespace
+
+UsageService::ReadTotals UsageCounters(MetricsRegistry& registry,
+                                       const std::vector<std::string>& tenants,
+                                       const std::string& model) {
+  return [served = GenerationMetrics(registry, tenants, model),
+          scheduled = SchedulerMetrics::OfTenants(registry, tenants)]() mutable {
+    std::vector<UsageTotals> totals;
+    totals.reserve(scheduled.size());
+    for (size_t i = 0; i < scheduled.size(); ++i) {
+      totals.push_back(TotalsOf(served.Of(TenantIndex{static_cast<int32_t>(i)}), scheduled[i]));
+    }
+    return totals;
+  };
+}
+
+UsageService::UsageService(std::unique_ptr<UsageLedger> ledger, ReadTotals read,
+                           UsageOptions options)
+    : ledger_(std::move(ledger)), read_(std::move(read)), options_(std::move(options)) {
+  thread_ = std::thread([this] { Loop(); });
+}
+
+UsageService::~UsageService() {
+  {
+    absl::MutexLock lock(&mutex_);
+    stopping_ = true;
+  }
+  thread_.join();
+}
+
+void UsageService::Loop() noexcept {
+  while (!WaitForStop()) Write();
+  Write();
+}
+
+void UsageService::Write() {
+  const absl::Status status = ledger_->Add(read_());
+  if (failing_ != !status.ok() && options_.on_change) options_.on_change(status);
+  failing_ = !status.ok();
+}
+
+bool UsageService::WaitForStop() {
+  absl::MutexLock lock(&mutex_);
+  mutex_.AwaitWithTimeout(absl::Condition(&stopping_), options_.flush);
+  return stopping_;
+}
+
+}  // namespace holdfast

@@ -1,0 +1,55 @@
+// Writes what the tenants use to the ledger every so often, from a thread of its own: the disk
+// holds nobody up.
+//
+// Thread: any.    Bound: one Add at a time.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "config/base/metrics.h"
+#include "server/usage_ledger.h"
+
+namespace holdfast {
+
+struct UsageOptions {
+  absl::Duration flush;  // between two writes
+  // The disk failed, after all was well; or, OK, all is well again. On the service's thread.
+  std::function<void(const absl::Status&)> on_change;
+};
+
+class UsageService final {
+ public:
+  using ReadTotals = std::function<std::vector<UsageTotals>()>;
+
+  UsageService(std::unique_ptr<UsageLedger> ledger, ReadTotals read, UsageOptions options);
+  ~UsageService();  // after a last write
+  UsageService(const UsageService&) = delete;
+
+ private:
+  void Loop() noexcept;
+  void Write();
+  bool WaitForStop() ABSL_LOCKS_EXCLUDED(mutex_);
+
+  const std::unique_ptr<UsageLedger> ledger_;
+  const ReadTotals read_;
+  const UsageOptions options_;
+  bool failing_ = false;  // the thread's
+  absl::Mutex mutex_;
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  std::thread thread_;
+};
+
+// Reads the counters of the scheduler and of generation, which `registry` has or gets.
+UsageService::ReadTotals UsageCounters(MetricsRegistry& registry,
+                                       const std::vector<std::string>& tenants,
+                                       const std::string& model);
+
+}  // namespace holdfast

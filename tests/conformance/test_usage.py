@@ -1,0 +1,107 @@
+"""The usage ledger: what clients were told, by tenant, over restarts and kills."""
+
+import csv
+import io
+import json
+import pathlib
+import subprocess
+import sys
+import time
+
+import openai
+from daemon import BINARY, ROOT, Daemon, new_key
+from test_lifecycle import client_of
+from test_rate_limits import tenant_lines
+
+sys.path.insert(0, str(ROOT / "tests/load"))
+from usage_loop import UsageLoop  # noqa: E402
+
+
+def usage(*flags):
+    return subprocess.run([str(BINARY), "usage", *map(str, flags)], capture_output=True, text=True)
+
+
+def rows_of(*flags):
+    told = usage(*flags, "--format", "json")
+    assert told.returncode == 0, told.stderr
+    return {row["tenant"]: row for row in json.loads(told.stdout)}
+
+
+def test_after_a_clean_stop_the_ledger_has_what_the_answers_said(folder):
+    (red, red_hash), (blue, blue_hash) = new_key("red"), new_key("blue")
+    config = "tenants:\n" + tenant_lines("red", red_hash) + tenant_lines(
+        "blue", blue_hash, "requests_per_second: 0.001")
+    state = folder / "usage-state.sqlite"
+    told = []
+    with Daemon("--state", str(state), config=config) as daemon:
+        client = client_of(daemon, red)
+        prompt = [1 + i % 50 for i in range(100)]
+        for choices in (1, 2):  # the second finds what the first has computed
+            told.append(client.completions.create(model="", prompt=prompt, max_tokens=5, n=choices,
+                                                  extra_body={"ignore_eos": True}).usage)
+        told.append(client.completions.create(model="", prompt=["one", "two three"],
+                                              max_tokens=3).usage)
+        told += [chunk.usage for chunk in client.chat.completions.create(
+            model="", messages=[{"role": "user", "content": "Hello"}], max_tokens=4, stream=True,
+            stream_options={"include_usage": True}) if chunk.usage]
+        vectors = client.embeddings.create(model="", input="a text").usage
+        try:
+            client.completions.create(model="", prompt=[1] * 9000, max_tokens=1)
+            raise AssertionError("a prompt of 9000 tokens was taken")
+        except openai.BadRequestError:
+            pass
+        # One whose reader leaves counts with what it came to.
+        with client.completions.create(model="", prompt="Once", max_tokens=1500, stream=True,
+                                       extra_body={"ignore_eos": True}) as stream:
+            next(iter(stream))
+        limited = client_of(daemon, blue)
+        assert limited.completions.create(model="", prompt="x", max_tokens=1).usage
+        for _ in range(2):
+            try:
+                limited.completions.create(model="", prompt="x", max_tokens=1)
+                raise AssertionError("the rate was not held to")
+            except openai.RateLimitError:
+                pass
+        assert daemon.terminate() == 0
+    rows = rows_of("--state", state)
+    row = rows["red"]
+    assert (row["requests"], row["ok"], row["cancelled"]) == (7, 5, 1)
+    assert row["refused"] == 1 and row["refusals"] == {"invalid": 1}
+    left = row["prompt_tokens"] - sum(u.prompt_tokens for u in told) - vectors.prompt_tokens
+    assert 1 <= left <= 2  # "Once"
+    assert row["cached_tokens"] == sum(u.prompt_tokens_details.cached_tokens for u in told) >= 96
+    drawn = row["completion_tokens"] - sum(u.completion_tokens for u in told)
+    assert 1 <= drawn < 1500
+    assert row["kv_byte_seconds"] > 0 and row["compute_seconds"] > 0
+    assert rows["blue"]["requests"] == 3 and rows["blue"]["refusals"] == {"request_rate": 2}
+
+    # The same in other forms, and by time.
+    table = list(csv.DictReader(io.StringIO(
+        usage("--state", state, "--tenant", "red", "--by", "hour", "--format", "csv").stdout)))
+    assert sum(int(line["completion_tokens"]) for line in table) == row["completion_tokens"]
+    assert sum(int(line["refused_invalid"]) for line in table) == 1
+    assert "request_rate 2" in usage("--state", state).stdout
+    assert rows_of("--state", state, "--to", "2026-01-01") == {}
+    tomorrow = time.strftime("%Y-%m-%dT%H", time.gmtime(time.time() + 86400))
+    assert rows_of("--state", state, "--from", "2026-01-01", "--to", tomorrow)["red"] == row
+
+
+def test_faults_of_the_command_line_say_what_to_do(folder):
+    for flags, said in ((["--usage", folder / "none"], "is not there"),
+                        ([], "give --usage FILE"),
+                        (["--usage", folder / "x", "--from", "yesterday"], "2026-11-30T17"),
+                        (["--usage", folder / "x", "--by", "week"], "tenant | day | hour"),
+                        (["--usage", folder / "x", "--tenants", "a"], "--tenant")):
+        told = usage(*flags)
+        assert told.returncode != 0 and said in told.stderr, told
+
+
+def test_the_ledger_is_read_while_it_is_written_and_after_a_kill(tmp_path):
+    loop = UsageLoop(tmp_path, clients=4, seed=1)
+    for _ in range(5):
+        loop.kill_once()
+    loop.end_well()
+    assert not loop.faults and loop.answers > 20
+    assert pathlib.Path(loop.path).stat().st_mode & 0o077 == 0
+    with loop.start():
+        assert set(rows_of("--usage", loop.path)) == {"red", "blue"}
