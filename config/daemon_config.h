@@ -97,6 +97,7 @@ struct DaemonConfig {
   struct ServerSettings {
     int32_t text_threads = 2;
     int32_t http_connections_max = 1024;
+    absl::Duration drain_notice = absl::ZeroDuration();  // not ready, but still taking requests
     absl::Duration drain_timeout = absl::Seconds(30);
     absl::Duration request_timeout = absl::Minutes(10);
     absl::Duration stream_keep_alive = absl::Seconds(15);

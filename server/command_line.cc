@@ -62,6 +62,7 @@ constexpr Flag kServeFlags[] = {
      "fcfs_lru, program_fcfs, fixed_ttl, infercept, plas, continuum"},
     {"--order", "scheduler.order", "NAME", "of equals: remaining_work, hit_rate, arrival"},
     {"--text-threads", "server.text_threads", "N", "threads that tokenise"},
+    {"--drain-notice", "server.drain_notice", "TIME", "not ready, still taking requests, as 5s"},
     {"--drain-timeout", "server.drain_timeout", "TIME", "for running requests at the end, as 30s"},
     {"--request-timeout", "server.request_timeout", "TIME", "of one request, as 10m"},
     {"--state", "state.path", "FILE", "keep files, batches and responses there (SQLite)"},

@@ -173,6 +173,7 @@ class Daemon final {
     RETURN_IF_ERROR(LoadParts());
     RETURN_IF_ERROR(AnnounceReady());
     WaitForStop();
+    GiveNotice();
     Drain();
     StopParts();
     log_.Info("stopped");
@@ -578,8 +579,22 @@ class Daemon final {
     };
     mutex_.AwaitWithTimeout(absl::Condition(&has_news), patience);
     step_failed_ = false;
-    if (told_to_stop_) readiness_ = Readiness::kDraining;
+    if (told_to_stop_) {
+      const bool gives_notice = config_.server.drain_notice > absl::ZeroDuration();
+      readiness_ = gives_notice ? Readiness::kLeaving : Readiness::kDraining;
+    }
     return told_to_stop_;
+  }
+
+  // Balancers ask for readiness now and then, and send until they have heard. A second signal ends
+  // the process (OnSignal), so nothing has to be waited for but time.
+  void GiveNotice() {
+    if (readiness_.load() != Readiness::kLeaving) return;
+    log_.Info("leaving",
+              {{"running", service_->running()}, {"drain_notice", config_.server.drain_notice}});
+    if (grpc_) grpc_->SetReadiness(Readiness::kLeaving);
+    absl::SleepFor(config_.server.drain_notice);
+    readiness_ = Readiness::kDraining;
   }
 
   void Drain() {

@@ -1,7 +1,8 @@
 // The daemon from settings to exit code: chooses the parts, wires them, and stops them in order.
 //
 //   model's metadata ─► ports open (live 200, ready 503) ─► tokenizer, weights ─► ready (200)
-//      ─► SIGTERM or SIGINT ─► draining (ready 503, what runs finishes, at most drain_timeout) ─► 0
+//      ─► SIGTERM or SIGINT ─► leaving (ready 503, requests are still taken, for drain_notice)
+//      ─► draining (new requests 503, what runs finishes, at most drain_timeout) ─► 0
 //
 // SIGHUP reads the settings again: what can take effect does, in the threads that it concerns and
 // so within a step; what cannot is told in the log, as is a fault, with which nothing has changed.

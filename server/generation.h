@@ -208,7 +208,12 @@ class GenerationService {
 
 // Whether the daemon takes requests. Read by /health/ready, the gRPC health service and admission.
 // kFailing: step after step has failed (kEngineFailuresMax); over once one is good, or a while
-// later, so that the next request tries.
-enum class Readiness : uint8_t { kLoading, kReady, kFailing, kDraining };
+// later, so that the next request tries. kLeaving: told to stop; says so and still takes requests,
+// until who asks has heard of it.
+enum class Readiness : uint8_t { kLoading, kReady, kFailing, kLeaving, kDraining };
+
+constexpr bool TakesRequests(Readiness readiness) {
+  return readiness == Readiness::kReady || readiness == Readiness::kLeaving;
+}
 
 }  // namespace holdfast

@@ -240,6 +240,7 @@ const char* WhyNotReady(Readiness readiness) {
     case Readiness::kFailing:
       return "the engine has failed again and again; ask another server, or try again in some "
              "seconds";
+    case Readiness::kLeaving:
     case Readiness::kDraining:
       return "the daemon is stopping; ask another one";
   }
@@ -286,7 +287,7 @@ absl::StatusOr<TenantIndex> GrpcService::Authenticate(
 
 absl::StatusOr<TenantIndex> GrpcService::Admit(const grpc::CallbackServerContext& context) const {
   ASSIGN_OR_RETURN(const TenantIndex tenant, Authenticate(context));
-  if (const Readiness readiness = readiness_(); readiness != Readiness::kReady) {
+  if (const Readiness readiness = readiness_(); !TakesRequests(readiness)) {
     absl::Status status = absl::UnavailableError(WhyNotReady(readiness));
     status.SetPayload(kRetryAfterUrl, absl::Cord("5"));
     return status;

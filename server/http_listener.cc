@@ -251,6 +251,7 @@ std::optional<OpenAiError> HttpListener::Connection::Admit(const Parser& parser,
   if (match.route->needs_ready) {
     switch (listener_.hooks_.readiness()) {
       case Readiness::kReady:
+      case Readiness::kLeaving:
         break;
       case Readiness::kLoading:
         return HttpError(503, "not_ready", "the model is being loaded; try again shortly");
@@ -352,8 +353,9 @@ asio::awaitable<bool> HttpListener::Connection::ServeOne() {
   bool closed = false;
   tenant_.reset();
   HttpExchange exchange(conn_, options().write_timeout, [this, &parser] {
+    const Readiness readiness = listener_.hooks_.readiness();
     return parser.is_done() && !distrusted_ && parser.get().keep_alive() &&
-           listener_.hooks_.readiness() != Readiness::kDraining;
+           readiness != Readiness::kLeaving && readiness != Readiness::kDraining;
   });
   const std::optional<OpenAiError> fault = co_await ReadHeader(parser, closed);
   if (closed) co_return false;

@@ -67,7 +67,7 @@ struct Route {
   const char* method;  // GET means HEAD as well
   const char* path;    // "{id}" stands for what is there, slashes included
   KeyNeed key;
-  bool needs_ready;  // refused with 503 unless Readiness::kReady
+  bool needs_ready;  // else refused with 503 (TakesRequests)
   ErrorForm errors = ErrorForm::kOpenAi;
   bool is_upload = false;  // its body may have upload_bytes_max
 };

@@ -79,6 +79,8 @@ const char* NameOf(Readiness readiness) {
       return "ready";
     case Readiness::kFailing:
       return "failing";
+    case Readiness::kLeaving:
+      return "leaving";
     case Readiness::kDraining:
       return "draining";
   }

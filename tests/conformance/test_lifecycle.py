@@ -123,6 +123,18 @@ def test_term_lets_accepted_streams_end_and_exits_0():
         assert len(first) == 6 and daemon.process.wait(60) == 0
 
 
+def test_notice_is_given_before_requests_are_refused():
+    with Daemon("--drain-notice", "3s") as daemon:
+        client = client_of(daemon)
+        assert ask(client).choices  # the SDK keeps this connection
+        daemon.process.send_signal(signal.SIGTERM)
+        assert wait_until(lambda: daemon.get("/health/ready") == (503, '{"status":"leaving"}'))
+        stream = ask(client, stream=True, max_tokens=20)
+        assert list(stream)[-1].choices[0].finish_reason in ("stop", "length")
+        assert ask(client_of(daemon)).choices  # and on a new one
+        assert daemon.process.wait(60) == 0
+
+
 def refuses(daemon):
     try:
         return daemon.get("/health/ready")[0] == 503

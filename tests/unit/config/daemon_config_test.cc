@@ -52,6 +52,7 @@ TEST(DaemonConfigTest, AnEmptyFileMeansTheDefaults) {
     EXPECT_EQ(config->listen.http, "127.0.0.1:8080");
     EXPECT_EQ(config->listen.grpc, "127.0.0.1:50051");
     EXPECT_EQ(config->scheduler.running_max, 64);
+    EXPECT_EQ(config->server.drain_notice, absl::ZeroDuration());
     EXPECT_EQ(config->server.drain_timeout, absl::Seconds(30));
     EXPECT_FALSE(config->engine.kv_device_bytes.has_value());
     EXPECT_TRUE(config->tenants.empty());
@@ -72,7 +73,8 @@ scheduler: {running_max: 2, waiting_max: 3, step_tokens_max: 64, chunk_tokens_ma
             prefix_cache: false, policy: plas, order: hit_rate, bypass_max: 5, ageing_time: 3s,
             pin_window: 4, speculation: always, draft_tokens_max: 5, queue_wait_max: 7s, step_time_max: 8ms,
             offline_step_tokens_max: 9, long_prefill_tokens_max: 11}
-server: {text_threads: 1, http_connections_max: 9, drain_timeout: 500ms, request_timeout: 1h30m}
+server: {text_threads: 1, http_connections_max: 9, drain_notice: 2s, drain_timeout: 500ms,
+         request_timeout: 1h30m}
 log: {level: debug, format: json}
 tenants:
   - {name: blue, keys: [")",
@@ -105,6 +107,7 @@ tenants:
   EXPECT_FALSE(config->scheduler.prefix_cache);
   EXPECT_EQ(config->server.text_threads, 1);
   EXPECT_EQ(config->server.http_connections_max, 9);
+  EXPECT_EQ(config->server.drain_notice, absl::Seconds(2));
   EXPECT_EQ(config->server.drain_timeout, absl::Milliseconds(500));
   EXPECT_EQ(config->server.request_timeout, absl::Minutes(90));
   EXPECT_EQ(config->log.level, "debug");

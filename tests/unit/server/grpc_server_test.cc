@@ -63,6 +63,9 @@ TEST_F(GrpcServerTest, HealthFollowsReadinessAndCallsAreRefusedMeanwhile) {
   EXPECT_NE(failing.error_message().find("engine has failed"), std::string::npos);
   server_->SetReadiness(Readiness::kReady);
   EXPECT_EQ(Health(""), kServing);
+  readiness_ = Readiness::kLeaving;
+  server_->SetReadiness(Readiness::kLeaving);
+  EXPECT_EQ(Health(""), kNotServing);  // while calls are taken still: see the HTTP port's test
   readiness_ = Readiness::kDraining;
   server_->BeginDrain();
   EXPECT_EQ(Health(""), kNotServing);

@@ -32,6 +32,26 @@ TEST_F(HttpDrainTest, NotReadyRefusesWorkAndSaysSo) {
   EXPECT_EQ(Ask(Get("/health")).status, 200);
 }
 
+TEST_F(HttpDrainTest, LeavingSaysSoAndStillTakesWork) {
+  Begin();
+  Client waiting(server_->port());
+  waiting.Send(Get("/version"));
+  EXPECT_EQ(waiting.Read().status, 200);
+  readiness_ = Readiness::kLeaving;
+  EXPECT_EQ(Ask(Get("/health/ready")).status, 503);
+  EXPECT_EQ(Ask(Get("/health/ready")).body, R"({"status":"leaving"})");
+  // Also on a connection that a balancer has kept, and which then has to open another elsewhere.
+  waiting.Send(Post("/v1/chat/completions", Chat()));
+  const auto stream = service_.stream(0);
+  stream->Push(PromptInfo{});
+  stream->PushText("taken");
+  stream->PushEnd();
+  const Response response = waiting.Read();
+  EXPECT_EQ(response.status, 200);
+  EXPECT_EQ(response.headers.at("connection"), "close");
+  EXPECT_TRUE(waiting.AtEnd());
+}
+
 TEST_F(HttpDrainTest, DrainingFinishesWhatRunsAndClosesAfterIt) {
   Begin();
   Client client(server_->port());
