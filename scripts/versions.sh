@@ -50,6 +50,8 @@ declare -A PACKAGE_REASONS=(
   [clang-tidy-14]="static checks of ./dev lint"
   [shellcheck]="checks dev and scripts/"
   [fio]="what the disk can do, beside the disk tier in ./dev bench kvstore"
+  [haproxy]="./dev rolling: the balancer of deploy/haproxy"
+  [nginx]="./dev rolling --balancer nginx: the balancer of deploy/nginx"
 )
 PACKAGES_BUILD=(
   g++ cmake ninja-build ccache mold pkg-config ca-certificates
@@ -62,3 +64,4 @@ PACKAGES_BUILD=(
 PACKAGES_TEST=(redis-server clang-14 libclang-rt-14-dev)
 PACKAGES_LINT=(clang-format-14 clang-tidy-14 shellcheck)
 PACKAGES_BENCH=(fio)
+PACKAGES_BALANCERS=(haproxy nginx)

@@ -1,0 +1,103 @@
+"""The balancers' configurations of deploy/, where their programs are: one daemon is restarted while
+clients are served. ./dev rolling does so again and again, under load."""
+
+import concurrent.futures
+import contextlib
+
+import grpc
+import openai
+import pytest
+from balancers import BALANCERS, Place, program
+
+
+@pytest.fixture(scope="module", params=sorted(BALANCERS))
+def fleet(request):
+    if program(request.param) is None:
+        pytest.skip(f"no {request.param} here; ./dev rolling installs it")
+    with contextlib.ExitStack() as at_end:
+        places = []
+        for _ in range(2):
+            places.append(Place(64, ["--context-tokens", "2048", "--drain-notice", "3s"]))
+            at_end.callback(places[-1].stop)
+        balancer = BALANCERS[request.param](places)
+        at_end.callback(balancer.stop)
+        yield balancer, places
+
+
+def client_of(balancer):
+    return openai.OpenAI(base_url=balancer.url + "/v1", api_key="none", max_retries=0)
+
+
+def cached_by_turn(client, name, num_turns=4, headers=None, **extra):
+    """Whether each turn after the first found most of its prompt."""
+    messages = [{"role": "system", "content": "You are brief."},
+                {"role": "user", "content": f"{name}: " + "one two three four five " * 20}]
+    found = []
+    for _ in range(num_turns):
+        answer = client.chat.completions.create(
+            model="SmolLM2-135M-Instruct", temperature=0, max_tokens=8, messages=messages,
+            extra_headers=headers, extra_body=extra)
+        usage = answer.usage
+        found.append(usage.prompt_tokens_details.cached_tokens > usage.prompt_tokens / 2)
+        messages += [{"role": "assistant", "content": answer.choices[0].message.content},
+                     {"role": "user", "content": "Go on."}]
+    return found[1:]
+
+
+@pytest.mark.parametrize("naming", ["header", "body", "key", "none"])
+def test_turns_of_a_session_find_their_kv(fleet, naming):
+    client = client_of(fleet[0])
+    for i in range(4):  # of which each daemon has some
+        name = f"{naming}-{i}"
+        more = {"header": {"headers": {"X-Session-Id": name}}, "body": {"session_id": name},
+                "key": {"prompt_cache_key": name}, "none": {}}[naming]
+        assert all(cached_by_turn(client, name, **more)), name
+
+
+def test_what_is_for_operators_is_not_passed_on(fleet):
+    with client_of(fleet[0]) as client:
+        for path in ("/metrics", "/admin/v1/kv", "/admin/queue"):
+            assert client._client.get(fleet[0].url + path).status_code == 404
+
+
+def test_no_stream_is_cut_and_no_request_refused_while_a_daemon_restarts(fleet):
+    balancer, places = fleet
+    over = False
+
+    def ask_on(index):
+        client, answers = client_of(balancer), 0
+        while not over:
+            stream = client.chat.completions.create(
+                model="SmolLM2-135M-Instruct", max_tokens=16, stream=True,
+                messages=[{"role": "user", "content": "Hello."}],
+                extra_headers={"X-Session-Id": f"{index}-{answers}"})
+            assert list(stream)[-1].choices[0].finish_reason in ("stop", "length")
+            answers += 1
+        return answers
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        clients = [pool.submit(ask_on, i) for i in range(4)]
+        try:
+            code, *_ = places[0].restart()
+            balancer.wait_all_up()  # and serves again
+        finally:
+            over = True
+        assert all(client.result() > 0 for client in clients) and code == 0
+
+
+def test_grpc_calls_go_where_a_daemon_is_ready(fleet, stubs):
+    balancer, places = fleet
+    if not hasattr(balancer, "grpc"):
+        pytest.skip("deploy/nginx has no gRPC")
+    pb, rpc = stubs
+    balancer.wait_all_up()
+    request = pb.ChatRequest(messages=[pb.Message(role="user", content="Hello.")])
+    request.stopping.max_tokens = 2
+    with grpc.insecure_channel(f"127.0.0.1:{balancer.grpc}") as channel:
+        chat = rpc.GenerationStub(channel).Chat
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            restarted = pool.submit(places[1].restart)
+            answers = 0
+            while not restarted.done():
+                answers += len(chat(request, metadata=[("x-session-id", f"{answers}")]).choices)
+        assert answers > 0 and restarted.result()[0] == 0
