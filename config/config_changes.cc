@@ -30,6 +30,11 @@ class Comparison final {
 
   ConfigChanges Make() && {
     DaemonConfig& config = changes_.config;
+    // With keys there is a port for them, without there is none.
+    if (config.admin.keys.empty() && !wanted_.admin.keys.empty()) {
+      wanted_.admin.keys.clear();
+      changes_.waiting.push_back("admin.keys");
+    }
     const auto is_daemons = [](const Setting& setting) {
       return !IsTenantSetting(setting) && setting.section != "listen.tls";
     };

@@ -140,6 +140,13 @@ std::vector<std::string> FaultsBetweenSettings(const DaemonConfig& config) {
     faults.push_back(Concat("listen.http and listen.grpc are both ", config.listen.http,
                             "; give them different ports"));
   }
+  const auto admin = ParseEndpoint(config.admin.http);
+  for (const auto& [name, other] : {std::pair{"listen.http", &http}, {"listen.grpc", &grpc}}) {
+    if (config.admin.keys.empty() || !admin.ok() || !other->ok() || admin->port == 0) continue;
+    if (admin->port != (*other)->port || admin->host != (*other)->host) continue;
+    faults.push_back(Concat("admin.http and ", name, " are both ", config.admin.http,
+                            "; give them different ports"));
+  }
   if (config.scheduler.running_max > config.scheduler.step_tokens_max) {
     faults.push_back(Concat("scheduler.running_max is ", config.scheduler.running_max,
                             " and scheduler.step_tokens_max is ", config.scheduler.step_tokens_max,

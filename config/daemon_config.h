@@ -26,7 +26,7 @@ struct DaemonConfig {
   struct Listen {
     std::string http = "127.0.0.1:8080";   // ADDR:PORT; port 0: the system picks, printed at start
     std::string grpc = "127.0.0.1:50051";  // empty: none
-    std::optional<TlsConfig> tls;          // for both ports
+    std::optional<TlsConfig> tls;          // for all ports
     // Without keys: serve other than loopback too (else refused at start), and requests that name
     // another host (else refused, as a web page's would be).
     bool allow_anonymous = false;
@@ -126,6 +126,13 @@ struct DaemonConfig {
   std::string UsagePath() const {
     return usage.path.value_or(state.path.empty() ? "" : state.path + ".usage");
   }
+
+  struct AdminSettings {
+    std::string http =
+        "127.0.0.1:8081";       // of a port for administrators; opened where there are keys
+    std::vector<KeyHash> keys;  // theirs
+    std::string audit_path;     // file of what they did; empty: the log alone has it
+  } admin;
 
   struct LogSettings {
     std::string level = "info";   // debug | info | warn | error

@@ -452,6 +452,29 @@ std::vector<Setting> MakeSettings() {
        .least = 100,
        .most = 3'600'000},
 
+      {.section = "admin",
+       .key = "http",
+       .kind = kEndpoint,
+       .slot = DAEMON_SLOT(admin.http),
+       .about =
+           "ADDR:PORT of the administrators' port, opened where admin.keys has some; /admin/v1 "
+           "is then there alone"},
+      {.section = "admin",
+       .key = "keys",
+       .kind = kKeyHashes,
+       .slot = DAEMON_SLOT(admin.keys),
+       .about = "hashes of administrators' keys, as `holdfast keys new` prints them",
+       .least = 1,
+       .most = 64,
+       .reloads = true},
+      {.section = "admin",
+       .key = "audit_path",
+       .kind = kText,
+       .slot = DAEMON_SLOT(admin.audit_path),
+       .about =
+           "file that gets a line of JSON for each act of administration; empty: the log alone "
+           "has it",
+       .may_be_empty = true},
       {.section = "log",
        .key = "level",
        .kind = kChoice,
@@ -607,7 +630,7 @@ std::vector<Setting> MakeSettings() {
 std::span<const SettingSection> SettingSections() {
   static constexpr SettingSection kSections[] = {
       {"listen", "where clients reach the daemon"},
-      {"listen.tls", "TLS for both ports; without it they speak plain text"},
+      {"listen.tls", "TLS for all ports; without it they speak plain text"},
       {"model", "what is served"},
       {"engine", "how it is computed"},
       {"kv", "where KV goes that leaves the device"},
@@ -618,6 +641,7 @@ std::span<const SettingSection> SettingSections() {
       {"state",
        "what is kept over a restart: uploaded files, batches, responses; none without a path"},
       {"usage", "what each tenant used, for `holdfast usage`"},
+      {"admin", "who may administer the daemon, on a port of its own; none without keys"},
       {"log", "lines on standard error"},
       {"tenants", "who may use the daemon; none: everyone on loopback, as tenant `default`", true},
       {"tenants.kv", "what the tenant may keep of the KV cache; amounts are 25% or bytes"},

@@ -1,6 +1,7 @@
 #include "server/admin.h"
 
 #include <algorithm>
+#include <type_traits>
 #include <utility>
 
 #include "absl/strings/cord.h"
@@ -61,11 +62,13 @@ KvAdminPort AdminPortTo(SchedulerLoop& loop) {
           [&loop](std::optional<TenantIndex> tenant, std::function<void(int32_t)> done) {
             return loop.DropPins(tenant, std::move(done));
           },
-      .wire_ids = nullptr};
+      .wire_ids = nullptr,
+      .reload = nullptr};
 }
 
-KvAdmin::KvAdmin(std::vector<TenantConfig> tenants)
-    : keyless_(tenants.empty()),
+KvAdmin::KvAdmin(std::vector<TenantConfig> tenants, std::function<void(const AdminAct&)> audit)
+    : audit_(std::move(audit)),
+      keyless_(tenants.empty()),
       tenants_(WithDefault(std::move(tenants))),
       admins_(tenants_.size()) {
   SetAdmins(tenants_);
@@ -88,7 +91,7 @@ std::optional<KvAdminPort> KvAdmin::port() const {
 }
 
 bool KvAdmin::SeesAll(TenantIndex caller) const {
-  return keyless_ || admins_[static_cast<size_t>(Number(caller))];
+  return keyless_ || caller == kAdministrator || admins_[static_cast<size_t>(Number(caller))];
 }
 
 absl::StatusOr<std::optional<TenantIndex>> KvAdmin::Resolve(TenantIndex caller,
@@ -197,27 +200,70 @@ QueueView KvAdmin::MakeQueueView(QueueReport&& report, const KvAdminPort& port, 
   return view;
 }
 
-void KvAdmin::DropPin(TenantIndex caller, const std::string& tenant, const std::string& session,
-                      std::function<void(absl::Status)> done) const {
-  const absl::StatusOr<std::optional<TenantIndex>> only = Resolve(caller, tenant);
-  if (!only.ok()) return done(only.status());
-  const std::optional<KvAdminPort> scheduler = port();
-  if (!scheduler) return done(Unavailable());
-  const TenantIndex owner = tenant.empty() ? caller : **only;
-  const auto answer = [done](bool had_pin) {
-    done(had_pin ? absl::OkStatus()
-                 : Named(absl::NotFoundError("the session has no pin here"), "session"));
-  };
-  if (!scheduler->drop_pin(owner, session, answer)) done(Busy());
+AdminAct KvAdmin::ActOf(const Authenticated& caller, const char* act, std::string on) const {
+  const bool is_tenant = caller.tenant != kAdministrator;
+  return {.who = is_tenant ? tenants_[static_cast<size_t>(Number(caller.tenant))].name
+                           : "administrator",
+          .key = caller.key,
+          .act = act,
+          .on = std::move(on),
+          .result = absl::OkStatus()};
 }
 
-void KvAdmin::DropPins(TenantIndex caller, const std::string& tenant,
-                       std::function<void(absl::StatusOr<int32_t>)> done) const {
-  const absl::StatusOr<std::optional<TenantIndex>> only = Resolve(caller, tenant);
-  if (!only.ok()) return done(only.status());
+template <typename Result>
+std::function<void(Result)> KvAdmin::Audited(AdminAct act, std::function<void(Result)> done) const {
+  return [this, act = std::move(act), done = std::move(done)](Result result) {
+    AdminAct ended = act;
+    if constexpr (std::is_same_v<Result, absl::Status>) {
+      ended.result = result;
+    } else {
+      ended.result = result.status();
+    }
+    audit_(ended);
+    done(std::move(result));
+  };
+}
+
+void KvAdmin::DropPin(const Authenticated& caller, const std::string& tenant,
+                      const std::string& session, std::function<void(absl::Status)> done) const {
+  const std::function<void(absl::Status)> end =
+      Audited(ActOf(caller, "drop_pin", session), std::move(done));
+  const absl::StatusOr<std::optional<TenantIndex>> only = Resolve(caller.tenant, tenant);
+  if (!only.ok()) return end(only.status());
+  if (tenant.empty() && caller.tenant == kAdministrator) {
+    return end(
+        Named(absl::InvalidArgumentError("say whose session it is: ?tenant=NAME"), "tenant"));
+  }
   const std::optional<KvAdminPort> scheduler = port();
-  if (!scheduler) return done(Unavailable());
-  if (!scheduler->drop_pins(*only, [done](int32_t dropped) { done(dropped); })) done(Busy());
+  if (!scheduler) return end(Unavailable());
+  const TenantIndex owner = tenant.empty() ? caller.tenant : **only;
+  const auto answer = [end](bool had_pin) {
+    end(had_pin ? absl::OkStatus()
+                : Named(absl::NotFoundError("the session has no pin here"), "session"));
+  };
+  if (!scheduler->drop_pin(owner, session, answer)) end(Busy());
+}
+
+void KvAdmin::DropPins(const Authenticated& caller, const std::string& tenant,
+                       std::function<void(absl::StatusOr<int32_t>)> done) const {
+  const std::function<void(absl::StatusOr<int32_t>)> end =
+      Audited(ActOf(caller, "drop_pins", tenant), std::move(done));
+  const absl::StatusOr<std::optional<TenantIndex>> only = Resolve(caller.tenant, tenant);
+  if (!only.ok()) return end(only.status());
+  const std::optional<KvAdminPort> scheduler = port();
+  if (!scheduler) return end(Unavailable());
+  if (!scheduler->drop_pins(*only, end)) end(Busy());
+}
+
+void KvAdmin::Reload(const Authenticated& caller,
+                     std::function<void(absl::StatusOr<ReloadView>)> done) const {
+  const std::function<void(absl::StatusOr<ReloadView>)> end =
+      Audited(ActOf(caller, "reload", ""), std::move(done));
+  if (caller.tenant != kAdministrator) {
+    return end(absl::PermissionDeniedError("only an administrator's key may reload"));
+  }
+  const std::optional<KvAdminPort> daemon = port();
+  if (!daemon || !daemon->reload || !daemon->reload(end)) end(Unavailable());
 }
 
 }  // namespace holdfast

@@ -4,8 +4,8 @@
 //   HTTP, gRPC ──► KvAdmin ──(message)──► scheduler thread ──done──► answer
 //
 // Who sees what: a tenant its own part and nothing that others make; a tenant with `admin: true`,
-// and everyone where there are no keys, all of it. A name that the caller may not see is refused
-// whether or not there is such a tenant.
+// an administrator, and everyone where there are no keys, all of it. A name that the caller may not
+// see is refused whether or not there is such a tenant.
 //
 // Thread: any; `done` is called once, on the scheduler's thread or the caller's own, and must not
 // block. Bound: kPinsReportedMax pins, kQueueEntriesMax sequences twice an answer; the scheduler's
@@ -29,6 +29,8 @@
 #include "config/ids.h"
 #include "config/tenant_config.h"
 #include "scheduler/queue_report.h"
+#include "server/admin_act.h"
+#include "server/authenticator.h"
 
 namespace holdfast {
 
@@ -83,6 +85,11 @@ struct QueueView {
   std::vector<std::string> waiting_ids, running_ids;  // as clients know the entries' requests
 };
 
+// What of a configuration that was read again has taken effect, and what waits for the next start.
+struct ReloadView {
+  std::vector<std::string> applied, waiting;  // settings' names
+};
+
 // How KvAdmin reaches the scheduler: what SchedulerLoop's members of these names promise.
 struct KvAdminPort {
   std::function<bool(std::function<void(CacheReport&&)>, std::optional<TenantIndex>)> ask_report;
@@ -91,13 +98,19 @@ struct KvAdminPort {
   std::function<bool(std::optional<TenantIndex>, std::function<void(int32_t)>)> drop_pins;
   // Of requests, as their clients know them; empty: over meanwhile. nullptr: none are known.
   std::function<std::vector<std::string>(const std::vector<RequestId>&)> wire_ids;
+  // Has the daemon read its file again; `done` by whatever thread. False: it is stopping.
+  std::function<bool(std::function<void(absl::StatusOr<ReloadView>)>)> reload;
 };
-KvAdminPort AdminPortTo(SchedulerLoop& loop);  // which must outlive the port; without wire_ids
+// The loop must outlive the port, which has the scheduler's part.
+KvAdminPort AdminPortTo(SchedulerLoop& loop);
 
 class KvAdmin final {
  public:
-  // `tenants`: by TenantIndex; empty: the one tenant `default`, who sees all.
-  explicit KvAdmin(std::vector<TenantConfig> tenants);
+  // `tenants`: by TenantIndex; empty: the one tenant `default`, who sees all. `audit` is told of
+  // each act, on the thread that ends it, and must not block.
+  explicit KvAdmin(
+      std::vector<TenantConfig> tenants,
+      std::function<void(const AdminAct&)> audit = [](const AdminAct&) {});
 
   // Who is an administrator from now on, by TenantIndex, for as many tenants as there are.
   void SetAdmins(const std::vector<TenantConfig>& tenants);
@@ -114,15 +127,25 @@ class KvAdmin final {
   void Queue(TenantIndex caller, const std::string& tenant,
              std::function<void(absl::StatusOr<QueueView>)> done) const ABSL_LOCKS_EXCLUDED(mutex_);
   // `tenant` empty: the caller's own session of that name. kNotFound: it has no pin.
-  void DropPin(TenantIndex caller, const std::string& tenant, const std::string& session,
+  // kInvalidArgument: an administrator, who has none, names no tenant.
+  void DropPin(const Authenticated& caller, const std::string& tenant, const std::string& session,
                std::function<void(absl::Status)> done) const ABSL_LOCKS_EXCLUDED(mutex_);
   // Tells how many there were.
-  void DropPins(TenantIndex caller, const std::string& tenant,
+  void DropPins(const Authenticated& caller, const std::string& tenant,
                 std::function<void(absl::StatusOr<int32_t>)> done) const
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  // For an administrator alone. kInvalidArgument: the file has faults, one a line; all is as it
+  // was.
+  void Reload(const Authenticated& caller,
+              std::function<void(absl::StatusOr<ReloadView>)> done) const
       ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
   bool SeesAll(TenantIndex caller) const;
+  AdminAct ActOf(const Authenticated& caller, const char* act, std::string on) const;
+  // `done`, after the audit.
+  template <typename Result>
+  std::function<void(Result)> Audited(AdminAct act, std::function<void(Result)> done) const;
   // Whom a caller who says `tenant` speaks of; nullopt: all.
   absl::StatusOr<std::optional<TenantIndex>> Resolve(TenantIndex caller,
                                                      const std::string& tenant) const;
@@ -131,6 +154,7 @@ class KvAdmin final {
                           std::optional<TenantIndex> only) const;
   std::optional<KvAdminPort> port() const ABSL_LOCKS_EXCLUDED(mutex_);
 
+  const std::function<void(const AdminAct&)> audit_;
   const bool keyless_;
   const std::vector<TenantConfig> tenants_;  // as they were at start
   std::vector<std::atomic<bool>> admins_;    // by TenantIndex

@@ -4,6 +4,7 @@
 // Thread: any; never blocks.
 #pragma once
 
+#include <cstdint>
 #include <string_view>
 
 #include "absl/status/statusor.h"
@@ -11,8 +12,12 @@
 
 namespace holdfast {
 
+// Who comes with a key of the daemon's own administration: no tenant.
+inline constexpr TenantIndex kAdministrator{-1};
+
 struct Authenticated {
   TenantIndex tenant{};
+  uint32_t key = 0;  // the first bytes of its hash: by them an audit tells keys apart
 };
 
 class Authenticator {

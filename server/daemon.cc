@@ -13,8 +13,6 @@
 #include <functional>
 #include <memory>
 #include <optional>
-#include <span>
-#include <sstream>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -33,13 +31,15 @@
 #include "config/base/concat.h"
 #include "config/base/metrics.h"
 #include "config/base/status_macros.h"
-#include "config/config_changes.h"
 #include "engine/cpu_block_mover.h"
 #include "engine/cpu_engine.h"
 #include "engine/weights.h"
 #include "scheduler/scheduler_loop.h"
 #include "server/admin.h"
+#include "server/admin_auth.h"
+#include "server/audit_log.h"
 #include "server/background_service.h"
+#include "server/config_reload.h"
 #include "server/engine_options.h"
 #include "server/free_memory.h"
 #include "server/generation_service.h"
@@ -118,12 +118,12 @@ GenerationService::ModelInfo DescribeModel(const DaemonConfig& config, const Loa
 
 // ---- The daemon --------------------------------------------------------------------------------
 
-// {"http":N,"grpc":N}, whole or not at all.
-absl::Status WritePortFile(const std::string& path, int http, int grpc) {
+// {"http":N,"grpc":N,"admin":N}, whole or not at all; 0: there is none.
+absl::Status WritePortFile(const std::string& path, int http, int grpc, int admin) {
   const std::string scratch = Concat(path, ".", getpid());
   {
     std::ofstream file(scratch, std::ios::trunc);
-    file << Concat("{\"http\":", http, ",\"grpc\":", grpc, "}\n");
+    file << Concat("{\"http\":", http, ",\"grpc\":", grpc, ",\"admin\":", admin, "}\n");
     if (!file.flush()) {
       return absl::UnavailableError(Concat("the port file ", path, " cannot be written"));
     }
@@ -134,26 +134,6 @@ absl::Status WritePortFile(const std::string& path, int http, int grpc) {
   return absl::OkStatus();
 }
 
-LogLevel LevelOf(std::string_view name) {
-  if (name == "debug") return LogLevel::kDebug;
-  if (name == "warn") return LogLevel::kWarn;
-  if (name == "error") return LogLevel::kError;
-  return LogLevel::kInfo;
-}
-
-// As much as a line of the log takes, and how many more there are.
-std::string ListForLog(std::span<const std::string> names) {
-  constexpr size_t kBytesMax = 900;
-  std::string list;
-  for (size_t i = 0; i < names.size(); ++i) {
-    if (list.size() + names[i].size() > kBytesMax) {
-      return Concat(list, " and ", names.size() - i, " more");
-    }
-    list += Concat(i == 0 ? "" : ", ", names[i]);
-  }
-  return list;
-}
-
 // Owns the parts. Members are declared so that what is used outlives its user: front ends go
 // first, then the scheduler's threads, then the service that takes its events, then the engine.
 class Daemon final {
@@ -161,8 +141,7 @@ class Daemon final {
   explicit Daemon(const DaemonOptions& options)
       : options_(options),
         config_(options.config),
-        running_config_(options.config),
-        log_({.level = LevelOf(options.config.log.level),
+        log_({.level = LogLevelOf(options.config.log.level),
               .format = options.config.log.format == "json" ? LogFormat::kJson : LogFormat::kText},
              wall_clock_) {}
   ~Daemon() { StopParts(); }
@@ -173,6 +152,7 @@ class Daemon final {
     RETURN_IF_ERROR(LoadParts());
     RETURN_IF_ERROR(AnnounceReady());
     WaitForStop();
+    ReloadIfAsked();  // to tell that it is too late
     GiveNotice();
     Drain();
     StopParts();
@@ -198,7 +178,12 @@ class Daemon final {
     info.reasoning = ReasoningMarksOf(chat_.source);
     ASSIGN_OR_RETURN(auth_, TenantAuth::Create(config_.tenants));
     front_ = std::make_unique<LoadingService>(std::move(info));
-    kv_admin_ = std::make_unique<KvAdmin>(config_.tenants);
+    ASSIGN_OR_RETURN(audit_, AuditLog::Open(config_.admin.audit_path, log_, wall_clock_));
+    if (!config_.admin.keys.empty()) {
+      ASSIGN_OR_RETURN(admin_auth_, AdminAuth::Create(config_.admin.keys));
+    }
+    kv_admin_ = std::make_unique<KvAdmin>(config_.tenants,
+                                          [this](const AdminAct& act) { audit_->Write(act); });
     RETURN_IF_ERROR(OpenState());
     RETURN_IF_ERROR(OpenUsage());
     ASSIGN_OR_RETURN(http_, HttpServer::Create(HttpOptions(), *front_, *auth_, metrics_,
@@ -207,7 +192,7 @@ class Daemon final {
       ASSIGN_OR_RETURN(grpc_,
                        GrpcServer::Create({.address = config_.listen.grpc,
                                            .tls = config_.listen.tls,
-                                           .kv_admin = kv_admin_.get(),
+                                           .kv_admin = admin_auth_ ? nullptr : kv_admin_.get(),
                                            .background = background_.get(),
                                            .files = {.file_bytes_max = FileBytesMax()}},
                                           *front_, *auth_, [this] { return ReadinessNow(); }));
@@ -286,6 +271,10 @@ class Daemon final {
     // The service ends late requests itself; the HTTP side's own bound is for a service that hangs.
     constexpr absl::Duration kSlack = absl::Seconds(5);
     constexpr size_t kFormBytes = 64 << 10;  // of an upload, around the file
+    std::optional<HttpServerOptions::AdminPort> admin;
+    if (admin_auth_) {
+      admin.emplace(HttpServerOptions::AdminPort{config_.admin.http, admin_auth_.get()});
+    }
     return {.address = config_.listen.http,
             .tls = config_.listen.tls,
             .version = options_.version,
@@ -298,6 +287,7 @@ class Daemon final {
             .stream_keep_alive = config_.server.stream_keep_alive,
             .kept_streams = KeptStreams(),
             .kv_admin = kv_admin_.get(),
+            .admin = std::move(admin),
             .background = background_.get(),
             .on_access = [this](const HttpAccess& access) { LogAccess(access); }};
   }
@@ -307,7 +297,9 @@ class Daemon final {
                            : access.code >= 400 ? LogLevel::kInfo
                                                 : LogLevel::kDebug;
     std::string_view tenant = "-";
-    if (access.tenant) {
+    if (access.tenant == kAdministrator) {
+      tenant = "administrator";
+    } else if (access.tenant) {
       tenant = config_.tenants.empty()
                    ? std::string_view("default")
                    : std::string_view(config_.tenants[Number(*access.tenant)].name);
@@ -359,6 +351,7 @@ class Daemon final {
     admin_port.wire_ids = [this](const std::vector<RequestId>& requests) {
       return service_->WireIds(requests);
     };
+    admin_port.reload = [this](ReloadDone done) { return AskReload(std::move(done)); };
     kv_admin_->Connect(std::move(admin_port));
     front_->SwitchTo(*service_);
     if (background_) background_->BeginRunning();
@@ -461,7 +454,8 @@ class Daemon final {
     }
     if (grpc_) grpc_->SetReadiness(Readiness::kReady);
     if (!options_.port_file.empty()) {
-      RETURN_IF_ERROR(WritePortFile(options_.port_file, http_->port(), grpc_port));
+      RETURN_IF_ERROR(
+          WritePortFile(options_.port_file, http_->port(), grpc_port, http_->admin_port()));
     }
     const EngineInfo& info = engine_->info();
     const int64_t kv_bytes =
@@ -469,6 +463,9 @@ class Daemon final {
     log_.Info("ready", {{"model", front_->model_info().name},
                         {"http", WithPort(config_.listen.http, http_->port())},
                         {"grpc", grpc_ ? WithPort(config_.listen.grpc, grpc_port) : "none"},
+                        {"admin", http_->admin_port() == 0
+                                      ? "none"
+                                      : WithPort(config_.admin.http, http_->admin_port())},
                         {"tls", config_.listen.tls ? "on" : "off"},
                         {"tenants", config_.tenants.size()},
                         {"context_tokens", info.context_tokens},
@@ -508,7 +505,7 @@ class Daemon final {
     Readiness told = Readiness::kReady;
     HeapTrim heap(HeapTrim::OfThisProcess());
     while (!WaitForNews(told == Readiness::kFailing ? kRecoveryPoll : kHeapTrimPeriod)) {
-      if (TakeReloadWish()) Reload();
+      ReloadIfAsked();
       const absl::Time began = SteadyNow();
       if (const auto sizes = heap.Look()) {
         log_.Debug("heap_trimmed", {{"before_bytes", sizes->before_bytes},
@@ -527,47 +524,32 @@ class Daemon final {
     }
   }
 
-  bool TakeReloadWish() ABSL_LOCKS_EXCLUDED(mutex_) {
+  using ReloadDone = std::function<void(absl::StatusOr<ReloadView>)>;
+
+  // By any thread.
+  bool AskReload(ReloadDone done) ABSL_LOCKS_EXCLUDED(mutex_) {
     absl::MutexLock lock(&mutex_);
-    return std::exchange(told_to_reload_, false);
+    if (told_to_stop_) return false;
+    reload_calls_.push_back(std::move(done));
+    return true;
   }
 
-  void Reload() {
-    const absl::Status status = ReadConfigAgain();
-    if (!status.ok()) {
-      std::istringstream faults{Concat(status.message())};
-      for (std::string fault; std::getline(faults, fault);) {
-        log_.Error("reload_refused", {{"what", fault}});
-      }
+  // Once for all who have asked by now.
+  void ReloadIfAsked() ABSL_LOCKS_EXCLUDED(mutex_) {
+    std::vector<ReloadDone> calls;
+    bool by_signal = false, is_stopping = false;
+    {
+      absl::MutexLock lock(&mutex_);
+      calls.swap(reload_calls_);
+      by_signal = std::exchange(told_to_reload_, false);
+      is_stopping = told_to_stop_;
     }
-    (status.ok() ? reloads_ : refused_reloads_).Add();
-  }
-
-  // All of the file's changes that can take effect now, or, where it has a fault, none.
-  absl::Status ReadConfigAgain() {
-    if (!options_.read_config) {
-      return absl::FailedPreconditionError("started without --config: there is no file to read");
-    }
-    ASSIGN_OR_RETURN(const DaemonConfig wanted, options_.read_config());
-    ConfigChanges changes = ChangesOf(running_config_, wanted);
-    const std::vector<TenantConfig>& tenants = changes.config.tenants;
-    if (!tenants.empty()) {
-      RETURN_IF_ERROR(auth_->SetKeys(tenants));
-      kv_admin_->SetAdmins(tenants);
-      service_->SetPriorities(tenants);
-      loop_->SetTenants(tenants);
-    }
-    log_.SetLevel(LevelOf(changes.config.log.level));
-    running_config_ = std::move(changes.config);
-    log_.Info("reloaded", {{"applied", ListForLog(changes.applied)},
-                           {"wait_for_restart", ListForLog(changes.waiting)}});
-    return absl::OkStatus();
-  }
-
-  static Counter ReloadCounter(MetricsRegistry& registry, const char* result) {
-    return registry.AddCounter("holdfast_server_reloads_total",
-                               "Times that the settings were read again while serving.",
-                               {{"result", result}});
+    if (!by_signal && calls.empty()) return;
+    absl::StatusOr<ReloadView> view = absl::UnavailableError("the server is stopping");
+    if (!is_stopping)
+      view = reload_.Run({*auth_, admin_auth_.get(), *kv_admin_, *service_, *loop_});
+    if (by_signal) audit_->Write({.who = "SIGHUP", .act = "reload", .result = view.status()});
+    for (const ReloadDone& done : calls) done(view);
   }
 
   // True: told to stop, and readiness says so. False: told to reload, a step failed, or `patience`
@@ -575,7 +557,7 @@ class Daemon final {
   bool WaitForNews(absl::Duration patience) ABSL_LOCKS_EXCLUDED(mutex_) {
     absl::MutexLock lock(&mutex_);
     const auto has_news = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-      return told_to_stop_ || told_to_reload_ || step_failed_;
+      return told_to_stop_ || told_to_reload_ || !reload_calls_.empty() || step_failed_;
     };
     mutex_.AwaitWithTimeout(absl::Condition(&has_news), patience);
     step_failed_ = false;
@@ -633,21 +615,20 @@ class Daemon final {
   }
 
   const DaemonOptions& options_;
-  const DaemonConfig& config_;   // as it was at start
-  DaemonConfig running_config_;  // with what was reloaded; main's thread alone
+  const DaemonConfig& config_;  // as it was at start
   SteadyClock clock_;
   WallClock wall_clock_;
   Log log_;
   LibraryLog library_log_{log_};
   MetricsRegistry metrics_;
-  Counter reloads_ = ReloadCounter(metrics_, "ok");
-  Counter refused_reloads_ = ReloadCounter(metrics_, "refused");
+  ConfigReload reload_{config_, options_.read_config, log_, metrics_};
   absl::Time began_;
 
   std::atomic<Readiness> readiness_{Readiness::kLoading};
   absl::Mutex mutex_;
   bool told_to_stop_ ABSL_GUARDED_BY(mutex_) = false;
   bool told_to_reload_ ABSL_GUARDED_BY(mutex_) = false;
+  std::vector<ReloadDone> reload_calls_ ABSL_GUARDED_BY(mutex_);
   bool step_failed_ ABSL_GUARDED_BY(mutex_) = false;  // since WaitForNews last returned
   StopWishes stop_wishes_ ABSL_GUARDED_BY(mutex_){clock_};
 
@@ -658,6 +639,8 @@ class Daemon final {
   std::unique_ptr<CpuBlockMover> block_mover_;
   KvTiers tiers_;
   std::unique_ptr<TenantAuth> auth_;
+  std::unique_ptr<AdminAuth> admin_auth_;  // null: there is no port for administrators
+  std::unique_ptr<AuditLog> audit_;
   std::unique_ptr<LoadingService> front_;
   std::unique_ptr<KvAdmin> kv_admin_;
   std::unique_ptr<SchedulerGenerationService> service_;

@@ -170,12 +170,12 @@ void SetQueue(const QueueView& view, v1::Queue& queue) {
 grpc::ServerUnaryReactor* GrpcAdmin::GetKv(grpc::CallbackServerContext* context,
                                            const v1::GetKvRequest* request, v1::KvCache* response) {
   auto* call = new EndedCall<grpc::ServerUnaryReactor>(*context, write_timeout_);
-  const absl::StatusOr<TenantIndex> caller = AuthenticateCall(*context, authenticator_);
+  const absl::StatusOr<Authenticated> caller = AuthenticateCall(*context, authenticator_);
   if (!caller.ok()) {
     call->End(caller.status());
     return call;
   }
-  admin_.View(*caller, request->tenant(), [=](const absl::StatusOr<KvView>& view) {
+  admin_.View(caller->tenant, request->tenant(), [=](const absl::StatusOr<KvView>& view) {
     if (view.ok()) SetCache(*view, *response);
     call->End(view.status());
   });
@@ -186,12 +186,12 @@ grpc::ServerUnaryReactor* GrpcAdmin::ListPins(grpc::CallbackServerContext* conte
                                               const v1::ListPinsRequest* request,
                                               v1::ListPinsResponse* response) {
   auto* call = new EndedCall<grpc::ServerUnaryReactor>(*context, write_timeout_);
-  const absl::StatusOr<TenantIndex> caller = AuthenticateCall(*context, authenticator_);
+  const absl::StatusOr<Authenticated> caller = AuthenticateCall(*context, authenticator_);
   if (!caller.ok()) {
     call->End(caller.status());
     return call;
   }
-  admin_.View(*caller, request->tenant(), [=](const absl::StatusOr<KvView>& view) {
+  admin_.View(caller->tenant, request->tenant(), [=](const absl::StatusOr<KvView>& view) {
     if (view.ok()) {
       for (const KvView::Pin& pin : view->pins) SetPin(pin, *response->add_pins());
       response->set_total(view->num_pins);
@@ -205,7 +205,7 @@ grpc::ServerUnaryReactor* GrpcAdmin::DropPin(grpc::CallbackServerContext* contex
                                              const v1::DropPinRequest* request,
                                              v1::DropPinResponse*) {
   auto* call = new EndedCall<grpc::ServerUnaryReactor>(*context, write_timeout_);
-  const absl::StatusOr<TenantIndex> caller = AuthenticateCall(*context, authenticator_);
+  const absl::StatusOr<Authenticated> caller = AuthenticateCall(*context, authenticator_);
   if (!caller.ok()) {
     call->End(caller.status());
     return call;
@@ -219,7 +219,7 @@ grpc::ServerUnaryReactor* GrpcAdmin::DropPins(grpc::CallbackServerContext* conte
                                               const v1::DropPinsRequest* request,
                                               v1::DropPinsResponse* response) {
   auto* call = new EndedCall<grpc::ServerUnaryReactor>(*context, write_timeout_);
-  const absl::StatusOr<TenantIndex> caller = AuthenticateCall(*context, authenticator_);
+  const absl::StatusOr<Authenticated> caller = AuthenticateCall(*context, authenticator_);
   if (!caller.ok()) {
     call->End(caller.status());
     return call;
@@ -235,12 +235,12 @@ grpc::ServerUnaryReactor* GrpcAdmin::GetQueue(grpc::CallbackServerContext* conte
                                               const v1::GetQueueRequest* request,
                                               v1::Queue* response) {
   auto* call = new EndedCall<grpc::ServerUnaryReactor>(*context, write_timeout_);
-  const absl::StatusOr<TenantIndex> caller = AuthenticateCall(*context, authenticator_);
+  const absl::StatusOr<Authenticated> caller = AuthenticateCall(*context, authenticator_);
   if (!caller.ok()) {
     call->End(caller.status());
     return call;
   }
-  admin_.Queue(*caller, request->tenant(), [=](const absl::StatusOr<QueueView>& view) {
+  admin_.Queue(caller->tenant, request->tenant(), [=](const absl::StatusOr<QueueView>& view) {
     if (view.ok()) SetQueue(*view, *response);
     call->End(view.status());
   });

@@ -35,7 +35,8 @@ class AskedCall final : public EndedCall<grpc::ServerUnaryReactor> {
 }  // namespace
 
 absl::StatusOr<TenantIndex> GrpcBatches::Enter(const grpc::CallbackServerContext& context) {
-  ASSIGN_OR_RETURN(const TenantIndex tenant, AuthenticateCall(context, authenticator_));
+  ASSIGN_OR_RETURN(const Authenticated caller, AuthenticateCall(context, authenticator_));
+  const TenantIndex tenant = caller.tenant;
   if (background_ == nullptr) return BatchesOff();
   RETURN_IF_ERROR(calls_.TryEnter());
   return tenant;

@@ -274,15 +274,15 @@ GrpcService::GrpcService(GenerationService& service, const Authenticator& authen
       readiness_(std::move(readiness)),
       calls_(calls_max, write_timeout) {}
 
-absl::StatusOr<TenantIndex> AuthenticateCall(const grpc::CallbackServerContext& context,
-                                             const Authenticator& authenticator) {
-  ASSIGN_OR_RETURN(const Authenticated caller, authenticator.Authenticate(KeyOf(context)));
-  return caller.tenant;
+absl::StatusOr<Authenticated> AuthenticateCall(const grpc::CallbackServerContext& context,
+                                               const Authenticator& authenticator) {
+  return authenticator.Authenticate(KeyOf(context));
 }
 
 absl::StatusOr<TenantIndex> GrpcService::Authenticate(
     const grpc::CallbackServerContext& context) const {
-  return AuthenticateCall(context, authenticator_);
+  ASSIGN_OR_RETURN(const Authenticated caller, AuthenticateCall(context, authenticator_));
+  return caller.tenant;
 }
 
 absl::StatusOr<TenantIndex> GrpcService::Admit(const grpc::CallbackServerContext& context) const {

@@ -38,8 +38,8 @@ namespace holdfast {
 grpc::Status ToGrpcStatus(grpc::CallbackServerContext& context, const absl::Status& status);
 
 // By the key in the call's metadata.
-absl::StatusOr<TenantIndex> AuthenticateCall(const grpc::CallbackServerContext& context,
-                                             const Authenticator& authenticator);
+absl::StatusOr<Authenticated> AuthenticateCall(const grpc::CallbackServerContext& context,
+                                               const Authenticator& authenticator);
 
 class GrpcService final : public v1::Generation::CallbackService {
  public:

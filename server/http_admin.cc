@@ -191,6 +191,10 @@ Json QueueJson(const QueueView& view) {
   return json;
 }
 
+Json ReloadJson(const ReloadView& view) {
+  return {{"object", "reload"}, {"applied", view.applied}, {"wait_for_restart", view.waiting}};
+}
+
 Json DroppedJson(int32_t dropped) {
   Json json = Json::object();
   json["dropped"] = dropped;
@@ -199,16 +203,22 @@ Json DroppedJson(int32_t dropped) {
 
 void Ask(const KvAdmin& admin, const HttpRequest& request, std::function<void(Answer)> done) {
   const std::string tenant = QueryValue(request.query, "tenant");
+  const Authenticated caller{.tenant = request.tenant, .key = request.key};
   switch (request.route->endpoint) {
     case HttpEndpoint::kAdminDropPin:
-      return admin.DropPin(request.tenant, tenant, request.param, [done](absl::Status status) {
+      return admin.DropPin(caller, tenant, request.param, [done](absl::Status status) {
         if (!status.ok()) return done(std::move(status));
         done([] { return DroppedJson(1); });
       });
     case HttpEndpoint::kAdminDropPins:
-      return admin.DropPins(request.tenant, tenant, [done](absl::StatusOr<int32_t> dropped) {
+      return admin.DropPins(caller, tenant, [done](absl::StatusOr<int32_t> dropped) {
         if (!dropped.ok()) return done(dropped.status());
         done([dropped = *dropped] { return DroppedJson(dropped); });
+      });
+    case HttpEndpoint::kAdminReload:
+      return admin.Reload(caller, [done](absl::StatusOr<ReloadView> view) {
+        if (!view.ok()) return done(view.status());
+        done([view = *std::move(view)] { return ReloadJson(view); });
       });
     case HttpEndpoint::kAdminQueue:
       return admin.Queue(request.tenant, tenant, [done](absl::StatusOr<QueueView> view) {

@@ -36,6 +36,7 @@ struct HttpRequest {
   std::string session;                // of its headers (session_headers.h); empty: none
   std::string resume, last_event_id;  // of its headers (http_streams.h); empty: none
   TenantIndex tenant{};               // where the route needs a key
+  uint32_t key = 0;                   // likewise (authenticator.h)
   std::string body;
 };
 

@@ -216,7 +216,7 @@ std::optional<OpenAiError> HttpListener::Connection::Admit(const Parser& parser,
   if (is_options_ && target == "*") return std::nullopt;
   const std::string_view path = PathOf(target);
   if (path.empty()) return MalformedRequest("the request's target must be a path");
-  RouteMatch match = MatchRoute(method, path);
+  RouteMatch match = MatchRoute(listener_.door_, method, path);
   if (match.route == nullptr) {
     return HttpError(404, "unknown_url",
                      absl::StrCat("Unknown request URL: ", AbslView(method.substr(0, 16)), " ",
@@ -247,6 +247,7 @@ std::optional<OpenAiError> HttpListener::Connection::Admit(const Parser& parser,
     absl::StatusOr<Authenticated> who = listener_.authenticator_.Authenticate(KeyOf(message));
     if (!who.ok()) return ToOpenAiError(who.status());
     tenant_ = request.tenant = who->tenant;
+    request.key = who->key;
   }
   if (match.route->needs_ready) {
     switch (listener_.hooks_.readiness()) {
@@ -387,9 +388,10 @@ asio::awaitable<bool> HttpListener::Connection::ServeOne() {
   co_return exchange.complete() && exchange.keeps_alive();
 }
 
-HttpListener::HttpListener(asio::io_context& io, const HttpServerOptions& options,
+HttpListener::HttpListener(asio::io_context& io, HttpDoor door, const HttpServerOptions& options,
                            const Authenticator& authenticator, HttpMetrics& metrics, Hooks hooks)
     : io_(io),
+      door_(door),
       options_(options),
       authenticator_(authenticator),
       metrics_(metrics),

@@ -29,6 +29,7 @@
 #include "server/authenticator.h"
 #include "server/http_exchange.h"
 #include "server/http_metrics.h"
+#include "server/http_router.h"
 #include "server/http_server.h"
 
 namespace holdfast {
@@ -44,8 +45,8 @@ class HttpListener final {
     std::function<void()> on_all_gone;      // once, after Close: no connection is left
   };
 
-  // What is passed by reference must outlive the listener.
-  HttpListener(asio::io_context& io, const HttpServerOptions& options,
+  // What is passed by reference must outlive the listener, which is at options.address.
+  HttpListener(asio::io_context& io, HttpDoor door, const HttpServerOptions& options,
                const Authenticator& authenticator, HttpMetrics& metrics, Hooks hooks);
 
   // Binds, listens, and begins to accept once the io_context runs.
@@ -68,6 +69,7 @@ class HttpListener final {
   std::string MakeRequestId();
 
   asio::io_context& io_;
+  const HttpDoor door_;
   const HttpServerOptions& options_;
   const Authenticator& authenticator_;
   HttpMetrics& metrics_;

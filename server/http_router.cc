@@ -63,7 +63,21 @@ constexpr std::array kRoutes = {
     Route{HttpEndpoint::kAdminDropPin, "DELETE", "/admin/v1/pins/{id}", KeyNeed::kAlways, false},
     Route{HttpEndpoint::kAdminQueue, "GET", "/admin/v1/queue", KeyNeed::kAlways, false},
     Route{HttpEndpoint::kAdminQueue, "GET", "/admin/queue", KeyNeed::kAlways, false},
+    Route{HttpEndpoint::kAdminReload, "POST", "/admin/v1/reload", KeyNeed::kAlways, false},
 };
+
+bool IsBehind(HttpDoor door, const Route& route) {
+  const bool is_admin = std::string_view(route.path).starts_with("/admin/");
+  switch (door) {
+    case HttpDoor::kOnly:
+      return route.endpoint != HttpEndpoint::kAdminReload;  // no tenant's affair
+    case HttpDoor::kTenants:
+      return !is_admin;
+    case HttpDoor::kAdministrators:
+      return is_admin || route.key != KeyNeed::kAlways;
+  }
+  return false;
+}
 
 int HexDigit(char c) {
   if (c >= '0' && c <= '9') return c - '0';
@@ -93,10 +107,11 @@ std::string PercentDecoded(std::string_view text) {
 
 std::span<const Route> Routes() { return kRoutes; }
 
-RouteMatch MatchRoute(std::string_view method, std::string_view path) {
+RouteMatch MatchRoute(HttpDoor door, std::string_view method, std::string_view path) {
   constexpr std::string_view kId = "{id}";
   RouteMatch other;  // of the path, by another method
   for (const Route& route : kRoutes) {
+    if (!IsBehind(door, route)) continue;
     const std::string_view pattern = route.path;
     std::string param;
     if (const size_t at = pattern.find(kId); at != std::string_view::npos) {

@@ -52,8 +52,13 @@ enum class HttpEndpoint : uint8_t {
   kAdminPins,
   kAdminDropPins,
   kAdminDropPin,
-  kAdminQueue
+  kAdminQueue,
+  kAdminReload
 };
+
+// Which of a server's ports: where administration has one of its own, the tenants' has nothing of
+// it, and its own nothing but it and what takes no key. `kOnly`: there is one port for all.
+enum class HttpDoor : uint8_t { kOnly, kTenants, kAdministrators };
 
 // kNeverOnLoopback: /metrics speaks of all tenants, so no tenant's key opens it. Whoever is on this
 // machine may scrape it; from elsewhere it is refused, unless HttpServerOptions::metrics_for_all.
@@ -80,7 +85,7 @@ struct RouteMatch {
 
 std::span<const Route> Routes();
 // `path` is without query.
-RouteMatch MatchRoute(std::string_view method, std::string_view path);
+RouteMatch MatchRoute(HttpDoor door, std::string_view method, std::string_view path);
 // Percent-decoded; the first of that name; empty where there is none. `query`: without its "?".
 std::string QueryValue(std::string_view query, std::string_view name);
 std::string AllowedMethods(const Route& route);  // of its path, for the Allow header

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <optional>
 #include <thread>
 #include <utility>
 
@@ -41,23 +42,28 @@ class AsioHttpServer final : public HttpServer {
              .kv_admin = options_.kv_admin,
              .background = options_.background},
             service, streams_, metrics, [this] { return ReadinessNow(); }, gate_),
-        listener_(io_, options_, authenticator, http_metrics_,
-                  {.endpoints = [this](HttpExchange& exchange) { return api_.Handle(exchange); },
-                   .readiness = [this] { return ReadinessNow(); },
-                   .on_in_flight = [this](int change) { CountInFlight(change); },
-                   .on_all_gone = [this] { gate_->Shut(); }}) {}
+        admin_options_(OptionsOfAdmin(options_)),
+        listener_(io_, options_.admin ? HttpDoor::kTenants : HttpDoor::kOnly, options_,
+                  authenticator, http_metrics_, Hooks()) {
+    if (!options_.admin) return;
+    admin_listener_.emplace(io_, HttpDoor::kAdministrators, admin_options_,
+                            *options_.admin->authenticator, http_metrics_, Hooks());
+  }
 
   ~AsioHttpServer() override { Stop(); }
 
   absl::Status Begin() {
     RETURN_IF_ERROR(listener_.Listen());
+    if (admin_listener_) RETURN_IF_ERROR(admin_listener_->Listen());
     RETURN_IF_ERROR(gate_->Begin(io_));
     port_ = listener_.port();
+    admin_port_ = admin_listener_ ? admin_listener_->port() : 0;
     thread_ = std::thread([this] { Run(); });
     return absl::OkStatus();
   }
 
   int port() const override { return port_; }
+  int admin_port() const override { return admin_port_; }
   void BeginDrain() override {
     draining_.store(true);
     gate_->Post([this] { streams_.BeginDrain(); });
@@ -75,11 +81,27 @@ class AsioHttpServer final : public HttpServer {
     asio::post(io_, [this] {
       streams_.Close();
       listener_.Close();
+      if (admin_listener_) admin_listener_->Close();
     });
     thread_.join();  // its tasks all end: every wait of theirs has just been cut
   }
 
  private:
+  static HttpServerOptions OptionsOfAdmin(HttpServerOptions options) {
+    if (options.admin) options.address = options.admin->address;
+    options.loopback_names_only = false;  // there is no way in without a key
+    return options;
+  }
+  HttpListener::Hooks Hooks() {
+    return {.endpoints = [this](HttpExchange& exchange) { return api_.Handle(exchange); },
+            .readiness = [this] { return ReadinessNow(); },
+            .on_in_flight = [this](int change) { CountInFlight(change); },
+            .on_all_gone = [this] { OnListenerGone(); }};
+  }
+  // On the I/O thread, of each.
+  void OnListenerGone() {
+    if (++num_gone_ == (admin_listener_ ? 2 : 1)) gate_->Shut();
+  }
   void Run() {
     try {
       io_.run();
@@ -105,8 +127,11 @@ class AsioHttpServer final : public HttpServer {
   const std::shared_ptr<IoGate> gate_;
   HttpStreams streams_;
   OpenAiApi api_;
+  const HttpServerOptions admin_options_;
   HttpListener listener_;
-  int port_ = 0;
+  std::optional<HttpListener> admin_listener_;
+  int num_gone_ = 0;
+  int port_ = 0, admin_port_ = 0;
   absl::Mutex mutex_;
   int num_in_flight_ ABSL_GUARDED_BY(mutex_) = 0;
   absl::Mutex stop_mutex_;  // two stops at once: the second waits for the first

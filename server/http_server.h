@@ -1,4 +1,5 @@
-// The OpenAI-compatible HTTP front: one port, one I/O thread, every endpoint. Takes a
+// The OpenAI-compatible HTTP front: one port, or one more for administrators, one I/O thread, every
+// endpoint. Takes a
 // GenerationService and knows nothing of what is behind it.
 //
 //   Create --> serving --BeginDrain--> draining --Stop (or destructor)--> stopped
@@ -40,7 +41,7 @@ struct HttpAccess {
   const char* route = "";  // the route's template, "/v1/models/{id}"; "other" for an unknown path
   int code = 0;            // 499: the client was gone before the answer
   std::string request_id;
-  std::optional<TenantIndex> tenant;  // absent: not authenticated
+  std::optional<TenantIndex> tenant;  // kAdministrator too; absent: not authenticated
   absl::Duration elapsed;             // header complete to last byte handed to the kernel
 };
 
@@ -79,6 +80,14 @@ struct HttpServerOptions {
   // What /admin/v1 speaks of; must outlive the server. Null: there is no such thing (404).
   const KvAdmin* kv_admin = nullptr;
 
+  // A port for /admin/v1 alone, with keys of its own; `authenticator` must outlive the server.
+  // Absent: it is on the port above, for tenants' keys.
+  struct AdminPort {
+    std::string address;
+    const Authenticator* authenticator = nullptr;
+  };
+  std::optional<AdminPort> admin;
+
   // Files, batches and kept responses; must outlive the server. Null: there are none.
   BackgroundService* background = nullptr;
 
@@ -99,6 +108,7 @@ class HttpServer {
   virtual ~HttpServer() = default;  // stops
 
   virtual int port() const = 0;
+  virtual int admin_port() const = 0;  // 0: there is none
   virtual void BeginDrain() = 0;
   // True: no request is in progress. Waits until then, at most until `deadline`.
   virtual bool WaitIdle(absl::Time deadline) = 0;

@@ -75,6 +75,13 @@ std::string ValueText(const LogField& field, LogFormat format) {
 
 }  // namespace
 
+LogLevel LogLevelOf(std::string_view name) {
+  if (name == "debug") return LogLevel::kDebug;
+  if (name == "warn") return LogLevel::kWarn;
+  if (name == "error") return LogLevel::kError;
+  return LogLevel::kInfo;
+}
+
 std::string FormatLogLine(LogFormat format, absl::Time time, LogLevel level, std::string_view event,
                           std::initializer_list<LogField> fields, int64_t suppressed) {
   const bool is_text = format == LogFormat::kText;
@@ -99,7 +106,7 @@ struct Log::Impl {
   };
 
   Impl(const Options& options, const Clock& clock)
-      : level(options.level), format(options.format), clock(clock) {
+      : level(options.level), format(options.format), lines_max(options.lines_max), clock(clock) {
     spdlog::sink_ptr sink;
     if (options.out != nullptr) {
       sink = std::make_shared<spdlog::sinks::ostream_sink_mt>(*options.out);
@@ -126,7 +133,7 @@ struct Log::Impl {
       window.began = now;
       window.lines = 0;
     }
-    if (window.lines >= kLogLinesMax) {
+    if (window.lines >= lines_max) {
       ++window.suppressed;
       return std::nullopt;
     }
@@ -136,6 +143,7 @@ struct Log::Impl {
 
   std::atomic<LogLevel> level;
   const LogFormat format;
+  const int lines_max;
   const Clock& clock;
   absl::Mutex mutex;
   absl::flat_hash_map<std::string, Window> windows ABSL_GUARDED_BY(mutex);

@@ -28,6 +28,9 @@ namespace holdfast {
 enum class LogLevel : uint8_t { kDebug, kInfo, kWarn, kError };
 enum class LogFormat : uint8_t { kText, kJson };
 
+// Of a setting's word: "debug", "info", "warn", "error".
+LogLevel LogLevelOf(std::string_view name);
+
 inline constexpr int kLogLinesMax = 20;
 inline constexpr absl::Duration kLogWindow = absl::Seconds(1);
 
@@ -63,7 +66,8 @@ class Log final {
   struct Options {
     LogLevel level = LogLevel::kInfo;
     LogFormat format = LogFormat::kText;
-    std::ostream* out = nullptr;  // null: standard error. Must outlive the log.
+    std::ostream* out = nullptr;   // null: standard error. Must outlive the log.
+    int lines_max = kLogLinesMax;  // of one event in kLogWindow; the rest is counted
   };
   Log(const Options& options, const Clock& clock);
   ~Log();  // after writing out what waits

@@ -67,13 +67,17 @@ absl::StatusOr<Authenticated> TenantAuth::Authenticate(std::string_view bearer_k
   // The length that is refused here is far above any key's and so tells nothing.
   if (bearer_key.size() <= kKeyBytesMax) {
     const KeyDigest digest = HashTenantKey(bearer_key);
+    const uint32_t key =
+        static_cast<uint32_t>(digest[0]) << 24 | digest[1] << 16 | digest[2] << 8 | digest[3];
     uint32_t found = 0;  // the tenant's index + 1
     const std::shared_ptr<const StoredKeys> known = keys();
     for (const StoredKey& stored : *known) {
       found |=
           EqualMask(stored.digest, digest) & (static_cast<uint32_t>(Number(stored.tenant)) + 1);
     }
-    if (found != 0) return Authenticated{.tenant = static_cast<TenantIndex>(found - 1)};
+    if (found != 0) {
+      return Authenticated{.tenant = static_cast<TenantIndex>(found - 1), .key = key};
+    }
   }
   return absl::UnauthenticatedError(
       "the API key is not known here; check it, or have a new one made by the operator");

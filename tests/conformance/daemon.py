@@ -47,7 +47,7 @@ class Daemon:
             time.sleep(0.02)
         seconds = time.monotonic() - self.started
         ports = json.loads(self.port_file.read_text())
-        self.http, self.grpc = ports["http"], ports["grpc"]
+        self.http, self.grpc, self.admin = ports["http"], ports["grpc"], ports["admin"]
         self.url = f"http://127.0.0.1:{self.http}"
         return seconds
 

@@ -185,7 +185,7 @@ def test_a_server_that_hangs_delays_a_request_by_its_time_outs_alone(server):
 
 def test_a_server_that_is_not_there_at_start_is_a_warning(tmp_path):
     with Daemon(*SMALL, "--kv-remote", f"unix:{tmp_path / 'nobody.sock'}") as daemon:
-        assert b"kv_remote" in daemon.log_path.read_bytes()
+        assert wait_until(lambda: b"kv_remote" in daemon.log_path.read_bytes())
         assert ask(daemon, STORY)[0]
 
 

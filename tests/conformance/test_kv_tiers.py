@@ -70,7 +70,7 @@ def test_kv_on_disk_outlives_a_killed_process(tmp_path):
         assert again == text
         assert cached > 0
         assert restored_blocks(daemon) > 0
-        assert b"adopted" in daemon.log_path.read_bytes()
+        assert wait_until(lambda: b"adopted" in daemon.log_path.read_bytes())
 
 
 def test_a_folder_that_another_daemon_uses_is_refused_with_its_name(tmp_path):

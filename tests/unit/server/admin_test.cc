@@ -99,7 +99,8 @@ class FakeScheduler {
 
 struct Admin {
   explicit Admin(std::vector<TenantConfig> tenants)
-      : scheduler(std::max<size_t>(tenants.size(), 1)), admin(std::move(tenants)) {
+      : scheduler(std::max<size_t>(tenants.size(), 1)),
+        admin(std::move(tenants), [this](const AdminAct& act) { acts.push_back(act); }) {
     admin.Connect(scheduler.Port());
   }
   absl::StatusOr<KvView> View(TenantIndex caller, const std::string& tenant = "") {
@@ -115,15 +116,18 @@ struct Admin {
   absl::Status Drop(TenantIndex caller, const std::string& session,
                     const std::string& tenant = "") {
     absl::Status told = absl::InternalError("not called");
-    admin.DropPin(caller, tenant, session, [&](absl::Status status) { told = std::move(status); });
+    admin.DropPin({.tenant = caller, .key = 7}, tenant, session,
+                  [&](absl::Status status) { told = std::move(status); });
     return told;
   }
   absl::StatusOr<int32_t> DropAll(TenantIndex caller, const std::string& tenant = "") {
     absl::StatusOr<int32_t> told = absl::InternalError("not called");
-    admin.DropPins(caller, tenant, [&](absl::StatusOr<int32_t> dropped) { told = dropped; });
+    admin.DropPins({.tenant = caller, .key = 7}, tenant,
+                   [&](absl::StatusOr<int32_t> dropped) { told = dropped; });
     return told;
   }
   FakeScheduler scheduler;
+  std::vector<AdminAct> acts;
   KvAdmin admin;
 };
 
@@ -194,6 +198,42 @@ TEST(KvAdminTest, ASessionsPinIsDroppedByItsOwnerOrAnAdminWhoNamesTheOwner) {
   EXPECT_TRUE(absl::IsNotFound(admin.Drop(kBoss, "s"))) << "its own session, if it names nobody";
   EXPECT_TRUE(admin.Drop(kBoss, "s", "blue").ok());
   EXPECT_TRUE(admin.scheduler.owners.empty());
+}
+
+TEST(KvAdminTest, AnAdministratorIsNoTenantAndSeesAll) {
+  Admin admin(Tenants());
+  EXPECT_EQ(admin.View(kAdministrator)->tenants.size(), 3u);
+  EXPECT_TRUE(admin.Queue(kAdministrator)->whole);
+  EXPECT_TRUE(absl::IsInvalidArgument(admin.Drop(kAdministrator, "s"))) << "whose?";
+  EXPECT_TRUE(admin.Drop(kAdministrator, "s", "red").ok());
+  EXPECT_EQ(*admin.DropAll(kAdministrator), 1);
+}
+
+TEST(KvAdminTest, EachActIsAuditedOnceWithWhoDidItAndHowItEnded) {
+  Admin admin(Tenants());
+  admin.View(kRed).IgnoreError();
+  EXPECT_TRUE(admin.acts.empty()) << "to look is no act";
+  admin.Drop(kRed, "s").IgnoreError();
+  admin.Drop(kRed, "s", "blue").IgnoreError();
+  admin.DropAll(kAdministrator, "blue").IgnoreError();
+  admin.scheduler.full = true;
+  admin.DropAll(kBoss).IgnoreError();
+  absl::Status reloaded;
+  admin.admin.Reload({.tenant = kRed},
+                     [&](absl::StatusOr<ReloadView> view) { reloaded = view.status(); });
+  EXPECT_TRUE(absl::IsPermissionDenied(reloaded));
+  ASSERT_EQ(admin.acts.size(), 5u);
+  const auto said = [&](size_t i) {
+    const AdminAct& act = admin.acts[i];
+    return act.who + " " + act.act + " " + act.on + " " +
+           std::string(absl::StatusCodeToString(act.result.code()));
+  };
+  EXPECT_EQ(said(0), "red drop_pin s OK");
+  EXPECT_EQ(said(1), "red drop_pin s PERMISSION_DENIED");
+  EXPECT_EQ(said(2), "administrator drop_pins blue OK");
+  EXPECT_EQ(said(3), "boss drop_pins  RESOURCE_EXHAUSTED");
+  EXPECT_EQ(said(4), "red reload  PERMISSION_DENIED");
+  EXPECT_EQ(admin.acts[0].key, 7u);
 }
 
 TEST(KvAdminTest, AllPinsAreThoseThatTheCallerSees) {
