@@ -72,6 +72,18 @@ TEST(ConfigChangesTest, KeysAreNotTurnedOnOrOffWhileTheDaemonRuns) {
   EXPECT_THAT(ChangesOf(DaemonConfig(), with).waiting, ElementsAre("tenants"));
 }
 
+TEST(ConfigChangesTest, AdministratorsKeysTakeEffectButTheirPortIsNotOpenedWhileTheDaemonRuns) {
+  const DaemonConfig with = Parse("admin:\n  keys: [\"sha256:" + kKeyA + "\"]\n");
+  const DaemonConfig other = Parse("admin:\n  keys: [\"sha256:" + kKeyB + "\"]\n");
+  EXPECT_THAT(ChangesOf(with, other).applied, ElementsAre("admin.keys"));
+  EXPECT_THAT(ChangesOf(with, other).config.admin.keys, ElementsAre(KeyHash{kKeyB}));
+  EXPECT_THAT(ChangesOf(with, Parse("")).applied, ElementsAre("admin.keys")) << "it knows none";
+  const ConfigChanges opened = ChangesOf(Parse(""), with);
+  EXPECT_THAT(opened.applied, IsEmpty());
+  EXPECT_THAT(opened.waiting, ElementsAre("admin.keys"));
+  EXPECT_THAT(opened.config.admin.keys, IsEmpty());
+}
+
 TEST(ConfigChangesTest, TheLogsLevelTakesEffectAndEveryOtherSettingOfTheDaemonWaits) {
   const ConfigChanges changes =
       ChangesOf(Parse("listen:\n  tls:\n    certificate_path: a\n    key_path: b\n"),

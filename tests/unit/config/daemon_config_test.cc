@@ -278,6 +278,9 @@ TEST(DaemonConfigTest, EachFaultNamesItsLineWhatWasWantedAndWhatWasFound) {
       // Between settings.
       {"listen: {http: 127.0.0.1:1, grpc: 127.0.0.1:1}\n",
        "f.yaml: listen.http and listen.grpc are both 127.0.0.1:1; give them different ports"},
+      {Concat("listen:\n  http: 127.0.0.1:8081\nadmin:\n  keys: [\"sha256:", std::string(64, 'a'),
+              "\"]\n"),
+       "f.yaml: admin.http and listen.http are both 127.0.0.1:8081; give them different ports"},
       {"scheduler: {running_max: 64, step_tokens_max: 8}\n",
        "f.yaml: scheduler.running_max is 64 and scheduler.step_tokens_max is 8; each running "
        "sequence needs a token of every step"},
