@@ -157,7 +157,11 @@ impl GrammarCompiler {
         let trie = TokTrie::from(&TokRxInfo::new(vocab_size as u32, ends[0]), &words)
             .with_eos_tokens(ends);
         let environment: TokEnv = Arc::new(Environment { tokenizer: Arc::clone(&tokenizer), trie });
-        let capabilities = InferenceCapabilities { ff_tokens: true, ..Default::default() };
+        // Where a text's tokens depend on what stands before it, nothing can be forced.
+        let capabilities = InferenceCapabilities {
+            ff_tokens: environment.tokenize_is_canonical(),
+            ..Default::default()
+        };
         let slices = SlicedBiasComputer::general_slices();
         let mut factory = ParserFactory::new(&environment, capabilities, &slices)
             .map_err(|error| Failure::invalid(format!("tokenizer: {error}")))?;

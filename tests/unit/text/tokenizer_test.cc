@@ -9,6 +9,7 @@
 
 #include "absl/strings/escaping.h"
 #include "tests/unit/text/vocabularies.h"
+#include "text/grammar.h"
 #include "text/text.h"
 
 namespace holdfast {
@@ -213,6 +214,32 @@ TEST_F(SentencePieceTest, TextComesBackBehindOneSpace) {
     const auto text = entry["text"].get<std::string>();
     if (text.empty() || text.find("<|tool|>") != std::string::npos) continue;
     EXPECT_EQ(Decode(*tokenizer_, Encode(*tokenizer_, text)), " " + text);
+  }
+}
+
+TEST_F(SentencePieceTest, AGrammarHoldsAnswersToo) {
+  const int32_t ends[] = {2};
+  for (const bool add_space_prefix : {true, false}) {
+    const auto tokenizer = Make(add_space_prefix);
+    const auto compiler = GrammarCompiler::Create(*tokenizer, tokenizer->vocab_size(), ends);
+    ASSERT_TRUE(compiler.ok()) << compiler.status();
+    const auto grammar = (*compiler)->Compile(
+        {.kind = GrammarKind::kChoice, .text = R"(["the quick fox", "a dog"])"}, 0);
+    ASSERT_TRUE(grammar.ok()) << grammar.status();
+    const auto matcher = (*grammar)->NewMatcher();
+    ASSERT_TRUE(matcher.ok()) << matcher.status();
+    std::vector<uint32_t> words(static_cast<size_t>(tokenizer->vocab_size() + 31) / 32);
+    std::string text;
+    for (int i = 0; i < 20; ++i) {
+      std::vector<int32_t> forced;
+      ASSERT_TRUE((*matcher)->Next(words, forced).ok());
+      int32_t token = forced.empty() ? 0 : forced.front();
+      while (forced.empty() && (words[token / 32] >> token % 32 & 1) == 0) ++token;
+      ASSERT_TRUE((*matcher)->Consume(token).ok());
+      if (token == ends[0]) break;
+      text += tokenizer->TokenBytes(token);
+    }
+    EXPECT_THAT(text, testing::AnyOf("the quick fox", "a dog"));
   }
 }
 
