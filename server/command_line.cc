@@ -145,6 +145,8 @@ constexpr std::string_view kSimulateSettings[] = {
     "--context-tokens",   "--running-max",     "--waiting-max",   "--step-tokens-max",
     "--chunk-tokens-max", "--prefix-cache",    "--policy",        "--order"};
 constexpr std::string_view kUsageSettings[] = {"--config", "--state", "--usage"};
+constexpr std::string_view kHealthSettings[] = {"--config", "--http", "--tls-certificate",
+                                                "--tls-key"};
 constexpr std::string_view kBenchMachineSettings[] = {"--threads"};
 constexpr std::string_view kBenchEngineSettings[] = {
     "--config", "--model", "--weights", "--threads", "--isa", "--kv-dtype", "--step-tokens-max"};
@@ -153,8 +155,8 @@ constexpr std::string_view kBenchProfileSettings[] = {
     "--kv-dtype", "--kv-device-bytes", "--context-tokens", "--running-max", "--step-tokens-max"};
 
 constexpr std::string_view kBenches[] = {"engine", "machine", "profile"};
-constexpr std::string_view kVerbs[] = {"serve", "check-config", "keys",    "simulate", "replay",
-                                       "bench", "usage",        "version", "help"};
+constexpr std::string_view kVerbs[] = {"serve", "check-config", "keys",   "simulate", "replay",
+                                       "bench", "usage",        "health", "version",  "help"};
 
 absl::Status Usage(std::string what) {
   return absl::InvalidArgumentError(Concat(what, "; see holdfast help"));
@@ -325,6 +327,7 @@ absl::StatusOr<CommandLine> ParseCommandLine(std::span<const std::string> argume
   if (verb == "usage") {
     return ParseFlags(Verb::kUsage, verb, FlagsOf({kUsageFlags}, kUsageSettings), rest);
   }
+  if (verb == "health") return ParseFlags(Verb::kHealth, verb, FlagsOf({}, kHealthSettings), rest);
   if (verb == "version" || verb == "--version") return CommandLine{.verb = Verb::kVersion};
   if (verb == "help" || IsHelp(verb)) return CommandLine{.verb = Verb::kHelp};
   const auto nearest = NearestName(verb, kVerbs);
@@ -364,6 +367,8 @@ std::string HelpText() {
       "  bench profile [FLAGS]      measure what steps take here, for simulate --profile\n"
       "  usage --state FILE [FLAGS]  what each tenant used: requests, tokens, KV, compute time,\n"
       "                             refusals; --usage FILE or --config FILE, as the daemon has it\n"
+      "  health [FLAGS]             ask the daemon here whether it is ready; --config FILE or\n"
+      "                             --http ADDR:PORT, as it has it\n"
       "  version\n"
       "  help\n"
       "flags of serve (--flag VALUE or --flag=VALUE):\n";

@@ -16,6 +16,7 @@
 #include "server/bench_profile.h"
 #include "server/command_line.h"
 #include "server/daemon.h"
+#include "server/health_check.h"
 #include "server/replay.h"
 #include "server/simulate.h"
 #include "server/start_check.h"
@@ -151,6 +152,15 @@ int Usage(const CommandLine& line) {
   return told.ok() ? 0 : Fail(kExitError, told);
 }
 
+int Health(const CommandLine& line) {
+  const auto config = SettingsOf(line);
+  if (!config.ok()) return Fail(kExitUsage, config.status());
+  const auto health = CheckHealth(*config);
+  if (!health.ok()) return Fail(kExitError, health.status());
+  Print(stdout, Concat(*health, "\n"));
+  return 0;
+}
+
 int CheckConfig(const std::string& path) {
   auto config = LoadDaemonConfig(path);
   if (!config.ok()) return Fail(kExitError, config.status());
@@ -202,6 +212,8 @@ int Run(const std::vector<std::string>& arguments) {
       return BenchMachine(*line);
     case Verb::kUsage:
       return Usage(*line);
+    case Verb::kHealth:
+      return Health(*line);
     case Verb::kCheckConfig:
       return CheckConfig(line->config_path);
     case Verb::kPrintSchema:

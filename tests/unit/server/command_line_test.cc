@@ -52,6 +52,16 @@ TEST(CommandLineTest, BadValuesAreAllNamedWithTheirFlags) {
             "--log-level: wanted debug | info | warn | error, found `loud`");
 }
 
+TEST(CommandLineTest, AHealthCheckTakesWhatNamesThePort) {
+  const auto line = Parse({"health", "--http", "127.0.0.1:7"});
+  ASSERT_TRUE(line.ok()) << line.status();
+  EXPECT_EQ(line->verb, Verb::kHealth);
+  DaemonConfig config;
+  ASSERT_TRUE(ApplyOverrides(*line, config).ok());
+  EXPECT_EQ(config.listen.http, "127.0.0.1:7");
+  EXPECT_THAT(Refusal({"health", "--grpc", "127.0.0.1:7"}), HasSubstr("unknown flag --grpc"));
+}
+
 TEST(CommandLineTest, TlsFlagsBelongTogether) {
   DaemonConfig config;
   EXPECT_FALSE(ApplyOverrides(*Parse({"serve", "--tls-key", "/k"}), config).ok());

@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "server/health_check.h"
 #include "tests/unit/server/http_server_fixture.h"
 
 namespace holdfast {
@@ -30,6 +31,24 @@ TEST_F(HttpDrainTest, NotReadyRefusesWorkAndSaysSo) {
   EXPECT_EQ(ErrorField(response, "code"), "engine_failing");
   readiness_ = Readiness::kReady;
   EXPECT_EQ(Ask(Get("/health")).status, 200);
+}
+
+TEST_F(HttpDrainTest, AHealthCheckSaysWhatReadinessSays) {
+  Begin();
+  DaemonConfig config;
+  config.listen.http = absl::StrCat("0.0.0.0:", server_->port());  // by loopback all the same
+  auto health = CheckHealth(config);
+  ASSERT_TRUE(health.ok()) << health.status();
+  EXPECT_EQ(*health, R"({"status":"ready"})");
+  readiness_ = Readiness::kLeaving;
+  health = CheckHealth(config);
+  EXPECT_EQ(health.status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_THAT(std::string(health.status().message()),
+              HasSubstr(R"(is not ready: {"status":"leaving"})"));
+  server_.reset();
+  EXPECT_THAT(std::string(CheckHealth(config).status().message()), HasSubstr("nobody answers at"));
+  config.listen.http = "127.0.0.1:0";
+  EXPECT_EQ(CheckHealth(config).status().code(), absl::StatusCode::kInvalidArgument);
 }
 
 TEST_F(HttpDrainTest, LeavingSaysSoAndStillTakesWork) {

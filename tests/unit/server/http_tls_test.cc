@@ -11,6 +11,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "server/health_check.h"
 #include "server/http_server.h"
 #include "tests/unit/server/self_signed_certificate.h"
 
@@ -100,6 +101,16 @@ class HttpTlsTest : public testing::Test {
   MetricsRegistry metrics_;
   std::unique_ptr<HttpServer> server_;
 };
+
+TEST_F(HttpTlsTest, AHealthCheckAsksUnderTlsToo) {
+  DaemonConfig config;
+  config.listen.http = absl::StrCat("127.0.0.1:", server_->port());
+  EXPECT_FALSE(CheckHealth(config).ok());  // in plain text
+  config.listen.tls = TlsConfig{};         // the files are the server's to read
+  const auto health = CheckHealth(config);
+  ASSERT_TRUE(health.ok()) << health.status();
+  EXPECT_THAT(*health, HasSubstr("ready"));
+}
 
 TEST_F(HttpTlsTest, AnswersAndSaysGoodbye) {
   for (const int version : {TLS1_3_VERSION, TLS1_2_VERSION}) {
