@@ -369,8 +369,8 @@ std::string HelpText() {
       "                             refusals; --usage FILE or --config FILE, as the daemon has it\n"
       "  health [FLAGS]             ask the daemon here whether it is ready; --config FILE or\n"
       "                             --http ADDR:PORT, as it has it\n"
-      "  version\n"
-      "  help\n"
+      "  version                    print it\n"
+      "  help                       print this\n"
       "flags of serve (--flag VALUE or --flag=VALUE):\n";
   AppendFlags(kServeFlags, text);
   text += Concat("flags of simulate, besides ", ConcatList(kSimulateSettings, " "), ":\n");
@@ -381,6 +381,7 @@ std::string HelpText() {
   AppendFlags(kReplayFlags, text);
   text += Concat("flags of usage, besides ", ConcatList(kUsageSettings, " "), ":\n");
   AppendFlags(kUsageFlags, text);
+  text += Concat("flags of health, as of serve: ", ConcatList(kHealthSettings, " "), "\n");
   text += Concat("flags of bench engine, besides ", ConcatList(kBenchEngineSettings, " "), ":\n");
   AppendFlags(kBenchEngineFlags, text);
   text += Concat("flags of bench machine, besides ", ConcatList(kBenchMachineSettings, " "), ":\n");
