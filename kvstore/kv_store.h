@@ -11,6 +11,7 @@
 //   TryPin:           instead of Release: they stay until a deadline
 //   PlanMoves:        copies the next to go to a lower tier, ahead of need
 //   OfferToRemote:    copies what a finished sequence published to where other daemons find it
+//   BeginHandDown:    at the end, copies to disk what would go with the process
 //
 // Where a content may lie, and how it gets there (each content on any number of tiers):
 //
@@ -311,6 +312,18 @@ class KvStore final {
   };
   std::optional<Lookup> MakeLookup(const ReuseScope& scope, std::span<const TokenId> tokens) const;
 
+  // --- The end (kv_store_hand_down.cc).
+
+  // When nobody holds a block any more and nobody will come: from here on PlanMoves copies to disk
+  // all that lies in memory alone, what was used last first and each prefix from its beginning, so
+  // that whatever part of it gets there is found at the next start. What is older than all that
+  // the disk has stays behind if it is full. Without a disk nothing is copied; what waits for the
+  // remote tier is sent before.
+  void BeginHandDown();
+  bool is_handing_down() const { return hand_down_.has_value(); }
+  bool has_handed_down() const;  // all of it, and what was sent has been answered
+  int32_t num_handed_down() const;
+
   // --- The whole.
 
   // What the device holds is in doubt: pins end, and nothing on it is found any more, nor copied
@@ -432,8 +445,9 @@ class KvStore final {
   enum class Reserve : uint8_t { kDone, kLater, kNever };
   bool MakeWay(NodeId node, TierKind tier, absl::Time now);  // false: later, or not at all
   Reserve ReserveSlot(TierKind tier, TenantIndex owner, absl::Time now, TierSlot& slot);
-  bool StartDemote(NodeId node, absl::Time now);
+  bool TryDemote(NodeId node, absl::Time now);
   void StartOffload(NodeId node, TierKind tier, TierSlot slot, absl::Time now);
+  void StartDemote(NodeId node, TierSlot lower, absl::Time now);
   // For the restores that `hits_` needs; nullptr: they come back whole.
   LayerGate* TakeGate();
   void GiveBackGate(PublishedPrefix& prefix);
@@ -450,6 +464,19 @@ class KvStore final {
   void OnSendDone(Move& move, const absl::Status& status, absl::Time now);
   void CountFetch(const absl::Status& status, absl::Time now, NodeResidence& at);
   uint32_t RemoteUntil(absl::Time now) const;
+
+  // The end (kv_store_hand_down.cc).
+  struct HandDown {
+    uint64_t done_before = 0;      // copies that were done when it began
+    bool is_listed = false;        // the rest is known:
+    std::vector<int64_t> used_us;  // by node: when it or what follows it was last used
+    std::vector<NodeId> nodes;     // to be copied, in this order
+    size_t next = 0;
+  };
+  void PlanHandDown(absl::Time now);
+  void ListHandDown();
+  bool MayHaveSlotOnDisk(NodeId node, absl::Time now);
+  uint64_t num_copied_down() const;
   int32_t background_moves() const { return num_offloads_ + num_demotes_; }
   bool has_lower_tier() const { return options_.host != nullptr || options_.disk != nullptr; }
   bool needs_digests() const { return has_lower_tier() || options_.remote_usable; }
@@ -474,6 +501,8 @@ class KvStore final {
   size_t next_send_ = 0;
   std::vector<GateUse> gates_;
   absl::flat_hash_map<uint64_t, NodeId> adopted_;  // by the first bytes of the digest
+
+  std::optional<HandDown> hand_down_;
 
   std::vector<NodeId> hits_;  // of the acquisition under way
   std::vector<BlockId> fresh_;

@@ -116,9 +116,14 @@ void KvStore::StartOffload(NodeId node, TierKind tier, TierSlot slot, absl::Time
   Hand({.kind = MoveKind::kOffload, .node = node, .block = block, .tier = tier, .slot = slot});
 }
 
-bool KvStore::StartDemote(NodeId node, absl::Time now) {
+bool KvStore::TryDemote(NodeId node, absl::Time now) {
   TierSlot lower{};
   if (ReserveSlot(TierKind::kDisk, index_[node].owner, now, lower) != Reserve::kDone) return false;
+  StartDemote(node, lower, now);
+  return true;
+}
+
+void KvStore::StartDemote(NodeId node, TierSlot lower, absl::Time now) {
   NodeResidence& at = index_.residence(node);
   const TierSlot slot{at.place[kHost]};
   at.demoting = true;
@@ -130,7 +135,6 @@ bool KvStore::StartDemote(NodeId node, absl::Time now) {
         .tier = TierKind::kHost,
         .slot = slot,
         .lower_slot = lower});
-  return true;
 }
 
 bool KvStore::MakeWay(NodeId node, TierKind tier, absl::Time now) {
@@ -138,7 +142,7 @@ bool KvStore::MakeWay(NodeId node, TierKind tier, absl::Time now) {
                               index_[node].at.place[kDisk] != kNoPlace;
   if (!has_copy_below) {
     if (background_moves() >= options_.moves_max) return false;
-    if (StartDemote(node, now)) return false;
+    if (TryDemote(node, now)) return false;
   }
   DropPlace(node, tier, EvictionLeave::kEvicted, now);
   return true;
@@ -184,6 +188,7 @@ void KvStore::DemoteAhead(absl::Time now) {
 void KvStore::PlanMoves(absl::Time now) {
   StartSends(now);
   if (!has_lower_tier()) return;
+  if (hand_down_) return PlanHandDown(now);
   DemoteAhead(now);
   const TierKind target = options_.host != nullptr ? TierKind::kHost : TierKind::kDisk;
   const auto wanted = static_cast<int32_t>(capacity() * options_.low_water);

@@ -202,6 +202,10 @@ class Scheduler final {
   // Likewise all of one tenant, or of all; how many there were.
   int32_t DropPins(std::optional<TenantIndex> tenant);
 
+  // When idle, no step runs and no request will come: pins end, and each Plan copies down what
+  // would be lost with the process (KvStore::BeginHandDown). Once.
+  void BeginHandDown();
+
   // What the engine answered to the earliest plan that is not committed. Before it OnMoveDone of
   // what ended before the step did, or a sequence that has run ahead is computed again.
   void Commit(const StepResult& result, absl::Time now);

@@ -200,6 +200,19 @@ bool SchedulerLoop::WaitDrained(absl::Duration timeout) {
   return drained_;
 }
 
+SchedulerLoop::HandedDown SchedulerLoop::HandDown(absl::Duration timeout) {
+  CHECK(draining_.load());
+  if (!mover_ && !remote_mover_) return {.all = true};
+  asked_to_hand_down_.store(true);
+  mailbox_.PushUrgent(WakeMessage{});
+  const absl::Time deadline = absl::Now() + timeout;
+  MutexLock lock(&drained_mutex_);
+  while (!handed_down_.all) {
+    if (!drained_news_.WaitUntil(&drained_mutex_, deadline)) break;
+  }
+  return handed_down_;
+}
+
 void SchedulerLoop::Stop() {
   MutexLock lock(&stop_mutex_);
   if (!scheduler_thread_.joinable()) return;
@@ -236,9 +249,11 @@ void SchedulerLoop::RunScheduler() noexcept {
     messages_.clear();
     mailbox_.WaitTakeAll(messages_, WaitMax());
     for (Message& message : messages_) Handle(message);
+    HandDownIfAsked();
     StartSteps();
     PublishSnapshot();
     NoteIfDrained();
+    NoteHandedDown();
   }
   // All moves are answered then.
   if (mover_) mover_->Stop();
@@ -364,6 +379,19 @@ absl::Duration SchedulerLoop::WaitMax() const {
     wait = std::min(wait, std::max(PlanAheadAt() - clock_.Now(), absl::ZeroDuration()));
   }
   return wait;
+}
+
+void SchedulerLoop::HandDownIfAsked() {
+  if (!asked_to_hand_down_.load() || scheduler_->store().is_handing_down()) return;
+  if (scheduler_->idle() && !scheduler_->step_running()) scheduler_->BeginHandDown();
+}
+
+void SchedulerLoop::NoteHandedDown() {
+  const KvStore& store = scheduler_->store();
+  if (!store.is_handing_down()) return;
+  MutexLock lock(&drained_mutex_);
+  handed_down_ = {.blocks = store.num_handed_down(), .all = store.has_handed_down()};
+  if (handed_down_.all) drained_news_.NotifyAll();
 }
 
 void SchedulerLoop::RunEngine() noexcept {

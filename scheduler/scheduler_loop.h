@@ -4,7 +4,8 @@
 //                                     ^            |     ^                        |
 //                                     |            |     +------ StepResult ------+  (by mailbox)
 //                                     |            +--> TokenSink (PromptEvent, TokenEvent, ...)
-//                                     +-- Drain, Stop, MoveDone, RemoteFound <-- movers' threads
+//                                     +-- Drain, HandDown, Stop, MoveDone, RemoteFound <-- movers'
+//                                     threads
 //                                                                 <-- MoveJob, RemoteLookup
 //
 // Where answers are held to a grammar, the engine's thread has a mask thread find what may be drawn
@@ -148,6 +149,13 @@ class SchedulerLoop final {
   void BeginDrain();
   // Waits until everything accepted is done after BeginDrain. False: `timeout` came first.
   bool WaitDrained(absl::Duration timeout);
+  // After WaitDrained was true: copies down what would be lost with the process, for as long as
+  // `timeout` allows (KvStore::BeginHandDown), and tells what has got there. Not from the sink.
+  struct HandedDown {
+    int32_t blocks = 0;
+    bool all = false;
+  };
+  HandedDown HandDown(absl::Duration timeout);
   // Ends what is left with kUnavailable after the step that is running, and joins the threads. Not
   // from the sink. Idempotent.
   void Stop();
@@ -245,6 +253,8 @@ class SchedulerLoop final {
   void HandOut();  // what moves_ has
   void PublishSnapshot();
   void NoteIfDrained() ABSL_LOCKS_EXCLUDED(drained_mutex_);
+  void HandDownIfAsked();
+  void NoteHandedDown() ABSL_LOCKS_EXCLUDED(drained_mutex_);
 
   Engine& engine_;
   const Clock& clock_;
@@ -257,6 +267,7 @@ class SchedulerLoop final {
   std::atomic<int32_t> live_{0};       // accepted and not done
   std::atomic<int32_t> questions_{0};  // in the mailbox
   std::atomic<bool> draining_{false};
+  std::atomic<bool> asked_to_hand_down_{false};
   std::atomic<bool> stopping_{false};
   std::atomic<int32_t> consecutive_failures_{0};
   std::atomic<int64_t> last_failure_nanos_{0};  // of the clock; stored before the count
@@ -269,6 +280,7 @@ class SchedulerLoop final {
   Mutex drained_mutex_;
   CondVar drained_news_;
   bool drained_ ABSL_GUARDED_BY(drained_mutex_) = false;
+  HandedDown handed_down_ ABSL_GUARDED_BY(drained_mutex_);
   Mutex stop_mutex_;  // one Stop at a time
 
   // The engine's thread's.

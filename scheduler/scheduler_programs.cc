@@ -185,4 +185,10 @@ int32_t Scheduler::DropPins(std::optional<TenantIndex> tenant) {
   return static_cast<int32_t>(owners.size());
 }
 
+void Scheduler::BeginHandDown() {
+  CHECK(idle() && !step_running());
+  DropPins(std::nullopt);
+  store_.BeginHandDown();
+}
+
 }  // namespace holdfast

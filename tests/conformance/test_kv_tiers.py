@@ -1,6 +1,8 @@
 """KV below the device, as clients see it: it comes back, also after the process was killed, and is
 accounted for. To whom it does not come back: test_kv_isolation.py."""
 
+import signal
+
 import grpc
 import httpx
 import openai
@@ -71,6 +73,21 @@ def test_kv_on_disk_outlives_a_killed_process(tmp_path):
         assert cached > 0
         assert restored_blocks(daemon) > 0
         assert wait_until(lambda: b"adopted" in daemon.log_path.read_bytes())
+
+
+@pytest.mark.parametrize("host", [[], ["--kv-host-bytes", "64MiB"]])
+def test_a_daemon_that_is_told_to_stop_leaves_its_kv_on_disk(tmp_path, host):
+    arguments = [*DEVICE, *host, "--kv-disk-path", str(tmp_path / "kv"), "--kv-disk-bytes", "1GiB"]
+    with Daemon(*arguments) as daemon:
+        text, _ = ask(daemon, STORY)
+        _, found = ask(daemon, STORY)
+        daemon.process.send_signal(signal.SIGTERM)
+        assert daemon.process.wait(30) == 0
+        assert b' all=yes ' in daemon.log_path.read_bytes().split(b"kv_handed_down")[1]
+    with Daemon(*arguments) as daemon:
+        again, cached = ask(daemon, STORY)
+        assert again == text
+        assert cached == found > 0
 
 
 def test_a_folder_that_another_daemon_uses_is_refused_with_its_name(tmp_path):

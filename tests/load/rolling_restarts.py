@@ -21,6 +21,7 @@ import pathlib
 import random
 import statistics
 import sys
+import tempfile
 import time
 
 import httpx
@@ -176,7 +177,11 @@ def run_pair(args, sessions, rolled, notice):
     with contextlib.ExitStack() as at_end:
         places, seen = [], []
         for _ in range(2):
-            places.append(Place(args.kv_mib, [*CONTEXT, *notice]))
+            disk = []
+            if args.kv_disk_mib:
+                folder = at_end.enter_context(tempfile.TemporaryDirectory(prefix="holdfast-kv-"))
+                disk = ["--kv-disk-path", folder, "--kv-disk-bytes", f"{args.kv_disk_mib}MiB"]
+            places.append(Place(args.kv_mib, [*CONTEXT, *notice, *disk]))
             at_end.callback(places[-1].stop)
         balancer = BALANCERS[args.balancer](places)
         at_end.callback(balancer.stop)
@@ -196,6 +201,8 @@ def main():
     parser.add_argument("--sessions", type=int, default=32, help="of the loads without restarts; "
                         "0: leaves these out")
     parser.add_argument("--kv-mib", type=int, default=256, help="of each of the two daemons")
+    parser.add_argument("--kv-disk-mib", type=int, default=0,
+                        help="of each of the two daemons, kept over its restarts; 0: none")
     parser.add_argument("--drain-notice", default="5s")
     parser.add_argument("--settle", type=float, default=3, help="seconds between two restarts")
     parser.add_argument("--seed", type=int, default=1)

@@ -211,5 +211,15 @@ TEST(KvStoreRemoteTest, AnAnswerFromBeforeABlockWasLostHereFillsNoGap) {
             PrefixGrant{});
 }
 
+TEST(KvStoreRemoteTest, AtTheEndWhatWaitsForTheServerIsSent) {
+  Node node(8);
+  node.Run(Prompt(100));
+  node.store.BeginHandDown();
+  EXPECT_FALSE(node.store.has_handed_down());
+  EXPECT_EQ(node.SendAll(), 6);
+  EXPECT_TRUE(node.store.has_handed_down());
+  EXPECT_EQ(node.medium.remote.size(), 6u);
+}
+
 }  // namespace
 }  // namespace holdfast

@@ -1,6 +1,8 @@
 // The store with lower tiers, pins and shares: each promise in a few lines. Random walks of all of
 // it: kv_store_walk_test.cc.
 #include <memory>
+#include <set>
+#include <utility>
 
 #include "gtest/gtest.h"
 #include "kvstore/kv_store.h"
@@ -81,6 +83,29 @@ class TieredStoreTest : public testing::Test {
     Holder all;
     ASSERT_TRUE(store_->TryAcquire(store_->capacity(), TenantIndex{0}, Now(), all.table));
     Release(all);
+  }
+  // How many blocks were copied.
+  int32_t HandDown() {
+    store_->BeginHandDown();
+    for (int i = 0; i < 100 && !store_->has_handed_down(); ++i) {
+      store_->PlanMoves(Now());
+      FinishAll();
+      store_->CheckInvariants();
+    }
+    EXPECT_TRUE(store_->has_handed_down());
+    return store_->num_handed_down();
+  }
+  // (salt, block) of what lies on disk.
+  std::set<std::pair<TokenId, int32_t>> OnDisk() {
+    std::set<std::pair<TokenId, int32_t>> found;
+    for (int32_t i = 0; i < store_->index().num_nodes_ever(); ++i) {
+      const NodeId id{static_cast<uint32_t>(i)};
+      if (!store_->index().Contains(id)) continue;
+      const PrefixNode& node = store_->index()[id];
+      if (node.at.place[TierAt(TierKind::kDisk)] == kNoPlace) continue;
+      found.emplace(node.tokens[0] / 10'000, node.depth);
+    }
+    return found;
   }
   int32_t Cached(const std::vector<TokenId>& tokens) {
     return CachedTokens(*store_, kScope, tokens);
@@ -480,6 +505,58 @@ TEST_F(AdoptionTest, WhatIsNotProvenIsRefused) {
   EXPECT_FALSE(Adopt(changed));
   EXPECT_EQ(store_->counters().blocks_refused, 7u);
   EXPECT_EQ(medium_->disk.num_free(), 3);
+}
+
+TEST_F(TieredStoreTest, AtTheEndWhatLiesInMemoryAloneIsCopiedToDisk) {
+  Make(/*device_blocks=*/6, /*host_slots=*/4, /*disk_slots=*/9);
+  Run(Prompt(49, 1));
+  PushDown();  // to the host
+  Run(Prompt(33, 2));
+  Holder third;
+  ASSERT_TRUE(Start(Prompt(20, 3), third));
+  Compute(Prompt(20, 3), third);
+  Release(third);
+  EXPECT_TRUE(OnDisk().empty());
+  EXPECT_EQ(HandDown(), 6);
+  EXPECT_EQ(OnDisk(), (std::set<std::pair<TokenId, int32_t>>{
+                          {1, 0}, {1, 1}, {1, 2}, {2, 0}, {2, 1}, {3, 0}}));
+}
+
+TEST_F(TieredStoreTest, AtTheEndADiskThatIsSmallGetsWhatWasUsedLastFromItsBeginning) {
+  Make(/*device_blocks=*/9, /*host_slots=*/0, /*disk_slots=*/4, {{}, {}}, /*low_water=*/0);
+  Run(Prompt(49, 1));
+  Run(Prompt(49, 2));
+  Run(Prompt(33, 1));  // so that its first two blocks are the newest
+  EXPECT_EQ(HandDown(), 4);
+  EXPECT_EQ(OnDisk(), (std::set<std::pair<TokenId, int32_t>>{{1, 0}, {1, 1}, {2, 0}, {2, 1}}));
+}
+
+TEST_F(TieredStoreTest, AtTheEndWhatIsNewerOnAFullDiskStays) {
+  Make(/*device_blocks=*/4, /*host_slots=*/0, /*disk_slots=*/3);
+  Run(Prompt(49, 1));
+  PushDown();
+  Run(Prompt(17, 2));
+  EXPECT_EQ(HandDown(), 1);  // in the place of the older one's last block
+  EXPECT_EQ(OnDisk(), (std::set<std::pair<TokenId, int32_t>>{{1, 0}, {1, 1}, {2, 0}}));
+
+  Make(/*device_blocks=*/4, /*host_slots=*/0, /*disk_slots=*/1);
+  Run(Prompt(17, 1));
+  PushDown();
+  Run(Prompt(17, 2));
+  Holder holder;
+  ASSERT_TRUE(Start(Prompt(17, 1), holder));  // used again, and on disk already
+  FinishAll();
+  ASSERT_EQ(Poll(Prompt(17, 1), holder).state, RestorePoll::State::kReady);
+  Release(holder);
+  EXPECT_EQ(HandDown(), 0);
+  EXPECT_EQ(OnDisk(), (std::set<std::pair<TokenId, int32_t>>{{1, 0}}));
+}
+
+TEST_F(TieredStoreTest, AtTheEndADiskThatTakesNothingIsNotWaitedFor) {
+  Make(/*device_blocks=*/4, /*host_slots=*/0, /*disk_slots=*/4, {{}, {}}, /*low_water=*/0);
+  Run(Prompt(49, 1));
+  medium_->disk.Refuse(true);
+  EXPECT_EQ(HandDown(), 0);
 }
 
 }  // namespace

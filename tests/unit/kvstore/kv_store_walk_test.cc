@@ -40,7 +40,7 @@ struct Totals {
   TierTokens hit_tokens{};
   uint64_t sends = 0, absent = 0;
   uint64_t cut = 0, forced = 0, expired = 0, copies = 0, suppressed = 0, dropped = 0, ghosts = 0;
-  uint64_t demotes = 0, offloads = 0, doomed = 0;
+  uint64_t demotes = 0, offloads = 0, doomed = 0, handed_down = 0;
 };
 
 class StoreWalk {
@@ -62,6 +62,7 @@ class StoreWalk {
       for (TierShare& share : tenant.tiers) {
         share.floor_blocks = Between(0, 2);
         if (rng_() % 6 == 0) share.ceiling_blocks = Between(2, 12);
+        has_ceilings_ |= share.ceiling_blocks.has_value();
       }
       if (rng_() % 3 == 0) tenant.pinned_blocks_max = Between(0, 6);
     }
@@ -100,6 +101,7 @@ class StoreWalk {
     totals.expired += store_->pins().num_ended(PinEnd::kExpired);
     totals.offloads += store_->counters().moves[0].done;
     totals.demotes += store_->counters().moves[2].done;
+    totals.handed_down += static_cast<uint64_t>(store_->num_handed_down());
     totals.sends += store_->counters().moves[3].done;
     totals.absent += store_->counters().remote_absent;
     totals.copies += copies_;
@@ -493,9 +495,29 @@ class StoreWalk {
     ASSERT_EQ(store_->num_computing(), 0);
     const BlockCounts counts = store_->counts();
     ASSERT_EQ(counts.free + counts.evictable, device_blocks_);
+    HandDown();
     store_->ForgetDevice(now_);
     ASSERT_EQ(store_->counts().free, device_blocks_);
     store_->CheckInvariants();
+  }
+
+  void HandDown() {
+    store_->BeginHandDown();
+    for (int i = 0; !store_->has_handed_down(); ++i) {
+      ASSERT_LT(i, 1000) << "it never ends";
+      PlanMoves();
+      FinishMove();
+      CheckAll();
+      if (testing::Test::HasFatalFailure()) return;
+    }
+    if (faults_ > 0 || has_ceilings_ || disk_slots_ == 0 || medium_.disk.num_free() == 0) return;
+    const PrefixIndex& index = store_->index();
+    for (int32_t i = 0; i < index.num_nodes_ever(); ++i) {
+      const NodeId id{static_cast<uint32_t>(i)};
+      if (!index.Contains(id)) continue;
+      const std::array<int32_t, kNumPlaceTiers>& place = index[id].at.place;
+      ASSERT_TRUE(place[2] != kNoPlace || (place[0] == kNoPlace && place[1] == kNoPlace));
+    }
   }
 
   std::mt19937 rng_;
@@ -507,6 +529,7 @@ class StoreWalk {
   const bool with_remote_;
   FakeMedium medium_;
   std::vector<int32_t> floors_;
+  bool has_ceilings_ = false;
   std::unique_ptr<KvStore> store_;
   std::vector<Live> live_;
   absl::Time now_ = absl::UnixEpoch() + absl::Hours(1000);
@@ -542,7 +565,7 @@ TEST(KvStoreWalkTest, NothingWrongIsEverServedFromAnyTier) {
   for (uint64_t tokens : totals.hit_tokens) EXPECT_GT(tokens, 100u);
   for (uint64_t count :
        {totals.cut, totals.forced, totals.expired, totals.copies, totals.suppressed, totals.dropped,
-        totals.offloads, totals.demotes, totals.sends, totals.absent}) {
+        totals.offloads, totals.demotes, totals.sends, totals.absent, totals.handed_down}) {
     EXPECT_GT(count, 10u);
   }
 }

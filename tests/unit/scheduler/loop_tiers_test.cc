@@ -180,6 +180,22 @@ TEST(LoopTiersTest, StoppingWhileAStepWaitsForLayersEndsEveryRequest) {
   }
 }
 
+TEST(LoopTiersTest, HandingDownEndsOnceAllMovesAreDoneAndPinsAreOver) {
+  Served served;
+  Request request = Turn(1, 0);
+  request.session = "agent";
+  request.retain = {.ttl = absl::Hours(1)};
+  request.prompt.resize(30);
+  ASSERT_EQ(served.loop->Submit(std::move(request)), Admit::kAccepted);
+  for (uint64_t id = 2; id < 6; ++id) {
+    ASSERT_EQ(served.loop->Submit(Turn(id, static_cast<TokenId>(id % 4))), Admit::kAccepted);
+  }
+  served.loop->BeginDrain();
+  ASSERT_TRUE(served.loop->WaitDrained(absl::InfiniteDuration()));
+  EXPECT_TRUE(served.loop->HandDown(absl::InfiniteDuration()).all);
+  EXPECT_EQ(served.loop->snapshot().blocks.held, 0);
+}
+
 TEST(LoopTiersTest, APinIsListedAndDroppedFromOutside) {
   Served served;
   Request request = Turn(1, 0);
