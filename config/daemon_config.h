@@ -122,6 +122,9 @@ struct DaemonConfig {
     std::optional<std::string> path;
     absl::Duration flush = absl::Seconds(5);  // between two writes
   } usage;
+  struct MetricsSettings {
+    int32_t tenants_max = 64;  // with series of their own; the others are counted as `other`
+  } metrics;
   // empty: none
   std::string UsagePath() const {
     return usage.path.value_or(state.path.empty() ? "" : state.path + ".usage");

@@ -452,6 +452,15 @@ std::vector<Setting> MakeSettings() {
        .least = 100,
        .most = 3'600'000},
 
+      {.section = "metrics",
+       .key = "tenants_max",
+       .kind = kInteger,
+       .slot = DAEMON_SLOT(metrics.tenants_max),
+       .about = "tenants that /metrics counts one by one, the first of the file; the others are "
+                "counted together, as `other`",
+       .least = 1,
+       .most = 100'000},
+
       {.section = "admin",
        .key = "http",
        .kind = kEndpoint,
@@ -641,6 +650,7 @@ std::span<const SettingSection> SettingSections() {
       {"state",
        "what is kept over a restart: uploaded files, batches, responses; none without a path"},
       {"usage", "what each tenant used, for `holdfast usage`"},
+      {"metrics", "what /metrics tells"},
       {"admin", "who may administer the daemon, on a port of its own; none without keys"},
       {"log", "lines on standard error"},
       {"tenants", "who may use the daemon; none: everyone on loopback, as tenant `default`", true},

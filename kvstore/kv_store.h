@@ -340,6 +340,9 @@ class KvStore final {
   int32_t used_blocks(TierKind tier, TenantIndex tenant) const {
     return places_[TierAt(tier)].ledger.used(tenant);
   }
+  int32_t used_blocks(TierKind tier) const { return places_[TierAt(tier)].ledger.num_used(); }
+  // 0: there is no such tier.
+  int32_t capacity(TierKind tier) const { return places_[TierAt(tier)].ledger.capacity(); }
   int32_t num_computing() const { return static_cast<int32_t>(computing_.size()); }
   void TakeObservations(KvObservations& out);  // swaps; `out` is cleared first
   const BlockPool& pool() const { return pool_; }

@@ -306,6 +306,9 @@ void KvStore::CheckInvariants() const {
   }
   for (size_t t = 0; t < kNumPlaceTiers; ++t) {
     CHECK(places_[t].ledger.num_evictable() == offered[t]);
+    int32_t num_used = 0;
+    for (const auto& of_tenant : used) num_used += of_tenant[t];
+    CHECK(places_[t].ledger.num_used() == num_used);
     int32_t num_taken = 0;
     for (const Slot& slot : places_[t].slots) num_taken += slot.node || slot.moves > 0 ? 1 : 0;
     if (places_[t].tier != nullptr) {

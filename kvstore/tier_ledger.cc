@@ -37,6 +37,7 @@ EvictionPolicy& TierLedger::PolicyOf(TenantIndex owner) {
 void TierLedger::GiveBack(TenantIndex owner) {
   CHECK(Of(owner).used > 0);
   --Of(owner).used;
+  --num_used_;
 }
 
 void TierLedger::Add(TenantIndex owner, const EvictableBlock& block, absl::Time now) {

@@ -23,9 +23,14 @@ class TierLedger final {
   // `capacity` 0: there is no such tier, and nothing is ever entered.
   TierLedger(TierKind tier, int32_t capacity, const KvStoreOptions& options);
 
-  void Take(TenantIndex owner) { ++Of(owner).used; }
+  void Take(TenantIndex owner) {
+    ++Of(owner).used;
+    ++num_used_;
+  }
   void GiveBack(TenantIndex owner);
   int32_t used(TenantIndex owner) const { return Of(owner).used; }
+  int32_t capacity() const { return capacity_; }
+  int32_t num_used() const { return num_used_; }  // by all together
 
   // The places that may go now. See EvictionPolicy.
   void Add(TenantIndex owner, const EvictableBlock& block, absl::Time now);
@@ -72,6 +77,7 @@ class TierLedger final {
   const EvictionFactory make_policy_;
   std::vector<Tenant> tenants_;
   int32_t num_evictable_ = 0;
+  int32_t num_used_ = 0;
 };
 
 }  // namespace holdfast

@@ -16,6 +16,11 @@ Gauge BlocksGauge(MetricsRegistry& registry, const char* state) {
                            {{"state", state}});
 }
 
+Gauge TierGauge(MetricsRegistry& registry, TierKind tier, const char* state) {
+  return registry.AddGauge("holdfast_kvstore_tier_blocks", "KV blocks of the tiers below by state.",
+                           {{"tier", TierName(tier)}, {"state", state}});
+}
+
 Counter EvictedCounter(MetricsRegistry& registry, TierKind tier) {
   return registry.AddCounter("holdfast_kvstore_evicted_blocks_total",
                              "Findable blocks that left a tier to make room.",
@@ -113,6 +118,10 @@ KvMetrics::KvMetrics(MetricsRegistry& registry, const std::string& model_name, i
       held_(BlocksGauge(registry, "held")),
       evictable_(BlocksGauge(registry, "evictable")),
       moving_(BlocksGauge(registry, "moving")),
+      tier_blocks_{TierBlocks{TierGauge(registry, TierKind::kHost, "used"),
+                              TierGauge(registry, TierKind::kHost, "free")},
+                   TierBlocks{TierGauge(registry, TierKind::kDisk, "used"),
+                              TierGauge(registry, TierKind::kDisk, "free")}},
       vllm_usage_(registry.AddGauge("vllm:kv_cache_usage_perc",
                                     "Held share of the KV blocks, 0 to 1.",
                                     {{"model_name", model_name}})),
@@ -222,6 +231,11 @@ void KvMetrics::UpdateRemote(const RemoteTierCounters& counters, CircuitBreaker:
 
 void KvMetrics::Update(KvStore& store) {
   SetBlocks(store.counts());
+  for (const TierKind tier : {TierKind::kHost, TierKind::kDisk}) {
+    TierBlocks& blocks = tier_blocks_[tier == TierKind::kHost ? 0 : 1];
+    blocks.used.Set(store.used_blocks(tier));
+    blocks.free.Set(store.capacity(tier) - store.used_blocks(tier));
+  }
   AddCounts(store.counters());
   moves_under_way_.Set(store.num_moves());
   const PinTable& pins = store.pins();

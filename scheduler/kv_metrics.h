@@ -41,6 +41,10 @@ class KvMetrics final {
   void AddCounts(const KvStoreCounters& counters);
 
   Gauge free_, held_, evictable_, moving_;  // holdfast_kvstore_blocks{state}
+  struct TierBlocks {
+    Gauge used, free;  // holdfast_kvstore_tier_blocks{tier,state}; both 0: there is no such tier
+  };
+  std::array<TierBlocks, 2> tier_blocks_;  // host, disk
   Gauge vllm_usage_;
   Gauge pins_;                                   // holdfast_kvstore_pins
   Gauge pinned_blocks_;                          // holdfast_kvstore_pinned_blocks

@@ -114,6 +114,11 @@ std::vector<SchedulerMetrics::Tenant> SchedulerMetrics::OfTenants(
                                  "KV of the device that running sequences and pins hold, over "
                                  "time.",
                                  labels),
+         .running_requests = registry.AddGauge("holdfast_scheduler_running_requests",
+                                               "Requests that run, by tenant.", labels),
+         .waiting_requests =
+             registry.AddGauge("holdfast_scheduler_waiting_requests",
+                               "Requests in the queue that have not run yet, by tenant.", labels),
          .queue_seconds = registry.AddHistogram("holdfast_scheduler_queue_seconds",
                                                 "Time from submitted to first admitted.",
                                                 LatencyBuckets(), labels),

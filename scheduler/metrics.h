@@ -34,6 +34,8 @@ class SchedulerMetrics final {
     Counter completion_tokens;  // holdfast_scheduler_completion_tokens_total
     Counter compute_seconds;    // holdfast_scheduler_compute_seconds_total; see usage_meter.h
     Counter kv_byte_seconds;    // holdfast_scheduler_kv_byte_seconds_total; likewise
+    Gauge running_requests;     // holdfast_scheduler_running_requests
+    Gauge waiting_requests;     // holdfast_scheduler_waiting_requests; that have not run yet
     Histogram queue_seconds;    // holdfast_scheduler_queue_seconds; submitted to first admitted
     // holdfast_kvstore_hit_tokens_total{tier=}; adds up to cached_tokens
     std::array<Counter, kNumTiers> hit_tokens;

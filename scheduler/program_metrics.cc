@@ -90,11 +90,12 @@ ProgramMetrics::ProgramMetrics(MetricsRegistry& registry, const std::vector<std:
                                            "KV of the device that pins keep.", labels),
          .memoryfulness = registry.AddGauge(
              "holdfast_scheduler_memoryfulness",
-             "How well a program's progress tells what is left of it (eta), -1 to 1.", labels),
+             "How well a program's progress tells what is left of it (eta), -1 to 1.", labels,
+             BeyondBound::kLeftOut),
          .queue_seconds = registry.AddGauge(
              "holdfast_scheduler_follow_up_queue_seconds",
-             "Mean wait of turns beyond the first that came back without a live pin (T).",
-             labels)});
+             "Mean wait of turns beyond the first that came back without a live pin (T).", labels,
+             BeyondBound::kLeftOut)});
     tenants_.back().memoryfulness.Set(1);
   }
 }

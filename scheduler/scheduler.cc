@@ -234,7 +234,7 @@ bool Scheduler::SubmitAll(std::vector<Request>&& requests, absl::Time now) {
         MakeActiveRequest(std::move(request), next_arrival_++, now, sequence_memory_);
     Arrive(*active);
     AddWaiting(active->choices.front());
-    tenants_.AddWaiting(tenant, 1);
+    CountWaiting(tenant, 1);
     ++waiting_requests_;
     if (!active->request.offline) PromptsOf(tenant).Enter(active->prompt_size, num_plans_);
     requests_.emplace(id, std::move(active));
@@ -277,7 +277,7 @@ void Scheduler::LookAtQueues(TenantIndex tenant, absl::Time now) {
 }
 
 void Scheduler::LeaveQueue(const ActiveRequest& request) {
-  tenants_.AddWaiting(request.request.tenant, -1);
+  CountWaiting(request.request.tenant, -1);
   --waiting_requests_;
   if (!request.request.offline) PromptsOf(request.request.tenant).Leave(request.prompt_size);
   // Now, or the time until somebody looks would count as one in which it waited.
@@ -382,7 +382,7 @@ void Scheduler::StopRunning(Sequence& sequence) {
   sequence.remote = {};
   sequence.gate = nullptr;
   sequence.continues_pin = false;
-  if (--request.running_choices == 0) tenants_.AddRunning(request.request.tenant, -1);
+  if (--request.running_choices == 0) CountRunning(request.request.tenant, -1);
 }
 
 void Scheduler::LeaveSteps(Sequence& sequence) {
@@ -476,6 +476,16 @@ void Scheduler::FailAll(const absl::Status& status) {
   ReleaseMoves();
   store_.ForgetDevice(now_);
   PublishCounts();
+}
+
+void Scheduler::CountRunning(TenantIndex tenant, int32_t change) {
+  tenants_.AddRunning(tenant, change);
+  metrics_.Of(tenant).running_requests.Set(tenants_[tenant].running);
+}
+
+void Scheduler::CountWaiting(TenantIndex tenant, int32_t change) {
+  tenants_.AddWaiting(tenant, change);
+  metrics_.Of(tenant).waiting_requests.Set(tenants_[tenant].waiting);
 }
 
 void Scheduler::PublishCounts() {

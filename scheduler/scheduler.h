@@ -425,6 +425,8 @@ class Scheduler final {
   void StopRunning(Sequence& sequence);  // gives back slot and blocks
   void EndSequence(Sequence& sequence);
   void EndRequest(ActiveRequest& request, absl::Status status);
+  void CountRunning(TenantIndex tenant, int32_t change);  // requests, as do the ledger and metrics
+  void CountWaiting(TenantIndex tenant, int32_t change);
   void PublishCounts();
   void PublishWaitReasons();  // as the plan just made has found them
 

@@ -293,7 +293,7 @@ bool Scheduler::TryStart(Sequence& sequence) {
   NoteHeld(sequence);
   running_.insert(std::upper_bound(running_.begin(), running_.end(), &sequence, RunsBefore),
                   &sequence);
-  if (request.running_choices++ == 0) tenants_.AddRunning(tenant, 1);
+  if (request.running_choices++ == 0) CountRunning(tenant, 1);
   if (!request.admitted) {
     request.admitted = true;
     request.admitted_at = now_;

@@ -143,7 +143,14 @@ class Daemon final {
         config_(options.config),
         log_({.level = LogLevelOf(options.config.log.level),
               .format = options.config.log.format == "json" ? LogFormat::kJson : LogFormat::kText},
-             wall_clock_) {}
+             wall_clock_) {
+    metrics_.BoundLabel("tenant", static_cast<size_t>(config_.metrics.tenants_max));
+    metrics_
+        .AddGauge("holdfast_build_info", "1; what runs, as labels.", {{"version", options.version}})
+        .Set(1);
+    metrics_.AddGauge("process_start_time_seconds", "When the process began, since 1970.")
+        .Set(absl::ToDoubleSeconds(wall_clock_.Now() - absl::UnixEpoch()));
+  }
   ~Daemon() { StopParts(); }
 
   absl::Status Run() {

@@ -211,6 +211,7 @@ class GenerationService {
 // later, so that the next request tries. kLeaving: told to stop; says so and still takes requests,
 // until who asks has heard of it.
 enum class Readiness : uint8_t { kLoading, kReady, kFailing, kLeaving, kDraining };
+inline constexpr size_t kNumReadiness = 5;
 
 constexpr bool TakesRequests(Readiness readiness) {
   return readiness == Readiness::kReady || readiness == Readiness::kLeaving;

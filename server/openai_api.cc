@@ -90,7 +90,7 @@ const char* NameOf(Readiness readiness) {
 }  // namespace
 
 OpenAiApi::OpenAiApi(OpenAiApiOptions options, GenerationService& service, HttpStreams& streams,
-                     const MetricsRegistry& metrics, std::function<Readiness()> readiness,
+                     MetricsRegistry& metrics, std::function<Readiness()> readiness,
                      std::shared_ptr<IoGate> gate)
     : options_(std::move(options)),
       service_(service),
@@ -101,7 +101,19 @@ OpenAiApi::OpenAiApi(OpenAiApiOptions options, GenerationService& service, HttpS
       admin_(options_.kv_admin, gate_, options_.request_timeout),
       batches_(options_.background, gate_, options_.request_timeout),
       responses_(service, streams, options_.background, gate_, CallTimes()),
-      anthropic_(service, streams, gate_, CallTimes()) {}
+      anthropic_(service, streams, gate_, CallTimes()) {
+  for (size_t i = 0; i < kNumReadiness; ++i) {
+    readiness_gauges_.push_back(metrics.AddGauge("holdfast_server_readiness",
+                                                 "1 for the state that /health/ready tells.",
+                                                 {{"state", NameOf(static_cast<Readiness>(i))}}));
+  }
+}
+
+std::string OpenAiApi::Metrics() {
+  const auto now = static_cast<size_t>(readiness_());
+  for (size_t i = 0; i < kNumReadiness; ++i) readiness_gauges_[i].Set(i == now ? 1 : 0);
+  return metrics_.Serialize();
+}
 
 asio::awaitable<void> OpenAiApi::Handle(HttpExchange& exchange) {
   switch (exchange.request.route->endpoint) {
@@ -168,7 +180,7 @@ asio::awaitable<void> OpenAiApi::Handle(HttpExchange& exchange) {
       co_await exchange.Reply(FieldReply("status", "live"));
       break;
     case HttpEndpoint::kMetrics:
-      co_await exchange.Reply(TextReply(metrics_.Serialize(), "text/plain; version=0.0.4"));
+      co_await exchange.Reply(TextReply(Metrics(), "text/plain; version=0.0.4"));
       break;
     case HttpEndpoint::kVersion:
       co_await exchange.Reply(FieldReply("version", options_.version));

@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/random/random.h"
 #include "absl/time/time.h"
@@ -38,7 +39,7 @@ class OpenAiApi final {
  public:
   // What is passed by reference must outlive the object.
   OpenAiApi(OpenAiApiOptions options, GenerationService& service, HttpStreams& streams,
-            const MetricsRegistry& metrics, std::function<Readiness()> readiness,
+            MetricsRegistry& metrics, std::function<Readiness()> readiness,
             std::shared_ptr<IoGate> gate);
 
   asio::awaitable<void> Handle(HttpExchange& exchange);
@@ -51,6 +52,7 @@ class OpenAiApi final {
   asio::awaitable<void> Model(HttpExchange& exchange);
   asio::awaitable<void> CancelChat(HttpExchange& exchange);
   asio::awaitable<void> Ready(HttpExchange& exchange);
+  std::string Metrics();
 
   HttpCallTimes CallTimes() const {
     return {.timeout = options_.request_timeout, .keep_alive = options_.stream_keep_alive};
@@ -63,6 +65,7 @@ class OpenAiApi final {
   HttpStreams& streams_;
   const MetricsRegistry& metrics_;
   const std::function<Readiness()> readiness_;
+  std::vector<Gauge> readiness_gauges_;  // holdfast_server_readiness{state}, by Readiness
   const std::shared_ptr<IoGate> gate_;
   HttpAdmin admin_;
   HttpBatches batches_;

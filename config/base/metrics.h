@@ -7,6 +7,8 @@
 // without a lock except Histogram (one short uncontended mutex inside prometheus-cpp).
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
 #include <map>
 #include <memory>
 #include <string>
@@ -48,16 +50,31 @@ class Histogram final {
   void* impl_;
 };
 
+// What becomes of a gauge whose label has a value beyond the bound (MetricsRegistry::BoundLabel).
+enum class BeyondBound : uint8_t {
+  kAdded,    // counts in the sum of them
+  kLeftOut,  // a sum would say nothing: an estimate, a mean
+};
+
 class MetricsRegistry final {
  public:
+  // The value of a bounded label that stands for all that have no series of their own.
+  static constexpr char kOther[] = "other";
+
   MetricsRegistry();
   ~MetricsRegistry();
   MetricsRegistry(const MetricsRegistry&) = delete;
 
+  // Of this one label the `values_max` values that are added first have series of their own; what
+  // the others count is printed added up, as the value `other`, which has none of its own. Each
+  // handle counts for itself as before. To be said before a metric with that label is added.
+  void BoundLabel(const std::string& label, size_t values_max);
+
   // The same name and labels give the same metric again. Handles are cheap to copy and live as
   // long as the registry.
   Counter AddCounter(const std::string& name, const std::string& help, const MetricLabels& = {});
-  Gauge AddGauge(const std::string& name, const std::string& help, const MetricLabels& = {});
+  Gauge AddGauge(const std::string& name, const std::string& help, const MetricLabels& = {},
+                 BeyondBound = BeyondBound::kAdded);
   Histogram AddHistogram(const std::string& name, const std::string& help,
                          const std::vector<double>& buckets, const MetricLabels& = {});
 

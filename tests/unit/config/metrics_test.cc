@@ -64,6 +64,76 @@ TEST(MetricsTest, LabelValuesAreEscaped) {
   EXPECT_THAT(text, Not(HasSubstr("c\nd")));
 }
 
+TEST(MetricsTest, TenantsBeyondTheBoundAreAddedUpAndEachStillCountsForItself) {
+  MetricsRegistry registry;
+  registry.BoundLabel("tenant", 2);
+  std::vector<Counter> counters;
+  for (const char* name : {"d", "a", "c", "b"}) {
+    const MetricLabels labels = {{"reason", "queue"}, {"tenant", name}};
+    counters.push_back(registry.AddCounter("holdfast_test_total", "Help.", labels));
+    registry.AddGauge("holdfast_test_bytes", "Bytes.", {{"tenant", name}}).Set(10);
+    Histogram seconds =
+        registry.AddHistogram("holdfast_test_seconds", "S.", {1, 2}, {{"tenant", name}});
+    seconds.Observe(0.5);
+    seconds.Observe(1.5);
+  }
+  for (size_t i = 0; i < counters.size(); ++i) counters[i].Add(static_cast<double>(i + 1));
+  registry.AddCounter("holdfast_test_total", "Help.", {{"reason", "rate"}, {"tenant", "b"}}).Add(7);
+
+  const std::string text = registry.Serialize();
+  EXPECT_THAT(text, HasSubstr("holdfast_test_total{reason=\"queue\",tenant=\"d\"} 1\n"));
+  EXPECT_THAT(text, HasSubstr("holdfast_test_total{reason=\"queue\",tenant=\"a\"} 2\n"));
+  EXPECT_THAT(text, HasSubstr("holdfast_test_total{reason=\"queue\",tenant=\"other\"} 7\n"));
+  EXPECT_THAT(text, HasSubstr("holdfast_test_total{reason=\"rate\",tenant=\"other\"} 7\n"));
+  EXPECT_THAT(text, HasSubstr("holdfast_test_bytes{tenant=\"d\"} 10\n"));
+  EXPECT_THAT(text, HasSubstr("holdfast_test_bytes{tenant=\"other\"} 20\n"));
+  EXPECT_THAT(text, HasSubstr("holdfast_test_seconds_bucket{tenant=\"other\",le=\"1\"} 2\n"));
+  EXPECT_THAT(text, HasSubstr("holdfast_test_seconds_bucket{tenant=\"other\",le=\"+Inf\"} 4\n"));
+  EXPECT_THAT(text, HasSubstr("holdfast_test_seconds_sum{tenant=\"other\"} 4\n"));
+  EXPECT_THAT(text, Not(HasSubstr("tenant=\"c\"")));
+  EXPECT_THAT(text, Not(HasSubstr("tenant=\"b\"")));
+  EXPECT_EQ(counters[3].value(), 4) << "what the usage ledger reads";
+}
+
+// Not where it comes among the first either: what `other` means must not depend on the file.
+TEST(MetricsTest, ATenantNamedOtherIsAlwaysCountedWithThoseBeyondTheBound) {
+  MetricsRegistry registry;
+  registry.BoundLabel("tenant", 2);
+  for (const char* name : {"other", "a", "b", "c"}) {
+    registry.AddCounter("holdfast_test_total", "Help.", {{"tenant", name}}).Add();
+  }
+  const std::string text = registry.Serialize();
+  EXPECT_THAT(text, HasSubstr("holdfast_test_total{tenant=\"a\"} 1\n"));
+  EXPECT_THAT(text, HasSubstr("holdfast_test_total{tenant=\"b\"} 1\n"));
+  EXPECT_THAT(text, HasSubstr("holdfast_test_total{tenant=\"other\"} 2\n"));
+}
+
+TEST(MetricsTest, TenantsThatComeLaterTakeThePlacesThatAreLeft) {
+  MetricsRegistry registry;
+  registry.BoundLabel("tenant", 2);
+  registry.AddCounter("holdfast_test_total", "Help.", {{"tenant", "a"}});
+  EXPECT_THAT(registry.Serialize(), Not(HasSubstr("other")));
+  for (const char* name : {"b", "c"}) {
+    registry.AddCounter("holdfast_test_total", "Help.", {{"tenant", name}}).Add();
+  }
+  const std::string text = registry.Serialize();
+  EXPECT_THAT(text, HasSubstr("holdfast_test_total{tenant=\"a\"} 0\n"));
+  EXPECT_THAT(text, HasSubstr("holdfast_test_total{tenant=\"b\"} 1\n"));
+  EXPECT_THAT(text, HasSubstr("holdfast_test_total{tenant=\"other\"} 1\n"));
+}
+
+TEST(MetricsTest, GaugesWhoseSumSaysNothingAreLeftOutBeyondTheBound) {
+  MetricsRegistry registry;
+  registry.BoundLabel("tenant", 2);
+  for (const char* name : {"a", "b", "c"}) {
+    registry.AddGauge("holdfast_test_mean", "Mean.", {{"tenant", name}}, BeyondBound::kLeftOut)
+        .Set(1);
+  }
+  const std::string text = registry.Serialize();
+  EXPECT_THAT(text, HasSubstr("holdfast_test_mean{tenant=\"b\"} 1\n"));
+  EXPECT_THAT(text, Not(HasSubstr("other")));
+}
+
 TEST(MetricsTest, ManyThreadsCountWithoutLoss) {
   MetricsRegistry registry;
   Counter counter = registry.AddCounter("holdfast_test_total", "Help.");

@@ -3,6 +3,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/sim/metric_values.h"
 #include "tests/sim/scheduler_bench.h"
 #include "tests/sim/sim_media.h"
 
@@ -102,6 +103,13 @@ TEST(SchedulerKvTest, HitsByTierAddUpToWhatClientsAreTold) {
                               std::to_string(told) + "\n"));
   EXPECT_THAT(text, HasSubstr("holdfast_kvstore_moves_total{kind=\"restore\",result=\"done\"}"));
   EXPECT_THAT(text, HasSubstr("holdfast_kvstore_blocks{state=\"moving\"} 0\n"));
+  const MetricValues values(tiered.bench.registry);
+  const KvStore& store = tiered.bench.scheduler->store();
+  EXPECT_GT(store.used_blocks(TierKind::kHost), 0);
+  EXPECT_EQ(values.Sum("holdfast_kvstore_tier_blocks", {"tier=\"host\"", "state=\"used\""}),
+            store.used_blocks(TierKind::kHost));
+  EXPECT_EQ(values.Sum("holdfast_kvstore_tier_blocks", {"tier=\"host\""}), 64);
+  EXPECT_EQ(values.Sum("holdfast_kvstore_tier_blocks", {"tier=\"disk\""}), 0);
   EXPECT_THAT(text, HasSubstr("holdfast_kvstore_residency_seconds_count"));
 }
 

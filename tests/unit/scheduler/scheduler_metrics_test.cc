@@ -10,6 +10,7 @@ namespace {
 
 using testing::ContainsRegex;
 using testing::HasSubstr;
+using testing::Not;
 
 // The names are a contract: dashboards, and the endpoint pickers that read vLLM's.
 TEST(SchedulerMetricsTest, TheNamesAndCountsAreThere) {
@@ -130,9 +131,33 @@ TEST(SchedulerMetricsTest, GaugesFollowTheSteps) {
   const std::string text = bench.registry.Serialize();
   EXPECT_THAT(text, HasSubstr("holdfast_scheduler_running_sequences 1\n"));
   EXPECT_THAT(text, HasSubstr("holdfast_scheduler_waiting_sequences 1\n"));
+  EXPECT_THAT(text, HasSubstr("holdfast_scheduler_running_requests{tenant=\"default\"} 1\n"));
+  EXPECT_THAT(text, HasSubstr("holdfast_scheduler_waiting_requests{tenant=\"default\"} 1\n"));
   EXPECT_THAT(text, HasSubstr("holdfast_kvstore_blocks{state=\"held\"} 4\n"));
   EXPECT_THAT(text, HasSubstr("vllm:kv_cache_usage_perc{model_name=\"\"} 0.0625\n"));
   bench.RunToEnd();
+  const MetricValues values(bench.registry);
+  EXPECT_EQ(values.Sum("holdfast_scheduler_running_requests"), 0);
+  EXPECT_EQ(values.Sum("holdfast_scheduler_waiting_requests"), 0);
+  EXPECT_EQ(values.Sum("holdfast_kvstore_tier_blocks"), 0) << "there is no lower tier";
+}
+
+TEST(SchedulerMetricsTest, OfTenantsBeyondTheBoundCountsAreAddedUpAndEstimatesLeftOut) {
+  MetricsRegistry registry;
+  registry.BoundLabel("tenant", 1);
+  SchedulerOptions options;
+  options.tenants = {{.name = "red"}, {.name = "blue"}, {.name = "green"}};
+  SchedulerMetrics metrics(registry, options, 64);
+  metrics.Of(TenantIndex{1}).prompt_tokens.Add(3);
+  metrics.Of(TenantIndex{2}).prompt_tokens.Add(4);
+  const std::string text = registry.Serialize();
+  EXPECT_THAT(text, HasSubstr("holdfast_scheduler_prompt_tokens_total{tenant=\"red\"} 0\n"));
+  EXPECT_THAT(text, HasSubstr("holdfast_scheduler_prompt_tokens_total{tenant=\"other\"} 7\n"));
+  EXPECT_THAT(text, HasSubstr("holdfast_scheduler_memoryfulness{tenant=\"red\"} 1\n"));
+  for (const char* name : {"memoryfulness", "follow_up_queue_seconds"}) {
+    const std::string series = std::string("holdfast_scheduler_") + name + "{tenant=\"other\"}";
+    EXPECT_THAT(text, Not(HasSubstr(series)));
+  }
 }
 
 }  // namespace

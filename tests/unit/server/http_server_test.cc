@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "server/http_router.h"
 #include "server/openai_codec.h"
@@ -161,6 +162,26 @@ TEST_F(HttpServerTest, KeysAreAskedForWhereTheyMatter) {
   }
   for (const char* path : {"/v1/chat/completions", "/v1/completions", "/tokenize", "/detokenize"}) {
     EXPECT_EQ(Ask(absl::StrCat("POST ", path, " HTTP/1.1\r\nHost: x\r\n\r\n")).status, 401) << path;
+  }
+}
+
+TEST_F(HttpServerTest, MetricsTellWhatReadinessTells) {
+  Begin();
+  for (const auto& [readiness, state] : {std::pair(Readiness::kLoading, "loading"),
+                                         {Readiness::kReady, "ready"},
+                                         {Readiness::kFailing, "failing"},
+                                         {Readiness::kLeaving, "leaving"},
+                                         {Readiness::kDraining, "draining"}}) {
+    readiness_ = readiness;
+    const std::string text = Ask(Get("/metrics")).body;
+    EXPECT_THAT(text,
+                HasSubstr(absl::StrCat("holdfast_server_readiness{state=\"", state, "\"} 1\n")));
+    size_t others = 0;
+    for (const char* other : {"loading", "ready", "failing", "leaving", "draining"}) {
+      others += absl::StrContains(
+          text, absl::StrCat("holdfast_server_readiness{state=\"", other, "\"} 0\n"));
+    }
+    EXPECT_EQ(others, 4u);
   }
 }
 
