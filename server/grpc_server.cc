@@ -1,5 +1,6 @@
 #include "server/grpc_server.h"
 
+#include <grpc/grpc.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
@@ -8,11 +9,13 @@
 #include <algorithm>
 #include <fstream>
 #include <iterator>
+#include <thread>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "config/base/status_macros.h"
 #include "config/limits.h"
@@ -97,19 +100,37 @@ class GrpcServerImpl final : public GrpcServer {
     }
   }
 
-  void BeginDrain() override { SetReadiness(Readiness::kDraining); }
+  void BeginDrain() override ABSL_LOCKS_EXCLUDED(mutex_) {
+    absl::MutexLock lock(&mutex_);
+    BeginDrainLocked();
+  }
 
   void Shutdown(absl::Time deadline) override ABSL_LOCKS_EXCLUDED(mutex_) {
     absl::MutexLock lock(&mutex_);
     if (server_ == nullptr || stopped_) return;
     stopped_ = true;
-    BeginDrain();
+    BeginDrainLocked();
     service_.calls().WaitNone(deadline);
-    // What still runs is cancelled at the end of the grace, and this returns when it has ended.
-    server_->Shutdown(absl::ToChronoTime(absl::Now() + kWatchersGrace));
+    // The health service's watchers never end by themselves. Again and again, as the other thread
+    // may not have begun, and a call may just have come.
+    while (!ended_.WaitForNotificationWithTimeout(kWatchersGrace)) {
+      grpc_server_cancel_all_calls(server_->c_server());
+    }
+    closer_.join();
   }
 
  private:
+  // GOAWAY on each connection: calls that run go on, the next finds another server, if the address
+  // has another. gRPC's Shutdown closes the port, sends it, and waits for the calls.
+  void BeginDrainLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    if (server_ == nullptr || closer_.joinable() || ended_.HasBeenNotified()) return;
+    SetReadiness(Readiness::kDraining);
+    closer_ = std::thread([this] {
+      server_->Shutdown();
+      ended_.Notify();
+    });
+  }
+
   GrpcService service_;
   GrpcBatches batches_;
   std::optional<GrpcAdmin> admin_;
@@ -117,6 +138,8 @@ class GrpcServerImpl final : public GrpcServer {
   std::unique_ptr<grpc::Server> server_;
   absl::Mutex mutex_;
   bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
+  absl::Notification ended_;  // all calls
+  std::thread closer_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace

@@ -3,8 +3,8 @@
 //   Create --> serving --BeginDrain--> draining --Shutdown--> stopped
 //
 // Health (grpc.health.v1) says SERVING for "" and "holdfast.v1.Generation" while readiness is
-// kReady, else NOT_SERVING; calls are then refused with UNAVAILABLE. Health and reflection need no
-// key: they tell nothing of a tenant.
+// kReady, else NOT_SERVING; calls are then refused with UNAVAILABLE, or, once it drains, not taken
+// at all (GOAWAY). Health and reflection need no key: they tell nothing of a tenant.
 //
 // Thread: all members by any; Shutdown is not for a gRPC thread. Calls run on gRPC's own threads.
 // Bound: kRequestBodyBytesMax a message, kRequestHeaderBytesMax metadata, kGrpcStreamsMax calls a
@@ -64,7 +64,9 @@ class GrpcServer {
   virtual int port() const = 0;
   // Tells the health service's watchers; calls ask `readiness` themselves.
   virtual void SetReadiness(Readiness readiness) = 0;
-  virtual void BeginDrain() = 0;  // SetReadiness(kDraining)
+  // SetReadiness(kDraining), closes the port, and tells clients (GOAWAY) to ask elsewhere next;
+  // calls that run go on.
+  virtual void BeginDrain() = 0;
   // No new calls; waits for what runs until `deadline`, then cancels it. Idempotent.
   virtual void Shutdown(absl::Time deadline) = 0;
 };

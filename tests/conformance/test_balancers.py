@@ -3,11 +3,13 @@ clients are served. ./dev rolling does so again and again, under load."""
 
 import concurrent.futures
 import contextlib
+import subprocess
+import time
 
 import grpc
 import openai
 import pytest
-from balancers import BALANCERS, Place, program
+from balancers import BALANCERS, Place, free_port, program
 
 
 @pytest.fixture(scope="module", params=sorted(BALANCERS))
@@ -101,3 +103,54 @@ def test_grpc_calls_go_where_a_daemon_is_ready(fleet, stubs):
             while not restarted.done():
                 answers += len(chat(request, metadata=[("x-session-id", f"{answers}")]).choices)
         assert answers > 0 and restarted.result()[0] == 0
+
+
+@pytest.fixture
+def connection_balancer(tmp_path):
+    """One that knows of TCP alone, before two daemons' gRPC ports: (its port, the daemons)."""
+    if program("haproxy") is None:
+        pytest.skip("no haproxy here; ./dev rolling installs it")
+    with contextlib.ExitStack() as at_end:
+        places = []
+        for _ in range(2):
+            places.append(Place(64, ["--context-tokens", "2048", "--drain-notice", "1s"]))
+            at_end.callback(places[-1].stop)
+        port, servers = free_port(), "".join(
+            f"  server s{i} 127.0.0.1:{place.grpc} check port {place.http} inter 100ms fall 1 rise 1\n"
+            for i, place in enumerate(places))
+        (tmp_path / "haproxy.cfg").write_text(
+            "defaults\n  mode tcp\n  option redispatch 1\n  option httpchk GET /health/ready\n"
+            "  timeout connect 1s\n  timeout client 100s\n  timeout server 100s\n"
+            f"listen grpc\n  bind 127.0.0.1:{port}\n{servers}")
+        process = subprocess.Popen([program("haproxy"), "-db", "-f", str(tmp_path / "haproxy.cfg")])
+        at_end.callback(process.wait)
+        at_end.callback(process.terminate)
+        yield port, places
+
+
+def test_a_grpc_client_moves_its_connection_when_its_daemon_ends(connection_balancer, stubs):
+    port, places = connection_balancer
+    pb, rpc = stubs
+    request = pb.ChatRequest(messages=[pb.Message(role="user", content="Hello.")])
+    request.stopping.max_tokens = 24
+    request.stopping.ignore_eos = True
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        stub = rpc.GenerationStub(channel)
+        stub.Chat(request, wait_for_ready=True)
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            for place in [*places, *places]:
+                restarted, answers, refused = pool.submit(place.restart), 0, 0
+                while not restarted.done() or answers == 0:
+                    chunks = []
+                    try:
+                        chunks.extend(stub.ChatStream(request, wait_for_ready=True))
+                    except grpc.RpcError as error:
+                        # It began before the client had heard, and was not taken.
+                        assert error.code() in (grpc.StatusCode.CANCELLED,
+                                                grpc.StatusCode.UNAVAILABLE) and not chunks
+                        refused += 1
+                        time.sleep(0.1)
+                        continue
+                    assert chunks[-1].HasField("usage")
+                    answers += 1
+                assert restarted.result()[0] == 0 and refused <= 1, refused

@@ -67,7 +67,7 @@ TEST_F(GrpcServerTest, HealthFollowsReadinessAndCallsAreRefusedMeanwhile) {
   server_->SetReadiness(Readiness::kLeaving);
   EXPECT_EQ(Health(""), kNotServing);  // while calls are taken still: see the HTTP port's test
   readiness_ = Readiness::kDraining;
-  server_->BeginDrain();
+  server_->SetReadiness(Readiness::kDraining);
   EXPECT_EQ(Health(""), kNotServing);
   EXPECT_EQ(Health("holdfast.v1.Generation"), kNotServing);
   Caller client;
@@ -135,6 +135,40 @@ TEST_F(GrpcServerTest, ShutdownAtItsDeadlineCancelsWhatRuns) {
   v1::ChatChunk chunk;
   EXPECT_FALSE(reader->Read(&chunk));
   EXPECT_FALSE(reader->Finish().ok());
+}
+
+TEST_F(GrpcServerTest, WhoseServerDrainsAsksTheNextOneWhileItsStreamGoesOn) {
+  Caller client;
+  auto reader = stub_->ChatStream(&client.context, Ask());
+  HandService::Started running = service_.Wait();
+  readiness_ = Readiness::kDraining;
+  server_->BeginDrain();
+  absl::StatusOr<std::unique_ptr<GrpcServer>> next = absl::UnknownError("none yet");
+  for (; !next.ok(); absl::SleepFor(absl::Milliseconds(10))) {  // until the port is closed
+    next = GrpcServer::Create({.address = absl::StrCat("127.0.0.1:", server_->port())}, service_,
+                              keys_, [] { return Readiness::kReady; });
+  }
+  Caller second;  // on the same channel
+  second.context.set_wait_for_ready(true);
+  v1::ChatResponse answer;
+  std::thread worker([&, started = std::optional<HandService::Started>()]() mutable {
+    started.emplace(service_.Wait());
+    started->writer.Push(ChoiceDelta{.text = "b", .finish = FinishReason::kStop});
+    started->writer.Push(GenerationDone{});
+  });
+  EXPECT_TRUE(stub_->Chat(&second.context, Ask(), &answer).ok());
+  worker.join();
+  EXPECT_EQ(answer.choices(0).message().content(), "b");
+
+  running.writer.Push(ChoiceDelta{.text = "a", .finish = FinishReason::kStop});
+  running.writer.Push(GenerationDone{});
+  v1::ChatChunk chunk;
+  std::string text;
+  while (reader->Read(&chunk)) {
+    for (const auto& choice : chunk.choices()) text += choice.content();
+  }
+  EXPECT_TRUE(reader->Finish().ok());
+  EXPECT_EQ(text, "a");
 }
 
 TEST_F(GrpcServerTest, ATakenPortIsRefused) {
