@@ -26,7 +26,7 @@ clippy() {
   CARGO_TARGET_DIR=build/cargo "$HOLDFAST_CARGO" clippy --manifest-path text/Cargo.toml --locked \
     --all-targets --quiet -- -D clippy::correctness -D clippy::suspicious -D clippy::perf -D unused
 }
-shell() { shellcheck -x -e SC2317 dev .ci/run scripts/*.sh; }
+shell() { shellcheck -x -e SC2317 dev .ci/run scripts/*.sh tests/deploy/*.sh; }
 python() { sources '*.py' | xargs "$PYTHON" -c 'import ast, sys
 for path in sys.argv[1:]:
     ast.parse(open(path, encoding="utf-8").read(), path)'; }

@@ -51,6 +51,11 @@ declare -A PACKAGE_REASONS=(
   [shellcheck]="checks dev and scripts/"
   [fio]="what the disk can do, beside the disk tier in ./dev bench kvstore"
   [haproxy]="./dev rolling: the balancer of deploy/haproxy"
+  [dpkg-dev]="./dev package: what the package depends on"
+  [file]="./dev package: which of its files are programs"
+  [debootstrap]="./dev container-test: a fresh Debian to build in"
+  [systemd-container]="./dev package-test: boots it"
+  [iproute2]="./dev container-test: a network of its own"
   [nginx]="./dev rolling --balancer nginx: the balancer of deploy/nginx"
 )
 PACKAGES_BUILD=(
@@ -65,3 +70,5 @@ PACKAGES_TEST=(redis-server clang-14 libclang-rt-14-dev)
 PACKAGES_LINT=(clang-format-14 clang-tidy-14 shellcheck)
 PACKAGES_BENCH=(fio)
 PACKAGES_BALANCERS=(haproxy nginx)
+PACKAGES_PACKAGE=(dpkg-dev file)
+PACKAGES_CONTAINER=(debootstrap iproute2 systemd-container)
