@@ -46,7 +46,7 @@ TEST_F(HttpDrainTest, AHealthCheckSaysWhatReadinessSays) {
   EXPECT_THAT(std::string(health.status().message()),
               HasSubstr(R"(is not ready: {"status":"leaving"})"));
   server_.reset();
-  EXPECT_THAT(std::string(CheckHealth(config).status().message()), HasSubstr("nobody answers at"));
+  EXPECT_THAT(std::string(CheckHealth(config).status().message()), HasSubstr("does not answer"));
   config.listen.http = "127.0.0.1:0";
   EXPECT_EQ(CheckHealth(config).status().code(), absl::StatusCode::kInvalidArgument);
 }
