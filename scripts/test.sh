@@ -72,11 +72,18 @@ conformance_tests() {
     --junitxml "$reports/conformance.xml"
 }
 
+deploy_tests() {
+  local python
+  python=$(deploy_environment)
+  "$python" -m pytest tests/deploy -q -p no:cacheprovider --junitxml "$reports/deploy.xml"
+}
+
 stage "release tests" release_tests
 stage "address and undefined sanitizers" sanitizer_tests
 stage "thread sanitizer" thread_tests
 stage "fuzz targets, $FUZZ_SECONDS s each" fuzz_tests
 stage "conformance" conformance_tests
+stage "deployment" deploy_tests
 
 "$PYTHON" scripts/count_tests.py "$reports" || failed+=("count")
 if ((${#failed[@]})); then

@@ -55,6 +55,8 @@ declare -A PACKAGE_REASONS=(
   [file]="./dev package: which of its files are programs"
   [debootstrap]="./dev container-test: a fresh Debian to build in"
   [systemd-container]="./dev package-test: boots it"
+  [systemd]="./dev deploy-test: how exposed the service is"
+  [groff-base]="./dev deploy-test: sets the man page"
   [iproute2]="./dev container-test: a network of its own"
   [nginx]="./dev rolling --balancer nginx: the balancer of deploy/nginx"
 )
@@ -66,7 +68,7 @@ PACKAGES_BUILD=(
   libgtest-dev libgmock-dev libbenchmark-dev
   python3 python3-venv python3-pip
 )
-PACKAGES_TEST=(redis-server clang-14 libclang-rt-14-dev)
+PACKAGES_TEST=(redis-server clang-14 libclang-rt-14-dev systemd groff-base)
 PACKAGES_LINT=(clang-format-14 clang-tidy-14 shellcheck)
 PACKAGES_BENCH=(fio)
 PACKAGES_BALANCERS=(haproxy nginx)
