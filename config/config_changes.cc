@@ -6,6 +6,7 @@
 
 #include "absl/functional/function_ref.h"
 #include "config/base/concat.h"
+#include "config/base/status_macros.h"
 #include "config/daemon_config_table.h"
 
 namespace holdfast {
@@ -28,7 +29,7 @@ class Comparison final {
   explicit Comparison(const DaemonConfig& running, DaemonConfig wanted)
       : changes_{.config = running, .applied = {}, .waiting = {}}, wanted_(std::move(wanted)) {}
 
-  ConfigChanges Make() && {
+  absl::StatusOr<ConfigChanges> Make() && {
     DaemonConfig& config = changes_.config;
     // With keys there is a port for them, without there is none.
     if (config.admin.keys.empty() && !wanted_.admin.keys.empty()) {
@@ -45,7 +46,7 @@ class Comparison final {
       CompareSettings([](const Setting& setting) { return setting.section == "listen.tls"; },
                       {.tls = &*config.listen.tls}, {.tls = &*wanted_.listen.tls}, "");
     }
-    CompareTenants();
+    RETURN_IF_ERROR(CompareTenants());
     return std::move(changes_);
   }
 
@@ -62,12 +63,12 @@ class Comparison final {
     }
   }
 
-  void CompareTenants() {
+  absl::Status CompareTenants() {
     std::vector<TenantConfig>& tenants = changes_.config.tenants;
     // With tenants a key is needed, without it is not: that is another daemon.
     if (tenants.empty() != wanted_.tenants.empty()) {
       changes_.waiting.push_back("tenants");
-      return;
+      return absl::OkStatus();
     }
     const auto find = [](std::vector<TenantConfig>& in, const std::string& name) {
       return std::find_if(in.begin(), in.end(),
@@ -79,14 +80,22 @@ class Comparison final {
         CompareSettings(IsTenantSetting, {.tenant = &tenant}, {.tenant = &*wanted}, tenant.name);
       } else if (!tenant.keys.empty()) {
         tenant.keys.clear();
+        tenant.kv = {};
         changes_.applied.push_back(Concat("tenant `", tenant.name, "`"));
       }
     }
     for (const TenantConfig& tenant : wanted_.tenants) {
       if (find(tenants, tenant.name) == tenants.end()) {
-        changes_.waiting.push_back(Concat("tenant `", tenant.name, "`"));
+        changes_.applied.push_back(Concat("tenant `", tenant.name, "`"));
+        tenants.push_back(tenant);
       }
     }
+    if (tenants.size() <= kTenantsMax) return absl::OkStatus();
+    return absl::InvalidArgumentError(
+        AbslView(Concat("with the new tenants there have been ", tenants.size(),
+                        " since the start; at most ", kTenantsMax,
+                        " can be told apart until a restart; restart to forget those that are "
+                        "gone")));
   }
 
   ConfigChanges changes_;
@@ -95,7 +104,7 @@ class Comparison final {
 
 }  // namespace
 
-ConfigChanges ChangesOf(const DaemonConfig& running, const DaemonConfig& wanted) {
+absl::StatusOr<ConfigChanges> ChangesOf(const DaemonConfig& running, const DaemonConfig& wanted) {
   return Comparison(running, wanted).Make();
 }
 

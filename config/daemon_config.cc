@@ -320,7 +320,7 @@ class ConfigReader final {
                "`tenants` must be a list; without tenants remove it");
       return;
     }
-    if (static_cast<int64_t>(list.size()) > kTenantsMax) {
+    if (list.size() > kTenantsMax) {
       AddFault(LineOf(list),
                Concat("`tenants` has ", list.size(), " entries; wanted at most ", kTenantsMax));
       return;

@@ -72,6 +72,4 @@ inline bool IsTenantSetting(const Setting& setting) {
   return setting.section.starts_with("tenants");
 }
 
-inline constexpr int64_t kTenantsMax = 4096;
-
 }  // namespace holdfast

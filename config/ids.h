@@ -37,7 +37,7 @@ enum class SequenceSlot : int32_t {};
 // One request on its way through the daemon; given out by the server, never reused in a process.
 enum class RequestId : uint64_t {};
 
-// A tenant's place in the configuration's list of tenants; stable for the life of the process.
+// A tenant's place in the list of all that the process has been told of; its name's for good.
 enum class TenantIndex : int32_t {};
 
 // The number inside an id, for indexing and printing.

@@ -1,6 +1,7 @@
 // Who may use the daemon and how much: one entry per tenant of the configuration file.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -9,6 +10,9 @@
 #include "config/ids.h"
 
 namespace holdfast {
+
+// Of which a process has ever been told: their numbers are not given out again.
+inline constexpr size_t kTenantsMax = 4096;
 
 // A key as it is stored: SHA-256 over the key's text. In the file with "sha256:" before it.
 struct KeyHash {
@@ -51,5 +55,9 @@ struct TenantConfig {
   bool admin = false;        // sees every tenant's part of the KV cache, and may drop its pins
   TenantKvConfig kv;
 };
+
+// Without tenants there is the one that everybody is.
+std::vector<TenantConfig> TenantsOrDefault(std::vector<TenantConfig> tenants);
+std::vector<std::string> NamesOf(const std::vector<TenantConfig>& tenants);  // never empty
 
 }  // namespace holdfast

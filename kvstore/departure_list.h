@@ -23,6 +23,12 @@ class DepartureList final {
       links_.push_back({.before = i, .after = i});
   }
 
+  void AddTenant() {  // behind the others
+    const auto anchor = static_cast<int32_t>(links_.size());
+    links_.push_back({.before = anchor, .after = anchor});
+    sizes_.push_back(0);
+  }
+
   void Add(BlockId block, TenantIndex owner) {  // not in the list before
     const int32_t anchor = Anchor(owner);
     Link& link = links_[At(Number(block))];

@@ -57,13 +57,10 @@ KvStore::KvStore(KvStoreOptions options)
                                           options_.disk == nullptr ? 0 : options_.disk->capacity(),
                                           options_)}},
       blocks_(static_cast<size_t>(options_.device_blocks)),
-      departures_(options_.device_blocks, static_cast<int32_t>(options_.tenants.size())),
-      evictable_(options_.tenants.size()),
-      leaving_(options_.tenants.size()),
-      pins_(PinnedMax(options_), PinnedMax(options_, PinnedMax(options_))),
-      hits_evictable_(options_.tenants.size()),
-      hit_tokens_(options_.tenants.size()) {
+      departures_(options_.device_blocks, 0),
+      pins_(PinnedMax(options_), {}) {
   CHECK(options_.moves_max > 0);
+  SetTenants(std::exchange(options_.tenants, {}));
   for (Places& places : places_) {
     if (places.tier != nullptr) places.slots.resize(static_cast<size_t>(places.tier->capacity()));
   }
@@ -71,6 +68,18 @@ KvStore::KvStore(KvStoreOptions options)
   for (int32_t i = 0; num_layers > 1 && i < options_.layer_gates; ++i) {
     gates_.push_back({.gate = std::make_unique<LayerGate>(i, num_layers)});
   }
+}
+
+void KvStore::SetTenants(std::vector<TenantShares> tenants) {
+  CHECK(tenants.size() >= options_.tenants.size());
+  for (size_t i = options_.tenants.size(); i < tenants.size(); ++i) departures_.AddTenant();
+  options_.tenants = std::move(tenants);
+  for (Places& places : places_) places.ledger.SetShares(options_.tenants);
+  pins_.SetBlocksMax(PinnedMax(options_, PinnedMax(options_)));
+  for (std::vector<int32_t>* blocks : {&evictable_, &leaving_, &hits_evictable_}) {
+    blocks->resize(options_.tenants.size());
+  }
+  hit_tokens_.resize(options_.tenants.size());
 }
 
 bool KvStore::IsFindable(const PrefixNode& node) const {

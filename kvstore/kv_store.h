@@ -197,6 +197,11 @@ class KvStore final {
  public:
   explicit KvStore(KvStoreOptions options);
 
+  // Their shares from now on, by TenantIndex, for those that there are, and behind them for new
+  // ones. Allocates. Who holds or pins more than it now may keeps it.
+  void SetTenants(std::vector<TenantShares> tenants);
+  const std::vector<TenantShares>& tenants() const { return options_.tenants; }
+
   // --- A sequence's blocks. `now` never matters for what is found, only for what goes first.
 
   // For a sequence that begins to compute `request.tokens`: fills the empty `table` with
@@ -484,7 +489,7 @@ class KvStore final {
   bool has_lower_tier() const { return options_.host != nullptr || options_.disk != nullptr; }
   bool needs_digests() const { return has_lower_tier() || options_.remote_usable; }
 
-  const KvStoreOptions options_;
+  KvStoreOptions options_;  // constant but for the tenants
   BlockPool pool_;
   PrefixIndex index_;
   std::array<Places, kNumPlaceTiers> places_;

@@ -43,7 +43,7 @@ struct KvStoreOptions {
   BlockKeyFunctions keys = Xxh3BlockKeys();
   EvictionFactory eviction;                  // empty: LRU. Called once for each tenant and tier,
                                              // when the tenant first has something there
-  std::vector<TenantShares> tenants = {{}};  // by TenantIndex
+  std::vector<TenantShares> tenants = {{}};  // by TenantIndex; others: KvStore::SetTenants
   Tier* host = nullptr;                      // nullptr: there is none. Both outlive the store
   Tier* disk = nullptr;
   // Whether the remote tier is worth asking now (its breaker is not open); empty: there is none.

@@ -7,10 +7,17 @@
 
 namespace holdfast {
 
-PinTable::PinTable(int32_t blocks_max, std::vector<int32_t> tenant_blocks_max)
+PinTable::PinTable(int32_t blocks_max, const std::vector<int32_t>& tenant_blocks_max)
     : blocks_max_(blocks_max) {
-  for (int32_t tenant_max : tenant_blocks_max) {
-    tenants_.emplace_back().blocks_max = std::min(tenant_max, blocks_max);
+  SetBlocksMax(tenant_blocks_max);
+}
+
+void PinTable::SetBlocksMax(const std::vector<int32_t>& tenant_blocks_max) {
+  CHECK(tenant_blocks_max.size() >= tenants_.size());
+  tenants_.resize(tenant_blocks_max.size());
+  for (size_t i = 0; i < tenants_.size(); ++i) {
+    tenants_[i].blocks_max = std::min(tenant_blocks_max[i], blocks_max_);
+    tenants_[i].kept_blocks = tenants_[i].num_blocks;
   }
 }
 
@@ -169,7 +176,7 @@ void PinTable::CheckInvariants() const {
   CHECK(num_blocks_ == static_cast<int32_t>(blocks.size()) && num_blocks_ <= blocks_max_);
   for (size_t i = 0; i < tenants_.size(); ++i) {
     CHECK(tenants_[i].num_blocks == static_cast<int32_t>(tenant_blocks[i].size()));
-    CHECK(tenants_[i].num_blocks <= tenants_[i].blocks_max);
+    CHECK(tenants_[i].num_blocks <= std::max(tenants_[i].blocks_max, tenants_[i].kept_blocks));
   }
   CHECK(in_state == num_in_state_);
   CHECK(by_deadline_.size() == pins_.size() && by_rank_.size() == pins_.size());

@@ -71,7 +71,11 @@ inline constexpr size_t kNumPinEnds = 6;
 class PinTable final {
  public:
   // `tenant_blocks_max`: by TenantIndex; each at most blocks_max.
-  PinTable(int32_t blocks_max, std::vector<int32_t> tenant_blocks_max);
+  PinTable(int32_t blocks_max, const std::vector<int32_t>& tenant_blocks_max);
+
+  // For the tenants that there are, and behind them for new ones. Who has more keeps it, and adds
+  // only what takes the place of its own.
+  void SetBlocksMax(const std::vector<int32_t>& tenant_blocks_max);
 
   // Enters `pin`, which has at least one block. What had to go for it is appended to `ended`, for
   // the caller to release. nullopt: it does not fit even so, and nothing has changed.
@@ -92,6 +96,7 @@ class PinTable final {
   // By deadline.
   void ForEach(const std::function<void(const Pin&)>& visit) const;
 
+  int32_t num_tenants() const { return static_cast<int32_t>(tenants_.size()); }
   int32_t num_pins() const { return static_cast<int32_t>(pins_.size()); }
   int32_t num_pins(TenantIndex tenant) const {
     return static_cast<int32_t>(Of(tenant).sessions.size());
@@ -107,6 +112,7 @@ class PinTable final {
  private:
   struct Tenant {
     int32_t blocks_max = 0;
+    int32_t kept_blocks = 0;  // what it had when that was last set
     int32_t num_blocks = 0;
     absl::flat_hash_map<BlockId, int32_t> pins_of;  // how many pins have the block
     std::map<std::string, PinId> sessions;

@@ -8,8 +8,14 @@ namespace holdfast {
 TierLedger::TierLedger(TierKind tier, int32_t capacity, const KvStoreOptions& options)
     : tier_(tier), capacity_(capacity), make_policy_(options.eviction) {
   CHECK(!options.tenants.empty());
-  for (const TenantShares& shares : options.tenants) {
-    tenants_.push_back({.share = shares.tiers[TierAt(tier)]});
+  SetShares(options.tenants);
+}
+
+void TierLedger::SetShares(const std::vector<TenantShares>& tenants) {
+  CHECK(tenants.size() >= tenants_.size());
+  tenants_.resize(tenants.size());
+  for (size_t i = 0; i < tenants.size(); ++i) {
+    tenants_[i].share = tenants[i].tiers[TierAt(tier_)];
   }
 }
 

@@ -23,6 +23,9 @@ class TierLedger final {
   // `capacity` 0: there is no such tier, and nothing is ever entered.
   TierLedger(TierKind tier, int32_t capacity, const KvStoreOptions& options);
 
+  // For the tenants that there are, and behind them for new ones. Who has more keeps it.
+  void SetShares(const std::vector<TenantShares>& tenants);
+
   void Take(TenantIndex owner) {
     ++Of(owner).used;
     ++num_used_;

@@ -5,13 +5,6 @@
 namespace holdfast {
 namespace {
 
-std::vector<std::string> TenantNames(const SchedulerOptions& options) {
-  std::vector<std::string> names;
-  for (const TenantConfig& tenant : options.tenants) names.push_back(tenant.name);
-  if (names.empty()) names.push_back("default");
-  return names;
-}
-
 std::vector<double> StepBuckets() {
   return {0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10};
 }
@@ -47,8 +40,9 @@ SchedulerMetrics::SchedulerMetrics(MetricsRegistry& registry, const SchedulerOpt
       step_rows(registry.AddHistogram("holdfast_scheduler_step_rows",
                                       "Tokens computed in one step.", RowBuckets())),
       kv(registry, options.model_name, num_blocks),
-      programs(registry, TenantNames(options)),
-      tenants_(OfTenants(registry, TenantNames(options))),
+      programs(registry, TenantsMax(options)),
+      registry_(registry),
+      tenants_(TenantsMax(options)),
       running_(registry.AddGauge("holdfast_scheduler_running_sequences",
                                  "Sequences in the running set.")),
       waiting_(registry.AddGauge("holdfast_scheduler_waiting_sequences",
@@ -77,58 +71,61 @@ SchedulerMetrics::SchedulerMetrics(MetricsRegistry& registry, const SchedulerOpt
                           {{"reason", WaitReasonName(static_cast<WaitReason>(i))}}));
   }
   SetQueues(0, 0);
+  AddTenants(NamesOf(options.tenants));
 }
 
-std::vector<SchedulerMetrics::Tenant> SchedulerMetrics::OfTenants(
-    MetricsRegistry& registry, const std::vector<std::string>& names) {
-  std::vector<Tenant> tenants;
-  for (const std::string& name : names) {
-    const MetricLabels labels = {{"tenant", name}};
-    const auto shed = [&](ShedReason reason) {
-      MetricLabels with_reason = labels;
-      with_reason["reason"] = ShedReasonName(reason);
-      return registry.AddCounter("holdfast_scheduler_shed_total",
-                                 "Submissions refused, by the bound that had no room; the "
-                                 "prompts of one body count once.",
-                                 with_reason);
-    };
-    const auto hits = [&](const char* tier) {
-      MetricLabels with_tier = labels;
-      with_tier["tier"] = tier;
-      return registry.AddCounter("holdfast_kvstore_hit_tokens_total",
-                                 "Prompt tokens that needed no prefill, by where their KV lay.",
-                                 with_tier);
-    };
-    tenants.push_back(
-        {.prompt_tokens =
-             registry.AddCounter("holdfast_scheduler_prompt_tokens_total",
-                                 "Prompt tokens of requests whose prompt is computed.", labels),
-         .cached_tokens = registry.AddCounter("holdfast_scheduler_cached_tokens_total",
-                                              "Prompt tokens that needed no prefill.", labels),
-         .completion_tokens = registry.AddCounter("holdfast_scheduler_completion_tokens_total",
-                                                  "Tokens drawn and delivered.", labels),
-         .compute_seconds = registry.AddCounter("holdfast_scheduler_compute_seconds_total",
-                                                "Time of steps, shared out by rows.", labels),
-         .kv_byte_seconds =
-             registry.AddCounter("holdfast_scheduler_kv_byte_seconds_total",
-                                 "KV of the device that running sequences and pins hold, over "
-                                 "time.",
-                                 labels),
-         .running_requests = registry.AddGauge("holdfast_scheduler_running_requests",
-                                               "Requests that run, by tenant.", labels),
-         .waiting_requests =
-             registry.AddGauge("holdfast_scheduler_waiting_requests",
-                               "Requests in the queue that have not run yet, by tenant.", labels),
-         .queue_seconds = registry.AddHistogram("holdfast_scheduler_queue_seconds",
-                                                "Time from submitted to first admitted.",
-                                                LatencyBuckets(), labels),
-         .hit_tokens = {hits("device"), hits("host"), hits("disk"), hits("remote")},
-         .shed = {shed(ShedReason::kCapacity), shed(ShedReason::kQueue),
-                  shed(ShedReason::kTenantQueue), shed(ShedReason::kQueueShare),
-                  shed(ShedReason::kQueueWait), shed(ShedReason::kRequestRate),
-                  shed(ShedReason::kTokenRate)}});
+void SchedulerMetrics::AddTenants(const std::vector<std::string>& names) {
+  for (size_t i = tenants_.size(); i < names.size(); ++i) {
+    tenants_.Add(OfTenant(registry_, names[i]));
+    programs.AddTenant(names[i]);
   }
-  return tenants;
+}
+
+SchedulerMetrics::Tenant SchedulerMetrics::OfTenant(MetricsRegistry& registry,
+                                                    const std::string& name) {
+  const MetricLabels labels = {{"tenant", name}};
+  const auto shed = [&](ShedReason reason) {
+    MetricLabels with_reason = labels;
+    with_reason["reason"] = ShedReasonName(reason);
+    return registry.AddCounter("holdfast_scheduler_shed_total",
+                               "Submissions refused, by the bound that had no room; the "
+                               "prompts of one body count once.",
+                               with_reason);
+  };
+  const auto hits = [&](const char* tier) {
+    MetricLabels with_tier = labels;
+    with_tier["tier"] = tier;
+    return registry.AddCounter("holdfast_kvstore_hit_tokens_total",
+                               "Prompt tokens that needed no prefill, by where their KV lay.",
+                               with_tier);
+  };
+  return {.prompt_tokens =
+              registry.AddCounter("holdfast_scheduler_prompt_tokens_total",
+                                  "Prompt tokens of requests whose prompt is computed.", labels),
+          .cached_tokens = registry.AddCounter("holdfast_scheduler_cached_tokens_total",
+                                               "Prompt tokens that needed no prefill.", labels),
+          .completion_tokens = registry.AddCounter("holdfast_scheduler_completion_tokens_total",
+                                                   "Tokens drawn and delivered.", labels),
+          .compute_seconds = registry.AddCounter("holdfast_scheduler_compute_seconds_total",
+                                                 "Time of steps, shared out by rows.", labels),
+          .kv_byte_seconds =
+              registry.AddCounter("holdfast_scheduler_kv_byte_seconds_total",
+                                  "KV of the device that running sequences and pins hold, over "
+                                  "time.",
+                                  labels),
+          .running_requests = registry.AddGauge("holdfast_scheduler_running_requests",
+                                                "Requests that run, by tenant.", labels),
+          .waiting_requests =
+              registry.AddGauge("holdfast_scheduler_waiting_requests",
+                                "Requests in the queue that have not run yet, by tenant.", labels),
+          .queue_seconds = registry.AddHistogram("holdfast_scheduler_queue_seconds",
+                                                 "Time from submitted to first admitted.",
+                                                 LatencyBuckets(), labels),
+          .hit_tokens = {hits("device"), hits("host"), hits("disk"), hits("remote")},
+          .shed = {shed(ShedReason::kCapacity), shed(ShedReason::kQueue),
+                   shed(ShedReason::kTenantQueue), shed(ShedReason::kQueueShare),
+                   shed(ShedReason::kQueueWait), shed(ShedReason::kRequestRate),
+                   shed(ShedReason::kTokenRate)}};
 }
 
 void SchedulerMetrics::SetQueues(int32_t running_sequences, int32_t waiting_sequences) {

@@ -4,7 +4,7 @@
 // The vllm:* names are aliases with vLLM's meaning, because the endpoint pickers of Kubernetes read
 // them without configuration (vLLM documentation, "Production metrics").
 //
-// Thread: made at start, then the scheduler's; counters may be added to by any.
+// Thread: made at start, then the scheduler's; counters may be added to by any, and tenants by one.
 #pragma once
 
 #include <array>
@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "config/base/growing_table.h"
 #include "config/base/metrics.h"
 #include "config/ids.h"
 #include "kvstore/kv_store.h"
@@ -46,9 +47,10 @@ class SchedulerMetrics final {
     }
     Counter& Shed(ShedReason reason) { return shed[static_cast<size_t>(reason)]; }
   };
-  static std::vector<Tenant> OfTenants(MetricsRegistry& registry,
-                                       const std::vector<std::string>& names);
+  static Tenant OfTenant(MetricsRegistry& registry, const std::string& name);
   Tenant& Of(TenantIndex tenant) { return tenants_[static_cast<size_t>(Number(tenant))]; }
+  // New ones behind those that there are: `names` has all. Before the scheduler is told of them.
+  void AddTenants(const std::vector<std::string>& names);
 
   Counter preemptions;            // holdfast_scheduler_preemptions_total
   Counter recomputed_tokens;      // holdfast_scheduler_recomputed_tokens_total; after preemption
@@ -70,7 +72,8 @@ class SchedulerMetrics final {
   void SetWaitReasons(const std::array<int32_t, kNumWaitReasons>& sequences);  // by WaitReason
 
  private:
-  std::vector<Tenant> tenants_;
+  MetricsRegistry& registry_;
+  GrowingTable<Tenant> tenants_;
   Gauge running_;  // holdfast_scheduler_running_sequences
   Gauge waiting_;  // holdfast_scheduler_waiting_sequences
   // holdfast_scheduler_waiting_by_reason{reason=}; as of the last plan, then adding up to the

@@ -23,6 +23,8 @@ class PreemptionBudget final {
   PreemptionBudget(int32_t num_tenants, int64_t burst_tokens)
       : burst_(burst_tokens), left_(static_cast<size_t>(num_tenants), burst_tokens) {}
 
+  void AddTenant() { left_.push_back(burst_); }  // behind the others
+
   void OnServed(TenantIndex tenant, int32_t tokens) {
     int64_t& left = Left(tenant);
     left = std::min(burst_, left + tokens);

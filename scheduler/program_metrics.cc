@@ -59,7 +59,7 @@ const char* PinStateName(PinState state) {
   return "asked";
 }
 
-ProgramMetrics::ProgramMetrics(MetricsRegistry& registry, const std::vector<std::string>& tenants)
+ProgramMetrics::ProgramMetrics(MetricsRegistry& registry, size_t tenants_max)
     : named_tool_seconds_(ToolHistogram(registry, "named")),
       unnamed_tool_seconds_(ToolHistogram(registry, "unnamed")),
       program_seconds_(registry.AddHistogram(
@@ -67,7 +67,9 @@ ProgramMetrics::ProgramMetrics(MetricsRegistry& registry, const std::vector<std:
           "Time from a program's first turn to the end of its last.", ProgramBuckets())),
       mismatch_tokens_(registry.AddCounter(
           "holdfast_scheduler_pin_mismatch_tokens_total",
-          "Tokens kept by pins in vain: the next turn's prompt had others in their place.")) {
+          "Tokens kept by pins in vain: the next turn's prompt had others in their place.")),
+      registry_(registry),
+      tenants_(tenants_max) {
   for (size_t i = 0; i < kNumTtlSources; ++i) {
     ttl_seconds_.push_back(registry.AddHistogram(
         "holdfast_scheduler_ttl_seconds",
@@ -83,21 +85,22 @@ ProgramMetrics::ProgramMetrics(MetricsRegistry& registry, const std::vector<std:
                                            "Pins that ended, by what they were good for.",
                                            {{"result", PinResultName(static_cast<PinResult>(i))}}));
   }
-  for (const std::string& name : tenants) {
-    const MetricLabels labels = {{"tenant", name}};
-    tenants_.push_back(
-        {.pinned_bytes = registry.AddGauge("holdfast_scheduler_pinned_bytes",
-                                           "KV of the device that pins keep.", labels),
-         .memoryfulness = registry.AddGauge(
-             "holdfast_scheduler_memoryfulness",
-             "How well a program's progress tells what is left of it (eta), -1 to 1.", labels,
-             BeyondBound::kLeftOut),
-         .queue_seconds = registry.AddGauge(
-             "holdfast_scheduler_follow_up_queue_seconds",
-             "Mean wait of turns beyond the first that came back without a live pin (T).", labels,
-             BeyondBound::kLeftOut)});
-    tenants_.back().memoryfulness.Set(1);
-  }
+}
+
+void ProgramMetrics::AddTenant(const std::string& name) {
+  const MetricLabels labels = {{"tenant", name}};
+  Tenant& tenant = tenants_.Add(
+      {.pinned_bytes = registry_.AddGauge("holdfast_scheduler_pinned_bytes",
+                                          "KV of the device that pins keep.", labels),
+       .memoryfulness = registry_.AddGauge(
+           "holdfast_scheduler_memoryfulness",
+           "How well a program's progress tells what is left of it (eta), -1 to 1.", labels,
+           BeyondBound::kLeftOut),
+       .queue_seconds = registry_.AddGauge(
+           "holdfast_scheduler_follow_up_queue_seconds",
+           "Mean wait of turns beyond the first that came back without a live pin (T).", labels,
+           BeyondBound::kLeftOut)});
+  tenant.memoryfulness.Set(1);
 }
 
 void ProgramMetrics::OnTtl(const TtlDecision& decision) {
@@ -143,9 +146,10 @@ void ProgramMetrics::UpdatePins(const PinTable& pins, size_t block_bytes) {
   continued_ = 0;
   if (changes == last_changes_) return;
   last_changes_ = changes;
-  for (size_t i = 0; i < tenants_.size(); ++i) {
-    const int64_t blocks = pins.num_blocks(TenantIndex{static_cast<int32_t>(i)});
-    tenants_[i].pinned_bytes.Set(static_cast<double>(blocks * static_cast<int64_t>(block_bytes)));
+  for (int32_t i = 0; i < pins.num_tenants(); ++i) {
+    const int64_t blocks = pins.num_blocks(TenantIndex{i});
+    tenants_[static_cast<size_t>(i)].pinned_bytes.Set(
+        static_cast<double>(blocks * static_cast<int64_t>(block_bytes)));
   }
 }
 

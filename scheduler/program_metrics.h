@@ -3,7 +3,7 @@
 // invent.
 //
 // Source: the list in Continuum's reproduction plan (pins, results, TTLs, tools, eta, T, programs).
-// Thread: made at start, then the scheduler's.
+// Thread: made at start, then the scheduler's; tenants are added by one at a time.
 #pragma once
 
 #include <array>
@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "config/base/growing_table.h"
 #include "config/base/metrics.h"
 #include "config/ids.h"
 #include "kvstore/pin_table.h"
@@ -37,7 +38,9 @@ const char* PinStateName(PinState state);
 
 class ProgramMetrics final {
  public:
-  ProgramMetrics(MetricsRegistry& registry, const std::vector<std::string>& tenants);
+  ProgramMetrics(MetricsRegistry& registry, size_t tenants_max);
+
+  void AddTenant(const std::string& name);  // behind the others
 
   void OnTtl(const TtlDecision& decision);
   void OnToolDone(bool named, absl::Duration duration);
@@ -62,7 +65,8 @@ class ProgramMetrics final {
   std::vector<Gauge> pins_;       // holdfast_scheduler_pins{state=}
   std::vector<Counter> results_;  // holdfast_scheduler_pin_results_total{result=}
   Counter mismatch_tokens_;       // holdfast_scheduler_pin_mismatch_tokens_total; kept in vain
-  std::vector<Tenant> tenants_;
+  MetricsRegistry& registry_;
+  GrowingTable<Tenant> tenants_;
 
   std::array<uint64_t, kNumPinEnds> last_ended_{};  // already counted
   uint64_t continued_ = 0;                          // since then; they have ended as kFinal

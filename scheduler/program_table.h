@@ -97,6 +97,8 @@ class ProgramTable final {
   ProgramTable(const ProgramOptions& options, int32_t num_tenants,
                ProgramMetrics* metrics = nullptr);
 
+  void AddTenant() { tenants_.emplace_back(options_.ttl_max); }  // behind the others
+
   // A turn came in; `session` is not empty (a request without one has no program). The program
   // stays where it is until none of its turns is in flight. `arrival` counts up.
   Program& OnArrive(TenantIndex tenant, const std::string& session, uint64_t arrival,

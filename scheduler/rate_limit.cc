@@ -51,7 +51,8 @@ TenantRates::TenantRates(const std::vector<TenantConfig>& tenants)
 }
 
 void TenantRates::SetBounds(const std::vector<TenantConfig>& tenants, absl::Time now) {
-  CHECK(tenants.size() == tenants_.size());
+  CHECK(tenants.size() >= tenants_.size());
+  tenants_.resize(tenants.size());
   const auto set = [now](std::optional<TokenBucket>& bucket, double per_second, double burst) {
     if (per_second <= 0) {
       bucket.reset();

@@ -54,8 +54,8 @@ class TenantRates final {
  public:
   explicit TenantRates(const std::vector<TenantConfig>& tenants);  // empty: one, without bounds
 
-  // New bounds, by TenantIndex, for as many tenants as there are. A bound where there was none
-  // begins with a full bucket.
+  // New bounds, by TenantIndex, for the tenants that there are, and behind them for new ones. A
+  // bound where there was none begins with a full bucket.
   void SetBounds(const std::vector<TenantConfig>& tenants, absl::Time now);
 
   // kInvalidArgument: a body of so many tokens can never pass.

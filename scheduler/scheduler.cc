@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "config/base/check.h"
+#include "config/base/status_macros.h"
 
 namespace holdfast {
 namespace {
@@ -25,16 +26,17 @@ int64_t TokensAskedFor(const Request& request, size_t prompt_tokens) {
   return static_cast<int64_t>(prompt_tokens) + int64_t{request.max_tokens} * request.num_choices;
 }
 
-int64_t FloorsOf(const KvStoreOptions& kv) {
+int64_t FloorsOf(const std::vector<TenantShares>& tenants) {
   int64_t floors = 0;
-  for (const TenantShares& tenant : kv.tenants) floors += DeviceFloor(tenant);
+  for (const TenantShares& tenant : tenants) floors += DeviceFloor(tenant);
   return floors;
 }
 
 std::vector<double> WeightsOf(const SchedulerOptions& options) {
   std::vector<double> weights;
-  for (const TenantConfig& tenant : options.tenants) weights.push_back(tenant.weight);
-  if (weights.empty()) weights.push_back(1);
+  for (const TenantConfig& tenant : TenantsOrDefault(options.tenants)) {
+    weights.push_back(tenant.weight);
+  }
   return weights;
 }
 
@@ -90,15 +92,23 @@ absl::StatusOr<std::unique_ptr<Scheduler>> Scheduler::Create(const EngineInfo& e
                      blocks_needed, " KV blocks; there are ", engine.num_blocks,
                      "; raise engine.kv_device_bytes or lower engine.context_tokens"));
   }
-  for (const TenantShares& tenant : options.kv.tenants) {
-    const int64_t others_floors = FloorsOf(options.kv) - DeviceFloor(tenant);
+  RETURN_IF_ERROR(CheckFloors(engine, options.kv.tenants));
+  return std::unique_ptr<Scheduler>(new Scheduler(engine, options, metrics, sink));
+}
+
+absl::Status Scheduler::CheckFloors(const EngineInfo& engine,
+                                    const std::vector<TenantShares>& tenants) {
+  const int32_t blocks_needed = BlocksFor(engine.context_tokens);
+  const int64_t floors = FloorsOf(tenants);
+  for (const TenantShares& tenant : tenants) {
+    const int64_t others_floors = floors - DeviceFloor(tenant);
     if (others_floors + blocks_needed <= engine.num_blocks) continue;
     return absl::InvalidArgumentError(absl::StrCat(
         "the device floors of the tenants keep ", others_floors, " of ", engine.num_blocks,
         " KV blocks from another; one longest sequence takes ", blocks_needed,
         "; lower tenants.kv.device.floor, or raise engine.kv_device_bytes"));
   }
-  return std::unique_ptr<Scheduler>(new Scheduler(engine, options, metrics, sink));
+  return absl::OkStatus();
 }
 
 Scheduler::Scheduler(const EngineInfo& engine, const SchedulerOptions& options,
@@ -293,8 +303,12 @@ int64_t Scheduler::UnusedTokens(const ActiveRequest& request) {
   return asked - used;
 }
 
-void Scheduler::SetTenants(const std::vector<TenantConfig>& tenants, absl::Time now) {
+void Scheduler::SetTenants(const std::vector<TenantConfig>& tenants,
+                           std::vector<TenantShares> shares, absl::Time now) {
   thread_.CheckThread();
+  for (auto i = static_cast<size_t>(num_tenants()); i < tenants.size(); ++i) {
+    AddTenant(tenants[i].weight);
+  }
   tenants_.SetBounds(tenants);
   rates_.SetBounds(tenants, now);
   for (size_t i = 0; i < tenants.size(); ++i) {
@@ -303,6 +317,30 @@ void Scheduler::SetTenants(const std::vector<TenantConfig>& tenants, absl::Time 
     offline_.share.SetWeight(tenant, tenants[i].weight);
     rows_.SetWeight(tenant, tenants[i].weight);
   }
+  for (size_t i = shares.size(); i < tenants.size(); ++i) {
+    shares.push_back(i < store_.tenants().size() ? store_.tenants()[i] : TenantShares());
+  }
+  store_.SetTenants(std::move(shares));
+}
+
+// All that is kept for each tenant, but what SetBounds and the store add.
+void Scheduler::AddTenant(double weight) {
+  programs_.AddTenant();
+  turn_ends_.AddTenant();
+  tenant_queues_.emplace_back();
+  prompts_.emplace_back();
+  for (WaitingClass* waiting : {&online_, &offline_}) {
+    waiting->queues.emplace_back(options_.bypass_max);
+    waiting->share.AddTenant(weight);
+    waiting->passed.push_back(false);
+  }
+  rows_.AddTenant(weight);
+  pace_.AddTenant();
+  preemptions_.AddTenant();
+  usage_.AddTenant();
+  shares_.places.push_back(0);
+  drawn_.push_back(0);
+  num_found_programs_.push_back(0);
 }
 
 int32_t Scheduler::RequestsAtOnceMax(TenantIndex tenant) const {

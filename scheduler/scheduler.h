@@ -150,9 +150,16 @@ class Scheduler final {
   // twice, or for someone gone: nothing happens. A step may run.
   void NameTool(RequestId id, std::string_view tool, absl::Time now);
 
-  // New bounds and weights of the tenants, by TenantIndex, for as many as there are; their parts of
-  // the KV cache stay as they were. What waits or runs is not refused any more. A step may run.
-  void SetTenants(const std::vector<TenantConfig>& tenants, absl::Time now);
+  // New bounds and weights of the tenants, by TenantIndex, for those that there are, and behind
+  // them for new ones, whom the metrics know already; and their parts of the KV cache, which have
+  // passed CheckFloors: who is missing in `shares` has what it had, or none. What waits or runs is
+  // not refused any more. A step may run. Allocates.
+  void SetTenants(const std::vector<TenantConfig>& tenants, std::vector<TenantShares> shares,
+                  absl::Time now);
+  // kInvalidArgument: the floors of the device would leave some tenant no room for one longest
+  // sequence.
+  static absl::Status CheckFloors(const EngineInfo& engine,
+                                  const std::vector<TenantShares>& tenants);
 
   // See admission.h.
   int32_t RequestsAtOnceMax(TenantIndex tenant) const;
@@ -427,6 +434,7 @@ class Scheduler final {
   void EndRequest(ActiveRequest& request, absl::Status status);
   void CountRunning(TenantIndex tenant, int32_t change);  // requests, as do the ledger and metrics
   void CountWaiting(TenantIndex tenant, int32_t change);
+  void AddTenant(double weight);  // behind the others
   void PublishCounts();
   void PublishWaitReasons();  // as the plan just made has found them
 

@@ -49,6 +49,7 @@ SchedulerLoop::SchedulerLoop(Engine& engine, const SchedulerOptions& options,
       on_engine_error_(std::move(on_engine_error)),
       live_max_(std::max(options.running_max, 0) + std::max(options.waiting_max, 0)),
       metrics_(registry, options, engine.info().num_blocks),
+      at_once_max_(TenantsMax(options)),
       free_(engine.info().num_blocks),
       mailbox_(static_cast<size_t>(live_max_)),
       sink_(sink, live_),
@@ -95,7 +96,6 @@ void SchedulerLoop::Start(std::unique_ptr<Scheduler> scheduler, const KvStoreOpt
   if (kv.disk != nullptr) {
     adoption_ = scheduler_->AdoptDiskBlocks(media.recovered, clock_.Now());
   }
-  at_once_max_ = std::vector<std::atomic<int32_t>>(static_cast<size_t>(scheduler_->num_tenants()));
   NoteAtOnceMax();
   scheduler_->DetachThread();
   mask_thread_ = std::thread(&SchedulerLoop::RunMasks, this);
@@ -110,8 +110,13 @@ void SchedulerLoop::NoteAtOnceMax() {
   }
 }
 
-void SchedulerLoop::SetTenants(std::vector<TenantConfig> tenants) {
-  mailbox_.PushUrgent(TenantsMessage{.tenants = std::move(tenants)});
+void SchedulerLoop::SetTenants(std::vector<TenantConfig> tenants,
+                               std::vector<TenantShares> shares) {
+  metrics_.AddTenants(NamesOf(tenants));
+  const auto done = std::make_shared<absl::Notification>();
+  const bool asked = mailbox_.PushUrgent(
+      TenantsMessage{.tenants = std::move(tenants), .shares = std::move(shares), .done = done});
+  if (asked) done->WaitForNotification();
 }
 
 Admit SchedulerLoop::Submit(Request&& request) {
@@ -275,8 +280,9 @@ void SchedulerLoop::Handle(Message& message) {
             scheduler_->SubmitAll(std::move(requests), clock_.Now());
           },
           [&](TenantsMessage& wanted) {
-            scheduler_->SetTenants(wanted.tenants, clock_.Now());
+            scheduler_->SetTenants(wanted.tenants, std::move(wanted.shares), clock_.Now());
             NoteAtOnceMax();
+            wanted.done->Notify();
           },
           [&](CancelMessage& cancel) { scheduler_->Cancel(cancel.request); },
           [&](StopChoiceMessage& stop) { scheduler_->StopChoice(stop.request, stop.choice); },

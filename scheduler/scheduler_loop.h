@@ -34,6 +34,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/synchronization/notification.h"
 #include "absl/time/time.h"
 #include "config/base/clock.h"
 #include "config/base/mailbox.h"
@@ -114,8 +115,10 @@ class SchedulerLoop final {
     return at_once_max_[static_cast<size_t>(Number(tenant))].load(std::memory_order_relaxed);
   }
 
-  // Any thread, never blocks: soon, see Scheduler::SetTenants.
-  void SetTenants(std::vector<TenantConfig> tenants);
+  // By one thread at a time, before new ones send requests: see Scheduler::SetTenants, which has
+  // been done when this returns. It waits for the scheduler's thread, and not for a step; after
+  // Stop it does nothing.
+  void SetTenants(std::vector<TenantConfig> tenants, std::vector<TenantShares> shares = {});
 
   // Any thread, never blocks. May come late, twice or for someone gone: then nothing happens. Else
   // the request's RequestDone (kCancelled) comes within one step, its blocks being back. Callers
@@ -197,6 +200,8 @@ class SchedulerLoop final {
   };
   struct TenantsMessage {
     std::vector<TenantConfig> tenants;
+    std::vector<TenantShares> shares;
+    std::shared_ptr<absl::Notification> done;
   };
   using Message =
       std::variant<std::vector<Request>, TenantsMessage, CancelMessage, StopChoiceMessage,

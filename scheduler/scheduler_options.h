@@ -1,6 +1,8 @@
 // What the scheduler is told at start; made by main from the daemon's configuration.
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -43,5 +45,10 @@ struct SchedulerOptions {
   // missing has none), bounds of moves and pins. Its sizes come from the engine.
   KvStoreOptions kv;
 };
+
+// As many as there ever are: a simulation may begin with more than a daemon can have.
+inline size_t TenantsMax(const SchedulerOptions& options) {
+  return std::max(kTenantsMax, options.tenants.size());
+}
 
 }  // namespace holdfast

@@ -5,14 +5,12 @@
 namespace holdfast {
 
 TenantLedger::TenantLedger(const std::vector<TenantConfig>& tenants) {
-  for (const TenantConfig& tenant : tenants) {
-    loads_.push_back({.running_max = tenant.running_max, .waiting_max = tenant.waiting_max});
-  }
-  if (loads_.empty()) loads_.emplace_back();
+  SetBounds(TenantsOrDefault(tenants));
 }
 
 void TenantLedger::SetBounds(const std::vector<TenantConfig>& tenants) {
-  CHECK(tenants.size() == loads_.size());
+  CHECK(tenants.size() >= loads_.size());
+  loads_.resize(tenants.size());
   for (size_t i = 0; i < tenants.size(); ++i) {
     loads_[i].running_max = tenants[i].running_max;
     loads_[i].waiting_max = tenants[i].waiting_max;

@@ -24,8 +24,8 @@ class TenantLedger final {
  public:
   explicit TenantLedger(const std::vector<TenantConfig>& tenants);  // empty: one, without bounds
 
-  // New bounds, by TenantIndex, for as many tenants as there are. Who has more running than it now
-  // may keeps them.
+  // New bounds, by TenantIndex, for the tenants that there are, and behind them for new ones. Who
+  // has more running than it now may keeps them.
   void SetBounds(const std::vector<TenantConfig>& tenants);
 
   int32_t size() const { return static_cast<int32_t>(loads_.size()); }

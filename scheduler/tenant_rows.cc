@@ -7,10 +7,12 @@
 namespace holdfast {
 
 TenantRows::TenantRows(const std::vector<double>& weights) {
-  for (double weight : weights) {
-    CHECK(weight > 0);
-    tenants_.push_back({.weight = weight});
-  }
+  for (double weight : weights) AddTenant(weight);
+}
+
+void TenantRows::AddTenant(double weight) {
+  CHECK(weight > 0);
+  tenants_.push_back({.weight = weight});
 }
 
 void TenantRows::Begin(int32_t step_rows) {

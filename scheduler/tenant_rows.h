@@ -25,6 +25,7 @@ class TenantRows final {
  public:
   explicit TenantRows(const std::vector<double>& weights);  // each > 0
 
+  void AddTenant(double weight);                       // > 0; behind the others, between two steps
   void SetWeight(TenantIndex tenant, double weight) {  // > 0; between two steps
     tenants_[Index(tenant)].weight = weight;
   }

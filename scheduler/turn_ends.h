@@ -58,6 +58,8 @@ class TurnEnds final {
   TurnEnds(BlockKeyFunctions keys, int32_t num_tenants,
            absl::Duration keep_max = absl::Minutes(10));
 
+  void AddTenant() { tenants_.emplace_back(); }  // behind the others
+
   // The key of a prompt's full blocks.
   struct PromptKey {
     BlockKey key;

@@ -7,19 +7,24 @@
 namespace holdfast {
 
 UsageMeter::UsageMeter(int32_t num_tenants, int64_t block_bytes, SchedulerMetrics& metrics)
-    : block_bytes_(static_cast<double>(block_bytes)),
-      metrics_(metrics),
-      tenants_(static_cast<size_t>(num_tenants)) {}
+    : block_bytes_(static_cast<double>(block_bytes)), metrics_(metrics) {
+  for (int32_t i = 0; i < num_tenants; ++i) AddTenant();
+}
+
+void UsageMeter::AddTenant() {
+  tenants_.emplace_back();
+  computing_.reserve(tenants_.capacity());
+  holding_.reserve(tenants_.capacity());
+}
 
 void UsageMeter::EndStep(absl::Duration took) {
   const auto step_rows = static_cast<double>(std::exchange(step_rows_, 0));
   const double seconds = absl::ToDoubleSeconds(took);
-  for (size_t i = 0; i < tenants_.size(); ++i) {
-    const int32_t rows = std::exchange(tenants_[i].rows, 0);
-    if (rows == 0 || seconds <= 0) continue;
-    metrics_.Of(TenantIndex{static_cast<int32_t>(i)})
-        .compute_seconds.Add(seconds * rows / step_rows);
+  for (const TenantIndex tenant : computing_) {
+    const int32_t rows = std::exchange(tenants_[Index(tenant)].rows, 0);
+    if (seconds > 0) metrics_.Of(tenant).compute_seconds.Add(seconds * rows / step_rows);
   }
+  computing_.clear();
 }
 
 void UsageMeter::CountUntil(absl::Time now, Tenant& tenant) {
@@ -36,20 +41,20 @@ void UsageMeter::AddHeld(TenantIndex tenant, int32_t blocks, absl::Time now) {
   CountUntil(now, holds);
   holds.held += blocks;
   CHECK(holds.held >= 0);
+  if (!std::exchange(holds.listed, true)) holding_.push_back(tenant);
 }
 
 void UsageMeter::CountHeld(const PinTable& pins, absl::Time now) {
-  for (size_t i = 0; i < tenants_.size(); ++i) {
-    const TenantIndex index{static_cast<int32_t>(i)};
-    Tenant& tenant = tenants_[i];
-    const int32_t pinned = pins.num_blocks(index);
-    if (tenant.held + tenant.pinned + pinned == 0 && tenant.block_seconds == 0) continue;
+  std::erase_if(holding_, [&](TenantIndex index) {
+    Tenant& tenant = tenants_[Index(index)];
     CountUntil(now, tenant);
-    tenant.pinned = pinned;
+    tenant.pinned = pins.num_blocks(index);
     if (const double held = std::exchange(tenant.block_seconds, 0); held > 0) {
       metrics_.Of(index).kv_byte_seconds.Add(held * block_bytes_);
     }
-  }
+    tenant.listed = tenant.held + tenant.pinned > 0;
+    return !tenant.listed;
+  });
 }
 
 }  // namespace holdfast

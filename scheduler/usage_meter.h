@@ -24,16 +24,21 @@ class UsageMeter final {
  public:
   UsageMeter(int32_t num_tenants, int64_t block_bytes, SchedulerMetrics& metrics);
 
+  void AddTenant();  // behind the others
+
   // O(1). Of the step that is being committed, which EndStep then shares out.
   void AddRows(TenantIndex tenant, int32_t rows) {
-    tenants_[Index(tenant)].rows += rows;
+    Tenant& computes = tenants_[Index(tenant)];
+    if (computes.rows == 0 && rows > 0) computing_.push_back(tenant);
+    computes.rows += rows;
     step_rows_ += rows;
   }
-  void EndStep(absl::Duration took);  // O(tenants)
+  void EndStep(absl::Duration took);  // O(tenants in the step)
 
   // O(1). Its running sequences hold so many more blocks from now on, or fewer.
   void AddHeld(TenantIndex tenant, int32_t blocks, absl::Time now);
-  // O(tenants). Counts until now; the pins are as they have been since the last time.
+  // O(tenants that hold something or did the last time). Counts until now; the pins are as they
+  // have been since the last time, and of blocks that their tenant held until then.
   void CountHeld(const PinTable& pins, absl::Time now);
 
   int32_t held_blocks(TenantIndex tenant) const { return tenants_[Index(tenant)].held; }
@@ -42,6 +47,7 @@ class UsageMeter final {
   struct Tenant {
     int32_t rows = 0;                         // of the step that is being committed
     int32_t held = 0, pinned = 0;             // blocks
+    bool listed = false;                      // in holding_
     double block_seconds = 0;                 // not in the metrics yet
     absl::Time since = absl::InfinitePast();  // is counted until then
   };
@@ -51,6 +57,8 @@ class UsageMeter final {
   const double block_bytes_;
   SchedulerMetrics& metrics_;
   std::vector<Tenant> tenants_;
+  std::vector<TenantIndex> computing_;  // with rows of the step that is being committed
+  std::vector<TenantIndex> holding_;    // with blocks, or with time that is not in the metrics yet
   int64_t step_rows_ = 0;
 };
 

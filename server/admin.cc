@@ -18,11 +18,6 @@ namespace {
 
 static_assert(kKvTierNames.size() == kNumTiers && kKvPlaceTiers == kNumPlaceTiers);
 
-std::vector<TenantConfig> WithDefault(std::vector<TenantConfig> tenants) {
-  if (tenants.empty()) tenants.push_back({.name = "default"});
-  return tenants;
-}
-
 absl::Status Unavailable() {
   absl::Status status =
       absl::UnavailableError("the scheduler is not there: the model is loading; try again soon");
@@ -67,16 +62,21 @@ KvAdminPort AdminPortTo(SchedulerLoop& loop) {
 }
 
 KvAdmin::KvAdmin(std::vector<TenantConfig> tenants, std::function<void(const AdminAct&)> audit)
-    : audit_(std::move(audit)),
-      keyless_(tenants.empty()),
-      tenants_(WithDefault(std::move(tenants))),
-      admins_(tenants_.size()) {
-  SetAdmins(tenants_);
+    : audit_(std::move(audit)), keyless_(tenants.empty()) {
+  SetTenants(TenantsOrDefault(std::move(tenants)));
 }
 
-void KvAdmin::SetAdmins(const std::vector<TenantConfig>& tenants) {
-  CHECK(tenants.size() == admins_.size());
-  for (size_t i = 0; i < tenants.size(); ++i) admins_[i] = tenants[i].admin;
+void KvAdmin::SetTenants(const std::vector<TenantConfig>& tenants) {
+  for (size_t i = 0; i < tenants.size(); ++i) {
+    if (i == tenants_.size()) tenants_.AddNew(std::make_unique<Tenant>(tenants[i].name));
+    tenants_[i].admin = tenants[i].admin;
+  }
+}
+
+const std::string& KvAdmin::NameOf(TenantIndex caller) const {
+  static const std::string administrator = "administrator";
+  if (caller == kAdministrator) return administrator;
+  return tenants_[static_cast<size_t>(Number(caller))].name;
 }
 
 void KvAdmin::Connect(KvAdminPort port) {
@@ -91,7 +91,8 @@ std::optional<KvAdminPort> KvAdmin::port() const {
 }
 
 bool KvAdmin::SeesAll(TenantIndex caller) const {
-  return keyless_ || caller == kAdministrator || admins_[static_cast<size_t>(Number(caller))];
+  return keyless_ || caller == kAdministrator ||
+         tenants_[static_cast<size_t>(Number(caller))].admin.load();
 }
 
 absl::StatusOr<std::optional<TenantIndex>> KvAdmin::Resolve(TenantIndex caller,
@@ -99,18 +100,15 @@ absl::StatusOr<std::optional<TenantIndex>> KvAdmin::Resolve(TenantIndex caller,
   if (tenant.empty()) {
     return SeesAll(caller) ? std::optional<TenantIndex>() : std::optional(caller);
   }
-  if (!SeesAll(caller) && tenant != tenants_[static_cast<size_t>(Number(caller))].name) {
+  if (!SeesAll(caller) && tenant != NameOf(caller)) {
     return Named(absl::PermissionDeniedError("only a tenant with `admin: true` may name another"),
                  "tenant");
   }
-  const auto found = std::find_if(tenants_.begin(), tenants_.end(),
-                                  [&](const TenantConfig& entry) { return entry.name == tenant; });
-  if (found == tenants_.end()) {
-    return Named(
-        absl::NotFoundError(absl::StrCat("there is no tenant `", tenant.substr(0, 64), "`")),
-        "tenant");
+  for (size_t i = 0; i < tenants_.size(); ++i) {
+    if (tenants_[i].name == tenant) return std::optional(TenantIndex{static_cast<int32_t>(i)});
   }
-  return std::optional(TenantIndex{static_cast<int32_t>(found - tenants_.begin())});
+  return Named(absl::NotFoundError(absl::StrCat("there is no tenant `", tenant.substr(0, 64), "`")),
+               "tenant");
 }
 
 void KvAdmin::View(TenantIndex caller, const std::string& tenant,
@@ -140,8 +138,7 @@ KvView KvAdmin::MakeView(CacheReport&& report, bool whole, std::optional<TenantI
     all.moving_blocks = report.device.moving;
     all.num_moves = report.num_moves;
   }
-  CHECK(report.tenants.size() == tenants_.size());
-  for (size_t i = 0; i < tenants_.size(); ++i) {
+  for (size_t i = 0; i < report.tenants.size(); ++i) {
     if (only && static_cast<size_t>(Number(*only)) != i) continue;
     const CacheReport::Tenant& from = report.tenants[i];
     KvView::Tenant& to = view.tenants.emplace_back();
@@ -157,7 +154,7 @@ KvView KvAdmin::MakeView(CacheReport&& report, bool whole, std::optional<TenantI
   }
   const absl::Time now = SteadyNow();
   for (CacheReport::PinEntry& from : report.pins) {
-    view.pins.push_back({.tenant = tenants_[static_cast<size_t>(Number(from.tenant))].name,
+    view.pins.push_back({.tenant = NameOf(from.tenant),
                          .session = std::move(from.session),
                          .priority = from.priority,
                          .blocks = from.num_blocks,
@@ -184,8 +181,7 @@ void KvAdmin::Queue(TenantIndex caller, const std::string& tenant,
 QueueView KvAdmin::MakeQueueView(QueueReport&& report, const KvAdminPort& port, bool whole,
                                  std::optional<TenantIndex> only) const {
   QueueView view{.report = std::move(report), .whole = whole};
-  CHECK(view.report.tenants.size() == tenants_.size());
-  for (size_t i = 0; i < tenants_.size(); ++i) {
+  for (size_t i = 0; i < view.report.tenants.size(); ++i) {
     const TenantIndex tenant{static_cast<int32_t>(i)};
     view.tenants.push_back(tenants_[i].name);
     if (!only || *only == tenant) view.shown.push_back(tenant);
@@ -201,9 +197,7 @@ QueueView KvAdmin::MakeQueueView(QueueReport&& report, const KvAdminPort& port, 
 }
 
 AdminAct KvAdmin::ActOf(const Authenticated& caller, const char* act, std::string on) const {
-  const bool is_tenant = caller.tenant != kAdministrator;
-  return {.who = is_tenant ? tenants_[static_cast<size_t>(Number(caller.tenant))].name
-                           : "administrator",
+  return {.who = NameOf(caller.tenant),
           .key = caller.key,
           .act = act,
           .on = std::move(on),

@@ -26,6 +26,7 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "config/base/growing_table.h"
 #include "config/ids.h"
 #include "config/tenant_config.h"
 #include "scheduler/queue_report.h"
@@ -112,8 +113,11 @@ class KvAdmin final {
       std::vector<TenantConfig> tenants,
       std::function<void(const AdminAct&)> audit = [](const AdminAct&) {});
 
-  // Who is an administrator from now on, by TenantIndex, for as many tenants as there are.
-  void SetAdmins(const std::vector<TenantConfig>& tenants);
+  // Who is an administrator from now on, by TenantIndex, of the tenants that there are, and new
+  // ones behind them. By one thread at a time, before the scheduler is told of new ones.
+  void SetTenants(const std::vector<TenantConfig>& tenants);
+  // Also of kAdministrator.
+  const std::string& NameOf(TenantIndex caller) const;
 
   // Once; until then all is kUnavailable.
   void Connect(KvAdminPort port) ABSL_LOCKS_EXCLUDED(mutex_);
@@ -141,6 +145,10 @@ class KvAdmin final {
       ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
+  struct Tenant {
+    std::string name;
+    std::atomic<bool> admin;
+  };
   bool SeesAll(TenantIndex caller) const;
   AdminAct ActOf(const Authenticated& caller, const char* act, std::string on) const;
   // `done`, after the audit.
@@ -156,8 +164,7 @@ class KvAdmin final {
 
   const std::function<void(const AdminAct&)> audit_;
   const bool keyless_;
-  const std::vector<TenantConfig> tenants_;  // as they were at start
-  std::vector<std::atomic<bool>> admins_;    // by TenantIndex
+  GrowingTable<Tenant> tenants_{kTenantsMax};  // by TenantIndex
   mutable absl::Mutex mutex_;
   std::optional<KvAdminPort> port_ ABSL_GUARDED_BY(mutex_);
 };

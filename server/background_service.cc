@@ -85,7 +85,6 @@ BackgroundService::BackgroundService(BackgroundOptions options, std::unique_ptr<
                                      GenerationService& service, MetricsRegistry& metrics)
     : options_(std::move(options)),
       state_(std::move(state)),
-      file_leases_(options_.tenants.size()),
       service_(service),
       lines_ok_(metrics.AddCounter("holdfast_server_batch_lines_total",
                                    "lines of batches by how they ended", {{"outcome", "ok"}})),
@@ -99,11 +98,24 @@ BackgroundService::BackgroundService(BackgroundOptions options, std::unique_ptr<
           metrics.AddGauge("holdfast_server_batch_lines_running", "lines of batches that run now")),
       batches_running_(metrics.AddGauge("holdfast_server_batches_unfinished",
                                         "batches that are not at their end")) {
+  AddTenants(options_.tenants);
   absl::MutexLock lock(&stop_mutex_);
   thread_ = std::thread([this] { Loop(); });
 }
 
 BackgroundService::~BackgroundService() { Stop(); }
+
+void BackgroundService::AddTenants(const std::vector<std::string>& names) {
+  for (size_t i = tenants_.size(); i < names.size(); ++i) tenants_.Add(names[i]);
+  file_leases_.SetNumTenants(tenants_.size());
+}
+
+std::optional<TenantIndex> BackgroundService::TenantOf(const std::string& name) const {
+  for (size_t i = 0; i < tenants_.size(); ++i) {
+    if (tenants_[i] == name) return TenantIndex{static_cast<int32_t>(i)};
+  }
+  return std::nullopt;
+}
 
 void BackgroundService::BeginRunning() {
   absl::MutexLock lock(&wake_->mutex);
@@ -257,8 +269,8 @@ absl::Status BackgroundService::Look() {
       next_look_ = now;
       break;
     }
-    const auto tenant = std::find(options_.tenants.begin(), options_.tenants.end(), batch.tenant);
-    if (tenant == options_.tenants.end()) continue;  // no longer configured: waits, and expires
+    const std::optional<TenantIndex> tenant = TenantOf(batch.tenant);
+    if (!tenant) continue;  // no longer configured: waits, and expires
     const bool is_first = std::find(seen.begin(), seen.end(), batch.tenant) == seen.end();
     if (!is_first && !is_active) continue;
     if (!IsOver(batch)) seen.push_back(batch.tenant);
@@ -268,8 +280,7 @@ absl::Status BackgroundService::Look() {
       break;
     }
     ActiveBatch& active = active_[batch.id];
-    active.tenant = TenantIndex{
-        static_cast<std::underlying_type_t<TenantIndex>>(tenant - options_.tenants.begin())};
+    active.tenant = *tenant;
     active.batch = std::move(batch);
     turns.push_back(&active);
   }

@@ -32,8 +32,10 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "config/base/clock.h"
+#include "config/base/growing_table.h"
 #include "config/base/metrics.h"
 #include "config/ids.h"
+#include "config/tenant_config.h"
 #include "server/answer_writer.h"
 #include "server/batch_store.h"
 #include "server/file_leases.h"
@@ -44,7 +46,7 @@
 namespace holdfast {
 
 struct BackgroundOptions {
-  std::vector<std::string> tenants;  // names by TenantIndex
+  std::vector<std::string> tenants;  // names by TenantIndex; others: AddTenants
   int32_t lines_at_once = 32;        // requests of all batches together; each prompt is one
   std::string system_fingerprint;    // as HTTP's answers have
   // Something of the store failed that no caller is told; any thread. Optional.
@@ -66,6 +68,9 @@ class BackgroundService final {
                     GenerationService& service, MetricsRegistry& metrics);
   ~BackgroundService();  // stops
 
+  // New ones behind those that there are: `names` has all. By one thread at a time, before they
+  // send requests.
+  void AddTenants(const std::vector<std::string>& names);
   // Begins to run what there is to run. Ask works from the start.
   void BeginRunning();
   // `task` runs on the background thread; afterwards it is looked whether there is something to
@@ -85,7 +90,7 @@ class BackgroundService final {
     if (!status.ok() && options_.on_fault) options_.on_fault(status);
   }
   const std::string& TenantName(TenantIndex tenant) const {
-    return options_.tenants[static_cast<size_t>(Number(tenant))];
+    return tenants_[static_cast<size_t>(Number(tenant))];
   }
   // Batches stop; what they ran stays open, for the next process. Responses in the background go
   // on.
@@ -114,6 +119,7 @@ class BackgroundService final {
   absl::Status DeleteExpired(absl::Time now);
   void WriteEnds();
   static bool IsOver(const Batch& batch);
+  std::optional<TenantIndex> TenantOf(const std::string& name) const;
   static int32_t RequestsOf(const ActiveBatch& active);
   int32_t RequestsRunning() const;
   absl::Status Advance(ActiveBatch& active, int32_t share);
@@ -133,6 +139,7 @@ class BackgroundService final {
 
   const BackgroundOptions options_;
   const std::unique_ptr<State> state_;
+  GrowingTable<std::string> tenants_{kTenantsMax};  // names by TenantIndex
   FileLeases file_leases_;
   GenerationService& service_;
   Counter lines_ok_, lines_failed_, lines_retried_;

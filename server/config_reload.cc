@@ -6,11 +6,14 @@
 #include <utility>
 #include <vector>
 
+#include "config/base/check.h"
 #include "config/base/concat.h"
 #include "config/base/status_macros.h"
 #include "config/config_changes.h"
 #include "scheduler/scheduler_loop.h"
+#include "server/background_service.h"
 #include "server/generation_service.h"
+#include "server/usage_service.h"
 
 namespace holdfast {
 namespace {
@@ -66,21 +69,28 @@ absl::StatusOr<ReloadView> ConfigReload::Apply(const Parts& parts) {
     return absl::FailedPreconditionError("started without --config: there is no file to read");
   }
   ASSIGN_OR_RETURN(const DaemonConfig wanted, read_());
-  ConfigChanges changes = ChangesOf(running_, wanted);
+  ASSIGN_OR_RETURN(ConfigChanges changes, ChangesOf(running_, wanted));
   const std::vector<TenantConfig>& tenants = changes.config.tenants;
   // What can fail comes first: hashes have been checked with the file.
+  ASSIGN_OR_RETURN(std::vector<TenantShares> shares, parts.shares_of(tenants));
   if (parts.admin_auth != nullptr) {
     RETURN_IF_ERROR(parts.admin_auth->SetKeys(changes.config.admin.keys));
   }
-  if (!tenants.empty()) {
-    RETURN_IF_ERROR(parts.auth.SetKeys(tenants));
-    parts.kv_admin.SetAdmins(tenants);
-    parts.service.SetPriorities(tenants);
-    parts.loop.SetTenants(tenants);
-  }
+  if (!tenants.empty()) Tell(tenants, std::move(shares), parts);
   log_.SetLevel(LogLevelOf(changes.config.log.level));
   running_ = std::move(changes.config);
   return ReloadView{.applied = std::move(changes.applied), .waiting = std::move(changes.waiting)};
+}
+
+// Whoever is known by a key is known to everybody behind.
+void ConfigReload::Tell(const std::vector<TenantConfig>& tenants, std::vector<TenantShares> shares,
+                        const Parts& parts) {
+  parts.kv_admin.SetTenants(tenants);
+  parts.service.SetTenants(tenants);
+  if (parts.background != nullptr) parts.background->AddTenants(NamesOf(tenants));
+  if (parts.usage != nullptr) parts.usage->SetTenants(NamesOf(tenants));
+  parts.loop.SetTenants(tenants, std::move(shares));
+  CHECK(parts.auth.SetKeys(tenants).ok());  // the hashes have been checked with the file
 }
 
 }  // namespace holdfast

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <functional>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "config/base/metrics.h"
@@ -16,8 +17,11 @@
 
 namespace holdfast {
 
+class BackgroundService;           // server/background_service.h
 class SchedulerGenerationService;  // server/generation_service.h
 class SchedulerLoop;               // scheduler/scheduler_loop.h
+class UsageService;                // server/usage_service.h
+struct TenantShares;               // kvstore/kv_store_options.h
 
 class ConfigReload final {
  public:
@@ -26,7 +30,12 @@ class ConfigReload final {
     AdminAuth* admin_auth;  // null: there is no port for administrators
     KvAdmin& kv_admin;
     SchedulerGenerationService& service;
+    BackgroundService* background;  // null: there is none, as the next
+    UsageService* usage;
     SchedulerLoop& loop;
+    // Their parts of the KV cache; not OK: the file wants more of it than there is.
+    std::function<absl::StatusOr<std::vector<TenantShares>>(const std::vector<TenantConfig>&)>
+        shares_of;
   };
 
   // `running`: as it was at start. `read`: null where there is no file. `log` must outlive this.
@@ -39,6 +48,8 @@ class ConfigReload final {
 
  private:
   absl::StatusOr<ReloadView> Apply(const Parts& parts);
+  static void Tell(const std::vector<TenantConfig>& tenants, std::vector<TenantShares> shares,
+                   const Parts& parts);
 
   DaemonConfig running_;  // with what was reloaded
   const std::function<absl::StatusOr<DaemonConfig>()> read_;

@@ -217,7 +217,7 @@ class Daemon final {
     }
     ASSIGN_OR_RETURN(std::unique_ptr<State> kept, State::Open(state.path, bounds, wall_clock_));
     background_ = std::make_unique<BackgroundService>(
-        BackgroundOptions{.tenants = TenantNames(),
+        BackgroundOptions{.tenants = NamesOf(config_.tenants),
                           .lines_at_once = state.batch_lines_at_once,
                           .system_fingerprint = Fingerprint(),
                           .on_fault =
@@ -228,18 +228,11 @@ class Daemon final {
     return absl::OkStatus();
   }
 
-  std::vector<std::string> TenantNames() const {
-    std::vector<std::string> names;
-    for (const TenantConfig& tenant : config_.tenants) names.push_back(tenant.name);
-    if (names.empty()) names.push_back("default");
-    return names;
-  }
-
   absl::Status OpenUsage() {
     const std::string path = config_.UsagePath();
     if (path.empty()) return absl::OkStatus();
     ASSIGN_OR_RETURN(std::unique_ptr<UsageLedger> ledger,
-                     UsageLedger::Open(path, TenantNames(), wall_clock_));
+                     UsageLedger::Open(path, NamesOf(config_.tenants), wall_clock_));
     const auto on_change = [this](const absl::Status& status) {
       if (status.ok()) {
         log_.Info("usage_kept_again");
@@ -248,7 +241,7 @@ class Daemon final {
       }
     };
     usage_ = std::make_unique<UsageService>(
-        std::move(ledger), UsageCounters(metrics_, TenantNames(), front_->model_info().name),
+        std::move(ledger), UsageCounters(metrics_, front_->model_info().name),
         UsageOptions{.flush = config_.usage.flush, .on_change = on_change});
     return absl::OkStatus();
   }
@@ -303,14 +296,8 @@ class Daemon final {
     const LogLevel level = access.code >= 500   ? LogLevel::kWarn
                            : access.code >= 400 ? LogLevel::kInfo
                                                 : LogLevel::kDebug;
-    std::string_view tenant = "-";
-    if (access.tenant == kAdministrator) {
-      tenant = "administrator";
-    } else if (access.tenant) {
-      tenant = config_.tenants.empty()
-                   ? std::string_view("default")
-                   : std::string_view(config_.tenants[Number(*access.tenant)].name);
-    }
+    const std::string_view tenant =
+        access.tenant ? std::string_view(kv_admin_->NameOf(*access.tenant)) : "-";
     log_.Write(level, "http_request",
                {{"method", access.method},
                 {"route", access.route},
@@ -541,6 +528,23 @@ class Daemon final {
     return true;
   }
 
+  ConfigReload::Parts ReloadedParts() {
+    return {.auth = *auth_,
+            .admin_auth = admin_auth_.get(),
+            .kv_admin = *kv_admin_,
+            .service = *service_,
+            .background = background_.get(),
+            .usage = usage_.get(),
+            .loop = *loop_,
+            .shares_of = [this](const std::vector<TenantConfig>& tenants)
+                -> absl::StatusOr<std::vector<TenantShares>> {
+              ASSIGN_OR_RETURN(std::vector<TenantShares> shares,
+                               SharesOf(tenants, tiers_, engine_->info()));
+              RETURN_IF_ERROR(Scheduler::CheckFloors(engine_->info(), shares));
+              return shares;
+            }};
+  }
+
   // Once for all who have asked by now.
   void ReloadIfAsked() ABSL_LOCKS_EXCLUDED(mutex_) {
     std::vector<ReloadDone> calls;
@@ -553,8 +557,7 @@ class Daemon final {
     }
     if (!by_signal && calls.empty()) return;
     absl::StatusOr<ReloadView> view = absl::UnavailableError("the server is stopping");
-    if (!is_stopping)
-      view = reload_.Run({*auth_, admin_auth_.get(), *kv_admin_, *service_, *loop_});
+    if (!is_stopping) view = reload_.Run(ReloadedParts());
     if (by_signal) audit_->Write({.who = "SIGHUP", .act = "reload", .result = view.status()});
     for (const ReloadDone& done : calls) done(view);
   }
@@ -616,8 +619,9 @@ class Daemon final {
     const bool is_drained = loop_->WaitDrained(kFarewell);
     const auto handed = is_drained ? loop_->HandDown(std::max(deadline - began, kFarewell))
                                    : SchedulerLoop::HandedDown{};
-    log_.Info("kv_handed_down",
-              {{"blocks", handed.blocks}, {"all", handed.all ? "yes" : "no"}, {"seconds", absl::Now() - began}});
+    log_.Info("kv_handed_down", {{"blocks", handed.blocks},
+                                 {"all", handed.all ? "yes" : "no"},
+                                 {"seconds", absl::Now() - began}});
   }
 
   void StopParts() {

@@ -4,6 +4,7 @@
 // Thread: any. Bound: kFilesAtOnceMax, kTenantFilesAtOnceMax.
 #pragma once
 
+#include <atomic>
 #include <map>
 #include <memory>
 
@@ -19,8 +20,9 @@ inline constexpr int kTenantFilesAtOnceMax = 4;  // where there are several tena
 
 class FileLeases final {
  public:
-  explicit FileLeases(size_t num_tenants)
-      : tenant_max_(num_tenants > 1 ? kTenantFilesAtOnceMax : kFilesAtOnceMax) {}
+  void SetNumTenants(size_t num_tenants) {  // of those to come; before, one
+    tenant_max_ = num_tenants > 1 ? kTenantFilesAtOnceMax : kFilesAtOnceMax;
+  }
 
   // Given back when the last copy goes, which may be after this has gone. kUnavailable: too many
   // are on their way.
@@ -33,7 +35,7 @@ class FileLeases final {
     std::map<TenantIndex, int> of_tenant ABSL_GUARDED_BY(mutex);
   };
 
-  const int tenant_max_;
+  std::atomic<int> tenant_max_{kFilesAtOnceMax};
   const std::shared_ptr<Counts> counts_ = std::make_shared<Counts>();
 };
 

@@ -1,4 +1,4 @@
-// What generation counts, by tenant and model. Made once at start, one set of handles a tenant.
+// What generation counts, by tenant and model: one set of handles a tenant.
 //
 // Thread: any.
 #pragma once
@@ -8,8 +8,10 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "config/base/growing_table.h"
 #include "config/base/metrics.h"
 #include "config/ids.h"
+#include "config/tenant_config.h"
 
 namespace holdfast {
 
@@ -42,11 +44,19 @@ class GenerationMetrics final {
  public:
   GenerationMetrics(MetricsRegistry& registry, const std::vector<std::string>& tenant_names,
                     const std::string& model);
-  TenantGenerationMetrics& Of(TenantIndex tenant);
+  static TenantGenerationMetrics OfTenant(MetricsRegistry& registry, const std::string& tenant,
+                                          const std::string& model);
+  // New ones behind those that there are: `tenant_names` has all. By one thread at a time.
+  void AddTenants(const std::vector<std::string>& tenant_names);
+  TenantGenerationMetrics& Of(TenantIndex tenant) {
+    return tenants_[static_cast<size_t>(Number(tenant))];
+  }
   Gauge& running() { return running_; }  // holdfast_server_requests_running
 
  private:
-  std::vector<TenantGenerationMetrics> tenants_;
+  MetricsRegistry& registry_;
+  const std::string model_;
+  GrowingTable<TenantGenerationMetrics> tenants_{kTenantsMax};
   Gauge running_;
 };
 

@@ -21,17 +21,6 @@ namespace {
 // How late a request_timeout may be noticed: far below any sensible timeout, far above a step.
 constexpr absl::Duration kExpiryInterval = absl::Milliseconds(100);
 
-std::vector<std::string> TenantNames(const std::vector<TenantConfig>& tenants) {
-  std::vector<std::string> names;
-  for (const TenantConfig& tenant : tenants) names.push_back(tenant.name);
-  return names;
-}
-
-GenerationServiceOptions WithTenants(GenerationServiceOptions options) {
-  if (options.tenants.empty()) options.tenants.push_back({.name = "default"});
-  return options;
-}
-
 size_t PromptBytes(const GenerationRequest& request) {
   if (const auto* chat = std::get_if<ChatInput>(&request.prompt)) {
     return chat->messages_json.size() + chat->tools_json.size();
@@ -144,30 +133,31 @@ SchedulerGenerationService::SchedulerGenerationService(GenerationServiceOptions 
                                                        const Tokenizer& tokenizer,
                                                        const ChatTemplate* chat_template,
                                                        const Clock& clock, MetricsRegistry& metrics)
-    : options_(WithTenants(std::move(options))),
-      priority_max_(options_.tenants.size()),
+    : options_(std::move(options)),
       tokenizer_(tokenizer),
       clock_(clock),
-      metrics_(metrics, TenantNames(options_.tenants), options_.model.name),
-      encoder_({.model = options_.model,
-                .eos_tokens = options_.eos_tokens,
-                .num_tenants = options_.tenants.size()},
-               tokenizer, chat_template) {
-  SetPriorities(options_.tenants);
+      metrics_(metrics, {}, options_.model.name),
+      encoder_({.model = options_.model, .eos_tokens = options_.eos_tokens}, tokenizer,
+               chat_template) {
+  SetTenants(TenantsOrDefault(options_.tenants));
   for (int32_t i = 0; i < options_.text_threads; ++i) {
     stream_states_.push_back(std::make_unique<StreamState>());
   }
   Handler& self = *this;  // make_unique does not see a private base
   stream_workers_ = std::make_unique<TextWorkers>(options_.text_threads, self);
-  prompt_workers_ = std::make_unique<PromptWorkers>(options_.text_threads, options_.tenants.size(),
-                                                    kTextTasksMax);
+  prompt_workers_ = std::make_unique<PromptWorkers>(options_.text_threads, kTextTasksMax);
 }
 
 SchedulerGenerationService::~SchedulerGenerationService() { Shutdown(); }
 
-void SchedulerGenerationService::SetPriorities(const std::vector<TenantConfig>& tenants) {
-  CHECK(tenants.size() == priority_max_.size());
-  for (size_t i = 0; i < tenants.size(); ++i) priority_max_[i] = tenants[i].priority_max;
+void SchedulerGenerationService::SetTenants(const std::vector<TenantConfig>& tenants) {
+  metrics_.AddTenants(NamesOf(tenants));
+  for (size_t i = 0; i < tenants.size(); ++i) {
+    if (i == tenants_.size()) {
+      tenants_.AddNew(std::make_unique<Tenant>(tenants[i].name, tenants[i].sharing_group));
+    }
+    tenants_[i].priority_max = tenants[i].priority_max;
+  }
 }
 
 void SchedulerGenerationService::Shutdown() {
@@ -544,8 +534,7 @@ void SchedulerGenerationService::JoinGroup(Group& group, RequestId id,
 Request SchedulerGenerationService::ToSchedulerRequest(
     const GenerationTask& task, std::vector<std::shared_ptr<TokenMask>> masks) const {
   const GenerationRequest& from = task.request();
-  const auto index = static_cast<size_t>(Number(from.tenant));
-  const TenantConfig& tenant = options_.tenants[index];
+  const Tenant& tenant = tenants_[static_cast<size_t>(Number(from.tenant))];
   Request request{.id = task.id(),
                   .tenant = from.tenant,
                   .prompt = task.prompt(),
@@ -557,7 +546,7 @@ Request SchedulerGenerationService::ToSchedulerRequest(
                   .prompt_top_logprobs = from.prompt_top_logprobs,
                   .pooling = from.embedding ? from.embedding->pooling : Pooling::kNone,
                   .reuse_prefix = options_.prefix_cache,
-                  .priority = std::max(from.priority, priority_max_[index].load()),
+                  .priority = std::max(from.priority, tenant.priority_max.load()),
                   .offline = from.offline,
                   .arrival = from.arrival,
                   .session = from.session,

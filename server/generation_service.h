@@ -43,6 +43,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "config/base/clock.h"
+#include "config/base/growing_table.h"
 #include "config/base/metrics.h"
 #include "config/tenant_config.h"
 #include "scheduler/events.h"
@@ -94,8 +95,9 @@ class SchedulerGenerationService final : public GenerationService,
   ~SchedulerGenerationService() override;
 
   void Connect(SchedulerPort scheduler);  // once, before the first Start
-  // What their requests may claim from now on, by TenantIndex, for as many tenants as there are.
-  void SetPriorities(const std::vector<TenantConfig>& tenants);
+  // What their requests may claim from now on, by TenantIndex, of the tenants that there are, and
+  // new ones behind them. By one thread at a time, before new ones send requests.
+  void SetTenants(const std::vector<TenantConfig>& tenants);
 
   // From now on Start answers kUnavailable; what was started goes on. Idempotent.
   void BeginDrain() { draining_.store(true, std::memory_order_relaxed); }
@@ -132,6 +134,11 @@ class SchedulerGenerationService final : public GenerationService,
 
  private:
   using WireKey = std::pair<TenantIndex, std::string>;
+  struct Tenant {
+    std::string name;
+    std::optional<std::string> sharing_group;
+    std::atomic<int32_t> priority_max;
+  };
   struct Group;        // the requests of one body
   struct Live;         // what other threads may do to a request: have it stopped
   struct Pending;      // a request before it has tokens
@@ -179,7 +186,7 @@ class SchedulerGenerationService final : public GenerationService,
   void EraseTask(RequestId id, absl::Status status);  // over; ends the stream if it has not ended
 
   const GenerationServiceOptions options_;
-  std::vector<std::atomic<int32_t>> priority_max_;  // by TenantIndex
+  GrowingTable<Tenant> tenants_{kTenantsMax};  // by TenantIndex
   const Tokenizer& tokenizer_;
   const Clock& clock_;
   GenerationMetrics metrics_;

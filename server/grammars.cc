@@ -77,14 +77,12 @@ class Grammars::Kept final {
 };
 
 Grammars::Grammars(const Tokenizer& tokenizer, int32_t vocab_size, std::vector<TokenId> ends,
-                   size_t num_tenants, const CompileLimits& limits)
+                   const CompileLimits& limits)
     : tokenizer_(tokenizer),
       vocab_size_(vocab_size),
       ends_(std::move(ends)),
       limits_(limits),
-      compiler_(absl::UnknownError("not made yet")) {
-  for (size_t i = 0; i < num_tenants; ++i) kept_.push_back(std::make_unique<Kept>());
-}
+      compiler_(absl::UnknownError("not made yet")) {}
 
 Grammars::~Grammars() = default;
 
@@ -97,16 +95,21 @@ void Grammars::MakeCompiler() {
 
 absl::StatusOr<std::shared_ptr<const Grammar>> Grammars::Of(TenantIndex tenant,
                                                             const GrammarSource& source) {
-  const auto index = static_cast<size_t>(Number(tenant));
   {
     MutexLock lock(&mutex_);
-    if (auto kept = kept_[index]->Find(source)) return kept;
+    const auto of_tenant = kept_.find(tenant);
+    if (of_tenant != kept_.end()) {
+      if (auto kept = of_tenant->second->Find(source)) return kept;
+    }
   }
   absl::call_once(compiler_made_, [this] { MakeCompiler(); });
   if (!compiler_.ok()) return compiler_.status();
-  ASSIGN_OR_RETURN(std::shared_ptr<const Grammar> grammar, (*compiler_)->Compile(source, index));
+  ASSIGN_OR_RETURN(std::shared_ptr<const Grammar> grammar,
+                   (*compiler_)->Compile(source, static_cast<size_t>(Number(tenant))));
   MutexLock lock(&mutex_);
-  kept_[index]->Add(source, grammar);
+  std::unique_ptr<Kept>& kept = kept_[tenant];
+  if (kept == nullptr) kept = std::make_unique<Kept>();
+  kept->Add(source, grammar);
   return grammar;
 }
 

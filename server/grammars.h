@@ -11,6 +11,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <vector>
 
@@ -38,7 +39,7 @@ class Grammars final {
  public:
   // `tokenizer` outlives it. `ends`: the tokens that end an answer.
   Grammars(const Tokenizer& tokenizer, int32_t vocab_size, std::vector<TokenId> ends,
-           size_t num_tenants, const CompileLimits& limits = kCompileLimits);
+           const CompileLimits& limits = kCompileLimits);
   ~Grammars();
 
   // kInvalidArgument: what is wrong with the grammar. kFailedPrecondition: the model cannot be held
@@ -61,7 +62,7 @@ class Grammars final {
   absl::once_flag compiler_made_;
   absl::StatusOr<std::unique_ptr<GrammarCompiler>> compiler_;  // after compiler_made_
   Mutex mutex_;
-  std::vector<std::unique_ptr<Kept>> kept_ ABSL_GUARDED_BY(mutex_);  // by tenant
+  std::map<TenantIndex, std::unique_ptr<Kept>> kept_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace holdfast

@@ -39,7 +39,7 @@ TierShare ShareOf(const TenantKvConfig::Tier& config, int32_t capacity, size_t b
 }
 
 TenantShares SharesOf(const TenantConfig& tenant, const KvTiers& tiers, const EngineInfo& engine,
-                      int32_t num_tenants) {
+                      int32_t num_sharing) {
   const size_t block_bytes = engine.kv_layout.block_bytes();
   const int32_t host_blocks = tiers.host ? tiers.host->capacity() : 0;
   const int32_t disk_blocks = tiers.disk ? tiers.disk->capacity() : 0;
@@ -52,7 +52,7 @@ TenantShares SharesOf(const TenantConfig& tenant, const KvTiers& tiers, const En
   const int32_t pins_of_all = static_cast<int32_t>(engine.num_blocks * tiers.options.pinned_max);
   shares.pinned_blocks_max = tenant.kv.pinned_max
                                  ? BlocksOf(*tenant.kv.pinned_max, engine.num_blocks, block_bytes)
-                                 : pins_of_all / num_tenants;
+                                 : pins_of_all / num_sharing;
   return shares;
 }
 
@@ -95,16 +95,16 @@ void UseRemote(const DaemonConfig::KvSettings::Remote& kv, const RemoteTier& rem
 
 // Who is under its floor is never taken from: with floors for more than all, some tenants' blocks
 // would find no room for ever.
-absl::Status CheckFloors(std::string_view name, TierKind tier, int32_t capacity,
-                         const KvStoreOptions& options) {
+absl::Status CheckFloors(std::string_view name, const Tier& tier,
+                         const std::vector<TenantShares>& tenants) {
   int64_t floors = 0;
-  for (const TenantShares& tenant : options.tenants) {
-    floors += tenant.tiers[TierAt(tier)].floor_blocks;
+  for (const TenantShares& tenant : tenants) {
+    floors += tenant.tiers[TierAt(tier.kind())].floor_blocks;
   }
-  if (floors <= capacity) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      AbslView(Concat("the tenants' floors on the ", name, " tier are ", floors, " blocks; it has ",
-                      capacity, "; lower tenants.kv.", name, ".floor, or give the tier more")));
+  if (floors <= tier.capacity()) return absl::OkStatus();
+  return absl::InvalidArgumentError(AbslView(
+      Concat("the tenants' floors on the ", name, " tier are ", floors, " blocks; it has ",
+             tier.capacity(), "; lower tenants.kv.", name, ".floor, or give the tier more")));
 }
 
 RecomputeCost CostOf(const ModelConfig& model) {
@@ -163,21 +163,25 @@ absl::StatusOr<KvTiers> OpenKvTiers(const DaemonConfig& config, const EngineInfo
       return std::make_unique<CostAwareEviction>(capacity, CostAwareOptions{.cost = cost});
     };
   }
-  tiers.options.tenants.clear();
-  for (const TenantConfig& tenant : config.tenants) {
-    tiers.options.tenants.push_back(
-        SharesOf(tenant, tiers, engine, static_cast<int32_t>(config.tenants.size())));
-  }
-  if (tiers.host) {
-    RETURN_IF_ERROR(CheckFloors("host", TierKind::kHost, tiers.host->capacity(), tiers.options));
-  }
-  if (tiers.disk) {
-    RETURN_IF_ERROR(CheckFloors("disk", TierKind::kDisk, tiers.disk->capacity(), tiers.options));
-  }
+  ASSIGN_OR_RETURN(tiers.options.tenants, SharesOf(config.tenants, tiers, engine));
   if (tiers.options.tenants.empty()) {
     tiers.options.tenants.push_back({.tag = OwnerTagOf("default")});
   }
   return tiers;
+}
+
+absl::StatusOr<std::vector<TenantShares>> SharesOf(const std::vector<TenantConfig>& tenants,
+                                                   const KvTiers& tiers, const EngineInfo& engine) {
+  const auto num_sharing = static_cast<int32_t>(
+      std::count_if(tenants.begin(), tenants.end(),
+                    [](const TenantConfig& tenant) { return !tenant.keys.empty(); }));
+  std::vector<TenantShares> shares;
+  for (const TenantConfig& tenant : tenants) {
+    shares.push_back(SharesOf(tenant, tiers, engine, std::max(num_sharing, 1)));
+  }
+  if (tiers.host) RETURN_IF_ERROR(CheckFloors("host", *tiers.host, shares));
+  if (tiers.disk) RETURN_IF_ERROR(CheckFloors("disk", *tiers.disk, shares));
+  return shares;
 }
 
 }  // namespace holdfast

@@ -35,6 +35,11 @@ struct KvTiers {
 absl::StatusOr<KvTiers> OpenKvTiers(const DaemonConfig& config, const EngineInfo& engine,
                                     const ModelConfig& model, const Clock& clock);
 
+// What the tenants, by TenantIndex, may keep of the tiers and of the engine's device; those without
+// keys are gone, and keep no part. kInvalidArgument: they want more of a tier than there is.
+absl::StatusOr<std::vector<TenantShares>> SharesOf(const std::vector<TenantConfig>& tenants,
+                                                   const KvTiers& tiers, const EngineInfo& engine);
+
 // Names a tenant in what outlives the process: the first half of SHA-256 over its name.
 OwnerTag OwnerTagOf(const std::string& tenant_name);
 

@@ -7,9 +7,8 @@
 
 namespace holdfast {
 
-PromptWorkers::PromptWorkers(int32_t num_workers, size_t num_tenants, size_t tasks_max)
-    : tasks_max_(tasks_max), queues_(num_tenants) {
-  CHECK(num_workers > 0 && num_tenants > 0);
+PromptWorkers::PromptWorkers(int32_t num_workers, size_t tasks_max) : tasks_max_(tasks_max) {
+  CHECK(num_workers > 0);
   for (int32_t i = 0; i < num_workers; ++i) threads_.emplace_back([this] { Run(); });
 }
 
@@ -27,12 +26,13 @@ void PromptWorkers::Stop() {
 }
 
 bool PromptWorkers::TryPost(TenantIndex tenant, std::vector<Task> tasks) {
-  const auto index = static_cast<size_t>(Number(tenant));
   MutexLock lock(&mutex_);
-  CHECK(index < queues_.size());
-  std::deque<Task>& queue = queues_[index];
-  if (stopping_ || queue.size() + tasks.size() > tasks_max_) return false;
-  if (queue.empty() && !tasks.empty()) turns_.push_back(index);
+  const auto waiting = queues_.find(tenant);
+  const size_t num_waiting = waiting == queues_.end() ? 0 : waiting->second.size();
+  if (stopping_ || num_waiting + tasks.size() > tasks_max_) return false;
+  if (tasks.empty()) return true;
+  if (num_waiting == 0) turns_.push_back(tenant);
+  std::deque<Task>& queue = queues_[tenant];
   for (Task& task : tasks) {
     queue.push_back(std::move(task));
     news_.NotifyOne();
@@ -44,12 +44,16 @@ PromptWorkers::Task PromptWorkers::Next() {
   MutexLock lock(&mutex_);
   while (turns_.empty() && !stopping_) news_.Wait(&mutex_);
   if (turns_.empty()) return nullptr;
-  const size_t tenant = turns_.front();
+  const TenantIndex tenant = turns_.front();
   turns_.pop_front();
-  std::deque<Task>& queue = queues_[tenant];
-  Task task = std::move(queue.front());
-  queue.pop_front();
-  if (!queue.empty()) turns_.push_back(tenant);
+  const auto waiting = queues_.find(tenant);
+  Task task = std::move(waiting->second.front());
+  waiting->second.pop_front();
+  if (waiting->second.empty()) {
+    queues_.erase(waiting);
+  } else {
+    turns_.push_back(tenant);
+  }
   return task;
 }
 

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
 #include "absl/functional/any_invocable.h"
 #include "config/base/mutex.h"
 #include "config/ids.h"
@@ -27,9 +28,8 @@ class PromptWorkers final {
  public:
   using Task = absl::AnyInvocable<void()>;
 
-  // num_workers, num_tenants > 0.
-  PromptWorkers(int32_t num_workers, size_t num_tenants, size_t tasks_max);
-  ~PromptWorkers();  // as Stop
+  PromptWorkers(int32_t num_workers, size_t tasks_max);  // num_workers > 0
+  ~PromptWorkers();                                      // as Stop
   // Takes nothing new, lets the workers finish what waits, joins them. Idempotent; one thread.
   void Stop() ABSL_LOCKS_EXCLUDED(mutex_);
 
@@ -46,8 +46,8 @@ class PromptWorkers final {
   const size_t tasks_max_;
   Mutex mutex_;
   CondVar news_;
-  std::vector<std::deque<Task>> queues_ ABSL_GUARDED_BY(mutex_);  // by tenant
-  std::deque<size_t> turns_ ABSL_GUARDED_BY(mutex_);              // tenants with waiting tasks
+  absl::flat_hash_map<TenantIndex, std::deque<Task>> queues_ ABSL_GUARDED_BY(mutex_);  // none empty
+  std::deque<TenantIndex> turns_ ABSL_GUARDED_BY(mutex_);  // tenants with waiting tasks
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::vector<std::thread> threads_;
 };

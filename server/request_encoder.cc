@@ -61,7 +61,7 @@ RequestEncoder::RequestEncoder(RequestEncoderOptions options, const Tokenizer& t
       reasoning_tokens_(options_.model.reasoning == nullptr
                             ? ReasoningTokens()
                             : FindReasoningTokens(*options_.model.reasoning, tokenizer)),
-      grammars_(tokenizer, options_.model.vocab_size, options_.eos_tokens, options_.num_tenants) {}
+      grammars_(tokenizer, options_.model.vocab_size, options_.eos_tokens) {}
 
 absl::StatusOr<EncodedRequest> RequestEncoder::Encode(GenerationRequest& request) {
   EncodedRequest encoded;

@@ -34,7 +34,6 @@ struct EncodedRequest {
 struct RequestEncoderOptions {
   GenerationService::ModelInfo model;
   std::vector<TokenId> eos_tokens;
-  size_t num_tenants = 1;
 };
 
 class RequestEncoder final {

@@ -41,11 +41,11 @@ absl::StatusOr<TenantAuth::StoredKeys> TenantAuth::KeysOf(std::span<const Tenant
 absl::StatusOr<std::unique_ptr<TenantAuth>> TenantAuth::Create(
     std::span<const TenantConfig> tenants) {
   ASSIGN_OR_RETURN(StoredKeys keys, KeysOf(tenants));
-  return std::unique_ptr<TenantAuth>(new TenantAuth(std::move(keys), tenants.size()));
+  return std::unique_ptr<TenantAuth>(new TenantAuth(std::move(keys), tenants.empty()));
 }
 
 absl::Status TenantAuth::SetKeys(std::span<const TenantConfig> tenants) {
-  CHECK(tenants.size() == num_tenants_);
+  CHECK(!keyless_ && !tenants.empty());
   ASSIGN_OR_RETURN(StoredKeys keys, KeysOf(tenants));
   auto made = std::make_shared<const StoredKeys>(std::move(keys));
   absl::MutexLock lock(&mutex_);
@@ -59,7 +59,7 @@ std::shared_ptr<const TenantAuth::StoredKeys> TenantAuth::keys() const {
 }
 
 absl::StatusOr<Authenticated> TenantAuth::Authenticate(std::string_view bearer_key) const {
-  if (num_tenants_ == 0) return Authenticated{};
+  if (keyless_) return Authenticated{};
   if (bearer_key.empty()) {
     return absl::UnauthenticatedError(
         "no API key was given; send it as `Authorization: Bearer KEY`");

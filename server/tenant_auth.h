@@ -28,7 +28,7 @@ class TenantAuth final : public Authenticator {
   // kInvalidArgument: a hash that is none.
   static absl::StatusOr<std::unique_ptr<TenantAuth>> Create(std::span<const TenantConfig> tenants);
 
-  // Their keys from now on, by TenantIndex, of as many tenants as there were; what is under way is
+  // Their keys from now on, by TenantIndex, where there were tenants before; what is under way is
   // not asked again. On an error nothing has changed.
   absl::Status SetKeys(std::span<const TenantConfig> tenants) ABSL_LOCKS_EXCLUDED(mutex_);
 
@@ -43,12 +43,12 @@ class TenantAuth final : public Authenticator {
   using StoredKeys = std::vector<StoredKey>;
   static absl::StatusOr<StoredKeys> KeysOf(std::span<const TenantConfig> tenants);
 
-  TenantAuth(StoredKeys keys, size_t num_tenants)
-      : num_tenants_(num_tenants), keys_(std::make_shared<const StoredKeys>(std::move(keys))) {}
+  TenantAuth(StoredKeys keys, bool keyless)
+      : keyless_(keyless), keys_(std::make_shared<const StoredKeys>(std::move(keys))) {}
 
   std::shared_ptr<const StoredKeys> keys() const ABSL_LOCKS_EXCLUDED(mutex_);
 
-  const size_t num_tenants_;
+  const bool keyless_;
   mutable absl::Mutex mutex_;
   std::shared_ptr<const StoredKeys> keys_ ABSL_GUARDED_BY(mutex_);  // never null
 };

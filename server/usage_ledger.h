@@ -83,11 +83,18 @@ class UsageLedger final {
   // or, with an error, nothing.
   absl::Status Add(std::span<const UsageTotals> totals);
 
+  const std::vector<std::string>& tenants() const { return tenants_; }
+  // New ones behind those that there are: `names` has all.
+  void SetTenants(std::vector<std::string> names) {
+    tenants_ = std::move(names);
+    kept_.resize(tenants_.size());
+  }
+
  private:
   absl::Status AddOf(size_t tenant, int64_t hour, const UsageTotals& totals);
 
   const std::unique_ptr<Database> database_;
-  const std::vector<std::string> tenants_;
+  std::vector<std::string> tenants_;
   const Clock& clock_;
   std::vector<UsageTotals> kept_;  // by tenant; as of the last Add that was OK
 };

@@ -44,16 +44,20 @@ UsageTotals TotalsOf(const TenantGenerationMetrics& served, SchedulerMetrics::Te
 
 }  // namespace
 
-UsageService::ReadTotals UsageCounters(MetricsRegistry& registry,
-                                       const std::vector<std::string>& tenants,
-                                       const std::string& model) {
-  return [served = GenerationMetrics(registry, tenants, model),
-          scheduled = SchedulerMetrics::OfTenants(registry, tenants)]() mutable {
-    std::vector<UsageTotals> totals;
-    totals.reserve(scheduled.size());
-    for (size_t i = 0; i < scheduled.size(); ++i) {
-      totals.push_back(TotalsOf(served.Of(TenantIndex{static_cast<int32_t>(i)}), scheduled[i]));
+UsageService::ReadTotals UsageCounters(MetricsRegistry& registry, const std::string& model) {
+  struct Handles {
+    TenantGenerationMetrics served;
+    SchedulerMetrics::Tenant scheduled;
+  };
+  return [&registry, model,
+          handles = std::vector<Handles>()](const std::vector<std::string>& tenants) mutable {
+    for (size_t i = handles.size(); i < tenants.size(); ++i) {
+      handles.push_back({.served = GenerationMetrics::OfTenant(registry, tenants[i], model),
+                         .scheduled = SchedulerMetrics::OfTenant(registry, tenants[i])});
     }
+    std::vector<UsageTotals> totals;
+    totals.reserve(handles.size());
+    for (Handles& tenant : handles) totals.push_back(TotalsOf(tenant.served, tenant.scheduled));
     return totals;
   };
 }
@@ -77,8 +81,17 @@ void UsageService::Loop() noexcept {
   Write();
 }
 
+void UsageService::SetTenants(std::vector<std::string> names) {
+  absl::MutexLock lock(&mutex_);
+  tenants_ = std::move(names);
+}
+
 void UsageService::Write() {
-  const absl::Status status = ledger_->Add(read_());
+  {
+    absl::MutexLock lock(&mutex_);
+    if (tenants_) ledger_->SetTenants(*std::exchange(tenants_, std::nullopt));
+  }
+  const absl::Status status = ledger_->Add(read_(ledger_->tenants()));
   if (failing_ != !status.ok() && options_.on_change) options_.on_change(status);
   failing_ = !status.ok();
 }

@@ -6,6 +6,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -27,15 +28,19 @@ struct UsageOptions {
 
 class UsageService final {
  public:
-  using ReadTotals = std::function<std::vector<UsageTotals>()>;
+  // Of the ledger's tenants.
+  using ReadTotals = std::function<std::vector<UsageTotals>(const std::vector<std::string>&)>;
 
   UsageService(std::unique_ptr<UsageLedger> ledger, ReadTotals read, UsageOptions options);
   ~UsageService();  // after a last write
   UsageService(const UsageService&) = delete;
 
+  // New ones behind those that there are: `names` has all. From the next write on.
+  void SetTenants(std::vector<std::string> names) ABSL_LOCKS_EXCLUDED(mutex_);
+
  private:
   void Loop() noexcept;
-  void Write();
+  void Write() ABSL_LOCKS_EXCLUDED(mutex_);
   bool WaitForStop() ABSL_LOCKS_EXCLUDED(mutex_);
 
   const std::unique_ptr<UsageLedger> ledger_;
@@ -44,12 +49,11 @@ class UsageService final {
   bool failing_ = false;  // the thread's
   absl::Mutex mutex_;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  std::optional<std::vector<std::string>> tenants_ ABSL_GUARDED_BY(mutex_);  // for the ledger
   std::thread thread_;
 };
 
 // Reads the counters of the scheduler and of generation, which `registry` has or gets.
-UsageService::ReadTotals UsageCounters(MetricsRegistry& registry,
-                                       const std::vector<std::string>& tenants,
-                                       const std::string& model);
+UsageService::ReadTotals UsageCounters(MetricsRegistry& registry, const std::string& model);
 
 }  // namespace holdfast

@@ -3,8 +3,8 @@
 // Names: holdfast_<room>_<what>_<unit>; base units (seconds, bytes, tokens); counters end in
 // _total.
 //
-// Thread: Add*() at start-up only (they may throw on a bad name: a bug); the rest any thread,
-// without a lock except Histogram (one short uncontended mutex inside prometheus-cpp).
+// Thread: Add*() on the control plane only (it waits for a scrape; throws on a bad name: a bug);
+// the rest any, without a lock except Histogram (one short mutex inside prometheus-cpp).
 #pragma once
 
 #include <cstddef>

@@ -9,10 +9,12 @@ namespace holdfast {
 
 FairShare::FairShare(std::vector<double> weights) {
   CHECK(!weights.empty());
-  for (double weight : weights) {
-    CHECK(weight > 0);
-    tenants_.push_back({.weight = weight});
-  }
+  for (double weight : weights) AddTenant(weight);
+}
+
+void FairShare::AddTenant(double weight) {
+  CHECK(weight > 0);
+  tenants_.push_back({.weight = weight});
 }
 
 double FairShare::LeastServed() const {

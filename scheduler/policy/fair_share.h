@@ -60,6 +60,8 @@ class FairShare final {
   void OnNotWaiting(TenantIndex tenant);  // one fewer
   void Charge(TenantIndex tenant, double cost) { At(tenant).served += cost / At(tenant).weight; }
 
+  void AddTenant(double weight);  // > 0; behind the others, served nothing yet
+
   // > 0. What the tenant was served more than the least of those who wait counts by it as well: an
   // old weight is not paid for any longer.
   void SetWeight(TenantIndex tenant, double weight);

@@ -77,6 +77,21 @@ def test_a_call_reloads_and_tells_what_took_effect(served):
     assert call(admin, "GET", "/admin/v1/queue", key)[1]["tenants"][0]["weight"] == 3
 
 
+def test_a_call_that_adds_a_tenant_answers_when_its_key_is_known(served):
+    admin, key = served.daemon.admin, served.admin_key
+    blue, blue_hash = new_key("blue")
+    assert call(served.daemon.http, "GET", "/v1/models", blue)[0] == 401
+    served.write(served.config() + f'  - name: blue\n    keys: ["{blue_hash}"]\n')
+    status, body = call(admin, "POST", "/admin/v1/reload", key)
+    assert status == 200 and body["applied"] == ["tenant `blue`"] and not body["wait_for_restart"]
+    assert call(served.daemon.http, "GET", "/v1/models", blue)[0] == 200
+    names = [entry["tenant"] for entry in call(admin, "GET", "/admin/v1/queue", key)[1]["tenants"]]
+    assert names == ["red", "blue"]
+    served.write(served.config())
+    assert call(admin, "POST", "/admin/v1/reload", key)[1]["applied"] == ["tenant `blue`"]
+    assert call(served.daemon.http, "GET", "/v1/models", blue)[0] == 401
+
+
 def test_a_broken_file_is_refused_with_its_faults_and_all_stays(served):
     admin, key = served.daemon.admin, served.admin_key
     served.write(served.config(weight=0) + "log:\n  level: loud\n")

@@ -5,10 +5,12 @@ import pathlib
 import signal
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from daemon import Daemon, new_key, wait_until
+from test_usage import rows_of
 
 
 class Reloading:
@@ -74,15 +76,70 @@ def test_keys_are_rotated_with_an_overlap_and_a_stream_that_runs_goes_on():
         assert runs.read().rstrip().endswith(b"data: [DONE]")
 
 
-def test_a_tenant_that_is_gone_is_refused_and_let_in_again_and_a_new_one_waits_for_a_restart():
+def test_tenants_come_and_go_and_come_back_while_others_are_served():
     (a, a_hash), (b, b_hash), (c, c_hash) = (new_key(n) for n in "abc")
     both = "tenants:\n" + tenant("a", a_hash) + tenant("b", b_hash)
     with Reloading(both) as reloading:
-        said = reloading.reload("tenants:\n" + tenant("b", b_hash) + tenant("c", c_hash))
-        assert 'applied="tenant `a`"' in said and 'wait_for_restart="tenant `c`"' in said
-        assert [reloading.status(key) for key in (a, b, c)] == [401, 200, 401]
+        runs = reloading.open(a, body={"prompt": "Once", "max_tokens": 700, "ignore_eos": True,
+                                       "stream": True})
+        assert runs.readline().startswith(b"data: ")
+        # Whatever the order in the file, each is who it was.
+        said = reloading.reload("tenants:\n" + tenant("c", c_hash, requests_per_second=0.001,
+                                                      requests_burst=2) + tenant("b", b_hash))
+        assert 'applied="tenant `a`, tenant `c`"' in said and 'wait_for_restart=""' in said
+        assert [reloading.status(key) for key in (a, b)] == [401, 200]
+        assert [reloading.status(c) for _ in range(3)] == [200, 200, 429]
+
+        def answered(name):
+            return reloading.daemon.metric("holdfast_server_requests_total", tenant=name,
+                                           outcome="ok")
+
+        assert wait_until(lambda: (answered("b"), answered("c")) == (1, 2))
+        assert runs.read().rstrip().endswith(b"data: [DONE]"), "what runs goes on"
         reloading.reload(both)
         assert [reloading.status(key) for key in (a, b, c)] == [200, 200, 401]
+        assert wait_until(lambda: (answered("a"), answered("b"), answered("c")) == (2, 2, 2))
+
+
+def test_a_tenant_that_comes_has_its_part_of_the_machine_and_of_the_cache():
+    (a, a_hash), (b, b_hash) = (new_key(n) for n in "ab")
+    one = "tenants:\n" + tenant("a", a_hash, admin="true")
+    kv = ["    kv:\n      device:\n        floor: 30%\n"]
+    with Reloading(one, "--context-tokens", "512", "--kv-device-bytes", "64MiB",
+                   "--running-max", "2") as reloading, ThreadPoolExecutor() as pool:
+        metric = reloading.daemon.metric
+        answers = [pool.submit(lambda i=i: reloading.open(
+            a, {"prompt": f"{i}", "max_tokens": 400, "ignore_eos": True}).read()) for i in range(6)]
+        assert wait_until(lambda: metric("vllm:num_requests_waiting") >= 4)
+        said = reloading.reload(one + tenant("b", b_hash) + "".join(kv))
+        assert 'applied="tenant `b`"' in said
+        # It has a place of the two at once, not behind six answers.
+        assert reloading.status(b) == 200
+        assert metric("holdfast_server_requests_total", tenant="a", outcome="ok") <= 2
+        queue = json.loads(urllib.request.urlopen(urllib.request.Request(
+            reloading.daemon.url + "/admin/v1/queue",
+            headers={"Authorization": f"Bearer {a}"}), timeout=30).read())
+        assert [entry["tenant"] for entry in queue["tenants"]] == ["a", "b"]
+        for answer in answers:
+            assert json.loads(answer.result())["usage"]["completion_tokens"] == 400
+        # More than there is: refused, and all stays.
+        said = reloading.reload(one + tenant("b", b_hash) + "".join(kv).replace("30%", "100%"))
+        assert " reload_refused " in said and "tenants.kv.device.floor" in said
+        assert reloading.status(b) == 200
+
+
+def test_what_a_tenant_used_that_came_and_went_is_in_the_ledger(folder):
+    (a, a_hash), (b, b_hash) = (new_key(n) for n in "ab")
+    one = "tenants:\n" + tenant("a", a_hash)
+    state = folder / "came-and-went.sqlite"
+    with Reloading(one, "--state", str(state)) as reloading:
+        reloading.reload(one + tenant("b", b_hash))
+        assert reloading.status(b) == 200
+        reloading.reload(one)
+        assert (reloading.status(a), reloading.status(b)) == (200, 401)
+        assert reloading.daemon.terminate() == 0
+    rows = rows_of("--state", state)
+    assert {name: row["ok"] for name, row in rows.items()} == {"a": 1, "b": 1}
 
 
 def test_bounds_and_administrators_change_and_what_cannot_is_said():

@@ -3,9 +3,11 @@
     ./dev reload-loop [--reloads 1000] [--clients 8] [--seed 1]
 
 Keys, bounds and weights of two tenants change while both send streams; a tenant's key is replaced
-with an overlap, and a third one's bound comes and goes. Holds if no request is refused, cut short
-or failed, each broken file is refused, each kind with its line in the log, every valid one takes
-effect, and afterwards nothing runs, every KV block is back and resident memory is where it was
+with an overlap, a third one's bound comes and goes, and so do further tenants, of whom some have
+been there before; the file has them in another order each time. Holds if no request is refused, cut
+short or failed, each broken file is refused, each kind with its line in the log, every valid one
+takes effect, a tenant that comes is served and one that goes is not known any more though its
+stream ends, and afterwards nothing runs, every KV block is back and resident memory is where it was
 after the first tenth. Sends to loopback only.
 """
 
@@ -23,7 +25,7 @@ import httpx
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "conformance"))
 from after_load import faults_after  # noqa: E402
-from daemon import Daemon, new_key  # noqa: E402
+from daemon import Daemon, new_key, wait_until  # noqa: E402
 
 BROKEN = [("tenants: [", "config.yaml"),
           ("engine:\n  threads: -1\n", "config.yaml:2: `engine.threads`"),
@@ -45,6 +47,8 @@ class ReloadLoop:
         self.args, self.rng = args, random.Random(args.seed)
         self.keys = {name: [new_key("a")] for name in "abc"}  # the last is the one that is used
         self.spare = [new_key("a") for _ in range(16)]
+        self.guests = {f"guest{i}": new_key("a") for i in range(8)}
+        self.served = collections.Counter()  # by guest
         self.faults, self.answers, self.over = [], 0, False
         self.unanswered = collections.Counter()  # requests by key, whose answer has not begun
         self.daemon = Daemon("--kv-device-bytes", "64MiB", "--context-tokens", "2048",
@@ -52,8 +56,10 @@ class ReloadLoop:
         self.path = pathlib.Path(self.daemon.folder.name) / "config.yaml"
 
     def config(self, settings, c=None):
-        return config_of({name: ([stored for _, stored in keys], (c or {}) if name == "c" else settings)
-                          for name, keys in self.keys.items()})
+        tenants = [(name, ([stored for _, stored in keys], (c or {}) if name == "c" else settings))
+                   for name, keys in self.keys.items()]
+        self.rng.shuffle(tenants)
+        return config_of(dict(tenants))
 
     def count(self, result):
         return self.daemon.metric("holdfast_server_reloads_total", result=result)
@@ -116,6 +122,27 @@ class ReloadLoop:
                 if seen != wanted:
                     self.faults.append(f"with {settings}: {seen}, wanted {wanted}")
 
+    async def guest(self):
+        """A tenant comes, is served, and goes while a stream of its runs."""
+        name = self.rng.choice(list(self.guests))
+        key, _ = self.guests[name]
+        headers = {"Authorization": f"Bearer {key}"}
+        self.keys[name] = [self.guests[name]]
+        await self.reload(self.config({}), "ok")
+        async with httpx.AsyncClient(base_url=self.daemon.url, timeout=300) as client:
+            answer = await client.send(client.build_request(
+                "POST", "/v1/completions", headers=headers,
+                json={"prompt": name, "max_tokens": 24, "stream": True, "ignore_eos": True}),
+                stream=True)
+            del self.keys[name]
+            await self.reload(self.config({}), "ok")
+            text = (await answer.aread()).decode()
+            self.served[name] += 1
+            if answer.status_code != 200 or not text.rstrip().endswith("data: [DONE]"):
+                self.faults.append(f"{name}: {answer.status_code} {text[-200:]}")
+            if (await client.get("/v1/models", headers=headers)).status_code != 401:
+                self.faults.append(f"{name} has gone and is known")
+
     async def run(self):
         clients = [asyncio.create_task(self.client("ab"[i % 2])) for i in range(self.args.clients)]
         warm, done, told = None, 0, time.monotonic()
@@ -127,7 +154,10 @@ class ReloadLoop:
             elif kind < 0.45:
                 await self.probe()
                 done += 2
-            elif kind < 0.8:
+            elif kind < 0.6:
+                await self.guest()
+                done += 2
+            elif kind < 0.85:
                 settings = {"weight": self.rng.choice([1, 2, 5]), "running_max": 16,
                             "requests_per_second": self.rng.choice([10_000, 20_000])}
                 await self.reload(self.config(settings), "ok")
@@ -151,6 +181,10 @@ class ReloadLoop:
                 self.faults.append(f"nothing was refused with {said}")
         self.over = True
         await asyncio.gather(*clients)
+        for name, served in self.served.items():
+            if not wait_until(lambda: self.daemon.metric(
+                    "holdfast_server_requests_total", tenant=name, outcome="ok") == served):
+                self.faults.append(f"{name} was served {served} times, and is not counted so")
         return warm
 
 
@@ -164,7 +198,7 @@ def main():
         warm = asyncio.run(loop.run())
         faults = loop.faults + faults_after(loop.daemon, warm)
         print(f"{loop.count('ok'):.0f} reloads took effect, {loop.count('refused'):.0f} were refused, "
-              f"{loop.answers} answers meanwhile")
+              f"{loop.answers} answers meanwhile, and {loop.served.total()} guests came and went")
         print("reload loop: " + ("FAILED: " + "; ".join(faults[:5]) if faults else "held"))
         return 1 if faults else 0
     finally:

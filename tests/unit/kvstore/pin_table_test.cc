@@ -37,6 +37,22 @@ TEST(PinTableTest, ANewPinOfASessionReplacesTheOld) {
   pins.CheckInvariants();
 }
 
+TEST(PinTableTest, ALoweredBoundLeavesWhatThereIsAndANewTenantHasItsOwn) {
+  PinTable pins(6, {6});
+  std::vector<Pin> ended;
+  ASSERT_TRUE(pins.TryAdd(PinOf(0, "a", {0, 1}, 10), ended));
+  ASSERT_TRUE(pins.TryAdd(PinOf(0, "b", {2, 3}, 20), ended));
+  pins.SetBlocksMax({3, 2});
+  pins.CheckInvariants();
+  EXPECT_EQ(pins.num_blocks(TenantIndex{0}), 4);
+  ASSERT_TRUE(pins.TryAdd(PinOf(1, "a", {4, 5}), ended));
+  EXPECT_TRUE(ended.empty());
+  EXPECT_FALSE(pins.TryAdd(PinOf(0, "c", {0, 1, 2, 3}), ended));
+  ASSERT_TRUE(pins.TryAdd(PinOf(0, "b", {2}, 30), ended));
+  EXPECT_EQ(pins.num_blocks(TenantIndex{0}), 3);
+  pins.CheckInvariants();
+}
+
 TEST(PinTableTest, SharedBlocksCountOnce) {
   PinTable pins(4, {4, 3});
   std::vector<Pin> ended;

@@ -105,6 +105,39 @@ TEST(SchedulerLoopTest, ManyThreadsSubmitAndCancelAndEachAcceptedRequestEndsOnce
   }
 }
 
+TEST(SchedulerLoopTest, TenantsComeWhileThoseBeforeThemAreServedAndSendAtOnce) {
+  constexpr int kTenants = 20, kEach = 8;
+  FakeEngine engine({.context_tokens = 128, .num_blocks = 24, .num_sequence_slots = 6});
+  MetricsRegistry registry;
+  SharedSink sink;
+  SchedulerOptions options{.running_max = 6, .waiting_max = kTenants * kEach};
+  options.tenants = {{.name = "t0"}};
+  auto loop = MakeLoop(engine, options, registry, sink);
+  std::vector<std::thread> threads;
+  for (int tenant = 0; tenant < kTenants; ++tenant) {
+    if (tenant > 0) {
+      options.tenants.push_back({.name = "t" + std::to_string(tenant), .waiting_max = kEach});
+      loop->SetTenants(options.tenants);
+      EXPECT_EQ(loop->RequestsAtOnceMax(TenantIndex{tenant}), options.running_max + kEach);
+    }
+    threads.emplace_back([&, tenant] {
+      for (int i = 0; i < kEach; ++i) {
+        Request request =
+            MakeRequest(static_cast<uint64_t>(tenant * kEach + i), MakePrompt(20 + i, tenant), 6);
+        request.tenant = TenantIndex{tenant};
+        ASSERT_EQ(loop->Submit(std::move(request)), Admit::kAccepted);
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  sink.WaitDone(kTenants * kEach);
+  loop->Stop();
+  loop->SetTenants(options.tenants);  // too late, and no harm
+  for (uint64_t id = 0; id < kTenants * kEach; ++id) {
+    EXPECT_TRUE(sink.Get(RequestId{id}).done->ok());
+  }
+}
+
 TEST(SchedulerLoopTest, PastItsBoundARequestIsShedAtOnceAndStaysWithTheCaller) {
   FakeEngine engine({});
   Gate gate;

@@ -71,7 +71,7 @@ TEST(SchedulerTenantsTest, NewWeightsCountForWhatIsServedFromThenOn) {
   SubmitInTurn(bench, 40);
   while (bench.sink.order_done().size() < 20) ASSERT_TRUE(bench.Step());
   options.tenants[1].weight = 3;
-  bench.scheduler->SetTenants(options.tenants, bench.now);
+  bench.scheduler->SetTenants(options.tenants, {}, bench.now);
   bench.RunToEnd();
   EXPECT_EQ(NumOfB(bench, 0, 20), 10);
   EXPECT_EQ(NumOfB(bench, 20, 52), 24);
@@ -84,7 +84,7 @@ TEST(SchedulerTenantsTest, AnOldWeightIsNotPaidForAnyLonger) {
   SubmitInTurn(bench, 60);
   while (bench.sink.order_done().size() < 10) ASSERT_TRUE(bench.Step());
   options.tenants[0].weight = 1;
-  bench.scheduler->SetTenants(options.tenants, bench.now);
+  bench.scheduler->SetTenants(options.tenants, {}, bench.now);
   while (bench.sink.order_done().size() < 40) ASSERT_TRUE(bench.Step());
   EXPECT_LE(NumOfB(bench, 10, 40), 16);
 }
@@ -97,7 +97,7 @@ TEST(SchedulerTenantsTest, NewBoundsHoldForWhoComesAndNobodyIsPutOut) {
   ASSERT_EQ(bench.scheduler->num_running(), 3);
   options.tenants[0].running_max = 1;
   options.tenants[0].waiting_max = 1;
-  bench.scheduler->SetTenants(options.tenants, bench.now);
+  bench.scheduler->SetTenants(options.tenants, {}, bench.now);
   EXPECT_EQ(bench.scheduler->RequestsAtOnceMax(kA), 2);
   ASSERT_TRUE(bench.Submit(Of(kA, 4, 20, 20)));
   EXPECT_FALSE(bench.Submit(Of(kA, 5, 20, 20)));
@@ -107,6 +107,54 @@ TEST(SchedulerTenantsTest, NewBoundsHoldForWhoComesAndNobodyIsPutOut) {
   bench.scheduler->CheckInvariants();
   for (uint64_t id = 1; id <= 4; ++id) EXPECT_TRUE(bench.sink.done(RequestId{id}));
   EXPECT_EQ(bench.sink.order_done().back(), RequestId{4});
+}
+
+TEST(SchedulerTenantsTest, ATenantThatComesWhileOthersRunHasItsPartFromThenOn) {
+  SchedulerOptions options;
+  options.tenants = {{.name = "a"}};
+  SchedulerBench bench({.num_sequence_slots = 1}, options);
+  for (uint64_t id = 1; id <= 60; ++id) ASSERT_TRUE(bench.Submit(Of(kA, id, 20, 4)));
+  while (bench.sink.order_done().size() < 10) ASSERT_TRUE(bench.Step());
+  options.tenants.push_back({.name = "b", .waiting_max = 39, .weight = 3});
+  bench.metrics.AddTenants(NamesOf(options.tenants));
+  bench.scheduler->SetTenants(options.tenants, {}, bench.now);
+  bench.scheduler->CheckInvariants();
+  for (uint64_t id = 1001; id <= 1040; ++id) ASSERT_TRUE(bench.Submit(Of(kB, id, 20, 4)));
+  EXPECT_FALSE(bench.Submit(Of(kB, 1041, 20, 4)));
+  while (bench.sink.order_done().size() < 50) ASSERT_TRUE(bench.Step());
+  bench.scheduler->CheckInvariants();
+  EXPECT_NEAR(NumOfB(bench, 10, 50), 30, 1);
+  bench.RunToEnd();
+  EXPECT_NE(bench.registry.Serialize().find(
+                "holdfast_scheduler_completion_tokens_total{tenant=\"b\"} 160"),
+            std::string::npos);
+}
+
+TEST(SchedulerTenantsTest, ATenantThatComesHasItsPartOfTheCacheAndOthersMayHaveLess) {
+  SchedulerOptions options;
+  options.tenants = {{.name = "a"}};
+  SchedulerBench bench({.context_tokens = 128, .num_blocks = 16}, options);
+  bench.RunToEnd();
+  for (uint64_t id = 1; id <= 4; ++id) {
+    ASSERT_TRUE(bench.Submit(Of(kA, id, 60, 4)));
+    bench.RunToEnd();
+  }
+  options.tenants.push_back({.name = "b"});
+  std::vector<TenantShares> shares(2);
+  shares[0].tiers[0].ceiling_blocks = 4;
+  shares[1].tiers[0].floor_blocks = 4;
+  bench.metrics.AddTenants(NamesOf(options.tenants));
+  bench.scheduler->SetTenants(options.tenants, shares, bench.now);
+  ASSERT_TRUE(bench.Submit(Of(kB, 1001, 60, 4)));
+  bench.RunToEnd();
+  const int32_t of_b = bench.scheduler->store().used_blocks(TierKind::kDevice, kB);
+  for (uint64_t id = 11; id <= 20; ++id) {
+    ASSERT_TRUE(bench.Submit(Of(kA, id, 60, 4)));
+    bench.RunToEnd();
+  }
+  bench.scheduler->CheckInvariants();
+  EXPECT_EQ(bench.scheduler->store().used_blocks(TierKind::kDevice, kB), of_b);
+  EXPECT_GT(of_b, 0);
 }
 
 TEST(SchedulerTenantsTest, PlacesBeyondAShareAreGivenBackWhenAnotherWantsIts) {

@@ -58,12 +58,14 @@ TEST_F(UsageMeterTest, KvCountsFromWhenItIsHeldToWhenItIsNot) {
 
 TEST_F(UsageMeterTest, WhatAPinHoldsCountsBesideWhatRuns) {
   std::vector<Pin> ended;
+  meter_.AddHeld(kRed, 2, now_);
   const auto pin = pins_.TryAdd({.tenant = kRed,
                                  .session = "s",
                                  .deadline = absl::InfiniteFuture(),
                                  .blocks = {BlockId{1}, BlockId{2}}},
                                 ended);
   ASSERT_TRUE(pin.has_value());
+  meter_.AddHeld(kRed, -2, now_);
   meter_.CountHeld(pins_, now_);
   meter_.AddHeld(kRed, 1, now_);
   now_ += absl::Seconds(2);

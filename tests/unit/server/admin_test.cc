@@ -178,6 +178,20 @@ TEST(KvAdminTest, AnAdminSeesAllOrWhomItNames) {
   EXPECT_TRUE(absl::IsNotFound(admin.View(kBoss, "nobody").status()));
 }
 
+TEST(KvAdminTest, ATenantThatComesIsKnownByItsNameAndMayBeAnAdmin) {
+  Admin admin(Tenants());
+  std::vector<TenantConfig> tenants = Tenants();
+  tenants.push_back({.name = "new", .admin = true});
+  admin.admin.SetTenants(tenants);
+  EXPECT_TRUE(admin.View(kRed).ok()) << "the scheduler need not have heard of it yet";
+  EXPECT_TRUE(admin.View(kBoss, "new").ok());
+  EXPECT_TRUE(admin.View(TenantIndex{3})->whole.has_value());
+  EXPECT_EQ(admin.admin.NameOf(TenantIndex{3}), "new");
+  tenants.back().admin = false;
+  admin.admin.SetTenants(tenants);
+  EXPECT_FALSE(admin.View(TenantIndex{3})->whole.has_value());
+}
+
 TEST(KvAdminTest, WithoutKeysEverythingIsSeen) {
   Admin admin({});
   admin.scheduler.owners = {TenantIndex{0}};

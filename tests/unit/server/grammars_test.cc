@@ -35,7 +35,7 @@ class GrammarsTest : public testing::Test {
   }
 
   const std::unique_ptr<Tokenizer> tokenizer_ = ByteLevelTokenizer({"<|end|>"});
-  Grammars grammars_{*tokenizer_, tokenizer_->vocab_size(), {0}, 2};
+  Grammars grammars_{*tokenizer_, tokenizer_->vocab_size(), {0}};
   std::vector<std::shared_ptr<const Grammar>> seen_;
 };
 
@@ -84,7 +84,7 @@ TEST_F(GrammarsTest, EachChoiceHasAConstraintOfItsOwn) {
 }
 
 TEST_F(GrammarsTest, WithoutRoomForAnotherThatCompilesACallerMayTryAgainLater) {
-  Grammars full(*tokenizer_, tokenizer_->vocab_size(), {0}, 2, {.left_behind_per_owner = 0});
+  Grammars full(*tokenizer_, tokenizer_->vocab_size(), {0}, {.left_behind_per_owner = 0});
   EXPECT_EQ(full.Of(kAnn, Choice("a")).status().code(), absl::StatusCode::kResourceExhausted);
 }
 
@@ -95,7 +95,7 @@ TEST_F(GrammarsTest, WhatIsNoGrammarIsRefused) {
 
 TEST(GrammarsOfOtherTokenizersTest, SayThatTheModelCannotBeHeldToOne) {
   const ByteTokenizer tokenizer;
-  Grammars grammars(tokenizer, tokenizer.vocab_size(), {ByteTokenizer::kEos}, 1);
+  Grammars grammars(tokenizer, tokenizer.vocab_size(), {ByteTokenizer::kEos});
   const auto grammar = grammars.Of(kAnn, Choice("a"));
   EXPECT_EQ(grammar.status().code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(std::string(grammar.status().message()), testing::HasSubstr("served model"));

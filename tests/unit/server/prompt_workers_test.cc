@@ -24,7 +24,7 @@ std::vector<PromptWorkers::Task> One(PromptWorkers::Task task) {
 // Keeps the only worker busy until it is let go, so that what is posted meanwhile waits.
 class BusyWorkers final {
  public:
-  explicit BusyWorkers(size_t tasks_max) : workers(1, 2, tasks_max) {
+  explicit BusyWorkers(size_t tasks_max) : workers(1, tasks_max) {
     EXPECT_TRUE(workers.TryPost(kRed, One([this] {
                                   busy_.Notify();
                                   go_on_.WaitForNotification();
@@ -77,7 +77,7 @@ TEST(PromptWorkersTest, WhatComesTogetherIsTakenTogetherOrNotAtAll) {
 }
 
 TEST(PromptWorkersTest, AllWorkersTakePart) {
-  PromptWorkers workers(2, 1, 4);
+  PromptWorkers workers(2, 4);
   absl::Notification first, second;
   ASSERT_TRUE(workers.TryPost(kRed, One([&] {
                                 first.Notify();
@@ -92,7 +92,7 @@ TEST(PromptWorkersTest, AllWorkersTakePart) {
 }
 
 TEST(PromptWorkersTest, TakeNothingAfterStop) {
-  PromptWorkers workers(1, 1, 4);
+  PromptWorkers workers(1, 4);
   workers.Stop();
   std::atomic<int> ran{0};
   EXPECT_FALSE(workers.TryPost(kRed, One([&ran] { ++ran; })));

@@ -214,9 +214,12 @@ TEST_F(UsageTest, TheServiceWritesWhatTheCountersSayLastWhenItGoes) {
   MetricsRegistry registry;
   registry.BoundLabel("tenant", 1);  // of what is printed; the ledger has everyone
   GenerationMetrics served(registry, tenants_, "tiny");
-  auto scheduled = SchedulerMetrics::OfTenants(registry, tenants_);
+  std::vector<SchedulerMetrics::Tenant> scheduled;
+  for (const std::string& name : tenants_) {
+    scheduled.push_back(SchedulerMetrics::OfTenant(registry, name));
+  }
   {
-    const UsageService service(std::move(ledger_), UsageCounters(registry, tenants_, "tiny"),
+    const UsageService service(std::move(ledger_), UsageCounters(registry, "tiny"),
                                {.flush = absl::Hours(1), .on_change = nullptr});
     auto& blue = served.Of(TenantIndex{1});
     blue.prompt_tokens.Add(100);
@@ -241,6 +244,25 @@ TEST_F(UsageTest, TheServiceWritesWhatTheCountersSayLastWhenItGoes) {
   EXPECT_EQ(rows[0].refusals, refusals);
 }
 
+TEST_F(UsageTest, ATenantThatComesWhileTheServiceRunsHasItsRowsAndOthersKeepTheirs) {
+  MetricsRegistry registry;
+  GenerationMetrics served(registry, tenants_, "tiny");
+  {
+    UsageService service(std::move(ledger_), UsageCounters(registry, "tiny"),
+                         {.flush = absl::Hours(1), .on_change = nullptr});
+    served.AddTenants({"red", "blue", "new"});
+    service.SetTenants({"red", "blue", "new"});
+    served.Of(TenantIndex{1}).prompt_tokens.Add(1);
+    served.Of(TenantIndex{2}).prompt_tokens.Add(2);
+  }
+  const std::vector<UsageRow> rows = Read({.by = UsageBy::kTenant});
+  ASSERT_EQ(rows.size(), 2);
+  for (const UsageRow& row : rows) {
+    EXPECT_EQ(row.counts[static_cast<size_t>(UsageColumn::kPromptTokens)],
+              row.tenant == "new" ? 2 : 1);
+  }
+}
+
 TEST_F(UsageTest, TheServiceTellsOnceThatTheDiskFailsAndOnceThatAllIsWell) {
   std::atomic<int64_t> requests = 1;
   std::vector<absl::Status> told;
@@ -249,7 +271,7 @@ TEST_F(UsageTest, TheServiceTellsOnceThatTheDiskFailsAndOnceThatAllIsWell) {
     auto full = std::make_unique<FullDisk>();
     const UsageService service(
         std::move(ledger_),
-        [&] {
+        [&](const std::vector<std::string>&) {
           std::vector<UsageTotals> totals(2);
           totals[0][UsageColumn::kRequests] = requests++;
           return totals;
