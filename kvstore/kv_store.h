@@ -320,14 +320,18 @@ class KvStore final {
   // --- The end (kv_store_hand_down.cc).
 
   // When nobody holds a block any more and nobody will come: from here on PlanMoves copies to disk
-  // all that lies in memory alone, what was used last first and each prefix from its beginning, so
-  // that whatever part of it gets there is found at the next start. What is older than all that
-  // the disk has stays behind if it is full. Without a disk nothing is copied; what waits for the
-  // remote tier is sent before.
+  // what lies in memory alone, as far as the disk has room for what was used last: that first, and
+  // each prefix from its beginning, so that whatever part of it gets there is found at the next
+  // start. In the end the disk holds no block whose beginning it does not. Then what waits for the
+  // remote tier is sent.
   void BeginHandDown();
   bool is_handing_down() const { return hand_down_.has_value(); }
-  bool has_handed_down() const;  // all of it, and what was sent has been answered
-  int32_t num_handed_down() const;
+  struct HandedDown {
+    int32_t wanted = 0;  // blocks that the disk lacks and has room for
+    int32_t copied = 0;  // of those
+    bool ended = false;  // no more will be copied, and what was sent has been answered
+  };
+  HandedDown handed_down() const;
 
   // --- The whole.
 
@@ -475,15 +479,17 @@ class KvStore final {
 
   // The end (kv_store_hand_down.cc).
   struct HandDown {
-    uint64_t done_before = 0;      // copies that were done when it began
-    bool is_listed = false;        // the rest is known:
-    std::vector<int64_t> used_us;  // by node: when it or what follows it was last used
-    std::vector<NodeId> nodes;     // to be copied, in this order
+    bool is_listed = false;      // the rest is known:
+    uint64_t done_before = 0;    // copies that were done by then
+    std::vector<NodeId> nodes;   // to be copied, in this order
+    std::vector<NodeId> spares;  // on disk, to give room for them, from the last on
     size_t next = 0;
   };
   void PlanHandDown(absl::Time now);
-  void ListHandDown();
-  bool MayHaveSlotOnDisk(NodeId node, absl::Time now);
+  void ListHandDown(absl::Time now);
+  std::vector<NodeId> KnownByUse() const;
+  std::optional<TierSlot> ReserveForHandDown(TenantIndex owner, absl::Time now);
+  bool IsWhollyCopied() const;
   uint64_t num_copied_down() const;
   int32_t background_moves() const { return num_offloads_ + num_demotes_; }
   bool has_lower_tier() const { return options_.host != nullptr || options_.disk != nullptr; }

@@ -186,9 +186,9 @@ void KvStore::DemoteAhead(absl::Time now) {
 }
 
 void KvStore::PlanMoves(absl::Time now) {
+  if (hand_down_) return PlanHandDown(now);
   StartSends(now);
   if (!has_lower_tier()) return;
-  if (hand_down_) return PlanHandDown(now);
   DemoteAhead(now);
   const TierKind target = options_.host != nullptr ? TierKind::kHost : TierKind::kDisk;
   const auto wanted = static_cast<int32_t>(capacity() * options_.low_water);
@@ -267,7 +267,9 @@ void KvStore::OnOffloadDone(const Move& move, const absl::Status& status, absl::
   Account(move.block, before, after);
   if (move.doomed) return;
   // With or without a copy it was chosen to go: a tier that fails must not keep the device full.
-  if (at.leaving) {
+  if (at.leaving && hand_down_) {
+    Stay(move.node, now);  // room is needed no more
+  } else if (at.leaving) {
     departures_.Add(move.block, At(move.block).owner);
   } else {
     Settle(move.node, TierKind::kDevice, EvictionLeave::kForgotten, now);

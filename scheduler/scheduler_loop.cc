@@ -205,14 +205,15 @@ bool SchedulerLoop::WaitDrained(absl::Duration timeout) {
   return drained_;
 }
 
-SchedulerLoop::HandedDown SchedulerLoop::HandDown(absl::Duration timeout) {
+void SchedulerLoop::BeginHandDown() {
   CHECK(draining_.load());
-  if (!mover_ && !remote_mover_) return {.all = true};
   asked_to_hand_down_.store(true);
   mailbox_.PushUrgent(WakeMessage{});
-  const absl::Time deadline = absl::Now() + timeout;
+}
+
+KvStore::HandedDown SchedulerLoop::WaitHandedDown(absl::Time deadline) {
   MutexLock lock(&drained_mutex_);
-  while (!handed_down_.all) {
+  while (!handed_down_.ended) {
     if (!drained_news_.WaitUntil(&drained_mutex_, deadline)) break;
   }
   return handed_down_;
@@ -396,8 +397,8 @@ void SchedulerLoop::NoteHandedDown() {
   const KvStore& store = scheduler_->store();
   if (!store.is_handing_down()) return;
   MutexLock lock(&drained_mutex_);
-  handed_down_ = {.blocks = store.num_handed_down(), .all = store.has_handed_down()};
-  if (handed_down_.all) drained_news_.NotifyAll();
+  handed_down_ = store.handed_down();
+  if (handed_down_.ended) drained_news_.NotifyAll();
 }
 
 void SchedulerLoop::RunEngine() noexcept {

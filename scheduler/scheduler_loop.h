@@ -152,13 +152,11 @@ class SchedulerLoop final {
   void BeginDrain();
   // Waits until everything accepted is done after BeginDrain. False: `timeout` came first.
   bool WaitDrained(absl::Duration timeout);
-  // After WaitDrained was true: copies down what would be lost with the process, for as long as
-  // `timeout` allows (KvStore::BeginHandDown), and tells what has got there. Not from the sink.
-  struct HandedDown {
-    int32_t blocks = 0;
-    bool all = false;
-  };
-  HandedDown HandDown(absl::Duration timeout);
+  // After BeginDrain: once nothing runs any more, what would be lost with the process is copied
+  // down (KvStore::BeginHandDown).
+  void BeginHandDown();
+  // Then: waits until it is, or until `deadline`, and tells what has got there. Not from the sink.
+  KvStore::HandedDown WaitHandedDown(absl::Time deadline);
   // Ends what is left with kUnavailable after the step that is running, and joins the threads. Not
   // from the sink. Idempotent.
   void Stop();
@@ -285,7 +283,7 @@ class SchedulerLoop final {
   Mutex drained_mutex_;
   CondVar drained_news_;
   bool drained_ ABSL_GUARDED_BY(drained_mutex_) = false;
-  HandedDown handed_down_ ABSL_GUARDED_BY(drained_mutex_);
+  KvStore::HandedDown handed_down_ ABSL_GUARDED_BY(drained_mutex_);
   Mutex stop_mutex_;  // one Stop at a time
 
   // The engine's thread's.

@@ -608,20 +608,21 @@ class Daemon final {
     http_->WaitIdle(is_idle ? last : absl::Now() + kFarewell);
     if (grpc_) grpc_->Shutdown(is_idle ? last : absl::Now() + kFarewell);
     if (background_) background_->Stop();
-    HandDownKv(last);
+    WaitHandedDown(std::max(deadline, absl::Now() + kFarewell));
   }
 
-  // So that the next daemon, or another, starts with it.
-  void HandDownKv(absl::Time deadline) {
+  // So that the next daemon, or another, starts with the KV. What was cancelled ends before.
+  void BeginHandDown() {
+    loop_->BeginDrain();
+    if (tiers_.disk || tiers_.remote) loop_->BeginHandDown();
+  }
+
+  void WaitHandedDown(absl::Time deadline) {
     if (!tiers_.disk && !tiers_.remote) return;
-    const absl::Time began = absl::Now();
-    loop_->BeginDrain();  // what was cancelled ends within a step
-    const bool is_drained = loop_->WaitDrained(kFarewell);
-    const auto handed = is_drained ? loop_->HandDown(std::max(deadline - began, kFarewell))
-                                   : SchedulerLoop::HandedDown{};
-    log_.Info("kv_handed_down", {{"blocks", handed.blocks},
-                                 {"all", handed.all ? "yes" : "no"},
-                                 {"seconds", absl::Now() - began}});
+    const KvStore::HandedDown handed = loop_->WaitHandedDown(deadline);
+    log_.Info("kv_handed_down", {{"wanted", handed.wanted},
+                                 {"copied", handed.copied},
+                                 {"ended", handed.ended ? "yes" : "no"}});
   }
 
   void StopParts() {

@@ -215,9 +215,9 @@ TEST(KvStoreRemoteTest, AtTheEndWhatWaitsForTheServerIsSent) {
   Node node(8);
   node.Run(Prompt(100));
   node.store.BeginHandDown();
-  EXPECT_FALSE(node.store.has_handed_down());
+  EXPECT_FALSE(node.store.handed_down().ended);
   EXPECT_EQ(node.SendAll(), 6);
-  EXPECT_TRUE(node.store.has_handed_down());
+  EXPECT_TRUE(node.store.handed_down().ended);
   EXPECT_EQ(node.medium.remote.size(), 6u);
 }
 

@@ -87,13 +87,13 @@ class TieredStoreTest : public testing::Test {
   // How many blocks were copied.
   int32_t HandDown() {
     store_->BeginHandDown();
-    for (int i = 0; i < 100 && !store_->has_handed_down(); ++i) {
+    for (int i = 0; i < 100 && !store_->handed_down().ended; ++i) {
       store_->PlanMoves(Now());
       FinishAll();
       store_->CheckInvariants();
     }
-    EXPECT_TRUE(store_->has_handed_down());
-    return store_->num_handed_down();
+    EXPECT_TRUE(store_->handed_down().ended);
+    return store_->handed_down().copied;
   }
   // (salt, block) of what lies on disk.
   std::set<std::pair<TokenId, int32_t>> OnDisk() {
@@ -557,6 +557,43 @@ TEST_F(TieredStoreTest, AtTheEndADiskThatTakesNothingIsNotWaitedFor) {
   Run(Prompt(49, 1));
   medium_->disk.Refuse(true);
   EXPECT_EQ(HandDown(), 0);
+}
+
+TEST_F(TieredStoreTest, AtTheEndWhatTheDiskTakesForOldButWasUsedSinceStays) {
+  Make(/*device_blocks=*/8, /*host_slots=*/0, /*disk_slots=*/2);
+  for (TokenId salt : {1, 2}) {
+    Run(Prompt(17, salt));
+    store_->PlanMoves(Now());
+    FinishAll();
+  }
+  ASSERT_EQ(OnDisk(), (std::set<std::pair<TokenId, int32_t>>{{1, 0}, {2, 0}}));
+  Run(Prompt(33, 1));  // its first block is the newest, of which the disk has not heard
+  EXPECT_EQ(HandDown(), 1);
+  EXPECT_EQ(OnDisk(), (std::set<std::pair<TokenId, int32_t>>{{1, 0}, {1, 1}}));
+}
+
+TEST_F(TieredStoreTest, AtTheEndNothingIsCopiedWithoutItsBeginning) {
+  Make(/*device_blocks=*/8, /*host_slots=*/0, /*disk_slots=*/4, {{}, {}}, /*low_water=*/0);
+  Run(Prompt(49, 1));
+  store_->BeginHandDown();
+  store_->PlanMoves(Now());
+  Take();
+  ASSERT_EQ(medium_->jobs.size(), 3u);
+  EXPECT_EQ(medium_->jobs[0].first.identity.depth, 0);
+
+  Make(/*device_blocks=*/70, /*host_slots=*/0, /*disk_slots=*/70, {{}, {}}, /*low_water=*/0);
+  Run(Prompt(65 * kBlockTokens, 1));  // more than move at a time
+  store_->BeginHandDown();
+  store_->PlanMoves(Now());
+  Take();
+  ASSERT_EQ(medium_->jobs.size(), 64u);
+  for (int i = 0; i < 64; ++i) Finish(absl::UnavailableError("the disk is broken"));
+  store_->PlanMoves(Now());
+  Take();
+  EXPECT_TRUE(medium_->jobs.empty());
+  EXPECT_TRUE(store_->handed_down().ended);
+  EXPECT_EQ(store_->handed_down().copied, 0);
+  store_->CheckInvariants();
 }
 
 }  // namespace

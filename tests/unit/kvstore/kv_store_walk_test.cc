@@ -101,7 +101,7 @@ class StoreWalk {
     totals.expired += store_->pins().num_ended(PinEnd::kExpired);
     totals.offloads += store_->counters().moves[0].done;
     totals.demotes += store_->counters().moves[2].done;
-    totals.handed_down += static_cast<uint64_t>(store_->num_handed_down());
+    totals.handed_down += static_cast<uint64_t>(store_->handed_down().copied);
     totals.sends += store_->counters().moves[3].done;
     totals.absent += store_->counters().remote_absent;
     totals.copies += copies_;
@@ -501,23 +501,44 @@ class StoreWalk {
     store_->CheckInvariants();
   }
 
+  bool IsOnDisk(NodeId id) const {
+    return store_->index()[id].at.place[TierAt(TierKind::kDisk)] != kNoPlace;
+  }
+  bool IsWhole(NodeId id) const {  // nothing of the prefix is missing
+    const auto& place = store_->index()[id].at.place;
+    if (std::all_of(place.begin(), place.end(), [](int32_t p) { return p == kNoPlace; })) {
+      return false;
+    }
+    const std::optional<NodeId> parent = store_->index().parent(id);
+    return !parent || IsWhole(*parent);
+  }
+  std::set<NodeId> Found(bool in_memory) const {  // or what lies elsewhere alone
+    std::set<NodeId> found;
+    for (int32_t i = 0; i < store_->index().num_nodes_ever(); ++i) {
+      const NodeId id{static_cast<uint32_t>(i)};
+      if (!store_->index().Contains(id)) continue;
+      if (in_memory ? IsWhole(id) && !IsOnDisk(id) : IsOnDisk(id)) found.insert(id);
+    }
+    return found;
+  }
+
   void HandDown() {
+    const std::set<NodeId> before = Found(false);
     store_->BeginHandDown();
-    for (int i = 0; !store_->has_handed_down(); ++i) {
+    for (int i = 0; !store_->handed_down().ended; ++i) {
       ASSERT_LT(i, 1000) << "it never ends";
       PlanMoves();
       FinishMove();
       CheckAll();
       if (testing::Test::HasFatalFailure()) return;
     }
-    if (faults_ > 0 || has_ceilings_ || disk_slots_ == 0 || medium_.disk.num_free() == 0) return;
-    const PrefixIndex& index = store_->index();
-    for (int32_t i = 0; i < index.num_nodes_ever(); ++i) {
-      const NodeId id{static_cast<uint32_t>(i)};
-      if (!index.Contains(id)) continue;
-      const std::array<int32_t, kNumPlaceTiers>& place = index[id].at.place;
-      ASSERT_TRUE(place[2] != kNoPlace || (place[0] == kNoPlace && place[1] == kNoPlace));
+    for (NodeId id : Found(false)) {
+      const std::optional<NodeId> parent = store_->index().parent(id);
+      if (before.contains(id) || !parent || faults_ > 0) continue;
+      ASSERT_TRUE(IsOnDisk(*parent)) << "what comes back needs its beginning";
     }
+    const bool has_room = disk_slots_ > 0 && medium_.disk.num_free() > 0 && !has_ceilings_;
+    if (has_room && faults_ == 0) ASSERT_TRUE(Found(true).empty());
   }
 
   std::mt19937 rng_;

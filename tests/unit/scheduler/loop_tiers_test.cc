@@ -192,7 +192,8 @@ TEST(LoopTiersTest, HandingDownEndsOnceAllMovesAreDoneAndPinsAreOver) {
   }
   served.loop->BeginDrain();
   ASSERT_TRUE(served.loop->WaitDrained(absl::InfiniteDuration()));
-  EXPECT_TRUE(served.loop->HandDown(absl::InfiniteDuration()).all);
+  served.loop->BeginHandDown();
+  EXPECT_TRUE(served.loop->WaitHandedDown(absl::InfiniteFuture()).ended);
   EXPECT_EQ(served.loop->snapshot().blocks.held, 0);
 }
 
