@@ -67,6 +67,7 @@ fuzz_tests() {
 
 conformance_tests() {
   local python
+  setup_prometheus
   python=$(python_environment conformance tests/conformance/requirements.txt)
   "$python" -m pytest tests/conformance -q -p no:cacheprovider \
     --junitxml "$reports/conformance.xml"

@@ -58,6 +58,7 @@ declare -A PACKAGE_REASONS=(
   [systemd]="./dev deploy-test: how exposed the service is"
   [groff-base]="./dev deploy-test: sets the man page"
   [iproute2]="./dev container-test: a network of its own"
+  [prometheus]="tests of deploy/prometheus and deploy/grafana; unpacked, not installed"
   [nginx]="./dev rolling --balancer nginx: the balancer of deploy/nginx"
 )
 PACKAGES_BUILD=(
