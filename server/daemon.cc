@@ -603,6 +603,7 @@ class Daemon final {
       log_.Warn("drain_timeout", {{"cancelled", service_->running()}});
       service_->CancelAll(absl::UnavailableError("the server is stopping; send the request again"));
     }
+    BeginHandDown();
     // What is computed is yet to be written to the clients.
     const absl::Time last = std::max(deadline, absl::Now() + kFarewell);
     http_->WaitIdle(is_idle ? last : absl::Now() + kFarewell);
