@@ -538,7 +538,9 @@ class StoreWalk {
       ASSERT_TRUE(IsOnDisk(*parent)) << "what comes back needs its beginning";
     }
     const bool has_room = disk_slots_ > 0 && medium_.disk.num_free() > 0 && !has_ceilings_;
-    if (has_room && faults_ == 0) ASSERT_TRUE(Found(true).empty());
+    if (has_room && faults_ == 0) {
+      ASSERT_TRUE(Found(true).empty());
+    }
   }
 
   std::mt19937 rng_;
