@@ -12,7 +12,7 @@ from conftest import DEPLOY, ROOT, run
 from daemon import BINARY
 
 SETTINGS = [DEPLOY / "container/holdfast.yaml", DEPLOY / "debian/holdfast.yaml",
-            DEPLOY / "kubernetes/daemons/holdfast.yaml"]
+            DEPLOY / "compose/holdfast.yaml", DEPLOY / "kubernetes/daemons/holdfast.yaml"]
 EXPOSURE = 1.2  # of 10, as docs/deployment.md says
 
 
@@ -50,9 +50,11 @@ def test_whoever_stops_a_daemon_waits_longer_than_it_takes_to_leave():
         return seconds(server["drain_notice"]) + seconds(server.get("drain_timeout", "30s"))
     unit = (DEPLOY / "systemd/holdfast.service").read_text()
     pod = yaml.safe_load((DEPLOY / "kubernetes/daemons/deployment.yaml").read_text())
+    compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
     for folder, patience in (
             ("debian", re.search(r"^TimeoutStopSec=(.*)", unit, re.MULTILINE).group(1)),
-            ("kubernetes/daemons", pod["spec"]["template"]["spec"]["terminationGracePeriodSeconds"])):
+            ("kubernetes/daemons", pod["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]),
+            ("compose", compose["services"]["a"]["stop_grace_period"])):
         assert seconds(patience) >= leaving(folder) + 5, folder
 
 
