@@ -17,7 +17,7 @@ bool IsOnDisk(const PrefixNode& node) { return node.at.place[kDisk] != kNoPlace;
 
 void KvStore::BeginHandDown() {
   CHECK(counts().held == 0 && !hand_down_);
-  hand_down_.emplace();
+  hand_down_ = HandDown{};
 }
 
 uint64_t KvStore::num_copied_down() const {

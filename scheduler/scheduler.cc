@@ -40,6 +40,14 @@ std::vector<double> WeightsOf(const SchedulerOptions& options) {
   return weights;
 }
 
+// Those with keys: a tenant that is gone has none. Without keys all are there.
+int32_t NumPresent(const std::vector<TenantConfig>& tenants) {
+  const auto with_keys =
+      std::count_if(tenants.begin(), tenants.end(),
+                    [](const TenantConfig& tenant) { return !tenant.keys.empty(); });
+  return static_cast<int32_t>(with_keys > 0 ? with_keys : std::ssize(tenants));
+}
+
 KvStoreOptions StoreOptions(const EngineInfo& engine, const SchedulerOptions& options) {
   KvStoreOptions kv = options.kv;
   kv.device_blocks = engine.num_blocks;
@@ -123,6 +131,7 @@ Scheduler::Scheduler(const EngineInfo& engine, const SchedulerOptions& options,
       sink_(sink),
       store_(StoreOptions(engine, options)),
       tenants_(options.tenants),
+      num_present_(NumPresent(options.tenants)),
       programs_({.policy = options.policy}, tenants_.size(), &metrics.programs),
       turn_ends_(options.kv.keys, tenants_.size()),
       reload_(std::min(options.chunk_tokens_max, step_tokens_max_),
@@ -165,7 +174,7 @@ AdmissionView Scheduler::View() const {
           .running_max = running_max_,
           .waiting_requests = waiting_requests_,
           .waiting_max = options_.waiting_max,
-          .several_tenants = num_tenants() > 1};
+          .several_tenants = num_present_ > 1};
 }
 
 // The server has checked all of this with better words; here it protects the device.
@@ -309,6 +318,7 @@ void Scheduler::SetTenants(const std::vector<TenantConfig>& tenants,
   for (auto i = static_cast<size_t>(num_tenants()); i < tenants.size(); ++i) {
     AddTenant(tenants[i].weight);
   }
+  num_present_ = NumPresent(tenants);
   tenants_.SetBounds(tenants);
   rates_.SetBounds(tenants, now);
   for (size_t i = 0; i < tenants.size(); ++i) {

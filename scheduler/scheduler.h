@@ -447,6 +447,7 @@ class Scheduler final {
 
   KvStore store_;
   TenantLedger tenants_;
+  int32_t num_present_;  // of them; others are gone from the configuration
   ProgramTable programs_;
   TurnEnds turn_ends_;
   std::vector<uint64_t> num_found_programs_;  // by tenant: nobody's names tell what others do

@@ -19,6 +19,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -146,8 +147,9 @@ class KvAdmin final {
 
  private:
   struct Tenant {
-    std::string name;
-    std::atomic<bool> admin;
+    explicit Tenant(std::string its_name) : name(std::move(its_name)) {}
+    const std::string name;
+    std::atomic<bool> admin{false};
   };
   bool SeesAll(TenantIndex caller) const;
   AdminAct ActOf(const Authenticated& caller, const char* act, std::string on) const;

@@ -69,7 +69,7 @@ class BackgroundService final {
   ~BackgroundService();  // stops
 
   // New ones behind those that there are: `names` has all. By one thread at a time, before they
-  // send requests.
+  // send requests, and once the scheduler takes theirs: batches that they left go on at once.
   void AddTenants(const std::vector<std::string>& names);
   // Begins to run what there is to run. Ask works from the start.
   void BeginRunning();

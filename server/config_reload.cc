@@ -87,9 +87,10 @@ void ConfigReload::Tell(const std::vector<TenantConfig>& tenants, std::vector<Te
                         const Parts& parts) {
   parts.kv_admin.SetTenants(tenants);
   parts.service.SetTenants(tenants);
-  if (parts.background != nullptr) parts.background->AddTenants(NamesOf(tenants));
   if (parts.usage != nullptr) parts.usage->SetTenants(NamesOf(tenants));
   parts.loop.SetTenants(tenants, std::move(shares));
+  // Begins with what a tenant has left of batches, without a key: the scheduler knows it by now.
+  if (parts.background != nullptr) parts.background->AddTenants(NamesOf(tenants));
   CHECK(parts.auth.SetKeys(tenants).ok());  // the hashes have been checked with the file
 }
 

@@ -154,7 +154,7 @@ void SchedulerGenerationService::SetTenants(const std::vector<TenantConfig>& ten
   metrics_.AddTenants(NamesOf(tenants));
   for (size_t i = 0; i < tenants.size(); ++i) {
     if (i == tenants_.size()) {
-      tenants_.AddNew(std::make_unique<Tenant>(tenants[i].name, tenants[i].sharing_group));
+      tenants_.AddNew(std::make_unique<Tenant>(tenants[i]));
     }
     tenants_[i].priority_max = tenants[i].priority_max;
   }

@@ -135,9 +135,11 @@ class SchedulerGenerationService final : public GenerationService,
  private:
   using WireKey = std::pair<TenantIndex, std::string>;
   struct Tenant {
-    std::string name;
-    std::optional<std::string> sharing_group;
-    std::atomic<int32_t> priority_max;
+    explicit Tenant(const TenantConfig& tenant)
+        : name(tenant.name), sharing_group(tenant.sharing_group) {}
+    const std::string name;
+    const std::optional<std::string> sharing_group;
+    std::atomic<int32_t> priority_max{0};
   };
   struct Group;        // the requests of one body
   struct Live;         // what other threads may do to a request: have it stopped

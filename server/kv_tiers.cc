@@ -52,7 +52,12 @@ TenantShares SharesOf(const TenantConfig& tenant, const KvTiers& tiers, const En
   const int32_t pins_of_all = static_cast<int32_t>(engine.num_blocks * tiers.options.pinned_max);
   shares.pinned_blocks_max = tenant.kv.pinned_max
                                  ? BlocksOf(*tenant.kv.pinned_max, engine.num_blocks, block_bytes)
-                                 : pins_of_all / num_sharing;
+                                 : pins_of_all / std::max(num_sharing, 1);
+  const bool is_gone = num_sharing > 0 && tenant.keys.empty();
+  if (is_gone) {  // what it still runs keeps nothing that another could have
+    for (TierShare& tier : shares.tiers) tier = {.ceiling_blocks = 0};
+    shares.pinned_blocks_max = 0;
+  }
   return shares;
 }
 
@@ -177,7 +182,7 @@ absl::StatusOr<std::vector<TenantShares>> SharesOf(const std::vector<TenantConfi
                     [](const TenantConfig& tenant) { return !tenant.keys.empty(); }));
   std::vector<TenantShares> shares;
   for (const TenantConfig& tenant : tenants) {
-    shares.push_back(SharesOf(tenant, tiers, engine, std::max(num_sharing, 1)));
+    shares.push_back(SharesOf(tenant, tiers, engine, num_sharing));
   }
   if (tiers.host) RETURN_IF_ERROR(CheckFloors("host", *tiers.host, shares));
   if (tiers.disk) RETURN_IF_ERROR(CheckFloors("disk", *tiers.disk, shares));

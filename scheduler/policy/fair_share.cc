@@ -34,6 +34,7 @@ void FairShare::OnWaiting(TenantIndex tenant) {
 void FairShare::SetWeight(TenantIndex tenant, double weight) {
   CHECK(weight > 0);
   Tenant& changes = At(tenant);
+  if (changes.weight == weight) return;
   const double least = LeastServed();
   if (changes.served > least) {
     changes.served = least + (changes.served - least) * (changes.weight / weight);
