@@ -55,7 +55,7 @@ def test_whoever_stops_a_daemon_waits_longer_than_it_takes_to_leave():
             ("debian", re.search(r"^TimeoutStopSec=(.*)", unit, re.MULTILINE).group(1)),
             ("kubernetes/daemons", pod["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]),
             ("compose", compose["services"]["a"]["stop_grace_period"])):
-        assert seconds(patience) >= leaving(folder) + 5, folder
+        assert seconds(patience) >= leaving(folder) + 10, folder
 
 
 @pytest.fixture(scope="module")
