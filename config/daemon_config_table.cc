@@ -456,8 +456,9 @@ std::vector<Setting> MakeSettings() {
        .key = "tenants_max",
        .kind = kInteger,
        .slot = DAEMON_SLOT(metrics.tenants_max),
-       .about = "tenants that /metrics counts one by one, the first since the start; the others are "
-                "counted together, as `other`",
+       .about =
+           "tenants that /metrics counts one by one, the first since the start; the others are "
+           "counted together, as `other`",
        .least = 1,
        .most = 100'000},
 
