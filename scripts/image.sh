@@ -22,8 +22,10 @@ deb $mirror/debian-security bookworm-security main
 TXT
   # Authorities that this machine trusts beside Debian's, such as a company's proxy. They stay in
   # the root that builds: `runtime` takes no certificates.
-  find /usr/local/share/ca-certificates -name '*.crt' \
-    -exec cp -t "$root/usr/local/share/ca-certificates" {} + 2>/dev/null || true
+  if [[ -d /usr/local/share/ca-certificates ]]; then
+    find /usr/local/share/ca-certificates -name '*.crt' \
+      -exec cp -t "$root/usr/local/share/ca-certificates" {} +
+  fi
   chroot "$root" update-ca-certificates >/dev/null
   mkdir "$root/src"
   git ls-files -z -co --exclude-standard | tar --null -T - -c | tar -x -C "$root/src"
