@@ -26,6 +26,7 @@ struct CacheReport {
   struct PinEntry {
     TenantIndex tenant{};
     std::string session;
+    PinState state = PinState::kAsked;
     int32_t priority = 0;
     absl::Time created, deadline;
     int32_t num_blocks = 0;

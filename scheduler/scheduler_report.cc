@@ -37,6 +37,7 @@ CacheReport Scheduler::Report(std::optional<TenantIndex> pins_of) const {
     if (report.pins.size() == kPinsReportedMax) return;
     report.pins.push_back({.tenant = pin.tenant,
                            .session = pin.session,
+                           .state = pin.state,
                            .priority = pin.priority,
                            .created = pin.created,
                            .deadline = pin.deadline,

@@ -59,6 +59,7 @@ declare -A PACKAGE_REASONS=(
   [groff-base]="./dev deploy-test: sets the man page"
   [iproute2]="./dev container-test: a network of its own"
   [prometheus]="tests of deploy/prometheus and deploy/grafana; unpacked, not installed"
+  [chromium]="./dev ui-test: the page in a browser"
   [nginx]="./dev rolling --balancer nginx: the balancer of deploy/nginx"
 )
 PACKAGES_BUILD=(
@@ -75,3 +76,4 @@ PACKAGES_BENCH=(fio)
 PACKAGES_BALANCERS=(haproxy nginx)
 PACKAGES_PACKAGE=(dpkg-dev file)
 PACKAGES_CONTAINER=(debootstrap iproute2 systemd-container)
+PACKAGES_UI=(chromium)

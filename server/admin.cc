@@ -10,6 +10,7 @@
 #include "config/base/clock.h"
 #include "config/base/status_macros.h"
 #include "scheduler/cache_report.h"
+#include "scheduler/program_metrics.h"
 #include "scheduler/scheduler_loop.h"
 #include "server/generation.h"
 
@@ -156,6 +157,7 @@ KvView KvAdmin::MakeView(CacheReport&& report, bool whole, std::optional<TenantI
   for (CacheReport::PinEntry& from : report.pins) {
     view.pins.push_back({.tenant = NameOf(from.tenant),
                          .session = std::move(from.session),
+                         .state = PinStateName(from.state),
                          .priority = from.priority,
                          .blocks = from.num_blocks,
                          .bytes = from.num_blocks * view.block_bytes,

@@ -65,6 +65,7 @@ struct KvView {
   };
   struct Pin {
     std::string tenant, session;
+    const char* state = "";  // what it waits for: PinStateName
     int32_t priority = 0;
     int64_t blocks = 0, bytes = 0;
     absl::Time created;

@@ -55,6 +55,7 @@
 #include "server/scheduler_settings.h"
 #include "server/stop_signals.h"
 #include "server/tenant_auth.h"
+#include "server/ui_files.h"
 #include "server/usage_service.h"
 #include "text/text.h"
 
@@ -289,6 +290,7 @@ class Daemon final {
             .kv_admin = kv_admin_.get(),
             .admin = std::move(admin),
             .background = background_.get(),
+            .ui = BuiltInUi(),
             .on_access = [this](const HttpAccess& access) { LogAccess(access); }};
   }
 

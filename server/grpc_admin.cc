@@ -51,6 +51,7 @@ void SetCache(const KvView& view, v1::KvCache& cache) {
 void SetPin(const KvView::Pin& from, v1::KvPin& to) {
   to.set_tenant(from.tenant);
   to.set_session(from.session);
+  to.set_state(from.state);
   to.set_priority(from.priority);
   to.set_blocks(from.blocks);
   to.set_bytes(from.bytes);

@@ -68,6 +68,7 @@ Json PinsJson(const KvView& view) {
     json["data"].push_back({{"object", "kv_pin"},
                             {"tenant", pin.tenant},
                             {"session", pin.session},
+                            {"state", pin.state},
                             {"priority", pin.priority},
                             {"blocks", pin.blocks},
                             {"bytes", pin.bytes},

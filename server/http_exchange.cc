@@ -64,7 +64,9 @@ asio::awaitable<bool> HttpExchange::Reply(const HttpReply& reply) {
   std::string head;
   BeginHead(reply.status, reply.content_type, true, head);
   for (const auto& [name, value] : reply.headers) absl::StrAppend(&head, name, ": ", value, "\r\n");
-  if (reply.status != 204) absl::StrAppend(&head, "Content-Length: ", reply.body.size(), "\r\n");
+  if (reply.status != 204 && reply.status != 304) {
+    absl::StrAppend(&head, "Content-Length: ", reply.body.size(), "\r\n");
+  }
   absl::StrAppend(&head, "\r\n");
   // In pieces, each with its own time: a large file on a slow line takes longer than one write may.
   std::string_view rest = request.head ? std::string_view() : std::string_view(reply.body);

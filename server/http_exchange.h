@@ -33,10 +33,13 @@ struct HttpRequest {
   std::string query;       // behind the "?", as it was sent
   std::string request_id;  // the client's, or made
   std::string content_type;
-  std::string session;                // of its headers (session_headers.h); empty: none
-  std::string resume, last_event_id;  // of its headers (http_streams.h); empty: none
-  TenantIndex tenant{};               // where the route needs a key
-  uint32_t key = 0;                   // likewise (authenticator.h)
+  std::string session;                         // of its headers (session_headers.h); empty: none
+  std::string resume, last_event_id;           // of its headers (http_streams.h); empty: none
+  std::string accept_encoding, if_none_match;  // likewise (ui_files.h)
+  HttpDoor door = HttpDoor::kOnly;             // through which it came
+  bool needs_key = false;                      // of kUiPort: the others of its port may
+  TenantIndex tenant{};                        // where the route needs a key
+  uint32_t key = 0;                            // likewise (authenticator.h)
   std::string body;
 };
 

@@ -202,6 +202,9 @@ std::optional<OpenAiError> HttpListener::Connection::Admit(const Parser& parser,
   request.session = std::string(SessionOfHeaders(value_of));
   request.resume = std::string(value_of("X-Holdfast-Resume"));
   request.last_event_id = std::string(value_of("Last-Event-ID"));
+  request.accept_encoding = std::string(value_of("Accept-Encoding"));
+  request.if_none_match = std::string(value_of("If-None-Match"));
+  request.door = listener_.door_;
   distrusted_ = true;
   if (message.version() != 10 && message.version() != 11) {
     return OfParseError(http::error::bad_version, options());
@@ -242,6 +245,9 @@ std::optional<OpenAiError> HttpListener::Connection::Admit(const Parser& parser,
         absl::StrCat(match.route->path,
                      " counts every tenant and is answered on loopback only, whatever the key; the "
                      "operator's setting listen.metrics: all opens it to other addresses")));
+  }
+  if (match.route->endpoint == HttpEndpoint::kUiPort) {
+    request.needs_key = !listener_.authenticator_.Authenticate({}).ok();
   }
   if (match.route->key == KeyNeed::kAlways) {
     absl::StatusOr<Authenticated> who = listener_.authenticator_.Authenticate(KeyOf(message));

@@ -48,6 +48,8 @@ enum class HttpEndpoint : uint8_t {
   kMetrics,
   kVersion,
   kOpenApi,
+  kUi,
+  kUiPort,
   kAdminKv,
   kAdminPins,
   kAdminDropPins,

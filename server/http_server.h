@@ -19,6 +19,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -34,6 +35,7 @@ namespace holdfast {
 
 class BackgroundService;  // server/background_service.h
 class KvAdmin;            // server/admin.h
+struct UiFile;            // server/ui_files.h
 
 // One answered request, for the access log. No header, query or body text.
 struct HttpAccess {
@@ -56,9 +58,9 @@ struct HttpServerOptions {
   bool metrics_for_all = false;
 
   // For a server without keys, which trusts whoever reaches loopback: refuse (403) a request whose
-  // Host or Origin names another machine, as a web page's would. Not /health, /version and
-  // /openapi.json, which tell nothing and are asked by probes and balancers under other names, nor
-  // /metrics with metrics_for_all.
+  // Host or Origin names another machine, as a web page's would. Not /health, /version,
+  // /openapi.json and the page at /ui, which tell nothing and are asked by probes and balancers
+  // under other names, nor /metrics with metrics_for_all.
   bool loopback_names_only = false;
 
   int32_t connections_max = 1024;  // beyond it: 503 and closed
@@ -90,6 +92,9 @@ struct HttpServerOptions {
 
   // Files, batches and kept responses; must outlive the server. Null: there are none.
   BackgroundService* background = nullptr;
+
+  // The page at /ui, of this program or, for tests, another; must outlive the server.
+  std::span<const UiFile> ui;
 
   // Called on the I/O thread after each request; must not block. Optional.
   std::function<void(const HttpAccess&)> on_access;

@@ -188,6 +188,12 @@ asio::awaitable<void> OpenAiApi::Handle(HttpExchange& exchange) {
     case HttpEndpoint::kOpenApi:
       co_await exchange.Reply(TextReply(kOpenApiDocument));
       break;
+    case HttpEndpoint::kUi:
+      co_await exchange.Reply(UiReply(options_.ui, exchange.request));
+      break;
+    case HttpEndpoint::kUiPort:
+      co_await exchange.Reply(UiPort(exchange.request));
+      break;
     case HttpEndpoint::kAdminKv:
     case HttpEndpoint::kAdminPins:
     case HttpEndpoint::kAdminDropPins:
@@ -197,6 +203,16 @@ asio::awaitable<void> OpenAiApi::Handle(HttpExchange& exchange) {
       co_await admin_.Handle(exchange);
       break;
   }
+}
+
+// What there is behind the port that the page came from, so that it need not find out by failing.
+HttpReply OpenAiApi::UiPort(const HttpRequest& request) const {
+  Json json = Json::object();
+  json["object"] = "ui_port";
+  json["chat"] = request.door != HttpDoor::kAdministrators;
+  json["admin"] = request.door != HttpDoor::kTenants && options_.kv_admin != nullptr;
+  json["needs_key"] = request.needs_key;
+  return JsonReply(json);
 }
 
 Json OpenAiApi::ModelObject(const std::string& name) const {

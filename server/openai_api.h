@@ -7,6 +7,7 @@
 #include <boost/asio/awaitable.hpp>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -23,6 +24,7 @@
 #include "server/openai_response.h"
 #include "server/ready_signal.h"
 #include "server/responses_api.h"
+#include "server/ui_files.h"
 
 namespace holdfast {
 
@@ -33,6 +35,7 @@ struct OpenAiApiOptions {
   absl::Duration stream_keep_alive;
   const KvAdmin* kv_admin = nullptr;        // null: /admin/v1 is not found
   BackgroundService* background = nullptr;  // null: nothing is kept
+  std::span<const UiFile> ui;               // the page at /ui
 };
 
 class OpenAiApi final {
@@ -59,6 +62,7 @@ class OpenAiApi final {
   }
   Json ModelObject(const std::string& name) const;
   HttpReply ModelList() const;
+  HttpReply UiPort(const HttpRequest& request) const;
 
   const OpenAiApiOptions options_;
   GenerationService& service_;

@@ -1,0 +1,323 @@
+"""What a person does with the page at /ui, in Chromium."""
+
+import gzip
+import json
+import pathlib
+import re
+import urllib.request
+
+import pytest
+from conftest import DESKTOP, PHONE, SMALL
+from daemon import Daemon, new_key, wait_until
+
+AXE = pathlib.Path(__file__).resolve().parents[2] / "ui/node_modules/axe-core/axe.min.js"
+VIEWS = ("chat", "live", "usage")
+
+
+def raw(url, **headers):
+    """(status, headers, body), nothing unpacked."""
+    request = urllib.request.Request(url, headers={k.replace("_", "-"): v for k, v in headers.items()})
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.status, answer.headers, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.headers, error.read()
+
+
+def parameter(page, label, value):
+    page.get_by_label(label, exact=True).fill(value)
+
+
+def ask(page, text, tokens="24"):
+    parameter(page, "Temperature", "0")
+    parameter(page, "Most tokens", tokens)
+    page.get_by_label("Message", exact=True).fill(text)
+    page.get_by_label("Message", exact=True).press("Control+Enter")
+
+
+def finished(page, number=0):
+    """The `number`th answer, once it is over."""
+    answer = page.locator("article.assistant").nth(number)
+    answer.locator(".facts").wait_for()
+    return answer
+
+
+def serious_findings(page):
+    page.evaluate(AXE.read_text())
+    found = page.evaluate("axe.run().then(r => r.violations.map(v => [v.impact, v.id, v.nodes.map(n => n.html)]))")
+    return [one for one in found if one[0] in ("serious", "critical")]
+
+
+def test_the_page_is_small_and_its_first_paint_waits_for_no_script(daemon, open_page):
+    page = open_page(daemon.url)
+    page.get_by_label("Message", exact=True).wait_for()
+    timing = page.evaluate("""performance.getEntriesByType('resource')
+        .filter(e => ['script', 'link', 'css'].includes(e.initiatorType))
+        .map(e => [e.name, e.renderBlockingStatus])""")
+    assert any(name.endswith(".js") for name, _ in timing), timing
+    assert all(status == "non-blocking" for name, status in timing if name.endswith(".js")), timing
+    assert page.evaluate("performance.getEntriesByName('first-contentful-paint').length") == 1
+    sizes = {}
+    for url in [daemon.url + "/ui/"] + [name for name, _ in timing if "/ui/" in name]:
+        status, headers, body = raw(url, Accept_Encoding="gzip")
+        assert status == 200 and headers["Content-Encoding"] == "gzip", url
+        assert gzip.decompress(body) == raw(url)[2], url
+        sizes[url] = len(body)
+    assert len(sizes) >= 3 and sum(sizes.values()) < 300_000, sizes
+
+
+def test_files_come_with_their_rules(daemon):
+    status, headers, page = raw(daemon.url + "/ui/")
+    assert status == 200 and headers["Content-Type"] == "text/html; charset=utf-8"
+    assert headers["Content-Security-Policy"].startswith("default-src 'none'")
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Referrer-Policy"] == "no-referrer" and headers["Cache-Control"] == "no-cache"
+    status, again, body = raw(daemon.url + "/ui/", If_None_Match=headers["ETag"])
+    assert (status, body, again["ETag"]) == (304, b"", headers["ETag"])
+    script = re.search(rb'src="\./(assets/[^"]+\.js)"', page).group(1).decode()
+    status, headers, _ = raw(f"{daemon.url}/ui/{script}")
+    assert status == 200 and "immutable" in headers["Cache-Control"]
+    assert raw(daemon.url + "/ui/assets/none.js")[0] == 404
+
+
+def test_an_answer_streams_and_stops_by_escape(daemon, open_page):
+    page = open_page(daemon.url, "/ui")
+    assert page.url == daemon.url + "/ui/"
+    parameter(page, "More fields of the request (JSON)", '{"ignore_eos": true}')
+    ask(page, "Tell a very long story.", tokens="1800")
+    answer = page.locator("article.assistant")
+    answer.locator(".text").wait_for()
+    first = answer.inner_text()
+    assert wait_until(lambda: len(answer.inner_text()) > len(first) + 20), "it does not stream"
+    assert daemon.metric("vllm:num_requests_running") == 1
+    page.keyboard.press("Escape")
+    assert "stopped" in finished(page).locator(".facts").inner_text()
+    assert wait_until(lambda: daemon.metric("vllm:num_requests_running") == 0)
+    assert page.get_by_label("Message", exact=True).is_enabled()
+    assert page.get_by_role("button", name="Stop").is_disabled()
+
+
+def test_a_conversation_goes_on_and_begins_anew(daemon, open_page, picture):
+    page = open_page(daemon.url)
+    parameter(page, "System message", "You are a helpful assistant who answers in one sentence.")
+    ask(page, "What is the capital of France?", tokens="48")
+    assert "Paris" in finished(page).inner_text()
+    assert "first token after" in finished(page).locator(".facts").inner_text()
+    ask(page, "And of Italy?", tokens="48")
+    facts = finished(page, 1).locator(".facts").inner_text()
+    cached = re.search(r"(\d+) prompt tokens, (\d+) of them cached", facts)
+    assert 0 < int(cached.group(2)) < int(cached.group(1)), facts
+    picture(page, "page_chat")
+    page.get_by_role("button", name="New conversation").click()
+    assert page.locator("article").count() == 0
+
+
+def test_a_refusal_is_shown_where_the_answer_would_be(daemon, open_page):
+    page = open_page(daemon.url, expected=("400",))
+    parameter(page, "More fields of the request (JSON)", '{"no_such_field": 1}')
+    ask(page, "Hello")
+    assert "no_such_field" in page.locator("article.assistant [role=alert]").inner_text()
+    parameter(page, "More fields of the request (JSON)", "{")
+    ask(page, "Hello")
+    assert "not JSON" in page.locator(".talk > [role=alert]").inner_text()
+
+
+def test_an_answer_is_held_to_a_schema_and_shown_as_json(daemon, open_page):
+    page = open_page(daemon.url)
+    page.get_by_label("Form of the answer").select_option("JSON schema")
+    ask(page, "Invent a person.", tokens="200")
+    finished(page)
+    person = json.loads(page.get_by_role("region", name="Answer as JSON").inner_text())
+    assert set(person) == {"name", "age"} and isinstance(person["age"], int)
+
+
+def test_a_call_of_a_tool_is_shown_and_its_result_sent(daemon, open_page):
+    page = open_page(daemon.url)
+    page.get_by_role("button", name="Fill in an example").click()
+    page.get_by_label("Use of tools").select_option("at least one call")
+    ask(page, "What is the weather in Rome?", tokens="200")
+    call = finished(page).locator(".call")
+    assert "get_weather" in call.locator("h3").inner_text()
+    assert "city" in json.loads(call.locator("pre").inner_text())
+    page.get_by_label("Use of tools").select_option("no call")
+    page.get_by_label("Result of get_weather").fill('{"sky": "clear"}')
+    page.get_by_role("button", name="Send the result").click()
+    finished(page, 1)
+    assert page.locator("article.tool .text").inner_text() == '{"sky": "clear"}'
+
+
+def test_probabilities_of_tokens_are_shown_by_pointer_and_by_keyboard(daemon, open_page, picture):
+    page = open_page(daemon.url)
+    page.get_by_label("Token probabilities").check()
+    ask(page, "What is the capital of France?")
+    answer = finished(page)
+    tokens = answer.locator("button.token")
+    assert tokens.count() > 3 and not answer.locator(".alternatives").is_visible()
+    tokens.nth(2).hover()
+    table = answer.locator(".alternatives")
+    assert table.locator("tbody tr").count() == 5
+    shares = [float(t.split()[0]) for t in table.locator("td.number").all_inner_texts()]
+    assert shares == sorted(shares, reverse=True) and 0 < sum(shares) <= 100.1
+    picture(page, "page_tokens")
+    tokens.nth(0).focus()
+    caption = table.locator("caption").inner_text()
+    page.keyboard.press("ArrowRight")
+    assert tokens.nth(1).evaluate("e => e === document.activeElement")
+    assert table.locator("caption").inner_text() != caption
+    page.keyboard.press("End")
+    assert tokens.last.evaluate("e => e === document.activeElement")
+
+
+def focused(page):
+    """(what has the focus, whether that can be seen)."""
+    return page.evaluate("""() => {
+        const e = document.activeElement, s = getComputedStyle(e), r = e.getBoundingClientRect();
+        const name = e.getAttribute('aria-label') || e.labels?.[0]?.textContent || e.textContent;
+        return [name.trim(), s.outlineStyle !== 'none' && r.width > 1 && r.height > 1];
+    }""")
+
+
+def test_all_of_it_is_reached_by_keyboard(daemon, open_page):
+    page = open_page(daemon.url)
+    page.get_by_label("Message", exact=True).wait_for()
+    seen = []
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        name, visible = focused(page)
+        if page.evaluate("document.activeElement === document.body"):
+            break
+        assert visible, name
+        seen.append(name)
+        if name == "Message":
+            page.keyboard.type("What is the capital of France?")
+    for name in ("Skip to the content", "Chat", "Live", "Usage", "Messages", "Message", "Send",
+                 "Parameters", "System message", "Temperature", "Token probabilities",
+                 "Form of the answer", "Back to defaults"):
+        assert name in seen, (name, seen)
+    page.get_by_label("Message", exact=True).focus()
+    page.keyboard.press("Control+Enter")
+    assert "Paris" in finished(page).inner_text()
+    page.keyboard.press("Control+Home")
+    page.get_by_role("link", name="Live").focus()
+    page.keyboard.press("Enter")
+    page.get_by_role("heading", name="Queue").wait_for()
+    assert page.get_by_role("link", name="Live").get_attribute("aria-current") == "page"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_each_view_is_accessible_and_as_wide_as_the_screen(daemon, open_page, scheme, size, picture):
+    page = open_page(daemon.url, color_scheme=scheme, viewport=size)
+    if size == PHONE:
+        page.get_by_text("Parameters", exact=True).click()
+    page.get_by_label("Token probabilities").check()
+    parameter(page, "Keep KV after the answer, seconds", "100")
+    ask(page, "What is the capital of France?")
+    finished(page).locator("button.token").nth(1).hover()
+    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    light = sum(int(n) for n in re.findall(r"\d+", ground)[:3]) / 3
+    assert light > 200 if scheme == "light" else light < 60
+    for view in VIEWS:
+        page.goto(f"{daemon.url}/ui/#{view}")
+        page.locator("main table, article").first.wait_for()
+        if view == "live":
+            page.locator(".chart").first.wait_for()
+        width = page.evaluate("document.documentElement.scrollWidth")
+        assert width <= size["width"], (view, width)
+        assert serious_findings(page) == [], view
+    picture(page, f"page_usage_{scheme}" if size == DESKTOP else f"page_usage_phone_{scheme}")
+
+
+def test_the_live_view_shows_what_runs_and_what_is_kept(daemon, open_page, picture):
+    chat = open_page(daemon.url)
+    live = open_page(daemon.url, "/ui/#live", color_scheme="dark", viewport={"width": 1180, "height": 1500})
+    live.get_by_role("heading", name="Latency and hits").wait_for()
+    parameter(chat, "Keep KV after the answer, seconds", "300")
+    for text in ("What is the capital of France?", "And of Italy?"):
+        ask(chat, text)
+        finished(chat, chat.locator("article.assistant").count() - 1)
+    pins = live.get_by_role("table", name="KV kept between turns, the next to end first")
+    pin = pins.get_by_role("row").filter(has_text="page-").last
+    pin.wait_for()
+    assert "its client asked for it" in pin.inner_text()
+    before = pin.locator("progress").get_attribute("value")
+    assert wait_until(lambda: pin.locator("progress").get_attribute("value") < before), "no countdown"
+    parameter(chat, "More fields of the request (JSON)", '{"ignore_eos": true}')
+    ask(chat, "Tell a very long story.", tokens="1600")
+    running = live.get_by_role("table", name="Running sequences").get_by_role("row").nth(1)
+    assert wait_until(lambda: "drawing" in running.inner_text())
+    assert "default" in live.get_by_role("table", name="By tenant").inner_text()
+    states = live.get_by_role("img", name=re.compile("Device, by state: .*in use"))
+    states.wait_for()
+    assert "pinned" in states.get_attribute("aria-label")
+    tenants = live.get_by_role("img", name=re.compile("Device, by tenant: default"))
+    assert tenants.locator("path").count() == 2
+    assert live.get_by_role("img", name=re.compile("Host, by tenant")).count() == 1
+    for title in ("Time to first token", "Between tokens", "Tokens a second", "Cache hit ratio"):
+        chart = live.locator(".chart").filter(has_text=title)
+        assert wait_until(lambda: re.search(r"\d", chart.locator("b").first.inner_text())), title
+        assert chart.locator("canvas").bounding_box()["width"] > 300
+    picture(live, "page_live")
+    chat.keyboard.press("Escape")
+
+
+def test_nothing_is_asked_while_nobody_looks(daemon, open_page):
+    page = open_page(daemon.url, "/ui/#live")
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.wait_for_request(re.compile("/admin/v1/queue"))
+    page.evaluate("""Object.defineProperty(document, 'hidden', {value: true, configurable: true});
+                     document.dispatchEvent(new Event('visibilitychange'))""")
+    page.wait_for_timeout(2500)
+    asked.clear()
+    page.wait_for_timeout(2500)
+    assert asked == []
+    page.evaluate("delete document.hidden; document.dispatchEvent(new Event('visibilitychange'))")
+    page.wait_for_request(re.compile("/admin/v1/queue"))
+
+
+def test_usage_is_a_table_of_what_each_tenant_has_used(daemon, open_page):
+    page = open_page(daemon.url)
+    ask(page, "What is the capital of France?")
+    finished(page)
+    page.get_by_role("link", name="Usage").click()
+    table = page.get_by_role("table", name="By tenant")
+    table.wait_for()
+    names = table.get_by_role("columnheader").all_inner_texts()
+    row = dict(zip(names, table.get_by_role("row").nth(1).get_by_role("cell").all_inner_texts()))
+    assert row["Tenant"] == "default"
+    total = daemon.metric("holdfast_server_requests_total")
+    assert int(row["Requests"].replace(",", "")) == total >= int(row["Ok"].replace(",", "")) > 0
+    assert int(row["Tokens drawn"].replace(",", "")) > 0
+
+
+def test_with_keys_the_page_asks_for_one_and_each_port_says_what_it_has(open_page, picture):
+    (admin_key, admin_hash), (key, hashed) = new_key("x"), new_key("red")
+    config = (f'admin:\n  http: 127.0.0.1:0\n  keys: ["{admin_hash}"]\n'
+              f'tenants:\n  - name: red\n    keys: ["{hashed}"]\n')
+    with Daemon(*SMALL, config=config) as daemon:
+        page = open_page(daemon.url, expected=("401",))
+        page.get_by_label("Your key").fill("hf-wrong")
+        page.get_by_role("button", name="Use it").click()
+        page.get_by_role("alert").wait_for()
+        page.get_by_label("Your key").fill(key)
+        page.keyboard.press("Enter")
+        ask(page, "What is the capital of France?")
+        assert "Paris" in finished(page).inner_text()
+        page.reload()
+        page.get_by_label("Message", exact=True).wait_for()
+        assert page.evaluate("[localStorage.length, document.cookie, sessionStorage.length]") == [0, "", 1]
+        page.get_by_role("link", name="Live").click()
+        assert "port for administrators" in page.locator(".notice").inner_text()
+        page.locator(".chart").first.wait_for()
+        page.get_by_role("button", name="Forget key").click()
+        page.get_by_label("Your key").wait_for()
+        assert page.evaluate("sessionStorage.length") == 0
+
+        admin = open_page(f"http://127.0.0.1:{daemon.admin}")
+        admin.get_by_label("An administrator's key").fill(admin_key)
+        admin.keyboard.press("Enter")
+        admin.get_by_role("table", name="By tenant").wait_for()
+        assert "red" in admin.get_by_role("table", name="By tenant").inner_text()
+        admin.get_by_role("link", name="Chat").click()
+        assert "other port" in admin.locator(".notice").inner_text()
