@@ -50,6 +50,7 @@ def pins(daemon, key="none", **query):
     answer = httpx.get(daemon.url + "/admin/v1/pins", params=query,
                        headers={"authorization": f"Bearer {key}"})
     assert answer.status_code == 200, answer.text
+    assert all(pin["state"] == "asked" for pin in answer.json()["data"])
     return {(pin["tenant"], pin["session"]) for pin in answer.json()["data"]}
 
 
@@ -143,6 +144,7 @@ def test_grpc_keeps_lists_and_drops_alike(small, stubs):
         assert usage.pin_expires_in_ms == 3600000
         listed = admin.ListPins(admin_pb2.ListPinsRequest())
         assert {pin.session for pin in listed.pins} == {"g", "m"} and listed.total == 2
+        assert {pin.state for pin in listed.pins} == {"asked"}
         cache = admin.GetKv(admin_pb2.GetKvRequest())
         assert cache.pins == 2 and cache.tenants[0].tenant == "default"
         assert cache.tenants[0].pinned_blocks >= 12

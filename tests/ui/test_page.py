@@ -1,9 +1,11 @@
 """What a person does with the page at /ui, in Chromium."""
 
+import contextlib
 import gzip
 import json
 import pathlib
 import re
+import threading
 import urllib.request
 
 import pytest
@@ -135,6 +137,7 @@ def test_a_call_of_a_tool_is_shown_and_its_result_sent(daemon, open_page):
     page = open_page(daemon.url)
     page.get_by_role("button", name="Fill in an example").click()
     page.get_by_label("Use of tools").select_option("at least one call")
+    parameter(page, "More fields of the request (JSON)", '{"parallel_tool_calls": false}')
     ask(page, "What is the weather in Rome?", tokens="200")
     call = finished(page).locator(".call")
     assert "get_weather" in call.locator("h3").inner_text()
@@ -219,7 +222,7 @@ def test_each_view_is_accessible_and_as_wide_as_the_screen(daemon, open_page, sc
     assert light > 200 if scheme == "light" else light < 60
     for view in VIEWS:
         page.goto(f"{daemon.url}/ui/#{view}")
-        page.locator("main table, article").first.wait_for()
+        page.locator("main table:visible, article:visible").first.wait_for()
         if view == "live":
             page.locator(".chart").first.wait_for()
         width = page.evaluate("document.documentElement.scrollWidth")
@@ -228,9 +231,9 @@ def test_each_view_is_accessible_and_as_wide_as_the_screen(daemon, open_page, sc
     picture(page, f"page_usage_{scheme}" if size == DESKTOP else f"page_usage_phone_{scheme}")
 
 
-def test_the_live_view_shows_what_runs_and_what_is_kept(daemon, open_page, picture):
+def test_the_live_view_shows_what_runs_and_what_is_kept(daemon, open_page):
     chat = open_page(daemon.url)
-    live = open_page(daemon.url, "/ui/#live", color_scheme="dark", viewport={"width": 1180, "height": 1500})
+    live = open_page(daemon.url, "/ui/#live", color_scheme="dark", viewport={"width": 1180, "height": 1780})
     live.get_by_role("heading", name="Latency and hits").wait_for()
     parameter(chat, "Keep KV after the answer, seconds", "300")
     for text in ("What is the capital of France?", "And of Italy?"):
@@ -242,11 +245,12 @@ def test_the_live_view_shows_what_runs_and_what_is_kept(daemon, open_page, pictu
     assert "its client asked for it" in pin.inner_text()
     before = pin.locator("progress").get_attribute("value")
     assert wait_until(lambda: pin.locator("progress").get_attribute("value") < before), "no countdown"
+    parameter(chat, "Keep KV after the answer, seconds", "")
     parameter(chat, "More fields of the request (JSON)", '{"ignore_eos": true}')
     ask(chat, "Tell a very long story.", tokens="1600")
     running = live.get_by_role("table", name="Running sequences").get_by_role("row").nth(1)
     assert wait_until(lambda: "drawing" in running.inner_text())
-    assert "default" in live.get_by_role("table", name="By tenant").inner_text()
+    assert "default" in live.get_by_role("table", name="By tenant", exact=True).inner_text()
     states = live.get_by_role("img", name=re.compile("Device, by state: .*in use"))
     states.wait_for()
     assert "pinned" in states.get_attribute("aria-label")
@@ -257,15 +261,69 @@ def test_the_live_view_shows_what_runs_and_what_is_kept(daemon, open_page, pictu
         chart = live.locator(".chart").filter(has_text=title)
         assert wait_until(lambda: re.search(r"\d", chart.locator("b").first.inner_text())), title
         assert chart.locator("canvas").bounding_box()["width"] > 300
-    picture(live, "page_live")
     chat.keyboard.press("Escape")
+
+
+class Load:
+    """Tenants whose agents keep the daemon busy until the end of the `with`."""
+
+    def __init__(self, url, keys):
+        self.url, self.over = url, threading.Event()
+        self.threads = [threading.Thread(target=self.run, args=(key, number), daemon=True)
+                        for key in keys for number in range(3)]
+
+    def run(self, key, number):
+        turn = 0
+        while not self.over.is_set():
+            text = f"Agent {number} reads its notes. " + "Then it thinks of the next step. " * 8
+            body = {"messages": [{"role": "user", "content": text + str(turn % 4)}], "max_tokens": 60,
+                    "session_id": f"agent-{number}", "ignore_eos": True,
+                    "kv_hints": {"action": "kv.retain", "ttl_ms": 20_000 * (number + 1)}}
+            request = urllib.request.Request(self.url + "/v1/chat/completions", json.dumps(body).encode(),
+                                             {"Authorization": f"Bearer {key}"})
+            with contextlib.suppress(OSError), urllib.request.urlopen(request, timeout=300) as answer:
+                answer.read()
+            self.over.wait(turn % 3)
+            turn += 1
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+
+    def __exit__(self, *_):
+        self.over.set()
+        for thread in self.threads:
+            thread.join()
+
+
+def test_the_live_view_tells_tenants_apart_and_says_why_they_wait(open_page, picture, request):
+    (admin_key, admin_hash), keys = new_key("x"), {name: new_key(name) for name in ("red", "blue", "green")}
+    config = f'admin:\n  http: 127.0.0.1:0\n  keys: ["{admin_hash}"]\ntenants:\n' + "".join(
+        f'  - name: {name}\n    keys: ["{hashed}"]\n    running_max: 1\n' for name, (_, hashed) in keys.items())
+    with Daemon(*SMALL, config=config) as daemon:
+        with Load(daemon.url, [key for key, _ in keys.values()]):
+            page = open_page(f"http://127.0.0.1:{daemon.admin}", "/ui/#live", color_scheme="dark",
+                             viewport={"width": 1180, "height": 1780})
+            page.get_by_label("An administrator's key").fill(admin_key)
+            page.keyboard.press("Enter")
+            waiting = page.get_by_role("table", name="Waiting sequences")
+            waiting.get_by_text("its tenant runs all it may").first.wait_for()
+            page.get_by_role("img", name=re.compile("Device, by tenant: .*red.*blue.*green")).wait_for()
+            pins = page.get_by_role("table", name="KV kept between turns, the next to end first")
+            pins.get_by_role("progressbar").first.wait_for()
+            page.get_by_label("Tenant", exact=True).select_option("blue")
+            page.get_by_label("Tenant", exact=True).select_option("all together")
+            assert serious_findings(page) == []
+            if request.config.getoption("--screenshots"):
+                page.wait_for_timeout(60_000)  # so that there is something in the charts
+            picture(page, "page_live")
 
 
 def test_nothing_is_asked_while_nobody_looks(daemon, open_page):
     page = open_page(daemon.url, "/ui/#live")
     asked = []
     page.on("request", lambda request: asked.append(request.url))
-    page.wait_for_request(re.compile("/admin/v1/queue"))
+    page.wait_for_event("request", lambda request: "/admin/v1/queue" in request.url)
     page.evaluate("""Object.defineProperty(document, 'hidden', {value: true, configurable: true});
                      document.dispatchEvent(new Event('visibilitychange'))""")
     page.wait_for_timeout(2500)
@@ -273,7 +331,7 @@ def test_nothing_is_asked_while_nobody_looks(daemon, open_page):
     page.wait_for_timeout(2500)
     assert asked == []
     page.evaluate("delete document.hidden; document.dispatchEvent(new Event('visibilitychange'))")
-    page.wait_for_request(re.compile("/admin/v1/queue"))
+    page.wait_for_event("request", lambda request: "/admin/v1/queue" in request.url)
 
 
 def test_usage_is_a_table_of_what_each_tenant_has_used(daemon, open_page):
@@ -281,7 +339,7 @@ def test_usage_is_a_table_of_what_each_tenant_has_used(daemon, open_page):
     ask(page, "What is the capital of France?")
     finished(page)
     page.get_by_role("link", name="Usage").click()
-    table = page.get_by_role("table", name="By tenant")
+    table = page.get_by_role("table", name="By tenant", exact=True)
     table.wait_for()
     names = table.get_by_role("columnheader").all_inner_texts()
     row = dict(zip(names, table.get_by_role("row").nth(1).get_by_role("cell").all_inner_texts()))
@@ -317,7 +375,7 @@ def test_with_keys_the_page_asks_for_one_and_each_port_says_what_it_has(open_pag
         admin = open_page(f"http://127.0.0.1:{daemon.admin}")
         admin.get_by_label("An administrator's key").fill(admin_key)
         admin.keyboard.press("Enter")
-        admin.get_by_role("table", name="By tenant").wait_for()
-        assert "red" in admin.get_by_role("table", name="By tenant").inner_text()
+        admin.get_by_role("table", name="By tenant", exact=True).wait_for()
+        assert "red" in admin.get_by_role("table", name="By tenant", exact=True).inner_text()
         admin.get_by_role("link", name="Chat").click()
         assert "other port" in admin.locator(".notice").inner_text()

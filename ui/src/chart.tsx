@@ -11,6 +11,7 @@ export interface Line {
 }
 
 const kHeight = 150;
+const kSpan = 300; // seconds
 
 function useScheme(): boolean {
   const query = matchMedia("(prefers-color-scheme: dark)");
@@ -51,7 +52,10 @@ export function Chart(props: {
         height: kHeight,
         legend: { show: false },
         cursor: { show: false },
-        scales: { y: { range: (_, __, high) => [0, props.max ?? Math.max(high * 1.1, 1e-6)] } },
+        scales: {
+          x: { range: (_, __, last) => [last - kSpan, last] },
+          y: { range: (_, __, high) => [0, props.max ?? Math.max(high * 1.1, 1e-6)] },
+        },
         axes: [
           { ...axis, values: (_, ticks) => ticks.map((at) => new Date(at * 1000).toLocaleTimeString("en-GB")), space: 90 },
           { ...axis, values: (_, ticks) => ticks.map((value) => props.format(value)), size: 62 },

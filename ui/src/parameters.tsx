@@ -32,7 +32,8 @@ const kExampleTools = `[
       "parameters": {
         "type": "object",
         "properties": { "city": { "type": "string" } },
-        "required": ["city"]
+        "required": ["city"],
+        "additionalProperties": false
       }
     }
   }

@@ -145,6 +145,7 @@ TEST(KvAdminTest, ATenantSeesItsOwnPartAlone) {
   EXPECT_EQ(view->num_pins, 1);
   EXPECT_EQ(view->pins[0].tenant, "red");
   EXPECT_EQ(view->pins[0].session, "s");
+  EXPECT_STREQ(view->pins[0].state, "asked");
   EXPECT_EQ(view->pins[0].bytes, 400);
   EXPECT_GT(view->pins[0].expires_in, absl::Minutes(59));
 }
