@@ -82,7 +82,6 @@ HttpReply UiReply(std::span<const UiFile> files, const HttpRequest& request) {
       {"Cache-Control", immutable ? "public, max-age=31536000, immutable" : "no-cache"},
       {"Content-Security-Policy", kPolicy},
       {"Referrer-Policy", "no-referrer"},
-      {"Cross-Origin-Opener-Policy", "same-origin"},
       {"Cross-Origin-Resource-Policy", "same-origin"}};
   if (Names(request.if_none_match, etag)) {
     reply.status = 304;

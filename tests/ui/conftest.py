@@ -15,7 +15,7 @@ from daemon import BINARY, Daemon  # noqa: E402
 SMALL = ("--context-tokens", "2048", "--kv-device-bytes", "64MiB", "--kv-host-bytes", "64MiB")
 CHROMIUM = os.environ.get("HOLDFAST_CHROMIUM") or shutil.which("chromium")
 DESKTOP, PHONE = {"width": 1180, "height": 760}, {"width": 360, "height": 740}
-PATIENCE = 40_000  # ms; a test that waits so long has failed
+PATIENCE = 120_000  # ms; a test that waits so long has failed
 
 
 def pytest_addoption(parser):

@@ -55,7 +55,7 @@ export const newAnswer = (now: number): Answer => ({
 // `answer` with what `event`, a chunk of a streamed chat completion, adds to it.
 export function added(answer: Answer, event: any, now: number): Answer {
   const next: Answer = { ...answer, usage: event.usage ?? answer.usage };
-  const choice = event.choices?.[0];
+  const choice = event.choices?.find((one: any) => one.index === 0); // of several the first alone
   if (!choice) return next;
   const delta = choice.delta ?? {};
   if (delta.content || delta.reasoning_content || delta.tool_calls || choice.logprobs?.content?.length) {

@@ -1,13 +1,25 @@
 // What the page asks of its daemon: always the origin that it came from, by paths beside /ui/, so
 // that it works behind a proxy that puts a path before them.
 
-// Of this tab alone, and gone with it; a reload keeps it. Nothing else is stored.
+// The key is of this tab alone, and gone with it; a reload keeps it, where the browser lets us store
+// anything. Nothing else is stored.
 const kKeyName = "holdfast.key";
 
-export const storedKey = (): string => sessionStorage.getItem(kKeyName) ?? "";
-export function storeKey(key: string): void {
-  if (key) sessionStorage.setItem(kKeyName, key);
-  else sessionStorage.removeItem(kKeyName);
+let key = "";
+try {
+  key = sessionStorage.getItem(kKeyName) ?? "";
+} catch {
+  // kept in memory, then
+}
+export const storedKey = (): string => key;
+export function storeKey(given: string): void {
+  key = given;
+  try {
+    if (key) sessionStorage.setItem(kKeyName, key);
+    else sessionStorage.removeItem(kKeyName);
+  } catch {
+    // likewise
+  }
 }
 
 export class ApiError extends Error {
@@ -31,7 +43,6 @@ const urlOf = (path: string): string => new URL(`../${path}`, document.baseURI).
 
 async function ask(path: string, init: RequestInit = {}): Promise<Response> {
   const headers = new Headers(init.headers);
-  const key = storedKey();
   if (key) headers.set("Authorization", `Bearer ${key}`);
   let response: Response;
   try {
