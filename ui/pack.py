@@ -5,12 +5,14 @@ ui/node_modules points there. Without: the source has no files, and the daemon s
 """
 
 import argparse
+import contextlib
 import gzip
 import hashlib
 import os
 import pathlib
 import shutil
 import subprocess
+import sys
 import tempfile
 
 UI = pathlib.Path(__file__).resolve().parent
@@ -42,16 +44,18 @@ def install(node):
     folder = CACHE / "node" / ("page-" + hashlib.sha256(lock).hexdigest()[:16])
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
-        scratch = pathlib.Path(tempfile.mkdtemp(prefix="install-", dir=folder.parent))
-        for name in ("package.json", "package-lock.json"):
-            shutil.copy(UI / name, scratch)
         npm = node.parent.parent / "lib/node_modules/npm/bin/npm-cli.js"
-        subprocess.run([node, npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"],
-                       cwd=scratch, check=True)
-        try:
-            scratch.rename(folder)
-        except OSError:  # another build was faster
-            shutil.rmtree(scratch)
+        with tempfile.TemporaryDirectory(prefix="install-", dir=folder.parent) as scratch:
+            tree = pathlib.Path(scratch) / "tree"
+            tree.mkdir()
+            for name in ("package.json", "package-lock.json"):
+                shutil.copy(UI / name, tree)
+            done = subprocess.run([node, npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund",
+                                   "--fetch-retries=1"], cwd=tree, stdout=sys.stderr)
+            if done.returncode != 0:
+                sys.exit("npm could not install what ui/package-lock.json names; see the lines above")
+            with contextlib.suppress(OSError):  # another build was faster
+                tree.rename(folder)
     link = UI / "node_modules"
     if link.is_symlink():
         link.unlink()
