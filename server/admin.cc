@@ -59,6 +59,7 @@ KvAdminPort AdminPortTo(SchedulerLoop& loop) {
             return loop.DropPins(tenant, std::move(done));
           },
       .wire_ids = nullptr,
+      .ask_usage = nullptr,
       .reload = nullptr};
 }
 
@@ -196,6 +197,17 @@ QueueView KvAdmin::MakeQueueView(QueueReport&& report, const KvAdminPort& port, 
   view.waiting_ids = ids_of(view.report.waiting_entries);
   view.running_ids = ids_of(view.report.running_entries);
   return view;
+}
+
+void KvAdmin::Usage(TenantIndex caller, UsageAsk ask,
+                    std::function<void(absl::StatusOr<std::optional<std::string>>)> done) const {
+  const absl::StatusOr<std::optional<TenantIndex>> only = Resolve(caller, ask.tenant);
+  if (!only.ok()) return done(only.status());
+  const std::optional<KvAdminPort> daemon = port();
+  if (!daemon) return done(Unavailable());
+  if (!daemon->ask_usage) return done(std::nullopt);
+  if (*only) ask.tenant = tenants_[static_cast<size_t>(Number(**only))].name;
+  if (!daemon->ask_usage(std::move(ask), done)) done(Busy());
 }
 
 AdminAct KvAdmin::ActOf(const Authenticated& caller, const char* act, std::string on) const {

@@ -33,6 +33,7 @@
 #include "scheduler/queue_report.h"
 #include "server/admin_act.h"
 #include "server/authenticator.h"
+#include "server/usage_ask.h"
 
 namespace holdfast {
 
@@ -101,6 +102,8 @@ struct KvAdminPort {
   std::function<bool(std::optional<TenantIndex>, std::function<void(int32_t)>)> drop_pins;
   // Of requests, as their clients know them; empty: over meanwhile. nullptr: none are known.
   std::function<std::vector<std::string>(const std::vector<RequestId>&)> wire_ids;
+  // Rows of the usage ledger as JSON, on its thread; nullptr: none is kept. False: too much waits.
+  std::function<bool(UsageAsk, std::function<void(absl::StatusOr<std::string>)>)> ask_usage;
   // Has the daemon read its file again; `done` by whatever thread. False: it is stopping.
   std::function<bool(std::function<void(absl::StatusOr<ReloadView>)>)> reload;
 };
@@ -132,6 +135,11 @@ class KvAdmin final {
   // Likewise.
   void Queue(TenantIndex caller, const std::string& tenant,
              std::function<void(absl::StatusOr<QueueView>)> done) const ABSL_LOCKS_EXCLUDED(mutex_);
+  // Likewise, of `ask.tenant`; nullopt: no usage is kept. kInvalidArgument: not such a query, or
+  // more rows than kUsageRowsMax.
+  void Usage(TenantIndex caller, UsageAsk ask,
+             std::function<void(absl::StatusOr<std::optional<std::string>>)> done) const
+      ABSL_LOCKS_EXCLUDED(mutex_);
   // `tenant` empty: the caller's own session of that name. kNotFound: it has no pin.
   // kInvalidArgument: an administrator, who has none, names no tenant.
   void DropPin(const Authenticated& caller, const std::string& tenant, const std::string& session,

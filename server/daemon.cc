@@ -56,6 +56,7 @@
 #include "server/stop_signals.h"
 #include "server/tenant_auth.h"
 #include "server/ui_files.h"
+#include "server/usage_report.h"
 #include "server/usage_service.h"
 #include "text/text.h"
 
@@ -347,6 +348,12 @@ class Daemon final {
     admin_port.wire_ids = [this](const std::vector<RequestId>& requests) {
       return service_->WireIds(requests);
     };
+    if (usage_) {
+      admin_port.ask_usage = [this](UsageAsk ask, auto done) {
+        return usage_->Ask([path = config_.UsagePath(), ask = std::move(ask),
+                            done = std::move(done)] { done(UsageAsJson(path, ask)); });
+      };
+    }
     admin_port.reload = [this](ReloadDone done) { return AskReload(std::move(done)); };
     kv_admin_->Connect(std::move(admin_port));
     front_->SwitchTo(*service_);

@@ -196,6 +196,21 @@ Json ReloadJson(const ReloadView& view) {
   return {{"object", "reload"}, {"applied", view.applied}, {"wait_for_restart", view.waiting}};
 }
 
+Json UsageJson(const std::optional<std::string>& rows) {
+  Json json = Json::object();
+  json["object"] = "list";
+  json["kept"] = rows.has_value();
+  json["data"] = rows ? ParseOwnJson(*rows).value_or(Json::array()) : Json::array();
+  return json;
+}
+
+UsageAsk UsageAskOf(const std::string& query, const std::string& tenant) {
+  return {.from = QueryValue(query, "from"),
+          .to = QueryValue(query, "to"),
+          .by = QueryValue(query, "by"),
+          .tenant = tenant};
+}
+
 Json DroppedJson(int32_t dropped) {
   Json json = Json::object();
   json["dropped"] = dropped;
@@ -226,6 +241,12 @@ void Ask(const KvAdmin& admin, const HttpRequest& request, std::function<void(An
         if (!view.ok()) return done(view.status());
         done([view = *std::move(view)] { return QueueJson(view); });
       });
+    case HttpEndpoint::kAdminUsage:
+      return admin.Usage(request.tenant, UsageAskOf(request.query, tenant),
+                         [done](absl::StatusOr<std::optional<std::string>> rows) {
+                           if (!rows.ok()) return done(rows.status());
+                           done([rows = *std::move(rows)] { return UsageJson(rows); });
+                         });
     default:
       const bool pins = request.route->endpoint == HttpEndpoint::kAdminPins;
       return admin.View(request.tenant, tenant, [done, pins](absl::StatusOr<KvView> view) {

@@ -67,6 +67,7 @@ constexpr std::array kRoutes = {
     Route{HttpEndpoint::kAdminDropPin, "DELETE", "/admin/v1/pins/{id}", KeyNeed::kAlways, false},
     Route{HttpEndpoint::kAdminQueue, "GET", "/admin/v1/queue", KeyNeed::kAlways, false},
     Route{HttpEndpoint::kAdminQueue, "GET", "/admin/queue", KeyNeed::kAlways, false},
+    Route{HttpEndpoint::kAdminUsage, "GET", "/admin/v1/usage", KeyNeed::kAlways, false},
     Route{HttpEndpoint::kAdminReload, "POST", "/admin/v1/reload", KeyNeed::kAlways, false},
 };
 

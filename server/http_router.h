@@ -55,6 +55,7 @@ enum class HttpEndpoint : uint8_t {
   kAdminDropPins,
   kAdminDropPin,
   kAdminQueue,
+  kAdminUsage,
   kAdminReload
 };
 

@@ -199,6 +199,7 @@ asio::awaitable<void> OpenAiApi::Handle(HttpExchange& exchange) {
     case HttpEndpoint::kAdminDropPins:
     case HttpEndpoint::kAdminDropPin:
     case HttpEndpoint::kAdminQueue:
+    case HttpEndpoint::kAdminUsage:
     case HttpEndpoint::kAdminReload:
       co_await admin_.Handle(exchange);
       break;

@@ -203,6 +203,24 @@ std::string FormatUsageJson(const std::vector<UsageRow>& rows, UsageBy by) {
   return all.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
+absl::StatusOr<std::string> UsageAsJson(const std::string& path, const UsageAsk& ask) {
+  const auto given = [](const std::string& text) { return text.empty() ? nullptr : &text; };
+  UsageQuery query;
+  ASSIGN_OR_RETURN(query.from, HourOf(given(ask.from), "from"));
+  ASSIGN_OR_RETURN(query.to, HourOf(given(ask.to), "to"));
+  ASSIGN_OR_RETURN(const size_t by, ChoiceOf(given(ask.by), "by", kBys));
+  query.by = static_cast<UsageBy>(by);
+  if (!ask.tenant.empty()) query.tenant = ask.tenant;
+  ASSIGN_OR_RETURN(const std::vector<UsageRow> rows, ReadUsage(path, query));
+  if (rows.size() > kUsageRowsMax) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("that has %d rows, and an answer at most %d; ask for a shorter time, or by "
+                        "day or tenant",
+                        rows.size(), kUsageRowsMax));
+  }
+  return FormatUsageJson(rows, query.by);
+}
+
 absl::Status RunUsage(const CommandLine& line, const std::string& path) {
   const VerbArguments arguments(line);
   ASSIGN_OR_RETURN(const UsageQuery query, QueryOf(arguments));

@@ -12,9 +12,12 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "server/command_line.h"
+#include "server/usage_ask.h"
 #include "server/usage_ledger.h"
 
 namespace holdfast {
+
+inline constexpr size_t kUsageRowsMax = 10'000;  // of an answer over HTTP
 
 enum class UsageBy : uint8_t { kTenant, kDay, kHour };  // the latter two by tenant as well
 
@@ -38,6 +41,10 @@ std::string FormatUsageTable(const std::vector<UsageRow>& rows, UsageBy by);
 // Cells as RFC 4180 has them; one that a spreadsheet would take for a formula gets a `'` in front.
 std::string FormatUsageCsv(const std::vector<UsageRow>& rows, UsageBy by);
 std::string FormatUsageJson(const std::vector<UsageRow>& rows, UsageBy by);
+
+// What `ask` wants, as FormatUsageJson has it. kInvalidArgument: not such a query, or more than
+// kUsageRowsMax rows.
+absl::StatusOr<std::string> UsageAsJson(const std::string& path, const UsageAsk& ask);
 
 // Prints what `line` asks for. `path` empty: no ledger was named.
 absl::Status RunUsage(const CommandLine& line, const std::string& path);

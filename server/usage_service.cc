@@ -3,6 +3,7 @@
 #include <cmath>
 #include <utility>
 
+#include "config/base/clock.h"
 #include "config/ids.h"
 #include "scheduler/metrics.h"
 #include "server/generation_metrics.h"
@@ -77,8 +78,21 @@ UsageService::~UsageService() {
 }
 
 void UsageService::Loop() noexcept {
-  while (!WaitForStop()) Write();
-  Write();
+  absl::Time write_at = SteadyNow() + options_.flush;
+  for (bool stopping = false; !stopping;) {
+    std::vector<std::function<void()>> tasks;
+    {
+      absl::MutexLock lock(&mutex_);
+      mutex_.AwaitWithTimeout(absl::Condition(this, &UsageService::HasNews),
+                              write_at - SteadyNow());
+      stopping = stopping_;
+      tasks.swap(tasks_);
+    }
+    for (const auto& task : tasks) task();
+    if (!stopping && SteadyNow() < write_at) continue;
+    Write();
+    write_at = SteadyNow() + options_.flush;
+  }
 }
 
 void UsageService::SetTenants(std::vector<std::string> names) {
@@ -96,10 +110,11 @@ void UsageService::Write() {
   failing_ = !status.ok();
 }
 
-bool UsageService::WaitForStop() {
+bool UsageService::Ask(std::function<void()> task) {
   absl::MutexLock lock(&mutex_);
-  mutex_.AwaitWithTimeout(absl::Condition(&stopping_), options_.flush);
-  return stopping_;
+  if (tasks_.size() >= kUsageTasksMax) return false;
+  tasks_.push_back(std::move(task));
+  return true;
 }
 
 }  // namespace holdfast

@@ -1,7 +1,7 @@
 // Writes what the tenants use to the ledger every so often, from a thread of its own: the disk
 // holds nobody up.
 //
-// Thread: any.    Bound: one Add at a time.
+// Thread: any.    Bound: one Add at a time; kUsageTasksMax tasks.
 #pragma once
 
 #include <functional>
@@ -19,6 +19,8 @@
 #include "server/usage_ledger.h"
 
 namespace holdfast {
+
+inline constexpr size_t kUsageTasksMax = 64;
 
 struct UsageOptions {
   absl::Duration flush;  // between two writes
@@ -38,10 +40,15 @@ class UsageService final {
   // New ones behind those that there are: `names` has all. From the next write on.
   void SetTenants(std::vector<std::string> names) ABSL_LOCKS_EXCLUDED(mutex_);
 
+  // Runs `task`, which reads the ledger, on the service's thread. False: too many wait.
+  bool Ask(std::function<void()> task) ABSL_LOCKS_EXCLUDED(mutex_);
+
  private:
   void Loop() noexcept;
   void Write() ABSL_LOCKS_EXCLUDED(mutex_);
-  bool WaitForStop() ABSL_LOCKS_EXCLUDED(mutex_);
+  bool HasNews() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return stopping_ || !tasks_.empty();
+  }
 
   const std::unique_ptr<UsageLedger> ledger_;
   const ReadTotals read_;
@@ -50,6 +57,7 @@ class UsageService final {
   absl::Mutex mutex_;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::optional<std::vector<std::string>> tenants_ ABSL_GUARDED_BY(mutex_);  // for the ledger
+  std::vector<std::function<void()>> tasks_ ABSL_GUARDED_BY(mutex_);
   std::thread thread_;
 };
 

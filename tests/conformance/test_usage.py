@@ -8,8 +8,9 @@ import subprocess
 import sys
 import time
 
+import httpx
 import openai
-from daemon import BINARY, ROOT, Daemon, new_key
+from daemon import BINARY, ROOT, Daemon, new_key, wait_until
 from test_lifecycle import client_of
 from test_rate_limits import tenant_lines
 
@@ -25,6 +26,39 @@ def rows_of(*flags):
     told = usage(*flags, "--format", "json")
     assert told.returncode == 0, told.stderr
     return {row["tenant"]: row for row in json.loads(told.stdout)}
+
+
+def test_over_http_a_tenant_sees_its_own_usage_and_an_administrator_all(folder):
+    (red, red_hash), (blue, blue_hash), (boss, boss_hash) = (
+        new_key(name) for name in ("red", "blue", "boss"))
+    config = ("usage:\n  flush: 100ms\ntenants:\n" + tenant_lines("red", red_hash) +
+              tenant_lines("blue", blue_hash) + tenant_lines("boss", boss_hash, "admin: true"))
+
+    def ask(daemon, key, **query):
+        answer = httpx.get(daemon.url + "/admin/v1/usage", params=query,
+                           headers={"authorization": f"Bearer {key}"})
+        return answer.status_code, answer.json()
+
+    def rows(daemon, key, **query):
+        status, body = ask(daemon, key, **query)
+        assert status == 200 and body["object"] == "list" and body["kept"] is True, body
+        return {row["tenant"]: row["completion_tokens"] for row in body["data"]}
+
+    with Daemon("--usage", str(folder / "over-http.sqlite"), config=config) as daemon:
+        for key, tokens in ((red, 3), (blue, 5)):
+            client_of(daemon, key).completions.create(model="", prompt="x", max_tokens=tokens,
+                                                      extra_body={"ignore_eos": True})
+        assert wait_until(lambda: rows(daemon, boss) == {"red": 3, "blue": 5})
+        assert rows(daemon, red) == rows(daemon, boss, tenant="red") == {"red": 3}
+        assert rows(daemon, boss, to="2026-01-01") == {}
+        [hour] = ask(daemon, red, by="hour")[1]["data"]
+        assert hour["hour"].endswith(":00:00Z") and hour["requests"] == 1
+        assert ask(daemon, blue, tenant="red")[0] == 403
+        assert ask(daemon, "hf-wrong")[0] == 401
+        status, body = ask(daemon, boss, by="week")
+        assert status == 400 and "tenant | day | hour" in body["error"]["message"]
+    with Daemon() as daemon:
+        assert ask(daemon, "none") == (200, {"object": "list", "kept": False, "data": []})
 
 
 def test_after_a_clean_stop_the_ledger_has_what_the_answers_said(folder):

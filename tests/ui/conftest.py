@@ -31,8 +31,9 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(scope="session")
-def daemon():
-    with Daemon(*SMALL) as running:
+def daemon(tmp_path_factory):
+    usage = tmp_path_factory.mktemp("usage") / "usage.sqlite"
+    with Daemon(*SMALL, "--usage", str(usage), config="usage:\n  flush: 100ms\n") as running:
         yield running
 
 

@@ -350,6 +350,13 @@ def test_usage_is_a_table_of_what_each_tenant_has_used(daemon, open_page):
     total = daemon.metric("holdfast_server_requests_total")
     assert int(row["Requests"].replace(",", "")) == total >= int(row["Ok"].replace(",", "")) > 0
     assert int(row["Tokens drawn"].replace(",", "")) > 0
+    ledger = page.get_by_role("table", name="Of the ledger")
+    shown = ledger.get_by_role("row").nth(1)
+    assert wait_until(lambda: shown.get_by_role("cell").nth(1).inner_text() == row["Requests"])
+    page.get_by_label("a row for each").select_option("hour")
+    ledger.get_by_role("columnheader", name="Time (UTC)").wait_for()
+    page.get_by_label("up to, without").fill("2026-01-01")
+    ledger.get_by_text("nothing was used in that time").wait_for()
 
 
 def test_with_keys_the_page_asks_for_one_and_each_port_says_what_it_has(open_page, picture):

@@ -1,6 +1,6 @@
-// What each tenant has used since the daemon began, of /metrics.
-import { useState } from "preact/hooks";
-import { ApiError, getText, type Port } from "./api";
+// What each tenant has used: by the ledger, over restarts, and since the daemon began, of /metrics.
+import { useEffect, useRef, useState } from "preact/hooks";
+import { ApiError, getJson, getText, type Port } from "./api";
 import { count, percent } from "./format";
 import { parseMetrics, type Sample } from "./metrics";
 import { usePolling } from "./polling";
@@ -15,28 +15,179 @@ const kNames = new Set([
   "holdfast_scheduler_kv_byte_seconds_total",
   "holdfast_scheduler_shed_total",
 ]);
+const kOutcomes: Record<string, "ok" | "cancelled" | "timed_out" | "failed"> = {
+  ok: "ok",
+  cancelled: "cancelled",
+  timeout: "timed_out",
+  error: "failed",
+};
 
+// As /admin/v1/usage has it.
 interface Row {
+  day?: string;
+  hour?: string;
   tenant: string;
-  outcomes: Record<string, number>;
-  sheds: Record<string, number>;
-  sums: Record<string, number>; // by the metric's name
+  requests: number;
+  ok: number;
+  cancelled: number;
+  timed_out: number;
+  failed: number;
+  prompt_tokens: number;
+  cached_tokens: number;
+  completion_tokens: number;
+  kv_byte_seconds: number;
+  compute_seconds: number;
+  refusals: Record<string, number>;
 }
+
+const newRow = (tenant: string): Row => ({
+  tenant,
+  requests: 0,
+  ok: 0,
+  cancelled: 0,
+  timed_out: 0,
+  failed: 0,
+  prompt_tokens: 0,
+  cached_tokens: 0,
+  completion_tokens: 0,
+  kv_byte_seconds: 0,
+  compute_seconds: 0,
+  refusals: {},
+});
 
 function rowsOf(samples: Sample[]): Row[] {
   const rows = new Map<string, Row>();
   for (const { name, labels, value } of samples) {
     const tenant = labels.tenant ?? "";
-    const row = rows.get(tenant) ?? { tenant, outcomes: {}, sheds: {}, sums: {} };
+    const row = rows.get(tenant) ?? newRow(tenant);
     rows.set(tenant, row);
-    row.sums[name] = (row.sums[name] ?? 0) + value;
-    if (labels.outcome) row.outcomes[labels.outcome] = (row.outcomes[labels.outcome] ?? 0) + value;
-    if (labels.reason) row.sheds[labels.reason] = (row.sheds[labels.reason] ?? 0) + value;
+    if (labels.reason !== undefined) {
+      row.refusals[labels.reason] = (row.refusals[labels.reason] ?? 0) + value;
+      continue;
+    }
+    const field = name.replace(/^holdfast_(server|scheduler)_|_total$/g, "");
+    (row as unknown as Record<string, number>)[field]! += value;
+    const outcome = kOutcomes[labels.outcome ?? ""];
+    if (outcome) row[outcome] += value;
   }
   return [...rows.values()].sort((a, b) => a.tenant.localeCompare(b.tenant));
 }
 
-export function Usage(_: { port: Port }) {
+function UsageTable(props: { caption: string; rows: Row[]; empty: string }) {
+  const time = props.rows.some((row) => row.day ?? row.hour);
+  return (
+    <Table<Row>
+      caption={props.caption}
+      rows={props.rows}
+      keyOf={(row) => `${row.day ?? row.hour} ${row.tenant}`}
+      empty={props.empty}
+      columns={[
+        ...(time ? [{ name: "Time (UTC)", cell: (row: Row) => (row.day ?? row.hour ?? "").replace(":00:00Z", ":00") }] : []),
+        { name: "Tenant", cell: (row) => row.tenant },
+        { name: "Requests", number: true, cell: (row) => count(row.requests) },
+        { name: "Ok", number: true, cell: (row) => count(row.ok) },
+        { name: "Cancelled", number: true, cell: (row) => count(row.cancelled) },
+        { name: "Timed out", number: true, cell: (row) => count(row.timed_out) },
+        { name: "Failed", number: true, cell: (row) => count(row.failed) },
+        { name: "Prompt tokens", number: true, cell: (row) => count(row.prompt_tokens) },
+        {
+          name: "Cached",
+          number: true,
+          cell: (row) => (row.prompt_tokens > 0 ? percent(row.cached_tokens / row.prompt_tokens) : "–"),
+        },
+        { name: "Tokens drawn", number: true, cell: (row) => count(row.completion_tokens) },
+        { name: "Compute s", number: true, cell: (row) => row.compute_seconds.toFixed(1) },
+        { name: "KV GiB s", number: true, cell: (row) => (row.kv_byte_seconds / 2 ** 30).toFixed(1) },
+        {
+          name: "Refused",
+          cell: (row) =>
+            Object.entries(row.refusals)
+              .filter(([, n]) => n > 0)
+              .map(([reason, n]) => `${reason} ${count(n)}`)
+              .join(", "),
+        },
+      ]}
+    />
+  );
+}
+
+export function Usage(props: { port: Port }) {
+  return (
+    <div class="live">
+      {props.port.admin && <Ledger />}
+      <SinceStart />
+    </div>
+  );
+}
+
+const dayOf = (ago: number): string => new Date(Date.now() - ago * 86_400_000).toISOString().slice(0, 10);
+
+function Ledger() {
+  const [wanted, setWanted] = useState({ from: dayOf(30), to: dayOf(-1), by: "tenant" });
+  const [answer, setAnswer] = useState<{ kept: boolean; data: Row[] } | null>(null);
+  const [fault, setFault] = useState("");
+  const now = useRef(wanted); // what is asked for next
+  now.current = wanted;
+  const ask = async (signal?: AbortSignal) => {
+    const asked = now.current;
+    try {
+      const got = await getJson<{ kept: boolean; data: Row[] }>(
+        `admin/v1/usage?${new URLSearchParams(asked)}`,
+        signal,
+      );
+      if (asked !== now.current) return;
+      setAnswer(got);
+      setFault("");
+    } catch (thrown) {
+      if (!signal?.aborted) setFault((thrown as ApiError).message);
+    }
+  };
+  usePolling(ask, 5000);
+  useEffect(() => void ask(), [wanted]);
+  const field = (name: "from" | "to", label: string) => (
+    <>
+      <label for={name}>{label}</label>
+      <input
+        id={name}
+        type="date"
+        value={wanted[name]}
+        onChange={(event) => setWanted({ ...wanted, [name]: event.currentTarget.value })}
+      />
+    </>
+  );
+  return (
+    <section aria-labelledby="ledger-title">
+      <h2 id="ledger-title">Usage by time</h2>
+      {fault && (
+        <p class="notice" role="alert">
+          {fault}
+        </p>
+      )}
+      {answer && !answer.kept && (
+        <p class="notice">
+          This daemon keeps no usage; <code>--usage FILE</code> or <code>--state FILE</code> has it do so.
+        </p>
+      )}
+      {answer?.kept && (
+        <>
+          <div class="field inline">
+            {field("from", "From")}
+            {field("to", "up to, without")}
+            <label for="by">a row for each</label>
+            <select id="by" value={wanted.by} onChange={(event) => setWanted({ ...wanted, by: event.currentTarget.value })}>
+              <option value="tenant">tenant</option>
+              <option value="day">day</option>
+              <option value="hour">hour</option>
+            </select>
+          </div>
+          <UsageTable caption="Of the ledger" rows={answer.data} empty="nothing was used in that time" />
+        </>
+      )}
+    </section>
+  );
+}
+
+function SinceStart() {
   const [rows, setRows] = useState<Row[] | null>(null);
   const [fault, setFault] = useState<ApiError | null>(null);
   usePolling(async (signal) => {
@@ -46,62 +197,15 @@ export function Usage(_: { port: Port }) {
     } catch (thrown) {
       if (signal.aborted) return;
       setFault(thrown as ApiError);
+      // It is not for this machine, and will not be: no use in asking on.
       if ((thrown as ApiError).status === 403) await new Promise<never>(() => {});
     }
   }, 5000);
-  const sum = (row: Row, name: string) => row.sums[`holdfast_${name}_total`] ?? 0;
-  const outcome = (row: Row, name: string) => count(row.outcomes[name] ?? 0);
   return (
     <section aria-labelledby="usage-title">
       <h2 id="usage-title">Usage since the daemon's start</h2>
-      {fault && (
-        <p class="notice" role="alert">
-          {fault.message}
-        </p>
-      )}
-      {rows && (
-        <Table
-          caption="By tenant"
-          rows={rows}
-          keyOf={(row) => row.tenant}
-          empty="no tenants"
-          columns={[
-            { name: "Tenant", cell: (row) => row.tenant },
-            { name: "Requests", number: true, cell: (row) => count(sum(row, "server_requests")) },
-            { name: "Ok", number: true, cell: (row) => outcome(row, "ok") },
-            { name: "Cancelled", number: true, cell: (row) => outcome(row, "cancelled") },
-            { name: "Timed out", number: true, cell: (row) => outcome(row, "timeout") },
-            { name: "Failed", number: true, cell: (row) => outcome(row, "error") },
-            { name: "Prompt tokens", number: true, cell: (row) => count(sum(row, "server_prompt_tokens")) },
-            {
-              name: "Cached",
-              number: true,
-              cell: (row) => {
-                const prompt = sum(row, "server_prompt_tokens");
-                return prompt > 0 ? percent(sum(row, "server_cached_tokens") / prompt) : "–";
-              },
-            },
-            { name: "Tokens drawn", number: true, cell: (row) => count(sum(row, "server_completion_tokens")) },
-            { name: "Compute s", number: true, cell: (row) => sum(row, "scheduler_compute_seconds").toFixed(1) },
-            {
-              name: "KV GiB s",
-              number: true,
-              cell: (row) => (sum(row, "scheduler_kv_byte_seconds") / 2 ** 30).toFixed(1),
-            },
-            {
-              name: "Refused",
-              cell: (row) =>
-                Object.entries(row.sheds)
-                  .filter(([, n]) => n > 0)
-                  .map(([reason, n]) => `${reason} ${count(n)}`)
-                  .join(", "),
-            },
-          ]}
-        />
-      )}
-      <p class="note">
-        By the hour, over restarts and as CSV or JSON: <code>holdfast usage</code>.
-      </p>
+      {fault && <p class="notice">{fault.message}</p>}
+      {rows && <UsageTable caption="By tenant" rows={rows} empty="no tenants" />}
     </section>
   );
 }

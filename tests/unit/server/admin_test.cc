@@ -1,5 +1,6 @@
 #include "server/admin.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <optional>
@@ -65,6 +66,12 @@ class FakeScheduler {
                   std::vector<std::string> ids;
                   for (RequestId id : requests) ids.push_back("cmpl-" + std::to_string(Number(id)));
                   return ids;
+                },
+            .ask_usage =
+                [this](UsageAsk ask, std::function<void(absl::StatusOr<std::string>)> done) {
+                  if (full) return false;
+                  done(ask.by + " of " + ask.tenant);
+                  return true;
                 }};
   }
 
@@ -148,6 +155,24 @@ TEST(KvAdminTest, ATenantSeesItsOwnPartAlone) {
   EXPECT_STREQ(view->pins[0].state, "asked");
   EXPECT_EQ(view->pins[0].bytes, 400);
   EXPECT_GT(view->pins[0].expires_in, absl::Minutes(59));
+}
+
+TEST(KvAdminTest, UsageIsAskedForOfThoseAloneWhomTheCallerSees) {
+  Admin admin(Tenants());
+  const auto usage = [&](TenantIndex caller, const std::string& tenant) {
+    std::string told = "not called";
+    admin.admin.Usage(caller, {.by = "day", .tenant = tenant},
+                      [&](absl::StatusOr<std::optional<std::string>> rows) {
+                        told = rows.ok() ? rows->value_or("none kept") : rows.status().ToString();
+                      });
+    return told;
+  };
+  EXPECT_EQ(usage(kRed, ""), "day of red");
+  EXPECT_EQ(usage(kAdministrator, ""), "day of ");
+  EXPECT_EQ(usage(kAdministrator, "blue"), "day of blue");
+  EXPECT_THAT(usage(kRed, "blue"), testing::HasSubstr("PERMISSION_DENIED"));
+  admin.scheduler.full = true;
+  EXPECT_THAT(usage(kRed, ""), testing::HasSubstr("RESOURCE_EXHAUSTED"));
 }
 
 TEST(KvAdminTest, AnotherTenantsNameIsRefusedWhetherOrNotThereIsOne) {

@@ -50,7 +50,7 @@ TEST(HttpRouterTest, WhereAdministrationHasAPortOfItsOwnItIsThereAloneAndAloneTh
     EXPECT_EQ(is_behind(HttpDoor::kOnly), route.endpoint != HttpEndpoint::kAdminReload)
         << route.path;
   }
-  EXPECT_EQ(administration, 7);
+  EXPECT_EQ(administration, 8);
 }
 
 TEST(HttpRouterTest, ASessionInAPathMayHoldAnything) {

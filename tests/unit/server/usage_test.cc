@@ -164,6 +164,37 @@ TEST_F(UsageTest, SumsAreOfTheTimeAndTheTenantThatAreAskedFor) {
   EXPECT_EQ(sums({.tenant = "green"}), std::vector<double>());
 }
 
+TEST_F(UsageTest, WhoAsksByTextGetsTheSameRowsAsJson) {
+  ++totals_[0][UsageColumn::kRequests];
+  ++totals_[1][UsageColumn::kOk];
+  ASSERT_TRUE(ledger_->Add(totals_).ok());
+  const auto rows = [&](const UsageAsk& ask) {
+    const absl::StatusOr<std::string> text = UsageAsJson(Path(), ask);
+    return text.ok() ? nlohmann::json::parse(*text) : nlohmann::json(text.status().ToString());
+  };
+  EXPECT_EQ(rows({}).size(), 2);
+  const auto red =
+      rows({.from = "2084-01-29T16", .to = "2084-01-30", .by = "hour", .tenant = "red"});
+  ASSERT_EQ(red.size(), 1) << red;
+  EXPECT_EQ(red[0]["hour"], "2084-01-29T16:00:00Z");
+  EXPECT_EQ(red[0]["tenant"], "red");
+  EXPECT_THAT(rows({.from = "yesterday"}).get<std::string>(), HasSubstr("from: wanted a UTC hour"));
+  EXPECT_THAT(rows({.by = "week"}).get<std::string>(), HasSubstr("tenant | day | hour"));
+}
+
+TEST_F(UsageTest, TheServiceReadsForOthersBetweenTwoWritesAndAtItsEnd) {
+  absl::Notification read, last;
+  {
+    UsageService service(std::move(ledger_),
+                         [](const auto&) { return std::vector<UsageTotals>(2); },
+                         {.flush = absl::Hours(1), .on_change = nullptr});
+    EXPECT_TRUE(service.Ask([&] { read.Notify(); }));
+    read.WaitForNotification();
+    EXPECT_TRUE(service.Ask([&] { last.Notify(); }));
+  }
+  EXPECT_TRUE(last.HasBeenNotified());
+}
+
 TEST_F(UsageTest, WhatIsNotThereOrNotOursIsSaid) {
   EXPECT_EQ(ReadUsage(folder_ + "/none", {}).status().code(), absl::StatusCode::kNotFound);
   const auto alone = Database::Open(folder_ + "/alone", "CREATE TABLE other (x);");
