@@ -193,6 +193,8 @@ def test_all_of_it_is_reached_by_keyboard(daemon, open_page):
         seen.append(name)
         if name == "Message":
             page.keyboard.type("What is the capital of France?")
+        if name == "Temperature":
+            page.keyboard.type("0")
     for name in ("Skip to the content", "Chat", "Live", "Usage", "Messages", "Message", "Send",
                  "Parameters", "System message", "Temperature", "Token probabilities",
                  "Form of the answer", "Back to defaults"):
