@@ -26,9 +26,8 @@ absl::Status Unavailable() {
   return status;
 }
 
-absl::Status Busy() {
-  absl::Status status =
-      absl::ResourceExhaustedError("the scheduler is too busy to look; try again later");
+absl::Status Busy(const char* what = "the scheduler is too busy to look; try again later") {
+  absl::Status status = absl::ResourceExhaustedError(what);
   status.SetPayload(kRetryAfterUrl, absl::Cord("1"));
   return status;
 }
@@ -207,7 +206,9 @@ void KvAdmin::Usage(TenantIndex caller, UsageAsk ask,
   if (!daemon) return done(Unavailable());
   if (!daemon->ask_usage) return done(std::nullopt);
   if (*only) ask.tenant = tenants_[static_cast<size_t>(Number(**only))].name;
-  if (!daemon->ask_usage(std::move(ask), done)) done(Busy());
+  if (!daemon->ask_usage(std::move(ask), done)) {
+    done(Busy("too many questions about usage wait for an answer; try again later"));
+  }
 }
 
 AdminAct KvAdmin::ActOf(const Authenticated& caller, const char* act, std::string on) const {

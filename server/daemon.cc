@@ -230,6 +230,15 @@ class Daemon final {
     return absl::OkStatus();
   }
 
+  // On the usage thread. Who asks is told nothing of files and disks.
+  absl::StatusOr<std::string> AnswerUsage(const UsageAsk& ask) {
+    absl::StatusOr<std::string> rows = UsageAsJson(config_.UsagePath(), ask);
+    if (rows.ok() || absl::IsInvalidArgument(rows.status())) return rows;
+    log_.Error("usage_not_read", {{"error", rows.status().ToString()}});
+    return absl::UnavailableError(
+        "the usage ledger cannot be read; try again later, or see the daemon's log");
+  }
+
   absl::Status OpenUsage() {
     const std::string path = config_.UsagePath();
     if (path.empty()) return absl::OkStatus();
@@ -244,7 +253,9 @@ class Daemon final {
     };
     usage_ = std::make_unique<UsageService>(
         std::move(ledger), UsageCounters(metrics_, front_->model_info().name),
-        UsageOptions{.flush = config_.usage.flush, .on_change = on_change});
+        UsageOptions{.flush = config_.usage.flush,
+                     .on_change = on_change,
+                     .answer = [this](const UsageAsk& ask) { return AnswerUsage(ask); }});
     return absl::OkStatus();
   }
 
@@ -350,8 +361,7 @@ class Daemon final {
     };
     if (usage_) {
       admin_port.ask_usage = [this](UsageAsk ask, auto done) {
-        return usage_->Ask([path = config_.UsagePath(), ask = std::move(ask),
-                            done = std::move(done)] { done(UsageAsJson(path, ask)); });
+        return usage_->Ask(std::move(ask), std::move(done));
       };
     }
     admin_port.reload = [this](ReloadDone done) { return AskReload(std::move(done)); };

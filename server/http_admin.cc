@@ -7,6 +7,7 @@
 #include <string>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "config/limits.h"
 #include "scheduler/kv_metrics.h"
 #include "server/http_call.h"
@@ -17,7 +18,7 @@ namespace holdfast {
 namespace {
 
 // The document is made where it is sent, not on the scheduler's thread, which gives what is in it.
-using Answer = absl::StatusOr<std::function<Json()>>;
+using Answer = absl::StatusOr<std::function<std::string()>>;
 
 Json TierJson(const KvView::Tier& tier) {
   return {{"blocks", tier.blocks}, {"bytes", tier.bytes}, {"hit_tokens", tier.hit_tokens}};
@@ -196,12 +197,10 @@ Json ReloadJson(const ReloadView& view) {
   return {{"object", "reload"}, {"applied", view.applied}, {"wait_for_restart", view.waiting}};
 }
 
-Json UsageJson(const std::optional<std::string>& rows) {
-  Json json = Json::object();
-  json["object"] = "list";
-  json["kept"] = rows.has_value();
-  json["data"] = rows ? ParseOwnJson(*rows).value_or(Json::array()) : Json::array();
-  return json;
+// The rows are many, and JSON already.
+std::string UsageText(const std::optional<std::string>& rows) {
+  return absl::StrCat(R"({"object":"list","kept":)", rows ? "true" : "false", R"(,"data":)",
+                      rows.value_or("[]"), "}");
 }
 
 UsageAsk UsageAskOf(const std::string& query, const std::string& tenant) {
@@ -224,34 +223,36 @@ void Ask(const KvAdmin& admin, const HttpRequest& request, std::function<void(An
     case HttpEndpoint::kAdminDropPin:
       return admin.DropPin(caller, tenant, request.param, [done](absl::Status status) {
         if (!status.ok()) return done(std::move(status));
-        done([] { return DroppedJson(1); });
+        done([] { return DumpJson(DroppedJson(1)); });
       });
     case HttpEndpoint::kAdminDropPins:
       return admin.DropPins(caller, tenant, [done](absl::StatusOr<int32_t> dropped) {
         if (!dropped.ok()) return done(dropped.status());
-        done([dropped = *dropped] { return DroppedJson(dropped); });
+        done([dropped = *dropped] { return DumpJson(DroppedJson(dropped)); });
       });
     case HttpEndpoint::kAdminReload:
       return admin.Reload(caller, [done](absl::StatusOr<ReloadView> view) {
         if (!view.ok()) return done(view.status());
-        done([view = *std::move(view)] { return ReloadJson(view); });
+        done([view = *std::move(view)] { return DumpJson(ReloadJson(view)); });
       });
     case HttpEndpoint::kAdminQueue:
       return admin.Queue(request.tenant, tenant, [done](absl::StatusOr<QueueView> view) {
         if (!view.ok()) return done(view.status());
-        done([view = *std::move(view)] { return QueueJson(view); });
+        done([view = *std::move(view)] { return DumpJson(QueueJson(view)); });
       });
     case HttpEndpoint::kAdminUsage:
       return admin.Usage(request.tenant, UsageAskOf(request.query, tenant),
                          [done](absl::StatusOr<std::optional<std::string>> rows) {
                            if (!rows.ok()) return done(rows.status());
-                           done([rows = *std::move(rows)] { return UsageJson(rows); });
+                           done([rows = *std::move(rows)] { return UsageText(rows); });
                          });
     default:
       const bool pins = request.route->endpoint == HttpEndpoint::kAdminPins;
       return admin.View(request.tenant, tenant, [done, pins](absl::StatusOr<KvView> view) {
         if (!view.ok()) return done(view.status());
-        done([pins, view = *std::move(view)] { return pins ? PinsJson(view) : KvJson(view); });
+        done([pins, view = *std::move(view)] {
+          return DumpJson(pins ? PinsJson(view) : KvJson(view));
+        });
       });
   }
 }
@@ -283,11 +284,11 @@ asio::awaitable<void> HttpAdmin::Handle(HttpExchange& exchange) {
   if (exchange.gone()) co_return;
   if (!in_time) {
     co_await exchange.Fail(
-        ToOpenAiError(absl::DeadlineExceededError("the scheduler did not answer in time")));
+        ToOpenAiError(absl::DeadlineExceededError("there was no answer in time; try again later")));
   } else if (!shared->answer->ok()) {
     co_await exchange.Fail(ToOpenAiError(shared->answer->status()));
   } else {
-    co_await exchange.Reply(JsonReply((**shared->answer)()));
+    co_await exchange.Reply(BodyReply((**shared->answer)()));
   }
 }
 

@@ -11,10 +11,6 @@ namespace {
 
 constexpr size_t kWriteBytes = 64 << 10;  // events are gathered up to here before they are written
 
-// A function of its own: g++ 12 destroys a braced temporary twice, or fails inside, where a
-// coroutine awaits with it.
-HttpReply BodyReply(std::string body) { return HttpReply{.body = std::move(body)}; }
-
 // Not std::exchange, of which g++ 12 says in a coroutine that it copies a string onto itself.
 std::string Taken(std::string& text) {
   std::string taken;
@@ -29,6 +25,10 @@ absl::Status FaultOf(const GenerationEvent& event) {
 }
 
 }  // namespace
+
+// A function of its own: g++ 12 destroys a braced temporary twice, or fails inside, where a
+// coroutine awaits with it.
+HttpReply BodyReply(std::string body) { return HttpReply{.body = std::move(body)}; }
 
 HttpReply JsonReply(const Json& json) { return BodyReply(DumpJson(json)); }
 

@@ -29,6 +29,7 @@ namespace holdfast {
 std::chrono::steady_clock::time_point DeadlineAfter(absl::Duration timeout);
 absl::Status TookLongerThan(absl::Duration timeout);
 
+HttpReply BodyReply(std::string body);  // JSON, as text
 HttpReply JsonReply(const Json& json);
 
 // A comment, which readers of events pass over.

@@ -38,6 +38,7 @@ struct HttpRequest {
   std::string accept_encoding, if_none_match;  // likewise (ui_files.h)
   HttpDoor door = HttpDoor::kOnly;             // through which it came
   bool needs_key = false;                      // of kUiPort: the others of its port may
+  bool sees_metrics = false;                   // of kUiPort: who asks may read /metrics
   TenantIndex tenant{};                        // where the route needs a key
   uint32_t key = 0;                            // likewise (authenticator.h)
   std::string body;

@@ -239,8 +239,8 @@ std::optional<OpenAiError> HttpListener::Connection::Admit(const Parser& parser,
   if (options().loopback_names_only && !is_open) {
     if (auto fault = CheckLoopbackNames(message)) return fault;
   }
-  if (match.route->key == KeyNeed::kNeverOnLoopback && !conn_.peer_is_loopback() &&
-      !options().metrics_for_all) {
+  const bool sees_metrics = conn_.peer_is_loopback() || options().metrics_for_all;
+  if (match.route->key == KeyNeed::kNeverOnLoopback && !sees_metrics) {
     return ToOpenAiError(absl::PermissionDeniedError(
         absl::StrCat(match.route->path,
                      " counts every tenant and is answered on loopback only, whatever the key; the "
@@ -248,6 +248,7 @@ std::optional<OpenAiError> HttpListener::Connection::Admit(const Parser& parser,
   }
   if (match.route->endpoint == HttpEndpoint::kUiPort) {
     request.needs_key = !listener_.authenticator_.Authenticate({}).ok();
+    request.sees_metrics = sees_metrics;
   }
   if (match.route->key == KeyNeed::kAlways) {
     absl::StatusOr<Authenticated> who = listener_.authenticator_.Authenticate(KeyOf(message));

@@ -212,6 +212,7 @@ HttpReply OpenAiApi::UiPort(const HttpRequest& request) const {
   json["object"] = "ui_port";
   json["chat"] = request.door != HttpDoor::kAdministrators;
   json["admin"] = request.door != HttpDoor::kTenants && options_.kv_admin != nullptr;
+  json["metrics"] = request.sees_metrics;
   json["needs_key"] = request.needs_key;
   return JsonReply(json);
 }

@@ -24,6 +24,7 @@ constexpr std::array<std::string_view, 3> kBys = {"tenant", "day", "hour"};
 constexpr std::array<std::string_view, 3> kPeriods = {"0", "hour - hour % 86400", "hour"};
 constexpr std::string_view kWhere =
     " WHERE hour >= ?1 AND hour < ?2 AND (?3 IS NULL OR tenant = ?3) GROUP BY 1, 2";
+constexpr std::string_view kLimit = " LIMIT ?4";
 
 double MicrosecondsToSeconds(double microseconds) { return microseconds / 1e6; }
 
@@ -90,13 +91,16 @@ absl::StatusOr<std::vector<UsageRow>> ReadUsage(const std::string& path, const U
   ASSIGN_OR_RETURN(const std::unique_ptr<Database> database, Database::OpenToRead(path));
   const int64_t from = query.from.value_or(std::numeric_limits<int64_t>::min());
   const int64_t to = query.to.value_or(std::numeric_limits<int64_t>::max());
+  // Whoever has refusals in an hour has counts in it.
+  const int64_t limit = query.rows_max + 1;
+  const int64_t refusals_limit = query.rows_max * static_cast<int64_t>(kRefusalReasons.size());
   const std::string_view period = kPeriods[static_cast<size_t>(query.by)];
   std::map<std::pair<int64_t, std::string>, UsageRow> found;
   RETURN_IF_ERROR(database->Run("BEGIN"));  // both tables as of one moment
   ASSIGN_OR_RETURN(Rows counts, database->Query(Concat("SELECT ", period, ", tenant, TOTAL(",
                                                        ConcatList(kUsageColumns, "), TOTAL("),
-                                                       ") FROM usage", kWhere),
-                                                from, to, query.tenant));
+                                                       ") FROM usage", kWhere, kLimit),
+                                                from, to, query.tenant, limit));
   while (counts.Next()) {
     UsageRow row{.begin = counts.Integer(0), .tenant = std::string(counts.Text(1))};
     for (size_t i = 0; i < row.counts.size(); ++i) {
@@ -106,11 +110,15 @@ absl::StatusOr<std::vector<UsageRow>> ReadUsage(const std::string& path, const U
     found.emplace(std::move(key), std::move(row));
   }
   RETURN_IF_ERROR(counts.status());
+  if (static_cast<int64_t>(found.size()) > query.rows_max) {
+    return absl::InvalidArgumentError(Concat("that has more than ", query.rows_max,
+                                             " rows; ask for a shorter time, or by day or tenant"));
+  }
   ASSIGN_OR_RETURN(
       Rows refusals,
       database->Query(Concat("SELECT ", period, ", tenant, reason, SUM(count) FROM usage_refusals",
-                             kWhere, ", 3"),
-                      from, to, query.tenant));
+                             kWhere, ", 3", kLimit),
+                      from, to, query.tenant, refusals_limit));
   while (refusals.Next()) {
     UsageRow& row = found[{refusals.Integer(0), std::string(refusals.Text(1))}];
     row.refusals[std::string(refusals.Text(2))] = refusals.Integer(3);
@@ -176,7 +184,9 @@ std::string FormatUsageCsv(const std::vector<UsageRow>& rows, UsageBy by) {
   return text;
 }
 
-std::string FormatUsageJson(const std::vector<UsageRow>& rows, UsageBy by) {
+namespace {
+
+Json RowsAsJson(const std::vector<UsageRow>& rows, UsageBy by) {
   constexpr double kWholeMax = 9e18;  // beyond, a number of JSON with an exponent
   Json all = Json::array();
   for (const UsageRow& row : rows) {
@@ -200,25 +210,25 @@ std::string FormatUsageJson(const std::vector<UsageRow>& rows, UsageBy by) {
     for (const auto& [reason, refused] : row.refusals) entry["refusals"][reason] = refused;
     all.push_back(std::move(entry));
   }
-  return all.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+  return all;
+}
+
+}  // namespace
+
+std::string FormatUsageJson(const std::vector<UsageRow>& rows, UsageBy by) {
+  return RowsAsJson(rows, by).dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
 absl::StatusOr<std::string> UsageAsJson(const std::string& path, const UsageAsk& ask) {
   const auto given = [](const std::string& text) { return text.empty() ? nullptr : &text; };
-  UsageQuery query;
+  UsageQuery query{.rows_max = kUsageRowsMax};
   ASSIGN_OR_RETURN(query.from, HourOf(given(ask.from), "from"));
   ASSIGN_OR_RETURN(query.to, HourOf(given(ask.to), "to"));
   ASSIGN_OR_RETURN(const size_t by, ChoiceOf(given(ask.by), "by", kBys));
   query.by = static_cast<UsageBy>(by);
   if (!ask.tenant.empty()) query.tenant = ask.tenant;
   ASSIGN_OR_RETURN(const std::vector<UsageRow> rows, ReadUsage(path, query));
-  if (rows.size() > kUsageRowsMax) {
-    return absl::InvalidArgumentError(
-        absl::StrFormat("that has %d rows, and an answer at most %d; ask for a shorter time, or by "
-                        "day or tenant",
-                        rows.size(), kUsageRowsMax));
-  }
-  return FormatUsageJson(rows, query.by);
+  return RowsAsJson(rows, query.by).dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
 absl::Status RunUsage(const CommandLine& line, const std::string& path) {

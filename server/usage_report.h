@@ -17,7 +17,7 @@
 
 namespace holdfast {
 
-inline constexpr size_t kUsageRowsMax = 10'000;  // of an answer over HTTP
+inline constexpr int64_t kUsageRowsMax = 10'000;  // of an answer over HTTP
 
 enum class UsageBy : uint8_t { kTenant, kDay, kHour };  // the latter two by tenant as well
 
@@ -25,6 +25,7 @@ struct UsageQuery {
   std::optional<int64_t> from, to;  // Unix seconds; hours that begin before `to`
   std::optional<std::string> tenant;
   UsageBy by = UsageBy::kTenant;
+  int64_t rows_max = int64_t{1} << 40;
 };
 
 struct UsageRow {
@@ -34,7 +35,8 @@ struct UsageRow {
   std::map<std::string, int64_t> refusals;            // by reason
 };
 
-// By time, then by name. kNotFound: there is no ledger.
+// By time, then by name. kNotFound: there is no ledger. kInvalidArgument: it would be more rows
+// than query.rows_max.
 absl::StatusOr<std::vector<UsageRow>> ReadUsage(const std::string& path, const UsageQuery& query);
 
 std::string FormatUsageTable(const std::vector<UsageRow>& rows, UsageBy by);
@@ -42,8 +44,8 @@ std::string FormatUsageTable(const std::vector<UsageRow>& rows, UsageBy by);
 std::string FormatUsageCsv(const std::vector<UsageRow>& rows, UsageBy by);
 std::string FormatUsageJson(const std::vector<UsageRow>& rows, UsageBy by);
 
-// What `ask` wants, as FormatUsageJson has it. kInvalidArgument: not such a query, or more than
-// kUsageRowsMax rows.
+// What `ask` wants, as FormatUsageJson has it, in one line. kInvalidArgument: not such a query, or
+// more than kUsageRowsMax rows.
 absl::StatusOr<std::string> UsageAsJson(const std::string& path, const UsageAsk& ask);
 
 // Prints what `line` asks for. `path` empty: no ledger was named.

@@ -1,6 +1,8 @@
 #include "server/usage_service.h"
 
+#include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <utility>
 
 #include "config/base/clock.h"
@@ -77,21 +79,40 @@ UsageService::~UsageService() {
   thread_.join();
 }
 
+// A question at a time, and a write that is due comes first: neither holds up the other for longer
+// than one takes.
 void UsageService::Loop() noexcept {
   absl::Time write_at = SteadyNow() + options_.flush;
   for (bool stopping = false; !stopping;) {
-    std::vector<std::function<void()>> tasks;
+    std::optional<Question> question;
     {
       absl::MutexLock lock(&mutex_);
       mutex_.AwaitWithTimeout(absl::Condition(this, &UsageService::HasNews),
                               write_at - SteadyNow());
       stopping = stopping_;
-      tasks.swap(tasks_);
+      if (!stopping && !questions_.empty() && SteadyNow() < write_at) {
+        question = std::move(questions_.front());
+        questions_.pop_front();
+      }
     }
-    for (const auto& task : tasks) task();
-    if (!stopping && SteadyNow() < write_at) continue;
+    if (question) {
+      question->done(options_.answer(question->ask));
+      continue;
+    }
     Write();
     write_at = SteadyNow() + options_.flush;
+  }
+  RefuseAll();
+}
+
+void UsageService::RefuseAll() {
+  std::deque<Question> questions;
+  {
+    absl::MutexLock lock(&mutex_);
+    questions.swap(questions_);
+  }
+  for (const Question& question : questions) {
+    question.done(absl::UnavailableError("the daemon is stopping; ask again once it is back"));
   }
 }
 
@@ -110,10 +131,15 @@ void UsageService::Write() {
   failing_ = !status.ok();
 }
 
-bool UsageService::Ask(std::function<void()> task) {
+bool UsageService::Ask(UsageAsk ask, Done done) {
   absl::MutexLock lock(&mutex_);
-  if (tasks_.size() >= kUsageTasksMax) return false;
-  tasks_.push_back(std::move(task));
+  if (questions_.size() >= kUsageAsksMax) return false;
+  const auto of_same = [&](const Question& other) { return other.ask.tenant == ask.tenant; };
+  if (std::count_if(questions_.begin(), questions_.end(), of_same) >=
+      static_cast<std::ptrdiff_t>(kUsageAsksOfOneMax)) {
+    return false;
+  }
+  questions_.push_back({std::move(ask), std::move(done)});
   return true;
 }
 

@@ -66,17 +66,18 @@ TEST_F(HttpUiTest, APortSaysWhatIsBehindIt) {
     EXPECT_TRUE(json.ok());
     return absl::StrCat((*json)["chat"].get<bool>() ? "chat " : "",
                         (*json)["admin"].get<bool>() ? "admin " : "",
+                        (*json)["metrics"].get<bool>() ? "metrics " : "",
                         (*json)["needs_key"].get<bool>() ? "key" : "");
   };
   Begin();
-  EXPECT_EQ(port_of(server_->port()), "chat key");
+  EXPECT_EQ(port_of(server_->port()), "chat metrics key");
   Begin({.kv_admin = &kv_admin});
-  EXPECT_EQ(port_of(server_->port()), "chat admin key");
+  EXPECT_EQ(port_of(server_->port()), "chat admin metrics key");
   Begin({.kv_admin = &kv_admin,
          .admin = HttpServerOptions::AdminPort{"127.0.0.1:0", &authenticator_},
          .ui = kFiles});
-  EXPECT_EQ(port_of(server_->port()), "chat key");
-  EXPECT_EQ(port_of(server_->admin_port()), "admin key");
+  EXPECT_EQ(port_of(server_->port()), "chat metrics key");
+  EXPECT_EQ(port_of(server_->admin_port()), "admin metrics key");
   EXPECT_EQ(Fetch(server_->admin_port(), "/ui/").status, 200);
 }
 

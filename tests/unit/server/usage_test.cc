@@ -182,17 +182,79 @@ TEST_F(UsageTest, WhoAsksByTextGetsTheSameRowsAsJson) {
   EXPECT_THAT(rows({.by = "week"}).get<std::string>(), HasSubstr("tenant | day | hour"));
 }
 
-TEST_F(UsageTest, TheServiceReadsForOthersBetweenTwoWritesAndAtItsEnd) {
-  absl::Notification read, last;
-  {
-    UsageService service(std::move(ledger_),
-                         [](const auto&) { return std::vector<UsageTotals>(2); },
-                         {.flush = absl::Hours(1), .on_change = nullptr});
-    EXPECT_TRUE(service.Ask([&] { read.Notify(); }));
-    read.WaitForNotification();
-    EXPECT_TRUE(service.Ask([&] { last.Notify(); }));
+TEST_F(UsageTest, AnAnswerOfTooManyRowsIsRefused) {
+  for (int hour = 0; hour < 3; ++hour) {
+    for (UsageTotals& totals : totals_) ++totals[UsageColumn::kRequests];
+    ASSERT_TRUE(ledger_->Add(totals_).ok());
+    clock_.now += absl::Hours(1);
   }
-  EXPECT_TRUE(last.HasBeenNotified());
+  EXPECT_EQ(Read({.by = UsageBy::kHour, .rows_max = 6}).size(), 6u);
+  const auto more = ReadUsage(Path(), {.by = UsageBy::kHour, .rows_max = 5});
+  EXPECT_EQ(more.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(more.status().message()), HasSubstr("more than 5 rows"));
+}
+
+// What a service is asked, each question answered with its tenant, and none before LetGo.
+class Questions {
+ public:
+  UsageOptions Options() {
+    return {.flush = absl::Hours(1), .on_change = nullptr, .answer = [this](const UsageAsk& ask) {
+              if (!entered_.HasBeenNotified()) entered_.Notify();
+              may_go_.WaitForNotification();
+              return absl::StatusOr<std::string>(ask.tenant);
+            }};
+  }
+  bool Ask(UsageService& service, const std::string& tenant) {
+    return service.Ask({.tenant = tenant}, [this](const absl::StatusOr<std::string>& answer) {
+      told_ += answer.ok() ? *answer + " " : absl::StatusCodeToString(answer.status().code()) + " ";
+    });
+  }
+  void WaitForTheFirst() { entered_.WaitForNotification(); }
+  void LetGo() { may_go_.Notify(); }
+  const std::string& told() const { return told_; }  // once the service has ended
+
+ private:
+  absl::Notification entered_, may_go_;
+  std::string told_;
+};
+
+TEST_F(UsageTest, ATenantWhoAsksALotLeavesOthersRoom) {
+  Questions questions;
+  {
+    UsageService service(
+        std::move(ledger_), [](const auto&) { return std::vector<UsageTotals>(2); },
+        questions.Options());
+    ASSERT_TRUE(questions.Ask(service, "red"));
+    questions.WaitForTheFirst();
+    for (size_t i = 0; i < kUsageAsksOfOneMax; ++i) EXPECT_TRUE(questions.Ask(service, "red"));
+    EXPECT_FALSE(questions.Ask(service, "red"));
+    EXPECT_TRUE(questions.Ask(service, "blue"));
+    absl::Notification asked_last;
+    EXPECT_TRUE(service.Ask({.tenant = "green"}, [&](const auto&) { asked_last.Notify(); }));
+    questions.LetGo();
+    asked_last.WaitForNotification();
+  }
+  EXPECT_EQ(questions.told(), "red red red red red blue ");
+}
+
+TEST_F(UsageTest, AtItsEndTheServiceWritesAndLeavesNoQuestionWithoutAWord) {
+  Questions questions;
+  {
+    UsageService service(
+        std::move(ledger_),
+        [](const auto&) {
+          std::vector<UsageTotals> totals(2);
+          totals[0][UsageColumn::kRequests] = 7;
+          return totals;
+        },
+        questions.Options());
+    ASSERT_TRUE(questions.Ask(service, "red"));
+    questions.WaitForTheFirst();
+    ASSERT_TRUE(questions.Ask(service, "blue"));
+    questions.LetGo();
+  }
+  EXPECT_EQ(Read({})[0].counts[0], 7);
+  EXPECT_THAT(questions.told(), testing::AnyOf("red blue ", "red UNAVAILABLE "));
 }
 
 TEST_F(UsageTest, WhatIsNotThereOrNotOursIsSaid) {
