@@ -79,10 +79,18 @@ deploy_tests() {
   "$python" -m pytest tests/deploy -q -p no:cacheprovider --junitxml "$reports/deploy.xml"
 }
 
+# Compiled and linked everywhere; what needs a GPU says skipped.
+cuda_tests() {
+  (setup_cuda) || { say "no CUDA compiler could be had: the GPU library is not compiled"; return 0; }
+  build cuda gpu_kernels
+  run_ctest cuda -L gpu
+}
+
 stage "release tests" release_tests
 stage "address and undefined sanitizers" sanitizer_tests
 stage "thread sanitizer" thread_tests
 stage "fuzz targets, $FUZZ_SECONDS s each" fuzz_tests
+stage "GPU library" cuda_tests
 stage "conformance" conformance_tests
 stage "deployment" deploy_tests
 
