@@ -64,6 +64,8 @@ KvStore::KvStore(KvStoreOptions options)
   for (Places& places : places_) {
     if (places.tier != nullptr) places.slots.resize(static_cast<size_t>(places.tier->capacity()));
   }
+  // A chain of all nodes; memory is taken as it is touched.
+  if (options_.events != nullptr) told_of_.reserve(static_cast<size_t>(index_.capacity()));
   const int32_t num_layers = options_.host == nullptr ? 1 : options_.host->num_layers();
   for (int32_t i = 0; num_layers > 1 && i < options_.layer_gates; ++i) {
     gates_.push_back({.gate = std::make_unique<LayerGate>(i, num_layers)});

@@ -11,6 +11,7 @@
 //   TryPin:           instead of Release: they stay until a deadline
 //   PlanMoves:        copies the next to go to a lower tier, ahead of need
 //   OfferToRemote:    copies what a finished sequence published to where other daemons find it
+//   TellAnew:         whoever wants to know from outside hears what lies where
 //   BeginHandDown:    at the end, copies to disk what would go with the process
 //
 // Where a content may lie, and how it gets there (each content on any number of tiers):
@@ -333,6 +334,15 @@ class KvStore final {
   };
   HandedDown handed_down() const;
 
+  // --- Who hears where blocks lie (kv_store_events.cc).
+
+  // Call now and then; after each while IsAllTold() is false. Tells a reader who is new, or has
+  // missed something, a part of what it lacks. Bounded; nothing where there is no reader.
+  void TellAnew();
+  bool IsAllTold() const {
+    return options_.events == nullptr || (telling_ && next_to_tell_ >= tell_until_);
+  }
+
   // --- The whole.
 
   // What the device holds is in doubt: pins end, and nothing on it is found any more, nor copied
@@ -453,6 +463,13 @@ class KvStore final {
   void BeginUse(TierKind tier, TierSlot slot) { ++At(tier, slot).moves; }
   void EndUse(TierKind tier, TierSlot slot);
 
+  // What is told (kv_store_events.cc). A place of the node is there, or is about to be given up.
+  bool WasTold(const NodeResidence& at, TierKind tier) const;
+  void Tell(NodeId node, TierKind tier, bool resident);
+  void TellAlone(NodeId node, TierKind tier, bool resident);
+  template <typename MayTell>
+  bool TellDownTo(NodeId id, MayTell may_tell);
+
   // Moves (kv_store_moves.cc).
   enum class Reserve : uint8_t { kDone, kLater, kNever };
   bool MakeWay(NodeId node, TierKind tier, absl::Time now);  // false: later, or not at all
@@ -517,6 +534,12 @@ class KvStore final {
   absl::flat_hash_map<uint64_t, NodeId> adopted_;  // by the first bytes of the digest
 
   std::optional<HandDown> hand_down_;
+
+  bool telling_ = false;      // every change; else nothing is told, until all is told anew
+  uint32_t events_time_ = 0;  // how often that has begun
+  // Nodes that there were then and may not have been told of since.
+  int32_t next_to_tell_ = 0, tell_until_ = 0;
+  std::vector<NodeId> told_of_;
 
   std::vector<NodeId> hits_;  // of the acquisition under way
   std::vector<BlockId> fresh_;

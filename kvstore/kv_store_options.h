@@ -13,6 +13,7 @@
 #include "kvstore/block_identity.h"
 #include "kvstore/block_key.h"
 #include "kvstore/eviction/policy.h"
+#include "kvstore/kv_event_ring.h"
 #include "kvstore/prefix_index.h"
 #include "kvstore/tier.h"
 
@@ -48,7 +49,8 @@ struct KvStoreOptions {
   Tier* disk = nullptr;
   // Whether the remote tier is worth asking now (its breaker is not open); empty: there is none.
   std::function<bool()> remote_usable;
-  size_t block_bytes = 0;  // for the count of moved bytes
+  KvEventRing* events = nullptr;  // who hears of it; nullptr: nobody. Outlives the store
+  size_t block_bytes = 0;         // for the count of moved bytes
   int32_t moves_max = 64;  // offloads and demotes at a time; restores are bounded by the device
   int32_t sends_max = 32;  // blocks on their way to the remote tier at a time
   // How long a block that was sent or fetched is taken to lie there, though the server may have

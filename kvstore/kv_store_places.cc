@@ -30,6 +30,7 @@ bool KvStore::Resident(const NodeResidence& at, TierKind tier) const {
 
 void KvStore::SettleAs(NodeId node, TierKind tier, bool resident, EvictionLeave why,
                        absl::Time now) {
+  if (options_.events != nullptr) Tell(node, tier, resident);
   NodeResidence& at = index_.residence(node);
   const uint8_t bit = BitOf(tier);
   const int32_t place = at.place[TierAt(tier)];

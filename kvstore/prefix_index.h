@@ -53,11 +53,15 @@ struct NodeResidence {
   uint8_t counted = 0;                                // bit by tier: one of its parent's `children`
   uint8_t num_moves = 0;                              // of any kind, in flight
 
-  bool arriving = false;        // place[device] is being filled by a restore
-  bool leaving = false;         // place[device] was chosen to go when room is needed
-  bool demoting = false;        // place[host] was chosen to go, and is being copied down
-  bool sending = false;         // place[device] is being read for the remote tier
-  bool to_send = false;         // waits to be copied to the remote tier
+  bool arriving = false;  // place[device] is being filled by a restore
+  bool leaving = false;   // place[device] was chosen to go when room is needed
+  bool demoting = false;  // place[host] was chosen to go, and is being copied down
+  bool sending = false;   // place[device] is being read for the remote tier
+  bool to_send = false;   // waits to be copied to the remote tier
+  // What a reader outside was told of since it was last told everything: bit by tier, and that
+  // time's number (kv_store_events.cc).
+  uint32_t told : kNumPlaceTiers = 0;
+  uint32_t told_time : 32 - kNumPlaceTiers = 0;
   uint32_t remote_until_s = 0;  // taken to lie on the remote tier until then (Unix time)
   int64_t last_used_us = 0;     // when somebody last referred to it
 };

@@ -41,6 +41,53 @@ struct Totals {
   uint64_t sends = 0, absent = 0;
   uint64_t cut = 0, forced = 0, expired = 0, copies = 0, suppressed = 0, dropped = 0, ghosts = 0;
   uint64_t demotes = 0, offloads = 0, doomed = 0, handed_down = 0;
+  uint64_t events_lost = 0, in_step = 0;
+};
+
+// Knows of the store's blocks what it is told of them.
+class Listener {
+ public:
+  struct Told {
+    bool has_parent = false;
+    uint64_t parent = 0;
+    std::array<TokenId, kBlockTokens> tokens{};
+    bool operator==(const Told&) const = default;
+  };
+  using Places = std::map<std::pair<uint64_t, TierKind>, Told>;
+
+  // False: what was told makes no sense.
+  bool Hear(KvEventRing& ring, size_t most) {
+    std::vector<KvEvent> events(most);
+    events.resize(ring.Take(events));
+    for (const KvEvent& event : events) {
+      const std::pair place(event.block, event.tier);
+      switch (event.kind) {
+        case KvEvent::Kind::kCleared:
+          places_.clear();
+          orphans = 0;
+          break;
+        case KvEvent::Kind::kStored:
+          if (event.has_parent && !Knows(event.parent)) ++orphans;
+          if (!places_.emplace(place, Told{event.has_parent, event.parent, event.tokens}).second) {
+            return false;
+          }
+          break;
+        case KvEvent::Kind::kRemoved:
+          if (places_.erase(place) == 0) return false;
+          break;
+      }
+    }
+    return true;
+  }
+  bool Knows(uint64_t block) const {
+    const auto found = places_.lower_bound({block, TierKind::kDevice});
+    return found != places_.end() && found->first.first == block;
+  }
+  const Places& places() const { return places_; }
+  uint64_t orphans = 0;  // told, though their parent was not known
+
+ private:
+  Places places_;
 };
 
 class StoreWalk {
@@ -55,6 +102,7 @@ class StoreWalk {
         host_slots_(rng_() % 4 == 0 ? 0 : Between(1, 20)),
         disk_slots_(rng_() % 4 == 0 ? 0 : Between(1, 30)),
         with_remote_(rng_() % 2 == 0),
+        ring_(rng_() % 4 == 0 ? 1000 : static_cast<size_t>(Between(1, 40))),
         medium_(device_blocks_, host_slots_, disk_slots_) {
     KvStoreOptions options{.device_blocks = device_blocks_, .keys = keys};
     options.tenants.resize(kNumTenants);
@@ -72,6 +120,8 @@ class StoreWalk {
     options.sends_max = Between(1, 6);
     options.remote_refresh = absl::Seconds(Between(0, 20));
     options.block_bytes = 100;
+    listens_ = rng_() % 4 != 0;
+    if (listens_) options.events = &ring_;
     options.moves_max = Between(1, 8);
     options.low_water = 0.1 * Between(rng_() % 4 == 0 ? 0 : 2, 8);
     for (TenantShares& tenant : options.tenants) floors_.push_back(tenant.tiers[0].floor_blocks);
@@ -81,6 +131,8 @@ class StoreWalk {
   void Run() {
     for (step_ = 0; step_ < kStepsPerSeed; ++step_) {
       Step();
+      if (testing::Test::HasFatalFailure()) return;
+      Listen();
       if (testing::Test::HasFatalFailure()) return;
       CheckAll();
       if (testing::Test::HasFatalFailure()) return;
@@ -106,6 +158,8 @@ class StoreWalk {
     totals.absent += store_->counters().remote_absent;
     totals.copies += copies_;
     totals.suppressed += suppressed_;
+    totals.events_lost += ring_.num_lost();
+    totals.in_step += in_step_;
   }
 
  private:
@@ -435,6 +489,47 @@ class StoreWalk {
     ASSERT_EQ(store_->counts().held + store_->counts().evictable, 0);
   }
 
+  // Late and now and then, as a busy reader would; and when it is in step, it knows exactly what
+  // there is, on each tier, and so what another sequence would find.
+  void Listen() {
+    if (rng_() % 3 == 0) store_->TellAnew();
+    if (rng_() % 3 == 0) {
+      ASSERT_TRUE(listener_.Hear(ring_, static_cast<size_t>(Between(1, 50)))) << "step " << step_;
+    }
+    CheckListener();
+  }
+  void CheckListener() {
+    if (!store_->IsAllTold() || !ring_.IsEmpty() || !listens_) return;
+    ++in_step_;
+    Listener::Places there;
+    const PrefixIndex& index = store_->index();
+    for (int32_t i = 0; i < index.num_nodes_ever(); ++i) {
+      const NodeId id{static_cast<uint32_t>(i)};
+      if (!index.Contains(id)) continue;
+      const PrefixNode& node = index[id];
+      const std::optional<NodeId> parent = index.parent(id);
+      for (TierKind tier : {TierKind::kDevice, TierKind::kHost, TierKind::kDisk}) {
+        if (node.at.place[TierAt(tier)] == kNoPlace) continue;
+        if (tier == TierKind::kDevice && node.at.arriving) continue;
+        there[{node.key.low, tier}] = {parent.has_value(), parent ? index[*parent].key.low : 0,
+                                       node.tokens};
+      }
+    }
+    ASSERT_EQ(listener_.places(), there) << "step " << step_;
+    // With lower tiers a parent may go for good while its child is copied.
+    if (host_slots_ == 0 && disk_slots_ == 0 && !with_remote_) {
+      ASSERT_EQ(listener_.orphans, 0u) << "step " << step_;
+    }
+  }
+  void ListenToTheEnd() {
+    for (int i = 0; !store_->IsAllTold() || !ring_.IsEmpty(); ++i) {
+      ASSERT_LT(i, 10'000) << "it never catches up";
+      store_->TellAnew();
+      ASSERT_TRUE(listener_.Hear(ring_, 1000));
+    }
+    CheckListener();
+  }
+
   void CheckAll() {
     store_->CheckInvariants();
     for (const auto& [job, seen] : medium_.jobs) {
@@ -495,8 +590,10 @@ class StoreWalk {
     ASSERT_EQ(store_->num_computing(), 0);
     const BlockCounts counts = store_->counts();
     ASSERT_EQ(counts.free + counts.evictable, device_blocks_);
+    ListenToTheEnd();
     HandDown();
     store_->ForgetDevice(now_);
+    ListenToTheEnd();
     ASSERT_EQ(store_->counts().free, device_blocks_);
     store_->CheckInvariants();
   }
@@ -550,14 +647,16 @@ class StoreWalk {
   const bool sharing_;     // one scope is several tenants'
   const int32_t device_blocks_, host_slots_, disk_slots_;
   const bool with_remote_;
+  KvEventRing ring_;
+  Listener listener_;
   FakeMedium medium_;
   std::vector<int32_t> floors_;
-  bool has_ceilings_ = false;
+  bool has_ceilings_ = false, listens_ = false;
   std::unique_ptr<KvStore> store_;
   std::vector<Live> live_;
   absl::Time now_ = absl::UnixEpoch() + absl::Hours(1000);
   int step_ = 0;
-  uint64_t copies_ = 0, suppressed_ = 0;
+  uint64_t copies_ = 0, suppressed_ = 0, in_step_ = 0;
 };
 
 unsigned long long Print(uint64_t count) { return count; }
@@ -588,7 +687,8 @@ TEST(KvStoreWalkTest, NothingWrongIsEverServedFromAnyTier) {
   for (uint64_t tokens : totals.hit_tokens) EXPECT_GT(tokens, 100u);
   for (uint64_t count :
        {totals.cut, totals.forced, totals.expired, totals.copies, totals.suppressed, totals.dropped,
-        totals.offloads, totals.demotes, totals.sends, totals.absent, totals.handed_down}) {
+        totals.offloads, totals.demotes, totals.sends, totals.absent, totals.handed_down,
+        totals.events_lost, totals.in_step}) {
     EXPECT_GT(count, 10u);
   }
 }
