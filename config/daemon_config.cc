@@ -69,6 +69,34 @@ bool IsListKind(SettingKind kind) {
   return kind == SettingKind::kTexts || kind == SettingKind::kKeyHashes;
 }
 
+void AddEventEndpointFaults(std::string_view setting, std::string_view text, bool allow_network,
+                            std::vector<std::string>& faults) {
+  constexpr std::string_view kTcp = "tcp://", kIpc = "ipc://";
+  if (text.empty() || (text.starts_with(kIpc) && text.size() > kIpc.size())) return;
+  if (!text.starts_with(kTcp)) {
+    faults.push_back(Concat(setting, ": wanted tcp://ADDR:PORT or ipc://PATH, found `", text, "`"));
+    return;
+  }
+  const absl::StatusOr<Endpoint> address = ParseEndpoint(text.substr(kTcp.size()));
+  if (!address.ok()) {
+    faults.push_back(Concat(setting, ": ", Concat(address.status().message())));
+  } else if (!address->is_loopback && !allow_network) {
+    faults.push_back(Concat(setting, ": `", text,
+                            "` is not loopback, and events hold every tenant's tokens; set "
+                            "kv.events.allow_network if only the router reaches it"));
+  }
+}
+
+void AddEventFaults(const DaemonConfig::KvSettings::Events& events,
+                    std::vector<std::string>& faults) {
+  AddEventEndpointFaults("kv.events.endpoint", events.endpoint, events.allow_network, faults);
+  AddEventEndpointFaults("kv.events.replay_endpoint", events.replay_endpoint, events.allow_network,
+                         faults);
+  if (events.endpoint.empty() && !events.replay_endpoint.empty()) {
+    faults.push_back("kv.events.replay_endpoint needs an endpoint");
+  }
+}
+
 void AddKvFaults(const DaemonConfig& config, std::vector<std::string>& faults) {
   const DaemonConfig::KvSettings& kv = config.kv;
   if (kv.disk.path.empty() == kv.disk.bytes.has_value()) {
@@ -80,6 +108,7 @@ void AddKvFaults(const DaemonConfig& config, std::vector<std::string>& faults) {
   if (kv.remote.password_path.empty() && !kv.remote.username.empty()) {
     faults.push_back("kv.remote.username needs a password_path");
   }
+  AddEventFaults(kv.events, faults);
   struct TierKeys {
     std::string_view name;
     TenantKvConfig::Tier TenantKvConfig::*tier;

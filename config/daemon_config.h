@@ -73,6 +73,13 @@ struct DaemonConfig {
       absl::Duration connect_timeout = absl::Milliseconds(500);
       absl::Duration call_timeout = absl::Seconds(1);
     } remote;
+    struct Events {                 // over ZeroMQ, for routers
+      std::string endpoint;         // tcp://ADDR:PORT or ipc://PATH to subscribe at; empty: none
+      std::string replay_endpoint;  // likewise, to ask for past ones; empty: none
+      std::string topic = "kv-events";      // first part of each message
+      std::optional<int64_t> replay_bytes;  // of past ones; default: 64 MiB
+      bool allow_network = false;           // other addresses than loopback; else refused at start
+    } events;
   } kv;
 
   struct SchedulerSettings {

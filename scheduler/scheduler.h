@@ -183,6 +183,7 @@ class Scheduler final {
   // so that the mover has all that it is to forget.
   void TakeAllMoves(std::vector<MoveJob>& jobs);
   void OnMoveDone(const MoveDone& done, absl::Time now);
+  void TellAnew() { store_.TellAnew(); }
 
   // Likewise the questions to the remote tier, at most kLookupsMax at a time. While some are open,
   // Plan is to be called now and then: who waits for an answer waits for lookup_wait at most.

@@ -12,6 +12,9 @@ namespace {
 // How late pins may end while nothing else happens.
 constexpr absl::Duration kPinPoll = absl::Seconds(1);
 
+// Between two parts of what a reader of KV events lacks.
+constexpr absl::Duration kTellPoll = absl::Milliseconds(1);
+
 // How long before the end of a step the next is planned: for a thread to wake, and to plan it.
 constexpr absl::Duration kPlanAhead = absl::Microseconds(300);
 
@@ -53,6 +56,7 @@ SchedulerLoop::SchedulerLoop(Engine& engine, const SchedulerOptions& options,
       free_(engine.info().num_blocks),
       mailbox_(static_cast<size_t>(live_max_)),
       sink_(sink, live_),
+      kv_events_(options.kv.events),
       lookup_wait_(options.lookup_wait) {}
 
 SchedulerLoop::~SchedulerLoop() { Stop(); }
@@ -257,6 +261,7 @@ void SchedulerLoop::RunScheduler() noexcept {
     for (Message& message : messages_) Handle(message);
     HandDownIfAsked();
     StartSteps();
+    TellOfBlocks();
     PublishSnapshot();
     NoteIfDrained();
     NoteHandedDown();
@@ -381,6 +386,7 @@ void SchedulerLoop::HandOut() {
 absl::Duration SchedulerLoop::WaitMax() const {
   absl::Duration wait = absl::InfiniteDuration();
   if (scheduler_->store().pins().num_pins() > 0) wait = kPinPoll;
+  if (!scheduler_->store().IsAllTold()) wait = std::min(wait, kTellPoll);
   if (scheduler_->num_lookups() > 0) wait = std::min(wait, lookup_wait_);
   if (steps_ended_ < steps_started_ && MayPlanAhead()) {
     wait = std::min(wait, std::max(PlanAheadAt() - clock_.Now(), absl::ZeroDuration()));
@@ -432,6 +438,13 @@ void SchedulerLoop::RunMasks() noexcept {
     for (const MaskJob& job : jobs) job.mask->Prepare(job.draw, job.before);
     jobs.clear();
   }
+}
+
+// After the step has begun: the engine does not wait for it.
+void SchedulerLoop::TellOfBlocks() {
+  if (kv_events_ == nullptr) return;
+  scheduler_->TellAnew();
+  kv_events_->Wake();
 }
 
 void SchedulerLoop::PublishSnapshot() {

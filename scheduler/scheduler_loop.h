@@ -45,6 +45,7 @@
 #include "engine/step_plan.h"
 #include "kvstore/block_mover.h"
 #include "kvstore/disk_tier.h"
+#include "kvstore/kv_event_ring.h"
 #include "kvstore/move.h"
 #include "kvstore/remote_lookup.h"
 #include "kvstore/remote_mover.h"
@@ -254,6 +255,7 @@ class SchedulerLoop final {
   absl::Time PlanAheadAt() const;
   void HandOutMoves();
   void HandOut();  // what moves_ has
+  void TellOfBlocks();
   void PublishSnapshot();
   void NoteIfDrained() ABSL_LOCKS_EXCLUDED(drained_mutex_);
   void HandDownIfAsked();
@@ -307,6 +309,7 @@ class SchedulerLoop final {
   std::unique_ptr<TierMover> mover_;           // nullptr: there are no tiers of this machine
   std::unique_ptr<RemoteMover> remote_mover_;  // nullptr: no remote tier
   RemoteTier* remote_ = nullptr;               // as remote_mover_
+  KvEventRing* const kv_events_;               // nullptr: nobody hears of blocks
   const absl::Duration lookup_wait_;
   std::thread scheduler_thread_;
   std::thread engine_thread_;

@@ -36,6 +36,7 @@ declare -A PACKAGE_REASONS=(
   [liblzma-dev]="traces packed with xz"
   [liburing-dev]="the disk tier"
   [libhiredis-dev]="the remote tier"
+  [libzmq3-dev]="KV events for routers"
   [libsqlite3-dev]="uploaded files, batches, responses"
   [libgtest-dev]="unit tests"
   [libgmock-dev]="matchers of the unit tests"
@@ -67,6 +68,7 @@ PACKAGES_BUILD=(
   libabsl-dev libgrpc++-dev protobuf-compiler protobuf-compiler-grpc libprotobuf-dev
   nlohmann-json3-dev prometheus-cpp-dev libboost1.81-dev libspdlog-dev libyaml-cpp-dev
   libssl-dev libxxhash-dev zlib1g-dev liblzma-dev liburing-dev libhiredis-dev libsqlite3-dev
+  libzmq3-dev
   libgtest-dev libgmock-dev libbenchmark-dev
   python3 python3-venv python3-pip
 )

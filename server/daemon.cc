@@ -46,6 +46,7 @@
 #include "server/grpc_server.h"
 #include "server/heap_trim.h"
 #include "server/http_server.h"
+#include "server/kv_event_publisher.h"
 #include "server/kv_tiers.h"
 #include "server/library_log.h"
 #include "server/loading_service.h"
@@ -195,6 +196,7 @@ class Daemon final {
                                           [this](const AdminAct& act) { audit_->Write(act); });
     RETURN_IF_ERROR(OpenState());
     RETURN_IF_ERROR(OpenUsage());
+    RETURN_IF_ERROR(OpenKvEvents());
     ASSIGN_OR_RETURN(http_, HttpServer::Create(HttpOptions(), *front_, *auth_, metrics_,
                                                [this] { return ReadinessNow(); }));
     if (!config_.listen.grpc.empty()) {
@@ -256,6 +258,23 @@ class Daemon final {
         UsageOptions{.flush = config_.usage.flush,
                      .on_change = on_change,
                      .answer = [this](const UsageAsk& ask) { return AnswerUsage(ask); }});
+    return absl::OkStatus();
+  }
+
+  absl::Status OpenKvEvents() {
+    const DaemonConfig::KvSettings::Events& events = config_.kv.events;
+    if (events.endpoint.empty()) return absl::OkStatus();
+    // Some of the longest prompts at once, with all of their blocks on each tier.
+    const auto longest = static_cast<size_t>(BlocksFor(model_.config.context_tokens));
+    kv_events_ = std::make_unique<KvEventRing>(std::max(size_t{1} << 16, 8 * longest));
+    KvEventOptions options{.endpoint = events.endpoint,
+                           .replay_endpoint = events.replay_endpoint,
+                           .topic = events.topic};
+    if (events.replay_bytes) options.replay_bytes = static_cast<size_t>(*events.replay_bytes);
+    ASSIGN_OR_RETURN(kv_event_publisher_, KvEventPublisher::Create(std::move(options), *kv_events_,
+                                                                   metrics_, wall_clock_));
+    log_.Info("kv_events", {{"endpoint", kv_event_publisher_->endpoint()},
+                            {"replay_endpoint", kv_event_publisher_->replay_endpoint()}});
     return absl::OkStatus();
   }
 
@@ -375,6 +394,7 @@ class Daemon final {
     const EngineInfo& info = engine_->info();
     const absl::Time began = SteadyNow();
     ASSIGN_OR_RETURN(tiers_, OpenKvTiers(config_, info, model_.config, clock_));
+    tiers_.options.events = kv_events_.get();
     block_mover_ =
         std::make_unique<CpuBlockMover>(engine_->kv_arena(), info.kv_layout, info.num_blocks);
     if (tiers_.remote) LogRemote(tiers_.remote->Ping());
@@ -655,6 +675,7 @@ class Daemon final {
     grpc_.reset();
     background_.reset();
     loop_.reset();
+    kv_event_publisher_.reset();  // sends what is left
     service_.reset();
     usage_.reset();  // writes what all of them have counted
   }
@@ -683,6 +704,8 @@ class Daemon final {
   std::unique_ptr<CpuEngine> engine_;
   std::unique_ptr<CpuBlockMover> block_mover_;
   KvTiers tiers_;
+  std::unique_ptr<KvEventRing> kv_events_;  // nullptr: nobody hears of blocks
+  std::unique_ptr<KvEventPublisher> kv_event_publisher_;
   std::unique_ptr<TenantAuth> auth_;
   std::unique_ptr<AdminAuth> admin_auth_;  // null: there is no port for administrators
   std::unique_ptr<AuditLog> audit_;

@@ -46,6 +46,7 @@ FOREIGN = {
     "liburing.h": ["kvstore/disk_"],
     "hiredis/": ["kvstore/remote_"],
     "sqlite3.h": ["server/database"],
+    "zmq.h": ["server/zmq_socket.h"],
     "xxh": ["kvstore", "workload/read_agent_texts", "workload/token_runs"],
     "zlib.h": ["workload/unpacked_file"],
     "lzma.h": ["workload/unpacked_file"],
@@ -61,7 +62,7 @@ FOREIGN = {
 }
 
 # The places that see every room: they choose the parts and wire them up.
-SEES_ALL = ("server/main.cc", "server/daemon.", "server/engine_options.", "server/kv_tiers.",
+SEES_ALL = ("server/main.cc", "server/daemon.", "server/engine_options.", "server/kv_event_", "server/kv_tiers.",
             "server/model_text.", "server/scheduler_settings.", "server/simulate.",
             "server/replay", "server/turns_file.", "server/workload_arguments.",
             "server/bench_", "server/engine_bound.", "server/engine_speed.",

@@ -264,6 +264,16 @@ TEST(DaemonConfigTest, EachFaultNamesItsLineWhatWasWantedAndWhatWasFound) {
       {"kv: {remote: {password_path: x}}\n", "f.yaml: kv.remote needs a url"},
       {"kv: {remote: {url: 'a:1', username: x}}\n",
        "f.yaml: kv.remote.username needs a password_path"},
+      {"kv: {events: {endpoint: '127.0.0.1:1'}}\n",
+       "f.yaml: kv.events.endpoint: wanted tcp://ADDR:PORT or ipc://PATH, found `127.0.0.1:1`"},
+      {"kv: {events: {endpoint: 'tcp://*:5557', allow_network: true}}\n",
+       "f.yaml: kv.events.endpoint: `*:5557` is not an address and port (the address must be in "
+       "numbers, or localhost); write 127.0.0.1:8080"},
+      {"kv: {events: {endpoint: 'ipc:///a', replay_endpoint: 'tcp://0.0.0.0:5558'}}\n",
+       "f.yaml: kv.events.replay_endpoint: `tcp://0.0.0.0:5558` is not loopback, and events hold "
+       "every tenant's tokens; set kv.events.allow_network if only the router reaches it"},
+      {"kv: {events: {replay_endpoint: 'ipc:///a'}}\n",
+       "f.yaml: kv.events.replay_endpoint needs an endpoint"},
       {"listen:\n  http: 8080\n",
        "f.yaml:2: `listen.http`: `8080` is not an address and port (there is no colon); write "
        "127.0.0.1:8080"},
