@@ -41,7 +41,7 @@ in_chroot() {  # FOLDER COMMAND...
   mount --bind "$HOLDFAST_HOME" "$root/cache"
   mount --bind "$HOLDFAST_HOME/container/packages" "$root/var/cache/apt/archives"
   exec chroot "$root" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG="${LANG:-C.UTF-8}" \
-    HOLDFAST_HOME=/cache CARGO_HOME=/cache/cargo HOLDFAST_JOBS="$JOBS" \
+    HOLDFAST_HOME=/cache CARGO_HOME=/cache/cargo HOLDFAST_JOBS="$JOBS" HOLDFAST_UI=1 \
     sh -c 'cd /src && exec "$@"' sh "$@"
 }
 

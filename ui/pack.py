@@ -5,9 +5,10 @@ ui/node_modules points there. Without: the source has no files, and the daemon s
 """
 
 import argparse
-import contextlib
+import errno
 import gzip
 import hashlib
+import json
 import os
 import pathlib
 import shutil
@@ -50,17 +51,48 @@ def install(node):
             tree.mkdir()
             for name in ("package.json", "package-lock.json"):
                 shutil.copy(UI / name, tree)
+            # Also whom this machine trusts beside Node.js, such as a company's proxy.
             done = subprocess.run([node, npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund",
-                                   "--fetch-retries=1"], cwd=tree, stdout=sys.stderr)
+                                   "--fetch-retries=1"], cwd=tree, stdout=sys.stderr,
+                                  env={**os.environ, "NODE_USE_SYSTEM_CA": "1"})
             if done.returncode != 0:
                 sys.exit("npm could not install what ui/package-lock.json names; see the lines above")
-            with contextlib.suppress(OSError):  # another build was faster
+            try:
                 tree.rename(folder)
+            except OSError as fault:
+                if fault.errno not in (errno.EEXIST, errno.ENOTEMPTY):  # another build was faster
+                    raise
+    link_to(folder / "node_modules", lock)
+
+
+def link_to(modules, lock):
     link = UI / "node_modules"
-    if link.is_symlink():
-        link.unlink()
-    if not link.exists():  # a developer's own installation stays
-        link.symlink_to(folder / "node_modules")
+    if link.is_dir() and not link.is_symlink():  # a developer's own installation stays
+        return check(link, lock)
+    if link.is_symlink() and link.readlink() == modules:
+        return None
+    try:
+        link.unlink(missing_ok=True)
+        link.symlink_to(modules)
+    except OSError as fault:
+        sys.exit(f"{link} cannot be made a link to {modules}: {fault.strerror}; make the checkout writable, or "
+                 "build without the page: HOLDFAST_UI=0")
+    return None
+
+
+def check(link, lock):
+    """Holds npm's list of what it installed to the lock file; what is optional may be missing."""
+    wanted = json.loads(lock)["packages"]
+    try:
+        found = json.loads((link / ".package-lock.json").read_bytes())["packages"]
+    except (OSError, ValueError):
+        found = {}
+    wrong = [path for path, package in wanted.items() if path and
+             (path in found or not package.get("optional")) and
+             found.get(path, {}).get("integrity") != package["integrity"]]
+    if wrong:
+        sys.exit(f"{link} is not what ui/package-lock.json names ({', '.join(wrong[:3])}); remove the folder, or run "
+                 "npm ci in ui/")
 
 
 def build(node, folder):

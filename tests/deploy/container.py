@@ -107,6 +107,8 @@ def test_serves_and_leaves_as_told(root, model):
         with ask() as answer:
             content = json.load(answer)["choices"][0]["message"]["content"]
         assert "Paris" in content, content
+        with urllib.request.urlopen("http://127.0.0.1:8080/ui/", timeout=60) as page:
+            assert b"assets/index-" in page.read(), "not the page"
         with concurrent.futures.ThreadPoolExecutor() as pool:
             stream = ask(stream=True, max_tokens=400)
             first = stream.readline()

@@ -36,6 +36,8 @@ wait_until 120 holdfast health --config "$config"
 passed "ready, as $(holdfast health --config "$config")"
 ask '{"messages":[{"role":"user","content":"What is the capital of France?"}],"temperature":0}' | grep Paris
 passed "a chat is answered"
+curl -sSf 127.0.0.1:8080/ui/ | grep assets/index-
+passed "the page is there"
 
 process=$(systemctl show -P MainPID holdfast)
 grep -E '^(Uid|CapEff|NoNewPrivs|Seccomp):' "/proc/$process/status"
