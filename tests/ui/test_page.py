@@ -120,8 +120,41 @@ def test_a_refusal_is_shown_where_the_answer_would_be(daemon, open_page):
     ask(page, "Hello")
     assert "no_such_field" in page.locator("article.assistant [role=alert]").inner_text()
     parameter(page, "More fields of the request (JSON)", "{")
-    ask(page, "Hello")
+    ask(page, "What I typed")
     assert "not JSON" in page.locator(".talk > [role=alert]").inner_text()
+    assert page.get_by_label("Message", exact=True).input_value() == "What I typed"
+    assert page.locator("article.user").count() == 1
+
+
+def answered(*deltas, end="data: [DONE]\n\n"):
+    """A route of the page's that answers a chat with these."""
+    events = [f"data: {json.dumps({'choices': [{'index': 0, 'delta': delta}]})}\n\n" for delta in deltas]
+    return lambda route: route.fulfill(content_type="text/event-stream", body="".join(events) + end)
+
+
+def test_json_is_shown_as_the_model_wrote_it(daemon, open_page):
+    page = open_page(daemon.url)
+    shown = page.get_by_role("region", name="Answer as JSON")
+    for number, (written, seen) in enumerate([
+            ('{"id": 12345678901234567890}', '{"id": 12345678901234567890}'),
+            ('{"a": 1, "a": 2}', '{"a": 1, "a": 2}'),
+            ('{"a":"x  y","b":[1]}', '{\n  "a": "x  y",\n  "b": [\n    1\n  ]\n}')]):
+        page.route("**/chat/completions", answered({"content": written}))
+        ask(page, "Hello")
+        finished(page, number)
+        assert shown.nth(number).inner_text() == seen
+
+
+def test_calls_of_an_answer_that_was_cut_wait_for_no_results(daemon, open_page):
+    page = open_page(daemon.url)
+    call = {"index": 0, "id": "c", "function": {"name": "get_weather", "arguments": '{"ci'}}
+    page.route("**/chat/completions", answered({"content": "Well,"}, {"tool_calls": [call]}, end=""))
+    ask(page, "Hello")
+    assert "cut off" in page.locator("article.assistant [role=alert]").inner_text()
+    assert page.get_by_label("Result of get_weather").count() == 0
+    with page.expect_request("**/chat/completions") as asked:
+        ask(page, "Go on")
+    assert asked.value.post_data_json["messages"][1] == {"role": "assistant", "content": "Well,"}
 
 
 def test_an_answer_is_held_to_a_schema_and_shown_as_json(daemon, open_page):
@@ -248,8 +281,10 @@ def test_the_live_view_shows_what_runs_and_what_is_kept(daemon, open_page):
     pin = pins.get_by_role("row").filter(has_text="page-").last
     pin.wait_for()
     assert "its client asked for it" in pin.inner_text()
-    before = pin.locator("progress").get_attribute("value")
-    assert wait_until(lambda: pin.locator("progress").get_attribute("value") < before), "no countdown"
+    left = pin.get_by_role("cell").last
+    before = left.inner_text()
+    assert re.fullmatch(r"\d min \d+ s", before)
+    assert wait_until(lambda: left.inner_text() != before), "no countdown"
     parameter(chat, "Keep KV after the answer, seconds", "")
     parameter(chat, "More fields of the request (JSON)", '{"ignore_eos": true}')
     ask(chat, "Tell a very long story.", tokens="1600")
@@ -315,13 +350,70 @@ def test_the_live_view_tells_tenants_apart_and_says_why_they_wait(open_page, pic
             waiting.get_by_text("its tenant runs all it may").first.wait_for()
             page.get_by_role("img", name=re.compile("Device, by tenant: .*red.*blue.*green")).wait_for()
             pins = page.get_by_role("table", name="KV kept between turns, the next to end first")
-            pins.get_by_role("progressbar").first.wait_for()
+            pins.get_by_text("its client asked for it").first.wait_for()
             page.get_by_label("Tenant", exact=True).select_option("blue")
             page.get_by_label("Tenant", exact=True).select_option("all together")
             assert serious_findings(page) == []
             if request.config.getoption("--screenshots"):
                 page.wait_for_timeout(60_000)  # so that there is something in the charts
             picture(page, "page_live")
+
+
+def test_tenants_lie_by_what_they_hold_and_keep_their_colours(daemon, open_page):
+    blocks = {"t1": 0, "t2": 5, "t3": 40, "t4": 30, "t5": 20, "t6": 10, "t7": 9, "t8": 8}
+
+    def kv(route):
+        answer = route.fetch().json()
+        one = answer["tenants"][0]
+        answer["tenants"] = [{**one, "tenant": name, "tiers": {**one["tiers"], "device": {
+            **one["tiers"]["device"], "blocks": count}}} for name, count in blocks.items()]
+        route.fulfill(json=answer)
+
+    page = open_page(daemon.url)
+    page.route("**/admin/v1/kv", kv)
+    page.get_by_role("link", name="Live").click()
+    legend = page.get_by_role("list", name="Parts of Device, by tenant")
+
+    def parts():
+        return legend.evaluate("""list => [...list.children].map(
+            one => [one.textContent.trim().split(' ')[0], one.querySelector('rect').getAttribute('class')])""")
+
+    legend.wait_for()
+    before = parts()
+    assert [name for name, _ in before] == ["t3", "t4", "t5", "t6", "t7", "t8", "other", "nobody's"]
+    blocks.update(t1=50, t3=1)
+    assert wait_until(lambda: parts()[0][0] == "t1")
+    assert [name for name, _ in parts()] == ["t1", "t4", "t5", "t6", "t7", "t8", "other", "nobody's"]
+    assert parts()[1:6] == before[1:6] and parts()[0][1] == before[0][1]
+
+
+def test_what_a_balancer_does_not_pass_on_is_said_and_not_asked_again(daemon, open_page):
+    page = open_page(daemon.url, expected=("404",))
+    asked = []
+    page.route(re.compile("/(metrics|admin/.*)$"), lambda route: (
+        asked.append(route.request.url), route.fulfill(status=404, body="<h1>404 Not Found</h1>")))
+    page.route("**/admin/v1/usage*", lambda route: (
+        asked.append(route.request.url), route.fulfill(status=404, body="<h1>404 Not Found</h1>")))
+    for view in ("Live", "Usage"):
+        page.get_by_role("link", name=view).click()
+        for path in ("/metrics", "/admin"):
+            page.locator(".notice").filter(has_text=f"does not pass {path} on").wait_for()
+        asked.clear()
+        page.wait_for_timeout(5500)
+        assert asked == []
+
+
+def test_metrics_are_not_asked_for_where_they_are_not_to_be_had(daemon, open_page):
+    page = open_page(daemon.url)
+    page.route("**/ui/port", lambda route: route.fulfill(json={**route.fetch().json(), "metrics": False}))
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.reload()
+    for view in ("Live", "Usage"):
+        page.get_by_role("link", name=view).click()
+        page.locator(".notice").filter(has_text="its own machine alone").wait_for()
+        page.get_by_role("heading", name="Queue" if view == "Live" else "Usage by time").wait_for()
+    assert not [url for url in asked if url.endswith("/metrics")]
 
 
 def test_nothing_is_asked_while_nobody_looks(daemon, open_page):
@@ -361,6 +453,74 @@ def test_usage_is_a_table_of_what_each_tenant_has_used(daemon, open_page):
     ledger.get_by_text("nothing was used in that time").wait_for()
 
 
+def test_much_usage_is_shown_in_part_and_days_that_are_over_are_asked_for_once(daemon, open_page):
+    page = open_page(daemon.url)
+    asked = []
+
+    def usage(route):
+        asked.append(route.request.url)
+        answer = route.fetch().json()
+        if "by=day" in route.request.url and answer["data"]:
+            answer["data"] = [{**answer["data"][0], "tenant": f"t{number}"} for number in range(1200)]
+        route.fulfill(json=answer)
+
+    ask(page, "What is the capital of France?")
+    finished(page)
+    page.route("**/admin/v1/usage*", usage)
+    page.get_by_role("link", name="Usage").click()
+    ledger = page.get_by_role("region", name="Of the ledger")
+    assert wait_until(lambda: ledger.get_by_role("row").count() == 2)
+    page.get_by_label("a row for each").select_option("day")
+    ledger.get_by_text("and 700 more").wait_for()
+    assert ledger.get_by_role("row").count() == 501
+    page.get_by_label("up to, without").fill("2026-01-01")
+    page.get_by_label("a row for each").select_option("tenant")
+    ledger.get_by_text("nothing was used in that time").wait_for()
+    asked.clear()
+    page.wait_for_timeout(5500)
+    assert asked == []
+
+
+def test_a_key_that_no_header_takes_is_refused_and_a_wrong_one_is_dropped(open_page):
+    key, hashed = new_key("red")
+    with Daemon(*SMALL, config=f'tenants:\n  - name: red\n    keys: ["{hashed}"]\n') as daemon:
+        page = open_page(daemon.url, expected=("401",))
+        for strange, number in (("\u201c" + key + "\u201d", "U+201C"), (key + "\u200b", "U+200B")):
+            page.get_by_label("Your key").fill(strange)
+            page.keyboard.press("Enter")
+            page.get_by_role("alert").filter(has_text=number).wait_for()
+            assert page.evaluate("sessionStorage.length") == 0
+        page.get_by_label("Your key").fill("hf-wrong")
+        page.keyboard.press("Enter")
+        page.get_by_role("button", name="Forget key").click()
+        assert wait_until(lambda: page.get_by_role("button", name="Forget key").count() == 0)
+        page.evaluate("sessionStorage.setItem('holdfast.key', '\u201c')")  # as an older page stored it
+        page.reload()
+        page.get_by_role("button", name="Forget key").click()
+        page.get_by_label("Your key").fill(key)
+        page.keyboard.press("Enter")
+        page.get_by_label("Message", exact=True).wait_for()
+
+
+def test_a_tenant_is_shown_its_own_counts_alone(open_page):
+    (all_key, all_hash), keys = new_key("x"), {name: new_key(name) for name in ("red", "blue")}
+    config = "tenants:\n" + "".join(
+        f'  - name: {name}\n    keys: ["{hashed}"]\n' for name, (_, hashed) in keys.items())
+    config += f'  - name: watcher\n    keys: ["{all_hash}"]\n    admin: true\n'
+    with Daemon(*SMALL, config=config) as daemon:
+        for key, names in ((keys["red"][0], ["red"]), (all_key, ["blue", "red", "watcher"])):
+            page = open_page(daemon.url, "/ui/#usage")
+            page.get_by_label("Your key").fill(key)
+            page.keyboard.press("Enter")
+            table = page.get_by_role("table", name="By tenant", exact=True)
+            table.wait_for()
+            assert [row.split("\t")[0] for row in table.locator("tbody tr").all_inner_texts()] == names
+            page.get_by_role("link", name="Live").click()
+            choice = page.get_by_label("Tenant", exact=True)
+            choice.wait_for()
+            assert [one for one in choice.locator("option").all_inner_texts() if one != "all together"] == names
+
+
 def test_with_keys_the_page_asks_for_one_and_each_port_says_what_it_has(open_page, picture):
     (admin_key, admin_hash), (key, hashed) = new_key("x"), new_key("red")
     config = (f'admin:\n  http: 127.0.0.1:0\n  keys: ["{admin_hash}"]\n'
@@ -378,8 +538,9 @@ def test_with_keys_the_page_asks_for_one_and_each_port_says_what_it_has(open_pag
         page.get_by_label("Message", exact=True).wait_for()
         assert page.evaluate("[localStorage.length, document.cookie, sessionStorage.length]") == [0, "", 1]
         page.get_by_role("link", name="Live").click()
-        assert "port for administrators" in page.locator(".notice").inner_text()
-        page.locator(".chart").first.wait_for()
+        assert "port for administrators" in page.locator(".notice").first.inner_text()
+        page.locator(".notice").filter(has_text="No charts here").wait_for()
+        assert page.locator(".chart").count() == 0
         page.get_by_role("button", name="Forget key").click()
         page.get_by_label("Your key").wait_for()
         assert page.evaluate("sessionStorage.length") == 0

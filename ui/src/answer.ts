@@ -92,7 +92,8 @@ function withCalls(calls: ToolCall[], deltas: any[]): ToolCall[] {
   return next;
 }
 
-// What the daemon is told of the conversation. An answer that failed before it began is left out.
+// What the daemon is told of the conversation. Left out is an answer that failed before it began, and
+// the calls of one that did not end: they may be cut.
 export function wireMessages(system: string, messages: Message[]): object[] {
   const wire: object[] = system.trim() ? [{ role: "system", content: system }] : [];
   for (const message of messages) {
@@ -100,12 +101,14 @@ export function wireMessages(system: string, messages: Message[]): object[] {
     if (message.role === "tool") {
       wire.push({ role: "tool", tool_call_id: message.id, content: message.text });
     }
-    if (message.role !== "assistant" || (!message.text && message.calls.length === 0)) continue;
+    if (message.role !== "assistant") continue;
+    const calls = message.state === "done" ? message.calls : [];
+    if (!message.text && calls.length === 0) continue;
     wire.push({
       role: "assistant",
       content: message.text,
-      ...(message.calls.length > 0 && {
-        tool_calls: message.calls.map((call) => ({
+      ...(calls.length > 0 && {
+        tool_calls: calls.map((call) => ({
           id: call.id,
           type: "function",
           function: { name: call.name, arguments: call.arguments },

@@ -36,7 +36,13 @@ export class ApiError extends Error {
 export interface Port {
   chat: boolean;
   admin: boolean;
+  metrics?: boolean; // /metrics answers us; an older daemon does not say
   needs_key: boolean;
+}
+// And whose counts the page shows of /metrics, which has everybody's: "" of all tenants, else of this
+// one; null: of none.
+export interface Place extends Port {
+  whose: string | null;
 }
 
 const urlOf = (path: string): string => new URL(`../${path}`, document.baseURI).href;
@@ -72,6 +78,20 @@ export const getText = async (path: string, signal?: AbortSignal): Promise<strin
 
 export const getPort = (): Promise<Port> => getJson<Port>("ui/port");
 
+// What the key of this tab may see where keys are needed: the daemon shows the whole queue to those
+// alone who see all. With no /admin to ask, as behind a balancer, it counts as one tenant's.
+export async function whoseOf(port: Port): Promise<string | null> {
+  if (!port.needs_key) return "";
+  if (!port.admin) return null;
+  try {
+    const queue = await getJson<{ whole?: object; tenants: { tenant: string }[] }>("admin/v1/queue");
+    return queue.whole ? "" : (queue.tenants[0]?.tenant ?? null);
+  } catch (thrown) {
+    if ((thrown as ApiError).status === 404) return null;
+    throw thrown;
+  }
+}
+
 // Server-sent events of one answer, each parsed; ends at [DONE]. An error within is thrown.
 export async function* postEvents(
   path: string,
@@ -86,22 +106,26 @@ export async function* postEvents(
   });
   const reader = response.body!.pipeThrough(new TextDecoderStream()).getReader();
   let text = "";
-  for (;;) {
-    const { done, value } = await reader.read();
-    if (done) throw new ApiError(0, "cut", "the answer was cut off");
-    const events = (text + value).split("\n\n");
-    text = events.pop()!;
-    for (const event of events) {
-      const data = event
-        .split("\n")
-        .filter((line) => line.startsWith("data:"))
-        .map((line) => line.slice(5).trimStart())
-        .join("\n");
-      if (data === "") continue; // a comment that keeps the connection alive
-      if (data === "[DONE]") return;
-      const json = JSON.parse(data);
-      if (json.error) throw new ApiError(response.status, json.error.code ?? "", json.error.message);
-      yield json;
+  try {
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) throw new ApiError(0, "cut", "the answer was cut off");
+      const events = (text + value).split("\n\n");
+      text = events.pop()!;
+      for (const event of events) {
+        const data = event
+          .split("\n")
+          .filter((line) => line.startsWith("data:"))
+          .map((line) => line.slice(5).trimStart())
+          .join("\n");
+        if (data === "") continue; // a comment that keeps the connection alive
+        if (data === "[DONE]") return;
+        const json = JSON.parse(data);
+        if (json.error) throw new ApiError(response.status, json.error.code ?? "", json.error.message);
+        yield json;
+      }
     }
+  } finally {
+    void reader.cancel().catch(() => {}); // it may have failed, or been aborted, before
   }
 }

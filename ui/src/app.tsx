@@ -1,5 +1,6 @@
-import { useEffect, useState } from "preact/hooks";
-import { ApiError, getJson, getPort, storedKey, storeKey, type Port } from "./api";
+import { useEffect, useRef, useState } from "preact/hooks";
+import { ApiError, getJson, getPort, storedKey, storeKey, whoseOf, type Place } from "./api";
+import { forgetReadings } from "./charts";
 import { Chat } from "./chat";
 import { Live } from "./live";
 import { Usage } from "./usage";
@@ -7,7 +8,7 @@ import { Usage } from "./usage";
 const kViews = ["chat", "live", "usage"] as const;
 type View = (typeof kViews)[number];
 
-function viewOf(hash: string, port: Port | null): View {
+function viewOf(hash: string, port: Place | null): View {
   const named = kViews.find((view) => `#${view}` === hash);
   return named ?? (port && !port.chat ? "live" : "chat");
 }
@@ -16,11 +17,12 @@ function viewOf(hash: string, port: Port | null): View {
 type Access = "asking" | "open" | "key" | "wrong" | "away";
 
 export function App() {
-  const [port, setPort] = useState<Port | null>(null);
+  const [port, setPort] = useState<Place | null>(null);
   const [hash, setHash] = useState(location.hash);
   const [access, setAccess] = useState<Access>("asking");
   const [model, setModel] = useState("");
   const [fault, setFault] = useState("");
+  const asked = useRef(0); // a later begin() counts alone
 
   useEffect(() => {
     const follow = () => setHash(location.hash);
@@ -30,19 +32,23 @@ export function App() {
   }, []);
 
   async function begin(): Promise<void> {
+    const mine = ++asked.current;
     try {
       const found = await getPort();
-      setPort(found);
+      if (mine !== asked.current) return;
+      setPort({ ...found, whose: null });
       if (found.needs_key && !storedKey()) return setAccess("key");
-      if (found.chat) {
-        const list = await getJson<{ data: { id: string; max_model_len: number }[] }>("v1/models");
-        const served = list.data[0];
-        setModel(served ? `${served.id}, ${served.max_model_len} tokens` : "");
-      } else {
-        await getJson("admin/v1/pins"); // does it take the key?
-      }
+      const list = found.chat
+        ? await getJson<{ data: { id: string; max_model_len: number }[] }>("v1/models")
+        : { data: [] };
+      const whose = await whoseOf(found); // and so, does the administrators' port take the key?
+      if (mine !== asked.current) return;
+      const served = list.data[0];
+      setModel(served ? `${served.id}, ${served.max_model_len} tokens` : "");
+      setPort({ ...found, whose });
       setAccess("open");
     } catch (thrown) {
+      if (mine !== asked.current) return;
       const error = thrown as ApiError;
       setFault(error.message);
       setAccess(error.status === 401 ? "wrong" : "away");
@@ -51,6 +57,7 @@ export function App() {
 
   function useKey(key: string): void {
     storeKey(key);
+    forgetReadings();
     setAccess("asking");
     void begin();
   }
@@ -74,7 +81,7 @@ export function App() {
           ))}
         </nav>
         <span class="model">{model}</span>
-        {access === "open" && storedKey() && (
+        {storedKey() && (
           <button type="button" class="quiet" onClick={() => useKey("")}>
             Forget key
           </button>
@@ -115,14 +122,28 @@ function NoChat() {
   );
 }
 
+// A header takes no more, and no daemon's key has more: what was copied along, such as quotation
+// marks or a space of no width, is told by its number.
+const kNotOfKeys = /[^ -~]/u;
+
 function KeyForm(props: { fault: string; admin: boolean; onKey: (key: string) => void }) {
   const [key, setKey] = useState("");
+  const [strange, setStrange] = useState("");
+  const fault = strange || props.fault;
+  function use(): void {
+    const found = kNotOfKeys.exec(key.trim())?.[0];
+    if (found) {
+      const number = found.codePointAt(0)!.toString(16).toUpperCase().padStart(4, "0");
+      return setStrange(`A key is of plain ASCII characters, and this has U+${number} (${found}); copy the key alone.`);
+    }
+    if (key.trim()) props.onKey(key.trim());
+  }
   return (
     <form
       class="key"
       onSubmit={(event) => {
         event.preventDefault();
-        if (key.trim()) props.onKey(key.trim());
+        use();
       }}
     >
       <label for="key">{props.admin ? "An administrator's key" : "Your key"}</label>
@@ -132,19 +153,20 @@ function KeyForm(props: { fault: string; admin: boolean; onKey: (key: string) =>
         autocomplete="off"
         spellcheck={false}
         value={key}
-        aria-invalid={props.fault !== ""}
+        aria-invalid={fault !== ""}
         aria-describedby="key-note"
         onInput={(event) => setKey(event.currentTarget.value)}
       />
       <button type="submit">Use it</button>
-      {props.fault && (
+      {fault && (
         <p role="alert" class="fault">
-          {props.fault}
+          {fault}
         </p>
       )}
       <p id="key-note" class="note">
-        It is kept in this tab's session storage, so that a reload need not ask again, and goes with
-        the tab. It is sent to this daemon alone.
+        It is kept in this tab's session storage, so that a reload need not ask again; a duplicate of
+        the tab has it too, and the tab when its browser restores it. "Forget key" drops it. It is sent
+        to this daemon alone.
       </p>
     </form>
   );

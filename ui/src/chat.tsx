@@ -37,14 +37,21 @@ export function Chat() {
     }
   }, [messages]);
 
-  async function answer(history: Message[]): Promise<void> {
+  // False: a parameter cannot be read, which is said; nothing has changed.
+  function answer(history: Message[]): boolean {
     let fields: object;
     try {
       fields = fieldsOf(parameters, session.current);
     } catch (thrown) {
-      return setFault((thrown as Error).message);
+      setFault((thrown as Error).message);
+      return false;
     }
     setFault("");
+    void stream(history, { messages: wireMessages(parameters.system, history), ...fields });
+    return true;
+  }
+
+  async function stream(history: Message[], body: object): Promise<void> {
     const controller = new AbortController();
     running.current = controller;
     setBusy(true);
@@ -56,7 +63,6 @@ export function Chat() {
       setMessages([...history, current]);
     };
     draw();
-    const body = { messages: wireMessages(parameters.system, history), ...fields };
     try {
       for await (const event of postEvents("v1/chat/completions", body, controller.signal)) {
         current = added(current, event, performance.now());
@@ -84,25 +90,28 @@ export function Chat() {
 
   function send(): void {
     if (busy || !draft.trim()) return;
-    const history: Message[] = [...messages, { role: "user", text: draft }];
-    setDraft("");
-    void answer(history);
+    if (answer([...messages, { role: "user", text: draft }])) setDraft("");
   }
 
   function again(): void {
     const last = messages.map((message) => message.role).lastIndexOf("assistant");
-    if (last >= 0) void answer(messages.slice(0, last));
+    if (last >= 0) answer(messages.slice(0, last));
   }
 
   const lastMessage = messages.at(-1);
   const openCalls =
-    !busy && lastMessage?.role === "assistant" && lastMessage.calls.length > 0 ? lastMessage.calls : [];
+    lastMessage?.role === "assistant" && lastMessage.state === "done" ? lastMessage.calls : [];
   return (
     <div class="chat">
       <section class="talk" aria-label="Conversation">
         {/* Read out when the answer is whole: word by word nobody could follow it. */}
         <div class="log" ref={log} role="log" aria-live="polite" aria-busy={busy} aria-label="Messages" tabIndex={0}>
-          {messages.length === 0 && <p class="note">Nothing has been said yet. What is said here is kept nowhere.</p>}
+          {messages.length === 0 && (
+            <p class="note">
+              Nothing has been said yet. This page stores nothing of what is said; the daemon keeps its KV in its cache
+              for the turns that follow, until others need the room.
+            </p>
+          )}
           {messages.map((message, index) => (
             <MessageView key={index} message={message} />
           ))}
@@ -112,7 +121,7 @@ export function Chat() {
             key={messages.length}
             calls={openCalls}
             onSend={(results) =>
-              void answer([
+              answer([
                 ...messages,
                 ...openCalls.map(
                   (call, index): Message => ({
@@ -207,10 +216,14 @@ function MessageView(props: { message: Message }) {
   );
 }
 
+// As the model wrote it, in lines where nothing but space differs: parsing would round large numbers
+// and drop what has a name twice. Null: it is no JSON.
 function asJson(text: string): string | null {
   if (!/^\s*[{[]/.test(text)) return null;
   try {
-    return JSON.stringify(JSON.parse(text), null, 2);
+    const parsed = JSON.parse(text);
+    const dense = text.replace(/("(?:[^"\\]|\\.)*")|\s+/g, "$1");
+    return JSON.stringify(parsed) === dense ? JSON.stringify(parsed, null, 2) : text;
   } catch {
     return null;
   }

@@ -1,9 +1,9 @@
 import { useState } from "preact/hooks";
-import { ApiError, getJson, getText, type Port } from "./api";
-import { Chart } from "./chart";
-import { bytes, count, percent, seconds } from "./format";
+import { getJson, type Place } from "./api";
+import { Charts } from "./charts";
+import { bytes, count, seconds } from "./format";
 import { KvMap, Patterns, type Part } from "./kv_map";
-import { kLiveNames, parseMetrics, quantile, readingOf, type Sample } from "./metrics";
+import { Fault } from "./notice";
 import { usePolling } from "./polling";
 import { Table } from "./table";
 
@@ -49,14 +49,14 @@ interface Queue {
   running: Running[];
   running_total: number;
 }
-interface Place {
+interface Held {
   blocks: number;
   bytes: number;
   hit_tokens: number;
 }
 interface KvTenant {
   tenant: string;
-  tiers: { device: Place; host: Place; disk: Place; remote: { hit_tokens: number } };
+  tiers: { device: Held; host: Held; disk: Held; remote: { hit_tokens: number } };
   pinned_blocks: number;
 }
 interface Capacity {
@@ -86,7 +86,6 @@ interface Pin {
   priority: number;
   blocks: number;
   bytes: number;
-  created: number;
   expires_in_ms: number;
 }
 interface Seen {
@@ -113,7 +112,7 @@ const kPinStates: Record<string, string> = {
   wanted: "the next turn has come and has not computed yet",
 };
 
-export function Live(props: { port: Port }) {
+export function Live(props: { port: Place }) {
   return (
     <div class="live">
       <Patterns />
@@ -126,34 +125,24 @@ export function Live(props: { port: Port }) {
           with an administrator's key.
         </p>
       )}
-      <Charts />
+      <Charts port={props.port} />
     </div>
   );
 }
 
 function Scheduler() {
   const [seen, setSeen] = useState<Seen | null>(null);
-  const [fault, setFault] = useState("");
-  usePolling(async (signal) => {
-    try {
-      const [queue, kv, pins] = await Promise.all([
-        getJson<Queue>("admin/v1/queue", signal),
-        getJson<Kv>("admin/v1/kv", signal),
-        getJson<Seen["pins"]>("admin/v1/pins", signal),
-      ]);
-      setSeen({ queue, kv, pins });
-      setFault("");
-    } catch (thrown) {
-      if (!signal.aborted) setFault((thrown as ApiError).message);
-    }
+  const fault = usePolling(async (signal) => {
+    const [queue, kv, pins] = await Promise.all([
+      getJson<Queue>("admin/v1/queue", signal),
+      getJson<Kv>("admin/v1/kv", signal),
+      getJson<Seen["pins"]>("admin/v1/pins", signal),
+    ]);
+    setSeen({ queue, kv, pins });
   }, 1000);
   return (
     <>
-      {fault && (
-        <p class="notice" role="alert">
-          {fault}; asking again.
-        </p>
-      )}
+      <Fault fault={fault} what="queue and KV cache" path="/admin" />
       {!seen && !fault && <p role="status">Asking the daemon…</p>}
       {seen && (
         <>
@@ -250,9 +239,26 @@ function QueueView({ queue }: { queue: Queue }) {
 const kTenantLooks = 6;
 const kTiers = ["device", "host", "disk"] as const;
 
-// Tenants with most of it first; from the seventh on they share one look.
+// Whose each look is: of the tenants with most blocks in all tiers, for as long as they are of these.
+const looks: (string | undefined)[] = Array.from({ length: kTenantLooks });
+
+function giveLooks(tenants: KvTenant[]): void {
+  const blocksOf = ({ tiers }: KvTenant) => kTiers.reduce((sum, tier) => sum + tiers[tier].blocks, 0);
+  const first = tenants
+    .toSorted((a, b) => blocksOf(b) - blocksOf(a) || a.tenant.localeCompare(b.tenant))
+    .slice(0, kTenantLooks)
+    .map((one) => one.tenant);
+  for (const [look, name] of looks.entries()) {
+    if (name !== undefined && !first.includes(name)) looks[look] = undefined;
+  }
+  for (const name of first) {
+    if (!looks.includes(name)) looks[looks.indexOf(undefined)] = name;
+  }
+}
+
+// Tenants with most of it first; those without a look of their own share one.
 function partsByTenant(kv: Kv, tier: (typeof kTiers)[number], capacity: number): Part[] {
-  const order = kv.tenants.map((one) => one.tenant);
+  giveLooks(kv.tenants);
   const parts: Part[] = [];
   let others = 0;
   let used = 0;
@@ -260,10 +266,11 @@ function partsByTenant(kv: Kv, tier: (typeof kTiers)[number], capacity: number):
     const { blocks } = one.tiers[tier];
     used += blocks;
     if (blocks === 0) continue;
-    const place = order.indexOf(one.tenant);
-    if (place < kTenantLooks) parts.push({ name: one.tenant, blocks, look: `tenant-${place}` });
+    const look = looks.indexOf(one.tenant);
+    if (look >= 0) parts.push({ name: one.tenant, blocks, look: `tenant-${look}` });
     else others += blocks;
   }
+  parts.sort((a, b) => b.blocks - a.blocks);
   if (others > 0) parts.push({ name: "other tenants", blocks: others, look: "tenant-other" });
   parts.push({ name: "nobody's", blocks: Math.max(0, capacity - used), look: "free" });
   return parts;
@@ -352,132 +359,9 @@ function Pins({ pins }: { pins: Seen["pins"] }) {
           { name: "Blocks", number: true, cell: (row) => count(row.blocks) },
           { name: "Size", number: true, cell: (row) => bytes(row.bytes) },
           { name: "Priority", number: true, cell: (row) => row.priority },
-          {
-            name: "Ends in",
-            number: true,
-            cell: (row) => {
-              const left = row.expires_in_ms / 1000;
-              const whole = Math.max(left + Date.now() / 1000 - row.created, 1);
-              return (
-                <span class="countdown">
-                  <progress max={whole} value={Math.max(left, 0)} aria-label={`of the pin of ${row.session}, what is left`} />
-                  {seconds(Math.max(0, Math.round(left)))}
-                </span>
-              );
-            },
-          },
+          { name: "Ends in", number: true, cell: (row) => seconds(Math.max(0, Math.round(row.expires_in_ms / 1000))) },
         ]}
       />
-    </section>
-  );
-}
-
-const kPause = 2; // seconds between two readings of /metrics
-const kPoints = 150;
-const kWindow = 5; // readings: a point tells of the last ten seconds
-// Kept while another view is looked at.
-const readings: { at: number; samples: Sample[] }[] = [];
-
-function Charts() {
-  const [, setDrawn] = useState(0);
-  const [tenant, setTenant] = useState("");
-  const [fault, setFault] = useState<ApiError | null>(null);
-  usePolling(async (signal) => {
-    try {
-      const samples = parseMetrics(await getText("metrics", signal), kLiveNames);
-      readings.push({ at: Date.now() / 1000, samples });
-      readings.splice(0, readings.length - kPoints - kWindow);
-      setFault(null);
-      setDrawn(readings.at(-1)!.at);
-    } catch (thrown) {
-      if (signal.aborted) return;
-      setFault(thrown as ApiError);
-      // It is not for this machine, and will not be: no use in asking on.
-      if ((thrown as ApiError).status === 403) await new Promise<never>(() => {});
-    }
-  }, kPause * 1000);
-
-  const tenants = [...new Set(readings.at(-1)?.samples.map((one) => one.labels.tenant ?? "") ?? [])].sort();
-  const all = readings.map(({ at, samples }) => readingOf(samples, tenant, at));
-  const pairs = all.slice(1).map((after, index) => {
-    const before = all[Math.max(0, index + 1 - kWindow)]!;
-    // A restart of the daemon, or a while in which nobody looked.
-    const broken = after.prompt < before.prompt || after.at - before.at > kWindow * kPause * 2;
-    return { before, after, broken };
-  });
-  const times = pairs.map(({ after }) => after.at);
-  const values = (of: (before: (typeof all)[number], after: (typeof all)[number]) => number | null) =>
-    pairs.map(({ before, after, broken }) => (broken ? null : of(before, after)));
-  const rate = (of: (reading: (typeof all)[number]) => number) =>
-    values((before, after) => (of(after) - of(before)) / Math.max(after.at - before.at, 0.1));
-  return (
-    <section aria-labelledby="charts-title">
-      <h2 id="charts-title">Latency and hits</h2>
-      {fault && (
-        <p class="notice">
-          {fault.status === 403
-            ? `There are no charts here: ${fault.message}.`
-            : `${fault.message}; asking again.`}
-        </p>
-      )}
-      {all.length > 0 && (
-        <>
-          <div class="field inline">
-            <label for="chart-tenant">Tenant</label>
-            <select id="chart-tenant" value={tenant} onChange={(event) => setTenant(event.currentTarget.value)}>
-              <option value="">all together</option>
-              {tenants.map((one) => (
-                <option key={one} value={one}>
-                  {one}
-                </option>
-              ))}
-            </select>
-            <span class="note">each point tells of the ten seconds before it</span>
-          </div>
-          <div class="charts">
-            <Chart
-              title="Time to first token"
-              times={times}
-              format={seconds}
-              lines={[
-                { label: "p50", color: "--series-a", values: values((b, a) => quantile(b.ttft, a.ttft, 0.5)) },
-                { label: "p95", color: "--series-b", dash: [6, 3], values: values((b, a) => quantile(b.ttft, a.ttft, 0.95)) },
-              ]}
-            />
-            <Chart
-              title="Between tokens"
-              times={times}
-              format={seconds}
-              lines={[
-                { label: "p50", color: "--series-a", values: values((b, a) => quantile(b.itl, a.itl, 0.5)) },
-                { label: "p95", color: "--series-b", dash: [6, 3], values: values((b, a) => quantile(b.itl, a.itl, 0.95)) },
-              ]}
-            />
-            <Chart
-              title="Tokens a second"
-              times={times}
-              format={count}
-              lines={[
-                { label: "drawn", color: "--series-a", values: rate((one) => one.completion) },
-                { label: "of prompts, computed", color: "--series-b", dash: [6, 3], values: rate((one) => one.prompt - one.cached) },
-              ]}
-            />
-            <Chart
-              title="Cache hit ratio"
-              times={times}
-              format={percent}
-              max={1}
-              lines={[
-                {
-                  label: "prompt tokens that were cached",
-                  color: "--series-a",
-                  values: values((b, a) => (a.prompt > b.prompt ? (a.cached - b.cached) / (a.prompt - b.prompt) : null)),
-                },
-              ]}
-            />
-          </div>
-        </>
-      )}
     </section>
   );
 }

@@ -34,12 +34,53 @@ const kItl = "holdfast_server_inter_token_latency_seconds_bucket";
 const kPrompt = "holdfast_server_prompt_tokens_total";
 const kCached = "holdfast_server_cached_tokens_total";
 const kCompletion = "holdfast_server_completion_tokens_total";
-export const kLiveNames = new Set([kTtft, kItl, kPrompt, kCached, kCompletion]);
+const kLiveNames = new Set([kTtft, kItl, kPrompt, kCached, kCompletion]);
+
+// What a reading of /metrics has of interest: one array of counts a tenant, in the order of `columns`,
+// shared with the reading before where nothing has changed. So minutes of it are small.
+export interface Reading {
+  at: number; // seconds
+  tenants: Map<string, Float64Array>; // "": all together
+}
+
+interface Column {
+  name: string;
+  bound: number; // of a bucket
+}
+const columns: Column[] = [];
+const places = new Map<string, number>();
+
+function placeOf(name: string, le = ""): number {
+  const key = `${name} ${le}`;
+  const known = places.get(key);
+  if (known !== undefined) return known;
+  places.set(key, columns.length);
+  return columns.push({ name, bound: le === "+Inf" ? Infinity : Number(le) }) - 1;
+}
+
+export function readingOf(text: string, at: number, before?: Reading): Reading {
+  const sums = new Map<string, number[]>();
+  for (const { name, labels, value } of parseMetrics(text, kLiveNames)) {
+    const place = placeOf(name, labels.le);
+    for (const tenant of new Set(["", labels.tenant ?? ""])) {
+      const counts = sums.get(tenant) ?? [];
+      sums.set(tenant, counts);
+      counts[place] = (counts[place] ?? 0) + value;
+    }
+  }
+  const tenants = new Map<string, Float64Array>();
+  for (const [tenant, counts] of sums) {
+    const last = before?.tenants.get(tenant);
+    const same = last?.length === counts.length && last.every((value, place) => value === (counts[place] ?? 0));
+    tenants.set(tenant, same ? last : Float64Array.from(counts, (value) => value ?? 0));
+  }
+  return { at, tenants };
+}
 
 type Buckets = Map<number, number>; // upper bound to how many are at most that
 
-export interface Reading {
-  at: number; // seconds
+export interface Counts {
+  at: number;
   ttft: Buckets;
   itl: Buckets;
   prompt: number;
@@ -47,21 +88,18 @@ export interface Reading {
   completion: number;
 }
 
-// Of one tenant, or of all together.
-export function readingOf(samples: Sample[], tenant: string, at: number): Reading {
-  const reading: Reading = { at, ttft: new Map(), itl: new Map(), prompt: 0, cached: 0, completion: 0 };
-  for (const { name, labels, value } of samples) {
-    if (tenant !== "" && labels.tenant !== tenant) continue;
-    if (name === kPrompt) reading.prompt += value;
-    else if (name === kCached) reading.cached += value;
-    else if (name === kCompletion) reading.completion += value;
-    else {
-      const buckets = name === kTtft ? reading.ttft : reading.itl;
-      const bound = labels.le === "+Inf" ? Infinity : Number(labels.le);
-      buckets.set(bound, (buckets.get(bound) ?? 0) + value);
-    }
+// Of one tenant, or of all together ("").
+export function countsOf(reading: Reading, tenant: string): Counts {
+  const counts: Counts = { at: reading.at, ttft: new Map(), itl: new Map(), prompt: 0, cached: 0, completion: 0 };
+  const values = reading.tenants.get(tenant);
+  for (const [place, { name, bound }] of columns.entries()) {
+    const value = values?.[place] ?? 0;
+    if (name === kPrompt) counts.prompt = value;
+    else if (name === kCached) counts.cached = value;
+    else if (name === kCompletion) counts.completion = value;
+    else (name === kTtft ? counts.ttft : counts.itl).set(bound, value);
   }
-  return reading;
+  return counts;
 }
 
 // The `share` quantile of what came between, within a bucket by a straight line; null: nothing came.

@@ -1,9 +1,10 @@
 // What each tenant has used: by the ledger, over restarts, and since the daemon began, of /metrics.
-import { useEffect, useRef, useState } from "preact/hooks";
-import { ApiError, getJson, getText, type Port } from "./api";
+import { useState } from "preact/hooks";
+import { getJson, getText, type Place } from "./api";
 import { count, percent } from "./format";
 import { parseMetrics, type Sample } from "./metrics";
-import { usePolling } from "./polling";
+import { Fault, withoutMetrics } from "./notice";
+import { isRefusal, usePolling } from "./polling";
 import { Table } from "./table";
 
 const kNames = new Set([
@@ -15,6 +16,7 @@ const kNames = new Set([
   "holdfast_scheduler_kv_byte_seconds_total",
   "holdfast_scheduler_shed_total",
 ]);
+const kRowsShown = 500; // an hour's rows of a month and many tenants would be the browser's end
 const kOutcomes: Record<string, "ok" | "cancelled" | "timed_out" | "failed"> = {
   ok: "ok",
   cancelled: "cancelled",
@@ -78,7 +80,8 @@ function UsageTable(props: { caption: string; rows: Row[]; empty: string }) {
   return (
     <Table<Row>
       caption={props.caption}
-      rows={props.rows}
+      rows={props.rows.slice(0, kRowsShown)}
+      total={props.rows.length}
       keyOf={(row) => `${row.day ?? row.hour} ${row.tenant}`}
       empty={props.empty}
       columns={[
@@ -111,11 +114,14 @@ function UsageTable(props: { caption: string; rows: Row[]; empty: string }) {
   );
 }
 
-export function Usage(props: { port: Port }) {
+export function Usage(props: { port: Place }) {
   return (
     <div class="live">
       {props.port.admin && <Ledger />}
-      <SinceStart />
+      <section aria-labelledby="usage-title">
+        <h2 id="usage-title">Usage since the daemon's start</h2>
+        {withoutMetrics(props.port, "counts") ?? <SinceStart whose={props.port.whose ?? ""} />}
+      </section>
     </div>
   );
 }
@@ -125,25 +131,16 @@ const dayOf = (ago: number): string => new Date(Date.now() - ago * 86_400_000).t
 function Ledger() {
   const [wanted, setWanted] = useState({ from: dayOf(30), to: dayOf(-1), by: "tenant" });
   const [answer, setAnswer] = useState<{ kept: boolean; data: Row[] } | null>(null);
-  const [fault, setFault] = useState("");
-  const now = useRef(wanted); // what is asked for next
-  now.current = wanted;
-  const ask = async (signal?: AbortSignal) => {
-    const asked = now.current;
-    try {
-      const got = await getJson<{ kept: boolean; data: Row[] }>(
-        `admin/v1/usage?${new URLSearchParams(asked)}`,
-        signal,
-      );
-      if (asked !== now.current) return;
-      setAnswer(got);
-      setFault("");
-    } catch (thrown) {
-      if (!signal?.aborted) setFault((thrown as ApiError).message);
-    }
-  };
-  usePolling(ask, 5000);
-  useEffect(() => void ask(), [wanted]);
+  const fault = usePolling(
+    async (signal) => {
+      const path = `admin/v1/usage?${new URLSearchParams(wanted)}`;
+      const got = await getJson<{ kept: boolean; data: Row[] }>(path, signal);
+      if (!signal.aborted) setAnswer(got);
+    },
+    5000,
+    wanted,
+    wanted.to <= dayOf(0), // days that are over change no more
+  );
   const field = (name: "from" | "to", label: string) => (
     <>
       <label for={name}>{label}</label>
@@ -158,11 +155,7 @@ function Ledger() {
   return (
     <section aria-labelledby="ledger-title">
       <h2 id="ledger-title">Usage by time</h2>
-      {fault && (
-        <p class="notice" role="alert">
-          {fault}
-        </p>
-      )}
+      <Fault fault={fault} what="usage by time" path="/admin" />
       {answer && !answer.kept && (
         <p class="notice">
           This daemon keeps no usage; <code>--usage FILE</code> or <code>--state FILE</code> has it do so.
@@ -180,32 +173,25 @@ function Ledger() {
               <option value="hour">hour</option>
             </select>
           </div>
-          <UsageTable caption="Of the ledger" rows={answer.data} empty="nothing was used in that time" />
+          {!(fault && isRefusal(fault)) && (
+            <UsageTable caption="Of the ledger" rows={answer.data} empty="nothing was used in that time" />
+          )}
         </>
       )}
     </section>
   );
 }
 
-function SinceStart() {
+function SinceStart({ whose }: { whose: string }) {
   const [rows, setRows] = useState<Row[] | null>(null);
-  const [fault, setFault] = useState<ApiError | null>(null);
-  usePolling(async (signal) => {
-    try {
-      setRows(rowsOf(parseMetrics(await getText("metrics", signal), kNames)));
-      setFault(null);
-    } catch (thrown) {
-      if (signal.aborted) return;
-      setFault(thrown as ApiError);
-      // It is not for this machine, and will not be: no use in asking on.
-      if ((thrown as ApiError).status === 403) await new Promise<never>(() => {});
-    }
+  const fault = usePolling(async (signal) => {
+    const all = rowsOf(parseMetrics(await getText("metrics", signal), kNames));
+    setRows(whose === "" ? all : all.filter((row) => row.tenant === whose));
   }, 5000);
   return (
-    <section aria-labelledby="usage-title">
-      <h2 id="usage-title">Usage since the daemon's start</h2>
-      {fault && <p class="notice">{fault.message}</p>}
+    <>
+      <Fault fault={fault} what="usage since the start" path="/metrics" />
       {rows && <UsageTable caption="By tenant" rows={rows} empty="no tenants" />}
-    </section>
+    </>
   );
 }
