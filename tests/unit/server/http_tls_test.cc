@@ -12,6 +12,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/health_check.h"
+#include "server/http_client.h"
 #include "server/http_server.h"
 #include "tests/unit/server/self_signed_certificate.h"
 
@@ -49,9 +50,8 @@ class Anyone final : public Authenticator {
 class HttpTlsTest : public testing::Test {
  protected:
   void SetUp() override {
-    const SelfSignedCertificate certificate;
     auto server = HttpServer::Create({.address = "127.0.0.1:0",
-                                      .tls = certificate.files(),
+                                      .tls = certificate_.files(),
                                       .version = "1.2.3",
                                       .header_timeout = absl::Milliseconds(200)},
                                      service_, anyone_, metrics_, [] { return Readiness::kReady; });
@@ -96,11 +96,32 @@ class HttpTlsTest : public testing::Test {
     return answer;
   }
 
+  const SelfSignedCertificate certificate_;
   NoService service_;
   Anyone anyone_;
   MetricsRegistry metrics_;
   std::unique_ptr<HttpServer> server_;
 };
+
+TEST_F(HttpTlsTest, AClientThatChecksWantsACertificateOfTheNameThatItAsked) {
+  HttpQuestion question{.host = "localhost",
+                        .port = static_cast<uint16_t>(server_->port()),
+                        .tls = HttpQuestion::Tls::kChecked,
+                        .tls_ca = certificate_.files().certificate_path,
+                        .target = "/health/live"};
+  const auto answer = AskHttp(question);
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  EXPECT_EQ(answer->status, 200);
+  question.host = "127.0.0.1";  // which the certificate does not have
+  EXPECT_THAT(std::string(AskHttp(question).status().message()),
+              HasSubstr("does not agree on TLS: certificate verify failed"));
+  question.host = "localhost";
+  question.tls_ca = "";  // nobody vouches for it
+  EXPECT_FALSE(AskHttp(question).ok());
+  question.tls_ca = "/nowhere.pem";
+  EXPECT_THAT(std::string(AskHttp(question).status().message()),
+              HasSubstr("/nowhere.pem: cannot be read as certificates"));
+}
 
 TEST_F(HttpTlsTest, AHealthCheckAsksUnderTlsToo) {
   DaemonConfig config;
