@@ -114,6 +114,12 @@ Where the default model lies, as
 below it, if no other is named. Without it,
 .I holdfast
 in the user's cache folder.
+.TP
+.BR TERM ", " NO_COLOR ", " LC_CTYPE
+What
+.B top
+draws on: escape sequences but where TERM is dumb or not set, colours but where NO_COLOR is set, and the
+characters that the locale has.
 .SH EXIT STATUS
 0: it went as asked. 1: it did not; the message says what to do. 2: the command line is wrong.
 """

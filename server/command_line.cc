@@ -139,6 +139,14 @@ constexpr Flag kUsageFlags[] = {
     {"--format", "", "table|csv|json", "default table"},
 };
 
+constexpr Flag kTopFlags[] = {
+    {"--url", "", "URL", "of the daemon, as https://HOST:PORT; default: the one here"},
+    {"--tls-ca", "", "FILE", "PEM; who vouches for it, in the place of the system's"},
+    {"--key-file", "", "FILE", "its first line is a tenant's key, or an administrator's"},
+    {"--interval", "", "TIME", "between two looks, default 2s"},
+    {"--once", "", "", "one frame as text, of one interval", FlagKind::kSwitch},
+};
+
 // Those of serve that say how an instance decides, or what its engine is.
 constexpr std::string_view kSimulateSettings[] = {
     "--config",           "--kv-device-bytes", "--kv-host-bytes", "--kv-eviction",
@@ -147,6 +155,7 @@ constexpr std::string_view kSimulateSettings[] = {
 constexpr std::string_view kUsageSettings[] = {"--config", "--state", "--usage"};
 constexpr std::string_view kHealthSettings[] = {"--config", "--http", "--tls-certificate",
                                                 "--tls-key"};
+constexpr std::string_view kTopSettings[] = {"--config", "--http"};
 constexpr std::string_view kBenchMachineSettings[] = {"--threads"};
 constexpr std::string_view kBenchEngineSettings[] = {
     "--config", "--model", "--weights", "--threads", "--isa", "--kv-dtype", "--step-tokens-max"};
@@ -155,8 +164,9 @@ constexpr std::string_view kBenchProfileSettings[] = {
     "--kv-dtype", "--kv-device-bytes", "--context-tokens", "--running-max", "--step-tokens-max"};
 
 constexpr std::string_view kBenches[] = {"engine", "machine", "profile"};
-constexpr std::string_view kVerbs[] = {"serve", "check-config", "keys",   "simulate", "replay",
-                                       "bench", "usage",        "health", "version",  "help"};
+constexpr std::string_view kVerbs[] = {"serve",  "check-config", "keys",  "simulate",
+                                       "replay", "bench",        "usage", "health",
+                                       "top",    "version",      "help"};
 
 absl::Status Usage(std::string what) {
   return absl::InvalidArgumentError(Concat(what, "; see holdfast help"));
@@ -328,6 +338,7 @@ absl::StatusOr<CommandLine> ParseCommandLine(std::span<const std::string> argume
     return ParseFlags(Verb::kUsage, verb, FlagsOf({kUsageFlags}, kUsageSettings), rest);
   }
   if (verb == "health") return ParseFlags(Verb::kHealth, verb, FlagsOf({}, kHealthSettings), rest);
+  if (verb == "top") return ParseFlags(Verb::kTop, verb, FlagsOf({kTopFlags}, kTopSettings), rest);
   if (verb == "version" || verb == "--version") return CommandLine{.verb = Verb::kVersion};
   if (verb == "help" || IsHelp(verb)) return CommandLine{.verb = Verb::kHelp};
   const auto nearest = NearestName(verb, kVerbs);
@@ -369,6 +380,9 @@ std::string HelpText() {
       "                             refusals; --usage FILE or --config FILE, as the daemon has it\n"
       "  health [FLAGS]             ask the daemon here whether it is ready; --config FILE or\n"
       "                             --http ADDR:PORT, as it has it\n"
+      "  top [FLAGS]                what a running daemon does, in a terminal: its queue, KV "
+      "cache,\n"
+      "                             pins, latencies\n"
       "  version                    print it\n"
       "  help                       print this\n"
       "flags of serve (--flag VALUE or --flag=VALUE):\n";
@@ -382,6 +396,8 @@ std::string HelpText() {
   text += Concat("flags of usage, besides ", ConcatList(kUsageSettings, " "), ":\n");
   AppendFlags(kUsageFlags, text);
   text += Concat("flags of health, as of serve: ", ConcatList(kHealthSettings, " "), "\n");
+  text += Concat("flags of top, besides ", ConcatList(kTopSettings, " "), ":\n");
+  AppendFlags(kTopFlags, text);
   text += Concat("flags of bench engine, besides ", ConcatList(kBenchEngineSettings, " "), ":\n");
   AppendFlags(kBenchEngineFlags, text);
   text += Concat("flags of bench machine, besides ", ConcatList(kBenchMachineSettings, " "), ":\n");

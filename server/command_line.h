@@ -1,7 +1,7 @@
 // `holdfast VERB ...` as data. Flags of `serve` are settings of the configuration file by shorter
 // names; the file comes first, then the flags, of equal ones the last. `simulate` and `bench` take
 // some of them, and arguments of their own; `replay` only those, `usage` those that name its file,
-// `health` those that name the port.
+// `health` and `top` those that name the port.
 #pragma once
 
 #include <cstdint>
@@ -28,6 +28,7 @@ enum class Verb : uint8_t {
   kBenchEngine,
   kUsage,
   kHealth,
+  kTop,
   kVersion,
   kHelp
 };

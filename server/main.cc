@@ -1,4 +1,7 @@
 // holdfast VERB ...: see HelpText, or `holdfast help`.
+#include <unistd.h>
+
+#include <clocale>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
@@ -22,6 +25,7 @@
 #include "server/start_check.h"
 #include "server/stop_signals.h"
 #include "server/tenant_key.h"
+#include "server/top.h"
 #include "server/usage_report.h"
 
 #ifndef HOLDFAST_VERSION
@@ -53,7 +57,8 @@ std::string Environment(const char* name) {
   return value == nullptr ? "" : value;
 }
 
-// Where ./dev setup puts the model. The only look at the environment in the program.
+// Where ./dev setup puts the model. But for the terminal's variables, the only look at the
+// environment in the program.
 std::string DefaultModelPath() {
   std::string home = Environment("HOLDFAST_HOME");
   if (home.empty()) {
@@ -161,6 +166,20 @@ int Health(const CommandLine& line) {
   return 0;
 }
 
+int Top(const CommandLine& line) {
+  const auto config = SettingsOf(line);
+  if (!config.ok()) return Fail(kExitUsage, config.status());
+  std::setlocale(LC_CTYPE, "");  // what characters are, and how wide
+  TopScreen screen;
+  const std::string terminal = Environment("TERM");
+  if (isatty(STDOUT_FILENO) == 1 && !terminal.empty() && terminal != "dumb") {
+    screen.kind = TopScreen::Kind::kTerminal;
+  }
+  if (Environment("NO_COLOR").empty()) screen.colour = Colour::kOfLooks;
+  const absl::Status shown = RunTop(line, *config, screen);
+  return shown.ok() ? 0 : Fail(kExitError, shown);
+}
+
 int CheckConfig(const std::string& path) {
   auto config = LoadDaemonConfig(path);
   if (!config.ok()) return Fail(kExitError, config.status());
@@ -214,6 +233,8 @@ int Run(const std::vector<std::string>& arguments) {
       return Usage(*line);
     case Verb::kHealth:
       return Health(*line);
+    case Verb::kTop:
+      return Top(*line);
     case Verb::kCheckConfig:
       return CheckConfig(line->config_path);
     case Verb::kPrintSchema:

@@ -52,6 +52,17 @@ TEST(CommandLineTest, BadValuesAreAllNamedWithTheirFlags) {
             "--log-level: wanted debug | info | warn | error, found `loud`");
 }
 
+TEST(CommandLineTest, TopTakesWhatNamesTheDaemonAndHowItIsLookedAt) {
+  const auto line = Parse({"top", "--url=http://h:1", "--once", "--http", "127.0.0.1:7"});
+  ASSERT_TRUE(line.ok()) << line.status();
+  EXPECT_EQ(line->verb, Verb::kTop);
+  ASSERT_EQ(line->arguments.size(), 2U);
+  EXPECT_EQ(line->arguments[0].value, "http://h:1");
+  EXPECT_EQ(line->arguments[1].flag, "--once");
+  EXPECT_EQ(line->overrides.size(), 1U);
+  EXPECT_THAT(Refusal({"top", "--model", "m"}), HasSubstr("unknown flag --model"));
+}
+
 TEST(CommandLineTest, AHealthCheckTakesWhatNamesThePort) {
   const auto line = Parse({"health", "--http", "127.0.0.1:7"});
   ASSERT_TRUE(line.ok()) << line.status();
