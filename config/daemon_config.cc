@@ -97,6 +97,14 @@ void AddEventFaults(const DaemonConfig::KvSettings::Events& events,
   }
 }
 
+void AddTracingFaults(const DaemonConfig& config, std::vector<std::string>& faults) {
+  const std::string& otlp_http = config.tracing.otlp_http;
+  if (otlp_http.starts_with("unix:") || otlp_http.find("://") != std::string::npos) {
+    faults.push_back(Concat("tracing.otlp_http wants a collector as host:port, found `",
+                            otlp_http.substr(0, 80), "`"));
+  }
+}
+
 void AddKvFaults(const DaemonConfig& config, std::vector<std::string>& faults) {
   const DaemonConfig::KvSettings& kv = config.kv;
   if (kv.disk.path.empty() == kv.disk.bytes.has_value()) {
@@ -182,6 +190,7 @@ std::vector<std::string> FaultsBetweenSettings(const DaemonConfig& config) {
                             "; each running sequence needs a token of every step"));
   }
   AddKvFaults(config, faults);
+  AddTracingFaults(config, faults);
   AddRateFaults(config, faults);
   return faults;
 }

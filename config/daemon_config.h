@@ -132,6 +132,10 @@ struct DaemonConfig {
   struct MetricsSettings {
     int32_t tenants_max = 64;  // with series of their own; the others are counted as `other`
   } metrics;
+  struct TracingSettings {
+    std::string otlp_http;      // host:port of a collector that takes OTLP over HTTP; empty: none
+    double sample_ratio = 1.0;  // of requests that come without a trace of their own
+  } tracing;
   // empty: none
   std::string UsagePath() const {
     return usage.path.value_or(state.path.empty() ? "" : state.path + ".usage");

@@ -41,6 +41,16 @@ struct PromptEvent {
   std::vector<float> pooled;
 };
 
+// When a request came to its stages, as absl::InfinitePast where it did not.
+struct StageTimes {
+  absl::Time admitted = absl::InfinitePast();  // its first choice left the queue
+  absl::Time restored = absl::InfinitePast();  // what that then found in lower tiers was back
+  int64_t restored_tokens = 0;
+  // The turn before of its session had ended, with a call of `tool`.
+  absl::Time tool_called = absl::InfinitePast();
+  std::string tool;
+};
+
 // The request is over: all choices ended (ok), cancelled (kCancelled), shed (kResourceExhausted),
 // the model gave no finite number for it (kInternal) or the device failed (kUnavailable). Always
 // the last event; its blocks are back already.
@@ -49,6 +59,7 @@ struct RequestDone {
   absl::Status status;
   bool pinned = false;  // its KV is kept for the session's next turn (Request::retain)
   std::optional<absl::Duration> retry_after;  // shed: when room is to be expected
+  StageTimes times;
 };
 
 // Where the scheduler's thread puts events. Must not block; bounded per request by the receiver.

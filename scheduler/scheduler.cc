@@ -506,8 +506,13 @@ void Scheduler::EndRequest(ActiveRequest& request, absl::Status status) {
   }
   const RequestId id = request.request.id;
   const bool pinned = status.ok() && request.pin.has_value();
+  StageTimes times = std::move(request.times);
+  for (size_t tier = TierAt(TierKind::kDevice) + 1; tier < kNumTiers; ++tier) {
+    times.restored_tokens += static_cast<int64_t>(request.hit_tokens[tier]);
+  }
   requests_.erase(id);
-  sink_.OnDone({.request = id, .status = std::move(status), .pinned = pinned});
+  sink_.OnDone(
+      {.request = id, .status = std::move(status), .pinned = pinned, .times = std::move(times)});
 }
 
 void Scheduler::FailAll(const absl::Status& status) {

@@ -296,7 +296,7 @@ bool Scheduler::TryStart(Sequence& sequence) {
   if (request.running_choices++ == 0) CountRunning(tenant, 1);
   if (!request.admitted) {
     request.admitted = true;
-    request.admitted_at = now_;
+    request.times.admitted = now_;
     if (request.program != nullptr) {
       programs_.OnFirstRun(*request.program, now_ - request.submitted, !sequence.rank.unpinned);
     }

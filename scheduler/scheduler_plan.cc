@@ -177,6 +177,10 @@ RestorePoll::State Scheduler::Poll(Sequence& sequence) {
   if (poll.state == RestorePoll::State::kReady) {
     sequence.restoring = false;
     --num_restoring_;
+    StageTimes& times = sequence.request->times;
+    if (sequence.started == times.admitted && times.restored == absl::InfinitePast()) {
+      times.restored = now_;
+    }
     const auto bytes = static_cast<int64_t>(engine_.kv_layout.block_bytes()) * poll.cached_tokens;
     reload_.OnRestored(bytes / kBlockTokens, now_ - sequence.started);
     TakeGrant(sequence, poll.cached_tokens, hits_before);

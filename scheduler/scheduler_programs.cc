@@ -20,7 +20,7 @@ constexpr absl::Duration kNameWait = absl::Seconds(1);
 }  // namespace
 
 absl::Duration Scheduler::ServiceOf(const ActiveRequest& active) const {
-  return active.admitted ? std::max(now_ - active.admitted_at, absl::ZeroDuration())
+  return active.admitted ? std::max(now_ - active.times.admitted, absl::ZeroDuration())
                          : absl::ZeroDuration();
 }
 
@@ -67,6 +67,10 @@ void Scheduler::Arrive(ActiveRequest& active) {
   Program& program =
       programs_.OnArrive(request.tenant, request.session, active.arrival, active.submitted);
   active.program = &program;
+  if (!program.last_tool.empty() && program.turns_in_flight == 1) {
+    active.times.tool_called = program.last_finish;
+    active.times.tool = program.last_tool;
+  }
   if (programs_.orders_by_program()) {
     for (Sequence& choice : active.choices) {
       choice.order.arrival = programs_.RankOf(program, active.arrival).arrival;

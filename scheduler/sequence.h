@@ -174,8 +174,8 @@ struct ActiveRequest {
   std::pmr::vector<Sequence> choices;  // all of them from the beginning: where they lie they stay
   int32_t choices_left = 0;
   int32_t running_choices = 0;
-  bool admitted = false;   // some choice has run
-  absl::Time admitted_at;  // then first
+  bool admitted = false;  // some choice has run
+  StageTimes times;
   // Whose turn it is, until the table has been told how the turn ended; nullptr: nobody's.
   Program* program = nullptr;
   std::optional<std::string> tool;  // that its answer calls, where that was told before its end

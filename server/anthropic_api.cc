@@ -62,7 +62,7 @@ asio::awaitable<void> AnthropicApi::Messages(HttpExchange& exchange) {
   }
   const auto executor = co_await asio::this_coro::executor;
   HttpCall running(exchange, ReadySignal::Make(gate_, executor), times_);
-  running.Start(service_, exchange.request.tenant, id, std::move(requests));
+  running.Start(service_, HttpCall::CallerOf(exchange.request), id, std::move(requests));
   MessageBody answer(std::move(head));
   co_await running.AnswerAtOnce(exchange, answer);
 }

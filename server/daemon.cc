@@ -53,9 +53,11 @@
 #include "server/log.h"
 #include "server/model_text.h"
 #include "server/reasoning.h"
+#include "server/request_spans.h"
 #include "server/scheduler_settings.h"
 #include "server/stop_signals.h"
 #include "server/tenant_auth.h"
+#include "server/tracer.h"
 #include "server/ui_files.h"
 #include "server/usage_report.h"
 #include "server/usage_service.h"
@@ -197,6 +199,7 @@ class Daemon final {
     RETURN_IF_ERROR(OpenState());
     RETURN_IF_ERROR(OpenUsage());
     RETURN_IF_ERROR(OpenKvEvents());
+    OpenTracing();
     ASSIGN_OR_RETURN(http_, HttpServer::Create(HttpOptions(), *front_, *auth_, metrics_,
                                                [this] { return ReadinessNow(); }));
     if (!config_.listen.grpc.empty()) {
@@ -205,7 +208,8 @@ class Daemon final {
                                            .tls = config_.listen.tls,
                                            .kv_admin = admin_auth_ ? nullptr : kv_admin_.get(),
                                            .background = background_.get(),
-                                           .files = {.file_bytes_max = FileBytesMax()}},
+                                           .files = {.file_bytes_max = FileBytesMax()},
+                                           .tracer = tracer_.get()},
                                           *front_, *auth_, [this] { return ReadinessNow(); }));
     }
     return absl::OkStatus();
@@ -322,6 +326,7 @@ class Daemon final {
             .admin = std::move(admin),
             .background = background_.get(),
             .ui = BuiltInUi(),
+            .tracer = tracer_.get(),
             .on_access = [this](const HttpAccess& access) { LogAccess(access); }};
   }
 
@@ -337,7 +342,44 @@ class Daemon final {
                 {"code", access.code},
                 {"tenant", tenant},
                 {"request_id", access.request_id},
+                {"trace_id", access.trace ? Hex(access.trace->trace) : "-"},
+                {"body_bytes", access.body_bytes},
                 {"seconds", access.elapsed}});
+    // Nobody fills a collector without a key, nor do probes.
+    if (tracer_ && access.tenant) AddHttpSpan(access, tenant, *tracer_);
+  }
+
+  void LogGeneration(const GenerationRecord& record) {
+    const std::string tenant = kv_admin_->NameOf(record.tenant);
+    const absl::Time first = std::min(record.first_token, record.end);
+    log_.Write(record.outcome == Outcome::kError ? LogLevel::kWarn : LogLevel::kDebug, "generation",
+               {{"id", record.id},
+                {"tenant", tenant},
+                {"trace_id", record.trace ? Hex(record.trace->trace) : "-"},
+                {"outcome", OutcomeName(record.outcome)},
+                {"prompt_tokens", record.prompt_tokens},
+                {"cached_tokens", record.cached_tokens},
+                {"completion_tokens", record.completion_tokens},
+                {"first_token_seconds", std::max(first - record.arrival, absl::ZeroDuration())},
+                {"seconds", record.end - record.arrival}});
+    if (tracer_) AddGenerationSpans(record, tenant, front_->model_info().name, *tracer_);
+  }
+
+  void OpenTracing() {
+    const auto& tracing = config_.tracing;
+    if (tracing.otlp_http.empty()) return;
+    const auto on_change = [this](const absl::Status& status) {
+      if (status.ok()) {
+        log_.Info("traces_taken_again");
+      } else {
+        log_.Warn("traces_not_taken", {{"error", status.ToString()}});
+      }
+    };
+    tracer_ = std::make_unique<Tracer>(TracerOptions{.otlp_http = tracing.otlp_http,
+                                                     .sample_ratio = tracing.sample_ratio,
+                                                     .version = options_.version,
+                                                     .on_change = on_change},
+                                       metrics_);
   }
 
   absl::StatusOr<int64_t> KvBytes() const {
@@ -442,15 +484,17 @@ class Daemon final {
     return absl::OkStatus();
   }
 
-  GenerationServiceOptions ServiceOptions() const {
+  GenerationServiceOptions ServiceOptions() {
     const KvLayout& layout = engine_->info().kv_layout;
-    GenerationServiceOptions options{.model = front_->model_info(),
-                                     .eos_tokens = model_.config.eos_tokens,
-                                     .model_digest = engine_->info().model_digest,
-                                     .tenants = config_.tenants,
-                                     .prefix_cache = config_.scheduler.prefix_cache,
-                                     .text_threads = config_.server.text_threads,
-                                     .request_timeout = config_.server.request_timeout};
+    GenerationServiceOptions options{
+        .model = front_->model_info(),
+        .eos_tokens = model_.config.eos_tokens,
+        .model_digest = engine_->info().model_digest,
+        .tenants = config_.tenants,
+        .prefix_cache = config_.scheduler.prefix_cache,
+        .text_threads = config_.server.text_threads,
+        .request_timeout = config_.server.request_timeout,
+        .on_end = [this](const GenerationRecord& record) { LogGeneration(record); }};
     options.kv_layout = Concat(KvDtypeName(layout.dtype), "/", layout.num_layers, "x",
                                layout.num_kv_heads, "x", layout.head_dim, "/", kBlockTokens);
     return options;
@@ -677,7 +721,8 @@ class Daemon final {
     loop_.reset();
     kv_event_publisher_.reset();  // sends what is left
     service_.reset();
-    usage_.reset();  // writes what all of them have counted
+    usage_.reset();   // writes what all of them have counted
+    tracer_.reset();  // likewise
   }
 
   const DaemonOptions& options_;
@@ -714,6 +759,7 @@ class Daemon final {
   std::unique_ptr<SchedulerGenerationService> service_;
   std::unique_ptr<SchedulerLoop> loop_;
   std::unique_ptr<UsageService> usage_;
+  std::unique_ptr<Tracer> tracer_;  // null: nothing is traced
   std::unique_ptr<BackgroundService> background_;
   std::unique_ptr<GrpcServer> grpc_;
   std::unique_ptr<HttpServer> http_;

@@ -24,6 +24,7 @@
 #include "server/field_names.h"
 #include "server/tool_call_format.h"
 #include "server/tool_call_parser.h"
+#include "server/trace_context.h"
 #include "text/grammar.h"
 #include "text/text.h"
 
@@ -85,6 +86,7 @@ struct GenerationRequest {
   int32_t priority = 0;  // as asked for
   bool offline = false;
   absl::Time arrival;
+  std::optional<TraceContext> trace;            // what it is a part of; absent: nobody traces
   const FieldNames* names = &kCompletionNames;  // for refusals; of static storage
 };
 

@@ -122,6 +122,9 @@ struct SchedulerGenerationService::Pending {
 struct SchedulerGenerationService::StreamEntry {
   std::unique_ptr<GenerationTask> task;
   std::shared_ptr<Live> live;
+  // Once its stream has ended:
+  Outcome outcome = Outcome::kOk;
+  absl::Time ended;
 };
 
 struct SchedulerGenerationService::StreamState {
@@ -412,6 +415,14 @@ absl::Status SchedulerGenerationService::CheckTime(const GenerationRequest& requ
 void SchedulerGenerationService::EndBeforeBegin(Pending& pending, absl::Status status) {
   FailGroup(*pending.live->group, status);
   CountEnd(*pending.live, status);
+  if (options_.on_end) {
+    options_.on_end({.tenant = pending.live->key.first,
+                     .id = pending.live->key.second,
+                     .trace = pending.request.trace,
+                     .outcome = OutcomeOf(status),
+                     .arrival = pending.live->arrival,
+                     .end = clock_.Now()});
+  }
   // First forgotten, then told: who reads the end finds the request gone.
   Forget(*pending.live);
   pending.writer.Push(GenerationDone{.status = std::move(status)});
@@ -604,7 +615,7 @@ void SchedulerGenerationService::HandleDone(RequestDone event) {
   StreamEntry* entry = FindEntry(event.request);
   if (entry == nullptr) return;
   if (event.pinned) entry->task->OnPinned();
-  EraseTask(event.request, std::move(event.status));
+  EraseTask(event.request, std::move(event.status), std::move(event.times));
 }
 
 void SchedulerGenerationService::EndEarly(StreamEntry& entry, absl::Status status) {
@@ -620,6 +631,8 @@ void SchedulerGenerationService::EndEarly(StreamEntry& entry, absl::Status statu
 void SchedulerGenerationService::EndStream(StreamEntry& entry, absl::Status status) {
   if (entry.task->ended()) return;
   CountEnd(*entry.live, status);
+  entry.outcome = OutcomeOf(status);
+  entry.ended = clock_.Now();
   entry.task->End(std::move(status));
 }
 
@@ -641,13 +654,26 @@ SchedulerGenerationService::StreamEntry* SchedulerGenerationService::FindEntry(R
   return found == state.tasks.end() ? nullptr : &found->second;
 }
 
-void SchedulerGenerationService::EraseTask(RequestId id, absl::Status status) {
+void SchedulerGenerationService::EraseTask(RequestId id, absl::Status status, StageTimes times) {
   StreamState& state = *stream_states_[StreamWorkerOf(id)];
   const auto found = state.tasks.find(id);
   StreamEntry entry = std::move(found->second);
   state.tasks.erase(found);
   Forget(*entry.live);
   EndStream(entry, std::move(status));
+  if (!options_.on_end) return;
+  const GenerationTask& task = *entry.task;
+  options_.on_end({.tenant = task.request().tenant,
+                   .id = task.request().wire_id,
+                   .trace = task.request().trace,
+                   .outcome = entry.outcome,
+                   .prompt_tokens = static_cast<int32_t>(task.prompt().size()),
+                   .cached_tokens = task.cached_tokens(),
+                   .completion_tokens = task.completion_tokens(),
+                   .arrival = task.request().arrival,
+                   .first_token = task.first_token_at(),
+                   .end = entry.ended,
+                   .times = std::move(times)});
 }
 
 }  // namespace holdfast

@@ -50,6 +50,7 @@
 #include "scheduler/request.h"
 #include "server/generation.h"
 #include "server/generation_metrics.h"
+#include "server/generation_record.h"
 #include "server/prompt_workers.h"
 #include "server/request_encoder.h"
 #include "server/text_workers.h"
@@ -67,6 +68,9 @@ struct GenerationServiceOptions {
   bool prefix_cache = true;
   int32_t text_threads = 2;                            // of each pool
   absl::Duration request_timeout = absl::Minutes(10);  // arrival to end: kDeadlineExceeded
+  // Hears of each request that is over, on a worker's thread or its caller's; must not block.
+  // Empty: nobody does.
+  std::function<void(const GenerationRecord&)> on_end;
 };
 
 enum class Admit : uint8_t;  // scheduler/scheduler_loop.h
@@ -184,8 +188,9 @@ class SchedulerGenerationService final : public GenerationService,
   void EndEarly(StreamEntry& entry, absl::Status status);
   void EndStream(StreamEntry& entry, absl::Status status);
   void ExpireOld(StreamState& state);
-  StreamEntry* FindEntry(RequestId id);               // null: over
-  void EraseTask(RequestId id, absl::Status status);  // over; ends the stream if it has not ended
+  StreamEntry* FindEntry(RequestId id);  // null: over
+  // Over; ends the stream if it has not ended.
+  void EraseTask(RequestId id, absl::Status status, StageTimes times = {});
 
   const GenerationServiceOptions options_;
   GrowingTable<Tenant> tenants_{kTenantsMax};  // by TenantIndex

@@ -50,8 +50,8 @@ bool GenerationTask::OnToken(TokenEvent event, absl::Time at) {
   ChoiceText& choice = choices_[event.choice];
   if (ended_ || choice.ended()) return false;  // drawn before the scheduler heard of the end
   absl::Time& last_at = last_token_at_[event.choice];
-  if (!first_token_seen_) {
-    first_token_seen_ = true;
+  if (first_token_at_ == absl::InfinitePast()) {
+    first_token_at_ = at;
     metrics_.time_to_first_token.Observe(absl::ToDoubleSeconds(at - request_.arrival));
   }
   if (last_at != absl::InfinitePast()) {
@@ -88,6 +88,12 @@ void GenerationTask::End(absl::Status status) {
     done.reasoning_tokens += choice.reasoning_tokens();
   }
   Send(std::move(done));
+}
+
+int32_t GenerationTask::completion_tokens() const {
+  int32_t count = 0;
+  for (const ChoiceText& choice : choices_) count += choice.completion_tokens();
+  return count;
 }
 
 bool GenerationTask::all_choices_ended() const {

@@ -57,6 +57,9 @@ class GenerationTask final {
   }
   bool ended() const { return ended_; }
   bool reader_gone() const { return reader_gone_; }
+  int32_t cached_tokens() const { return cached_tokens_; }
+  int32_t completion_tokens() const;
+  absl::Time first_token_at() const { return first_token_at_; }  // InfinitePast: none has come
 
  private:
   void Send(GenerationEvent event);
@@ -72,7 +75,7 @@ class GenerationTask final {
   TenantGenerationMetrics& metrics_;
   std::vector<ChoiceText> choices_;
   std::vector<absl::Time> last_token_at_;  // by choice; InfinitePast before the first
-  bool first_token_seen_ = false;
+  absl::Time first_token_at_ = absl::InfinitePast();
   bool tool_taken_ = false;
   int32_t num_ended_sequences_ = 0;
   int32_t cached_tokens_ = 0;

@@ -58,7 +58,7 @@ class GrpcServerImpl final : public GrpcServer {
   GrpcServerImpl(const GrpcServerOptions& options, GenerationService& service,
                  const Authenticator& authenticator, std::function<Readiness()> readiness)
       : service_(service, authenticator, std::move(readiness), options.calls_max,
-                 options.write_timeout),
+                 options.write_timeout, options.tracer),
         batches_(options.background, authenticator, service_.calls(), options.files) {
     if (options.kv_admin != nullptr) {
       admin_.emplace(*options.kv_admin, authenticator, options.write_timeout);

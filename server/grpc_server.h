@@ -31,6 +31,7 @@ namespace holdfast {
 
 class BackgroundService;  // server/background_service.h
 class KvAdmin;            // server/admin.h
+class Tracer;             // server/tracer.h
 
 // Of the calls that move a file. At least 8 MiB of it, or its end, come within `part_timeout`.
 struct FileCallBounds {
@@ -49,6 +50,8 @@ struct GrpcServerOptions {
   // What the Batches service asks; must outlive the server. Null: nothing is kept.
   BackgroundService* background = nullptr;
   FileCallBounds files;
+  // Where calls are traced; must outlive the server. Null: they are not.
+  Tracer* tracer = nullptr;
 };
 
 class GrpcServer {

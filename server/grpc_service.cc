@@ -17,6 +17,7 @@
 #include "server/http_status.h"
 #include "server/request_validator.h"
 #include "server/session_headers.h"
+#include "server/tracer.h"
 
 namespace holdfast {
 namespace {
@@ -268,11 +269,12 @@ grpc::Status ToGrpcStatus(grpc::CallbackServerContext& context, const absl::Stat
 
 GrpcService::GrpcService(GenerationService& service, const Authenticator& authenticator,
                          std::function<Readiness()> readiness, int64_t calls_max,
-                         absl::Duration write_timeout)
+                         absl::Duration write_timeout, Tracer* tracer)
     : service_(service),
       authenticator_(authenticator),
       readiness_(std::move(readiness)),
-      calls_(calls_max, write_timeout) {}
+      calls_(calls_max, write_timeout),
+      tracer_(tracer) {}
 
 absl::StatusOr<Authenticated> AuthenticateCall(const grpc::CallbackServerContext& context,
                                                const Authenticator& authenticator) {
@@ -316,6 +318,7 @@ absl::StatusOr<GenerationRequest> GrpcService::Accept(const grpc::CallbackServer
   ASSIGN_OR_RETURN(GenerationRequest accepted, Decode(request, service_.model_info(), session));
   accepted.tenant = tenant;
   accepted.arrival = SteadyNow();
+  if (tracer_ != nullptr) accepted.trace = tracer_->Begin(MetadataOf(context, "traceparent"));
   RETURN_IF_ERROR(Enter(tenant, accepted.wire_id));
   return accepted;
 }
@@ -390,9 +393,12 @@ grpc::ServerUnaryReactor* GrpcService::Embed(grpc::CallbackServerContext* contex
   absl::Status status = requests.status();
   if (status.ok()) status = Enter(*tenant, requests->front().wire_id);
   if (!status.ok()) return FinishUnary(*context, status);
+  std::optional<TraceContext> trace;
+  if (tracer_ != nullptr) trace = tracer_->Begin(MetadataOf(*context, "traceparent"));
   for (GenerationRequest& one : *requests) {
     one.tenant = *tenant;
     one.arrival = SteadyNow();
+    one.trace = trace;
   }
   auto* call = new EmbedCall(*context, calls_, *requests, *response);
   call->Begin(service_.StartAll(*std::move(requests)));

@@ -31,6 +31,8 @@
 
 namespace holdfast {
 
+class Tracer;  // server/tracer.h
+
 // A status as gRPC says it: the same code, and as trailing metadata what HTTP says of it (code,
 // parameter, Retry-After). RESOURCE_EXHAUSTED also has grpc-retry-pushback-ms, by which clients
 // that retry by gRPC's own policy wait as long; after UNAVAILABLE another server may be asked at
@@ -45,8 +47,8 @@ class GrpcService final : public v1::Generation::CallbackService {
  public:
   // All references must outlive the service; `readiness` is called on gRPC's threads.
   GrpcService(GenerationService& service, const Authenticator& authenticator,
-              std::function<Readiness()> readiness, int64_t calls_max,
-              absl::Duration write_timeout);
+              std::function<Readiness()> readiness, int64_t calls_max, absl::Duration write_timeout,
+              Tracer* tracer);
 
   GrpcCalls& calls() { return calls_; }
 
@@ -100,6 +102,7 @@ class GrpcService final : public v1::Generation::CallbackService {
   const Authenticator& authenticator_;
   const std::function<Readiness()> readiness_;
   GrpcCalls calls_;
+  Tracer* const tracer_;  // null: calls are not traced
 };
 
 }  // namespace holdfast

@@ -53,11 +53,12 @@ HttpCall::~HttpCall() {
   Cancel();
 }
 
-void HttpCall::Start(GenerationService& service, TenantIndex tenant, const std::string& wire_id,
+void HttpCall::Start(GenerationService& service, const Caller& caller, const std::string& wire_id,
                      std::vector<GenerationRequest> requests) {
   for (size_t index = 0; index < requests.size(); ++index) {
     GenerationRequest& request = requests[index];
-    request.tenant = tenant;
+    request.tenant = caller.tenant;
+    request.trace = caller.trace;
     request.wire_id = index == 0 ? wire_id : absl::StrCat(wire_id, "-", index);
     request.arrival = SteadyNow();
   }

@@ -50,8 +50,14 @@ class HttpCall final {
   ~HttpCall();
   HttpCall(const HttpCall&) = delete;
 
-  // `wire_id`: what the client sees. Fills in what no body knows: tenant, wire_id, arrival.
-  void Start(GenerationService& service, TenantIndex tenant, const std::string& wire_id,
+  // Whose request it is, and what trace it is a part of.
+  struct Caller {
+    TenantIndex tenant{};
+    std::optional<TraceContext> trace;
+  };
+  static Caller CallerOf(const HttpRequest& request) { return {request.tenant, request.trace}; }
+  // `wire_id`: what the client sees. Fills in what no body knows: caller, wire_id, arrival.
+  void Start(GenerationService& service, const Caller& caller, const std::string& wire_id,
              std::vector<GenerationRequest> requests);
 
   // One of them, once, after Start. `exchange` is the sink.

@@ -38,13 +38,14 @@ void HttpExchange::BeginHead(int status, std::string_view content_type, bool may
   head_sent_ = true;
   status_ = status;
   keeps_alive_ = may_keep_alive && keep_alive_();
-  absl::StrAppend(&head, "HTTP/1.1 ", status, " ", ReasonPhrase(status), "\r\nDate: ", HttpDate(),
-                  "\r\nContent-Type: ", View(content_type),
-                  "\r\nX-Request-Id: ", request.request_id,
-                  is_anthropic() ? absl::StrCat("\r\nRequest-Id: ", request.request_id) : "",
-                  "\r\nX-Content-Type-Options: nosniff\r\n",
-                  keeps_alive_ ? (request.http_1_0 ? "Connection: keep-alive\r\n" : "")
-                               : "Connection: close\r\n");
+  absl::StrAppend(
+      &head, "HTTP/1.1 ", status, " ", ReasonPhrase(status), "\r\nDate: ", HttpDate(),
+      "\r\nContent-Type: ", View(content_type), "\r\nX-Request-Id: ", request.request_id,
+      is_anthropic() ? absl::StrCat("\r\nRequest-Id: ", request.request_id) : "",
+      request.trace ? absl::StrCat("\r\ntraceparent: ", FormatTraceParent(*request.trace)) : "",
+      "\r\nX-Content-Type-Options: nosniff\r\n",
+      keeps_alive_ ? (request.http_1_0 ? "Connection: keep-alive\r\n" : "")
+                   : "Connection: close\r\n");
 }
 
 asio::awaitable<bool> HttpExchange::Send(std::string_view first, std::string_view second,

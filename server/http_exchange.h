@@ -22,6 +22,7 @@
 #include "server/http_conn.h"
 #include "server/http_router.h"
 #include "server/http_status.h"
+#include "server/trace_context.h"
 
 namespace holdfast {
 
@@ -39,9 +40,12 @@ struct HttpRequest {
   HttpDoor door = HttpDoor::kOnly;             // through which it came
   bool needs_key = false;                      // of kUiPort: the others of its port may
   bool sees_metrics = false;                   // of kUiPort: who asks may read /metrics
-  TenantIndex tenant{};                        // where the route needs a key
-  uint32_t key = 0;                            // likewise (authenticator.h)
+  std::optional<TraceContext> trace;           // whose span is this request; absent: nobody traces
+  std::optional<SpanId> trace_parent;
+  TenantIndex tenant{};  // where the route needs a key
+  uint32_t key = 0;      // likewise (authenticator.h)
   std::string body;
+  int64_t body_bytes = 0;  // as it came
 };
 
 struct HttpReply {

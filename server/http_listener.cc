@@ -18,6 +18,7 @@
 #include "server/answer_head.h"
 #include "server/http_head.h"
 #include "server/session_headers.h"
+#include "server/tracer.h"
 
 namespace holdfast {
 namespace {
@@ -200,6 +201,12 @@ std::optional<OpenAiError> HttpListener::Connection::Admit(const Parser& parser,
     return found == message.end() ? std::string_view() : View(found->value());
   };
   request.session = std::string(SessionOfHeaders(value_of));
+  if (options().tracer != nullptr) {
+    const bool is_one = message.count("traceparent") == 1;
+    request.trace = options().tracer->Begin(is_one ? value_of("traceparent") : "");
+    request.trace_parent = std::exchange(request.trace->span, options().tracer->NewSpan());
+    request.trace->is_callers = false;
+  }
   request.resume = std::string(value_of("X-Holdfast-Resume"));
   request.last_event_id = std::string(value_of("Last-Event-ID"));
   request.accept_encoding = std::string(value_of("Accept-Encoding"));
@@ -319,6 +326,7 @@ asio::awaitable<std::optional<OpenAiError>> HttpListener::Connection::ReadBody(
     co_return std::nullopt;
   }
   exchange.request.body = std::move(parser.get().body());
+  exchange.request.body_bytes = static_cast<int64_t>(exchange.request.body.size());
   co_return std::nullopt;
 }
 
@@ -390,7 +398,11 @@ asio::awaitable<bool> HttpListener::Connection::ServeOne() {
                    .code = code,
                    .request_id = exchange.request.request_id,
                    .tenant = tenant_,
-                   .elapsed = SteadyNow() - start});
+                   .begin = start,
+                   .elapsed = SteadyNow() - start,
+                   .body_bytes = exchange.request.body_bytes,
+                   .trace = exchange.request.trace,
+                   .trace_parent = exchange.request.trace_parent});
   }
   co_return exchange.complete() && exchange.keeps_alive();
 }

@@ -30,11 +30,13 @@
 #include "server/authenticator.h"
 #include "server/generation.h"
 #include "server/kept_stream_options.h"
+#include "server/trace_context.h"
 
 namespace holdfast {
 
 class BackgroundService;  // server/background_service.h
 class KvAdmin;            // server/admin.h
+class Tracer;             // server/tracer.h
 struct UiFile;            // server/ui_files.h
 
 // One answered request, for the access log. No header, query or body text.
@@ -44,7 +46,11 @@ struct HttpAccess {
   int code = 0;            // 499: the client was gone before the answer
   std::string request_id;
   std::optional<TenantIndex> tenant;  // kAdministrator too; absent: not authenticated
-  absl::Duration elapsed;             // header complete to last byte handed to the kernel
+  absl::Time begin;                   // by SteadyNow: the header is complete
+  absl::Duration elapsed;             // from then to the last byte handed to the kernel
+  int64_t body_bytes = 0;             // of the request
+  std::optional<TraceContext> trace;  // whose span is the request; absent: nobody traces
+  std::optional<SpanId> trace_parent;
 };
 
 struct HttpServerOptions {
@@ -95,6 +101,9 @@ struct HttpServerOptions {
 
   // The page at /ui, of this program or, for tests, another; must outlive the server.
   std::span<const UiFile> ui;
+
+  // Where requests are traced; must outlive the server. Null: they are not.
+  Tracer* tracer = nullptr;
 
   // Called on the I/O thread after each request; must not block. Optional.
   std::function<void(const HttpAccess&)> on_access;

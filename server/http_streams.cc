@@ -167,10 +167,11 @@ asio::awaitable<void> HttpStreams::Answer(HttpExchange& exchange, Call call) {
   }
   if (stream == nullptr) {
     HttpCall running(exchange, ReadySignal::Make(gate_, executor), times_);
-    running.Start(service_, request.tenant, call.id, std::move(call.requests));
+    running.Start(service_, HttpCall::CallerOf(request), call.id, std::move(call.requests));
     co_await running.AnswerAsStream(*call.answer);
     co_return;
   }
+  call.trace = request.trace;
   if (call.runs_unread) on_running_(+1);
   asio::co_spawn(executor, Run(stream, std::move(call)), [this, stream](std::exception_ptr thrown) {
     if (stream->runs_unread()) on_running_(-1);
@@ -185,7 +186,7 @@ asio::awaitable<void> HttpStreams::Run(Stream stream, Call call) {
   const auto executor = co_await asio::this_coro::executor;
   const HttpCallTimes times{.timeout = times_.timeout, .keep_alive = times_.timeout};
   HttpCall running(*stream, ReadySignal::Make(gate_, executor), times);
-  running.Start(service_, stream->name().tenant, call.id, std::move(call.requests));
+  running.Start(service_, {stream->name().tenant, call.trace}, call.id, std::move(call.requests));
   co_await running.AnswerAsStream(*call.answer);
 }
 

@@ -51,6 +51,7 @@ class HttpStreams final {
     std::vector<GenerationRequest> requests;
     std::unique_ptr<AnswerStreamWriter> answer;
     bool runs_unread = false;
+    std::optional<TraceContext> trace;  // Answer's to set
   };
   // Runs the call and streams its answer.
   asio::awaitable<void> Answer(HttpExchange& exchange, Call call);

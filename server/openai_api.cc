@@ -290,7 +290,7 @@ asio::awaitable<void> OpenAiApi::Generate(HttpExchange& exchange, bool chat) {
   }
   const auto executor = co_await asio::this_coro::executor;
   HttpCall running(exchange, ReadySignal::Make(gate_, executor), CallTimes());
-  running.Start(service_, exchange.request.tenant, head.id, std::move(call->requests));
+  running.Start(service_, HttpCall::CallerOf(exchange.request), head.id, std::move(call->requests));
   AnswerBody answer(head, call->shape);
   co_await running.AnswerAtOnce(exchange, answer);
 }
@@ -308,7 +308,7 @@ asio::awaitable<void> OpenAiApi::Embed(HttpExchange& exchange) {
   EmbeddingBody answer(std::move(head), std::move(call->shape), call->requests.size());
   const auto executor = co_await asio::this_coro::executor;
   HttpCall running(exchange, ReadySignal::Make(gate_, executor), CallTimes());
-  running.Start(service_, exchange.request.tenant, wire_id, std::move(call->requests));
+  running.Start(service_, HttpCall::CallerOf(exchange.request), wire_id, std::move(call->requests));
   co_await running.AnswerAtOnce(exchange, answer);
 }
 

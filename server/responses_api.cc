@@ -186,7 +186,7 @@ asio::awaitable<void> ResponsesApi::Create(HttpExchange& exchange) {
   if (*call->store) KeepAtEnd(exchange.request.tenant, *call, head);
   const auto executor = co_await asio::this_coro::executor;
   HttpCall running(exchange, ReadySignal::Make(gate_, executor), times_);
-  running.Start(service_, exchange.request.tenant, head.id, std::move(chat->requests));
+  running.Start(service_, HttpCall::CallerOf(exchange.request), head.id, std::move(chat->requests));
   ResponseBody answer(std::move(head));
   co_await running.AnswerAtOnce(exchange, answer);
 }
@@ -254,6 +254,7 @@ asio::awaitable<void> ResponsesApi::RunInBackground(HttpExchange& exchange, Resp
   const std::string tenant = background_->TenantName(exchange.request.tenant);
   for (GenerationRequest& request : chat.requests) {
     request.tenant = exchange.request.tenant;
+    request.trace = exchange.request.trace;
     request.wire_id = head.id;
     request.arrival = SteadyNow();
   }

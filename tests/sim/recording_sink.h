@@ -28,6 +28,7 @@ struct RecordedRequest {
   std::map<int32_t, RecordedChoice> choices;
   std::optional<absl::Status> done;
   std::optional<absl::Duration> retry_after;
+  StageTimes times;
 };
 
 class RecordingSink final : public TokenSink {
@@ -52,6 +53,7 @@ class RecordingSink final : public TokenSink {
     CHECK(!request.done);
     request.done = std::move(event.status);
     request.retry_after = event.retry_after;
+    request.times = std::move(event.times);
     order_done_.push_back(event.request);
   }
 

@@ -262,6 +262,15 @@ TEST(DaemonConfigTest, EachFaultNamesItsLineWhatWasWantedAndWhatWasFound) {
        "f.yaml:3: `kv.remote.url`: wanted a server as host:port, [IPv6 address]:port or unix:PATH, "
        "found `cache`"},
       {"kv: {remote: {password_path: x}}\n", "f.yaml: kv.remote needs a url"},
+      {"tracing: {otlp_http: 'http://collector:4318'}\n",
+       "f.yaml:1: `tracing.otlp_http`: wanted a server as host:port, [IPv6 address]:port or "
+       "unix:PATH, found `http://collector:4318`"},
+      {"tracing: {otlp_http: 'unix:/collector'}\n",
+       "f.yaml: tracing.otlp_http wants a collector as host:port, found `unix:/collector`"},
+      {"tracing: {otlp_http: 'redis://collector:4318'}\n",
+       "f.yaml: tracing.otlp_http wants a collector as host:port, found `redis://collector:4318`"},
+      {"tracing: {sample_ratio: 1.5}\n",
+       "f.yaml:1: `tracing.sample_ratio`: wanted a number from 0 to 1, found `1.5`"},
       {"kv: {remote: {url: 'a:1', username: x}}\n",
        "f.yaml: kv.remote.username needs a password_path"},
       {"kv: {events: {endpoint: '127.0.0.1:1'}}\n",

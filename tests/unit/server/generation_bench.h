@@ -158,6 +158,10 @@ class GenerationBench : public testing::Test {
     options.tenants = {{.name = "red"}, {.name = "blue"}, {.name = "green"}};
     options.tenants[0].sharing_group = "warm";
     options.tenants[1].sharing_group = "warm";
+    options.on_end = [this](const GenerationRecord& record) {
+      absl::MutexLock lock(&mutex_);
+      records_.push_back(record);
+    };
     service_ = std::make_unique<SchedulerGenerationService>(options, tokenizer_, &template_, clock_,
                                                             metrics_);
     service_->Connect(scheduler_.Port());
@@ -183,8 +187,17 @@ class GenerationBench : public testing::Test {
                          .end = i + 1 == text.size() ? end : std::nullopt});
     }
   }
-  void Done(const Request& request, absl::Status status = absl::OkStatus()) {
-    service_->OnDone({.request = request.id, .status = std::move(status)});
+  void Done(const Request& request, absl::Status status = absl::OkStatus(), StageTimes times = {}) {
+    service_->OnDone(
+        {.request = request.id, .status = std::move(status), .times = std::move(times)});
+  }
+  GenerationRecord WaitRecord() {
+    absl::MutexLock lock(&mutex_);
+    auto there = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return !records_.empty(); };
+    mutex_.Await(absl::Condition(&there));
+    GenerationRecord record = std::move(records_.front());
+    records_.pop_front();
+    return record;
   }
 
   // Keeps all prompt workers busy until the answer is notified, so that what comes meanwhile waits.
@@ -207,6 +220,8 @@ class GenerationBench : public testing::Test {
   HandClock clock_;
   MetricsRegistry metrics_;
   HandScheduler scheduler_;
+  absl::Mutex mutex_;
+  std::deque<GenerationRecord> records_ ABSL_GUARDED_BY(mutex_);  // of what is over
   std::unique_ptr<SchedulerGenerationService> service_;
 };
 

@@ -369,6 +369,50 @@ TEST_F(GenerationServiceTest, TheSchedulersTimeIsToldInWholeSecondsOneAtLeast) {
   }
 }
 
+TEST_F(GenerationServiceTest, WhatIsOverIsToldWithItsSizesAndTimes) {
+  GenerationRequest ask = Ask("four");
+  ask.tenant = TenantIndex{1};
+  ask.trace = TraceContext{.trace = {7}, .sampled = true};
+  const absl::Time arrival = clock_.Now();
+  auto stream = service_->Start(std::move(ask));
+  const Request request = scheduler_.WaitRequest();
+  clock_.Advance(absl::Seconds(2));
+  service_->OnPrompt({.request = request.id, .cached_tokens = 3});
+  Say(request, "ab", 0, SequenceEnd::kLength);
+  bool has_finished = false;
+  while (!has_finished) {
+    const GenerationEvent event = NextEvent(*stream);
+    const auto* delta = std::get_if<ChoiceDelta>(&event);
+    has_finished = delta != nullptr && delta->finish.has_value();
+  }
+  clock_.Advance(absl::Seconds(1));
+  Done(request, absl::OkStatus(), {.admitted = arrival + absl::Seconds(1), .tool = "ls"});
+  const GenerationRecord record = WaitRecord();
+  EXPECT_EQ(record.tenant, TenantIndex{1});
+  EXPECT_EQ(record.id, "id");
+  EXPECT_EQ(record.trace->trace, TraceId{7});
+  EXPECT_EQ(record.outcome, Outcome::kOk);
+  EXPECT_EQ(record.prompt_tokens, request.prompt.size());
+  EXPECT_EQ(record.cached_tokens, 3);
+  EXPECT_EQ(record.completion_tokens, 2);
+  EXPECT_EQ(record.arrival, arrival);
+  EXPECT_EQ(record.times.admitted, arrival + absl::Seconds(1));
+  EXPECT_EQ(record.times.tool, "ls");
+  EXPECT_EQ(record.first_token, arrival + absl::Seconds(2));
+  EXPECT_EQ(record.end, arrival + absl::Seconds(3));
+}
+
+TEST_F(GenerationServiceTest, WhatNeverBeganIsToldToo) {
+  scheduler_.Answer(Admit::kShed);
+  auto stream = service_->Start(Ask("Q"));
+  ReadToEnd(*stream);
+  const GenerationRecord record = WaitRecord();
+  EXPECT_EQ(record.id, "id");
+  EXPECT_EQ(record.outcome, Outcome::kShed);
+  EXPECT_EQ(record.first_token, absl::InfinitePast());
+  EXPECT_EQ(record.times.admitted, absl::InfinitePast());
+}
+
 TEST_F(GenerationServiceTest, APriorityBeyondTheTenantsCeilingCountsAsTheCeiling) {
   for (const auto& [asked, given] : {std::pair(-1, 0), std::pair(0, 0), std::pair(7, 7)}) {
     GenerationRequest ask = Ask("Q");
