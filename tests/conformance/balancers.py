@@ -1,8 +1,9 @@
 """HAProxy and nginx before two daemons, with the configuration of deploy/, of which addresses alone are
-replaced."""
+replaced; and SMG (the router that was sglang-router), by its command line."""
 
 import csv
 import io
+import json
 import os
 import pathlib
 import re
@@ -17,8 +18,10 @@ from daemon import ROOT, Daemon, wait_until
 
 
 def program(name):
-    """Its path, or None: Debian has both where only root looks by default."""
-    return shutil.which(name, path=os.environ["PATH"] + ":/usr/sbin")
+    """Its path, or None: Debian has two of them where only root looks by default, ./dev has the third
+    in an environment of its own."""
+    ours = pathlib.Path(os.environ.get("HOLDFAST_HOME", "~/.cache/holdfast")).expanduser()
+    return shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:{ours}/python/smg/bin")
 
 
 def free_port():
@@ -142,4 +145,51 @@ class Nginx:
         self.folder.cleanup()
 
 
-BALANCERS = {"haproxy": HaProxy, "nginx": Nginx}
+class Smg:
+    def __init__(self, places, policy="cache_aware"):
+        self.port, self.metrics = free_port(), free_port()
+        self.policy = policy
+        self.folder = tempfile.TemporaryDirectory(prefix="holdfast-balancer-")
+        self.log_path = pathlib.Path(self.folder.name) / "log"
+        with open(self.log_path, "wb") as log:
+            self.process = subprocess.Popen(
+                [program("smg"), "launch", "--host", "127.0.0.1", "--port", str(self.port),
+                 "--prometheus-host", "127.0.0.1", "--prometheus-port", str(self.metrics),
+                 "--worker-urls", *(f"http://127.0.0.1:{place.http}" for place in places),
+                 "--policy", policy, "--health-check-endpoint", "/health/ready",
+                 "--health-check-interval-secs", "1", "--health-failure-threshold", "1",
+                 "--health-success-threshold", "1"], stdout=log, stderr=log)
+        self.url = f"http://127.0.0.1:{self.port}"
+        assert wait_until(lambda: self.num_up() == len(places)), self.log_path.read_text()
+        self.places = places
+
+    def num_up(self):
+        try:
+            with urllib.request.urlopen(f"{self.url}/workers", timeout=10) as answer:
+                return sum(worker["is_healthy"] for worker in json.load(answer)["workers"])
+        except OSError:
+            return 0
+
+    def wait_all_up(self):
+        assert wait_until(lambda: self.num_up() == len(self.places)), \
+            "the balancer does not see a daemon that is ready"
+
+    def told(self):
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics}/metrics", timeout=10) as answer:
+            lines = answer.read().decode().splitlines()
+
+        def count(start):
+            return sum(int(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(start))
+
+        each = [count(f'smg_worker_requests_total{{worker="http://127.0.0.1:{place.http}"')
+                for place in self.places]
+        return (f"policy {self.policy}, requests by daemon {' and '.join(map(str, each))}, sent again "
+                f"{count('smg_worker_retries_total{')}")
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait()
+        self.folder.cleanup()
+
+
+BALANCERS = {"haproxy": HaProxy, "nginx": Nginx, "smg": Smg}

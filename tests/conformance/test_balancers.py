@@ -1,4 +1,5 @@
-"""The balancers' configurations of deploy/, where their programs are: one daemon is restarted while
+"""Balancers before two daemons, where their programs are, HAProxy and nginx with the configurations of
+deploy/: one daemon is restarted while
 clients are served. ./dev rolling does so again and again, under load."""
 
 import concurrent.futures
@@ -10,12 +11,13 @@ import grpc
 import openai
 import pytest
 from balancers import BALANCERS, Place, free_port, program
+from daemon import wait_until
 
 
 @pytest.fixture(scope="module", params=sorted(BALANCERS))
 def fleet(request):
     if program(request.param) is None:
-        pytest.skip(f"no {request.param} here; ./dev rolling installs it")
+        pytest.skip(f"no {request.param} here; ./dev rolling --balancer {request.param} installs it")
     with contextlib.ExitStack() as at_end:
         places = []
         for _ in range(2):
@@ -62,6 +64,37 @@ def test_what_is_for_operators_is_not_passed_on(fleet):
             assert client._client.get(fleet[0].url + path).status_code == 404
 
 
+def test_an_error_comes_as_the_daemon_said_it(fleet):
+    with client_of(fleet[0]) as client, pytest.raises(openai.BadRequestError) as error:
+        client.chat.completions.create(model="SmolLM2-135M-Instruct",
+                                       messages=[{"role": "user", "content": "one two " * 4000}])
+    assert error.value.code == "context_length_exceeded" and "shorten it" in error.value.message
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+def test_a_client_that_leaves_is_cancelled_at_its_daemon(fleet, streamed):
+    balancer, places = fleet
+
+    def num_cancelled():
+        return sum(place.daemon.metric("holdfast_server_requests_total", outcome="cancelled")
+                   for place in places)
+
+    before = num_cancelled()
+    with client_of(balancer) as client:
+        def ask(**more):
+            return client.chat.completions.create(
+                model="SmolLM2-135M-Instruct", max_tokens=1900, extra_body={"ignore_eos": True},
+                messages=[{"role": "user", "content": "Hello."}], **more)
+
+        if streamed:
+            with ask(stream=True) as stream:
+                next(stream)
+        else:
+            with pytest.raises(openai.APITimeoutError):
+                ask(timeout=1)
+    assert wait_until(lambda: num_cancelled() == before + 1)
+
+
 def test_no_stream_is_cut_and_no_request_refused_while_a_daemon_restarts(fleet):
     balancer, places = fleet
     over = False
@@ -90,7 +123,7 @@ def test_no_stream_is_cut_and_no_request_refused_while_a_daemon_restarts(fleet):
 def test_grpc_calls_go_where_a_daemon_is_ready(fleet, stubs):
     balancer, places = fleet
     if not hasattr(balancer, "grpc"):
-        pytest.skip("deploy/nginx has no gRPC")
+        pytest.skip("no gRPC by this balancer")
     pb, rpc = stubs
     balancer.wait_all_up()
     request = pb.ChatRequest(messages=[pb.Message(role="user", content="Hello.")])

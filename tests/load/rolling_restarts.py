@@ -1,12 +1,12 @@
 """Daemons behind a balancer, restarted one after the other while agents work.
 
-    ./dev rolling [--restarts 20] [--balancer haproxy|nginx] [--agents 8] [--seed 1]
+    ./dev rolling [--restarts 20] [--balancer haproxy|nginx|smg] [--agents 8] [--seed 1]
 
 Two daemons behind HAProxy or nginx with the configuration of deploy/, of which addresses alone are
-replaced. Agents hold conversations whose history grows, half of the answers streamed, a third of the
-sessions named by header, a third in the body, a third not at all. Three times the same load: one
-daemon alone with the KV memory of both, two daemons, and two daemons of which one after the other is
-told to stop, waited for, and started anew.
+replaced, or behind SMG with the --policy asked for. Agents hold conversations whose history grows,
+half of the answers streamed, a third of the sessions named by header, a third in the body, a third
+not at all. Three times the same load: one daemon alone with the KV memory of both, two daemons, and
+two daemons of which one after the other is told to stop, waited for, and started anew.
 
 Holds if every answer is a 200 and whole (a finish reason, usage, and of a stream its [DONE]), every
 daemon ends with exit code 0, and the two daemons that are not restarted have at least 90 % of the hit
@@ -30,6 +30,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "conformanc
 from balancers import BALANCERS, Place, program  # noqa: E402
 
 HIT_RATIO_SHARE_MIN = 0.9
+MODEL = "SmolLM2-135M-Instruct"
 NUM_TURNS = 6
 CONTEXT = ["--context-tokens", "4096"]
 WORDS = ("river stone lantern orchard copper signal winter harbour ladder meadow anchor violin "
@@ -102,8 +103,8 @@ async def one_session(client, index, seed, tally, is_over):
             return
         messages.append({"role": "user", "content": f"Step {turn} of task {index}: "
                          f"{' '.join(rng.choices(WORDS, k=50))}."})
-        body = {"messages": messages, "temperature": 0, "max_tokens": rng.choice([8, 24, 96]),
-                "ignore_eos": True}
+        body = {"model": MODEL, "messages": messages, "temperature": 0,
+                "max_tokens": rng.choice([8, 24, 96]), "ignore_eos": True}
         headers = {"X-Session-Id": name} if naming == 0 else {}
         if naming == 1:
             body["session_id"] = name
@@ -183,7 +184,8 @@ def run_pair(args, sessions, rolled, notice):
                 disk = ["--kv-disk-path", folder, "--kv-disk-bytes", f"{args.kv_disk_mib}MiB"]
             places.append(Place(args.kv_mib, [*CONTEXT, *notice, *disk]))
             at_end.callback(places[-1].stop)
-        balancer = BALANCERS[args.balancer](places)
+        options = {"policy": args.policy} if args.policy else {}
+        balancer = BALANCERS[args.balancer](places, **options)
         at_end.callback(balancer.stop)
 
         async def work(tally):
@@ -197,6 +199,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--restarts", type=int, default=20)
     parser.add_argument("--balancer", choices=sorted(BALANCERS), default="haproxy")
+    parser.add_argument("--policy", help="of smg alone: cache_aware (its default), round_robin, ...")
     parser.add_argument("--agents", type=int, default=8)
     parser.add_argument("--sessions", type=int, default=32, help="of the loads without restarts; "
                         "0: leaves these out")
@@ -207,8 +210,11 @@ def main():
     parser.add_argument("--settle", type=float, default=3, help="seconds between two restarts")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
+    if args.policy and args.balancer != "smg":
+        parser.error("--policy is of --balancer smg; the others go by their configuration in deploy/")
     if program(args.balancer) is None:
-        print(f"rolling restarts: SKIPPED: no {args.balancer} here; ./dev rolling installs it")
+        print(f"rolling restarts: SKIPPED: no {args.balancer} here; ./dev rolling --balancer "
+              f"{args.balancer} installs it")
         return 0
     notice = [] if args.drain_notice == "0" else ["--drain-notice", args.drain_notice]
     faults = []
