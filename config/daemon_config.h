@@ -128,6 +128,10 @@ struct DaemonConfig {
     // none.
     std::optional<std::string> path;
     absl::Duration flush = absl::Seconds(5);  // between two writes
+    int32_t keep_days = 0;                    // that an hour is kept; 0: for ever
+    absl::Duration Keep() const {
+      return keep_days == 0 ? absl::InfiniteDuration() : keep_days * absl::Hours(24);
+    }
   } usage;
   struct MetricsSettings {
     int32_t tenants_max = 64;  // with series of their own; the others are counted as `other`

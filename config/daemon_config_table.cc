@@ -481,6 +481,13 @@ std::vector<Setting> MakeSettings() {
        .about = "time between two writes, of which a daemon that is killed loses the last",
        .least = 100,
        .most = 3'600'000},
+      {.section = "usage",
+       .key = "keep_days",
+       .kind = kInteger,
+       .slot = DAEMON_SLOT(usage.keep_days),
+       .about = "days after which an hour is deleted; 0: it is kept for ever",
+       .least = 0,
+       .most = 36'500},
 
       {.section = "metrics",
        .key = "tenants_max",

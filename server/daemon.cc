@@ -260,6 +260,7 @@ class Daemon final {
     usage_ = std::make_unique<UsageService>(
         std::move(ledger), UsageCounters(metrics_, front_->model_info().name),
         UsageOptions{.flush = config_.usage.flush,
+                     .keep = config_.usage.Keep(),
                      .on_change = on_change,
                      .answer = [this](const UsageAsk& ask) { return AnswerUsage(ask); }});
     return absl::OkStatus();
@@ -352,7 +353,9 @@ class Daemon final {
   void LogGeneration(const GenerationRecord& record) {
     const std::string tenant = kv_admin_->NameOf(record.tenant);
     const absl::Time first = std::min(record.first_token, record.end);
-    log_.Write(record.outcome == Outcome::kError ? LogLevel::kWarn : LogLevel::kDebug, "generation",
+    const bool is_fault = record.outcome == Outcome::kError;
+    log_.Write(is_fault ? LogLevel::kWarn : LogLevel::kDebug,
+               is_fault ? "generation_failed" : "generation",
                {{"id", record.id},
                 {"tenant", tenant},
                 {"trace_id", record.trace ? Hex(record.trace->trace) : "-"},

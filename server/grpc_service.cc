@@ -31,6 +31,12 @@ std::string_view MetadataOf(const grpc::CallbackServerContext& context, const ch
   return {found->second.data(), found->second.size()};
 }
 
+// As over HTTP, one that is there twice is as if it were not there.
+std::string_view TraceParentOf(const grpc::CallbackServerContext& context) {
+  return context.client_metadata().count("traceparent") == 1 ? MetadataOf(context, "traceparent")
+                                                             : std::string_view();
+}
+
 std::string_view KeyOf(const grpc::CallbackServerContext& context) {
   constexpr std::string_view kBearer = "bearer ";
   const std::string_view authorization = MetadataOf(context, "authorization");
@@ -318,7 +324,7 @@ absl::StatusOr<GenerationRequest> GrpcService::Accept(const grpc::CallbackServer
   ASSIGN_OR_RETURN(GenerationRequest accepted, Decode(request, service_.model_info(), session));
   accepted.tenant = tenant;
   accepted.arrival = SteadyNow();
-  if (tracer_ != nullptr) accepted.trace = tracer_->Begin(MetadataOf(context, "traceparent"));
+  if (tracer_ != nullptr) accepted.trace = tracer_->Begin(TraceParentOf(context));
   RETURN_IF_ERROR(Enter(tenant, accepted.wire_id));
   return accepted;
 }
@@ -394,7 +400,7 @@ grpc::ServerUnaryReactor* GrpcService::Embed(grpc::CallbackServerContext* contex
   if (status.ok()) status = Enter(*tenant, requests->front().wire_id);
   if (!status.ok()) return FinishUnary(*context, status);
   std::optional<TraceContext> trace;
-  if (tracer_ != nullptr) trace = tracer_->Begin(MetadataOf(*context, "traceparent"));
+  if (tracer_ != nullptr) trace = tracer_->Begin(TraceParentOf(*context));
   for (GenerationRequest& one : *requests) {
     one.tenant = *tenant;
     one.arrival = SteadyNow();

@@ -68,7 +68,10 @@ void AddGenerationSpans(const GenerationRecord& record, std::string_view tenant,
   stages.Add("prefill", std::max(times.admitted, times.restored),
              record.first_token == absl::InfinitePast() ? record.end : record.first_token);
   stages.Add("decode", record.first_token, record.end);
-  const bool is_well = record.outcome == Outcome::kOk;
+  // What the client did (it left, asked what cannot be, or too much) is no error of a server's
+  // span.
+  const bool is_fault = record.outcome == Outcome::kUnavailable ||
+                        record.outcome == Outcome::kTimeout || record.outcome == Outcome::kError;
   tracer.Add({.trace = record.trace->trace,
               .id = id,
               .parent = record.trace->span,
@@ -83,7 +86,7 @@ void AddGenerationSpans(const GenerationRecord& record, std::string_view tenant,
                              {"holdfast.cached_tokens", int64_t{record.cached_tokens}},
                              {"holdfast.tenant", std::string(tenant)},
                              {"holdfast.outcome", std::string(OutcomeName(record.outcome))}},
-              .error = is_well ? "" : OutcomeName(record.outcome)});
+              .error = is_fault ? OutcomeName(record.outcome) : ""});
 }
 
 }  // namespace holdfast

@@ -23,6 +23,7 @@
 #include "config/base/status_macros.h"
 #include "server/http_client.h"
 #include "server/terminal.h"
+#include "server/terminal_text.h"
 #include "server/top_frame.h"
 #include "server/top_options.h"
 #include "server/top_rates.h"
@@ -38,7 +39,8 @@ constexpr int kTextWidth = 120;  // of a file or a pipe, which has none
 
 // What an answer other than 200 says, and what to do about it.
 absl::Status Refusal(const TopOptions& options, const HttpAnswer& answer) {
-  const std::string told = ReadTopError(answer.body);
+  constexpr int kToldCellsMax = 400;  // and nothing in it steers a terminal
+  const std::string told = CutToCells(ShownText(ReadTopError(answer.body)), kToldCellsMax);
   const std::string message =
       Concat(options.url, ": ", told.empty() ? Concat("status ", answer.status) : told);
   switch (answer.status) {

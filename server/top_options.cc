@@ -46,7 +46,7 @@ absl::StatusOr<HttpQuestion> DaemonAt(const std::string& url) {
   return daemon;
 }
 
-// As `holdfast health` finds it: every address by loopback, its certificate unchecked.
+// As `holdfast health` finds it: 0.0.0.0 and :: by loopback, its certificate unchecked.
 absl::StatusOr<HttpQuestion> DaemonOf(const DaemonConfig& config) {
   const bool has_admin = !config.admin.keys.empty();
   ASSIGN_OR_RETURN(const Endpoint endpoint,
@@ -101,10 +101,12 @@ absl::StatusOr<TopOptions> TopOptionsOf(const CommandLine& line, const DaemonCon
   const bool is_tls = options.daemon.tls != HttpQuestion::Tls::kNone;
   options.url = Concat(is_tls ? "https://" : "http://", HostAndPort(options.daemon));
   if (const std::string path = arguments.Text("--key-file"); !path.empty()) {
-    if (!is_tls && !IsLoopbackHost(HostAndPort(options.daemon))) {
-      return absl::InvalidArgumentError(
-          Concat("--key-file: the key would go to ", options.url,
-                 " for all to read on the way; ask by https://, or through an SSH tunnel"));
+    if (options.daemon.tls != HttpQuestion::Tls::kChecked &&
+        !IsLoopbackHost(HostAndPort(options.daemon))) {
+      return absl::InvalidArgumentError(Concat(
+          "--key-file: the key would go to ", options.url, ", whoever that is",
+          is_tls ? "; have its certificate checked by --url https://HOST:PORT"
+                 : ", for all to read on the way; ask by https://, or through an SSH tunnel"));
     }
     ASSIGN_OR_RETURN(const std::string key, ReadKey(path));
     options.daemon.headers.emplace_back("Authorization", Concat("Bearer ", key));

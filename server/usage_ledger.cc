@@ -54,8 +54,7 @@ absl::StatusOr<std::unique_ptr<UsageLedger>> UsageLedger::Open(const std::string
 absl::Status UsageLedger::Add(std::span<const UsageTotals> totals) {
   CHECK(totals.size() == kept_.size());
   if (std::equal(totals.begin(), totals.end(), kept_.begin())) return absl::OkStatus();
-  const int64_t now = absl::ToUnixSeconds(clock_.Now());
-  const int64_t hour = now - now % 3600;
+  const int64_t hour = ThisHour();
   Transaction transaction(*database_);
   RETURN_IF_ERROR(transaction.status());
   for (size_t i = 0; i < totals.size(); ++i) {
@@ -80,6 +79,40 @@ absl::Status UsageLedger::AddOf(size_t tenant, int64_t hour, const UsageTotals& 
     RETURN_IF_ERROR(database_->Run(kAddRefusals, hour, name, kRefusalReasons[i], refused));
   }
   return absl::OkStatus();
+}
+
+int64_t UsageLedger::ThisHour() const {
+  const int64_t now = absl::ToUnixSeconds(clock_.Now());
+  return now - now % 3600;
+}
+
+absl::StatusOr<std::optional<int64_t>> UsageLedger::OldestHour() {
+  std::optional<int64_t> oldest;
+  ASSIGN_OR_RETURN(Rows rows, database_->Query("SELECT min(hour) FROM usage"));
+  if (rows.Next()) oldest = rows.MaybeInteger(0);
+  RETURN_IF_ERROR(rows.status());
+  return oldest;
+}
+
+absl::Status UsageLedger::DeleteOld(absl::Duration keep) {
+  CHECK(keep >= absl::Hours(1));
+  if (keep == absl::InfiniteDuration()) return absl::OkStatus();
+  const int64_t first_kept = ThisHour() - absl::ToInt64Seconds(keep);
+  for (int i = 0; i < kUsageHoursDeletedMax; ++i) {
+    ASSIGN_OR_RETURN(const std::optional<int64_t> oldest, OldestHour());
+    if (!oldest || *oldest >= first_kept) break;
+    RETURN_IF_ERROR(DeleteHour(*oldest));
+  }
+  return absl::OkStatus();
+}
+
+// Each refusal's row has one of `usage` beside it (AddOf), by which it is found.
+absl::Status UsageLedger::DeleteHour(int64_t hour) {
+  Transaction transaction(*database_);
+  RETURN_IF_ERROR(transaction.status());
+  RETURN_IF_ERROR(database_->Run("DELETE FROM usage WHERE hour = ?", hour));
+  RETURN_IF_ERROR(database_->Run("DELETE FROM usage_refusals WHERE hour = ?", hour));
+  return transaction.Commit();
 }
 
 }  // namespace holdfast

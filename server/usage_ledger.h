@@ -1,5 +1,5 @@
-// What each tenant has used, by the hour, in a SQLite file: rows that only grow, which
-// `holdfast usage` sums up (usage_report.h).
+// What each tenant has used, by the hour, in a SQLite file: rows that only grow until they are old,
+// which `holdfast usage` sums up (usage_report.h).
 //
 //   counters of this process ── Add, now and then: what they have grown by ──► row of the hour
 //
@@ -9,14 +9,17 @@
 //
 // Hours are UTC's, by the date when it is added.
 //
+// An hour that is too old goes whole, all tenants' rows at once: a sum never has a part of it.
+//
 // Thread: one at a time.    Bound: a row for each hour and tenant that used something, and one for
-// each reason of its refusals; nothing is deleted.
+// each reason of its refusals, of the hours that DeleteOld leaves.
 #pragma once
 
 #include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -25,6 +28,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "config/base/clock.h"
 #include "server/database.h"
 
@@ -55,6 +59,10 @@ inline constexpr std::array<std::string_view, 10> kRefusalReasons = {
     "capacity",     "queue",      "tenant_queue", "queue_share", "queue_wait",
     "request_rate", "token_rate", "texts",        "invalid",     "unavailable"};
 
+// That one DeleteOld deletes at most, so that a ledger that was kept for long before holds nobody
+// up.
+inline constexpr int kUsageHoursDeletedMax = 24;
+
 // Of one tenant, since the process began: each only grows.
 struct UsageTotals {
   std::array<int64_t, kUsageColumns.size()> counts{};
@@ -83,6 +91,10 @@ class UsageLedger final {
   // or, with an error, nothing.
   absl::Status Add(std::span<const UsageTotals> totals);
 
+  // Deletes hours that began more than `keep`, an hour or more, before this one, the oldest first;
+  // with an error, those that come before the fault.
+  absl::Status DeleteOld(absl::Duration keep);
+
   const std::vector<std::string>& tenants() const { return tenants_; }
   // New ones behind those that there are: `names` has all.
   void SetTenants(std::vector<std::string> names) {
@@ -92,6 +104,9 @@ class UsageLedger final {
 
  private:
   absl::Status AddOf(size_t tenant, int64_t hour, const UsageTotals& totals);
+  int64_t ThisHour() const;  // its beginning, in Unix seconds
+  absl::StatusOr<std::optional<int64_t>> OldestHour();
+  absl::Status DeleteHour(int64_t hour);
 
   const std::unique_ptr<Database> database_;
   std::vector<std::string> tenants_;

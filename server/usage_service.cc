@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "config/base/clock.h"
+#include "config/base/concat.h"
 #include "config/ids.h"
 #include "scheduler/metrics.h"
 #include "server/generation_metrics.h"
@@ -126,7 +127,13 @@ void UsageService::Write() {
     absl::MutexLock lock(&mutex_);
     if (tenants_) ledger_->SetTenants(*std::exchange(tenants_, std::nullopt));
   }
-  const absl::Status status = ledger_->Add(read_(ledger_->tenants()));
+  absl::Status status = ledger_->Add(read_(ledger_->tenants()));
+  if (status.ok()) {
+    status = ledger_->DeleteOld(options_.keep);
+    if (!status.ok()) {
+      status = absl::Status(status.code(), Concat("deleting old hours: ", status.message()));
+    }
+  }
   if (failing_ != !status.ok() && options_.on_change) options_.on_change(status);
   failing_ = !status.ok();
 }

@@ -1,5 +1,5 @@
-// Writes what the tenants use to the ledger every so often, from a thread of its own: the disk
-// holds nobody up.
+// Writes what the tenants use to the ledger every so often, and deletes there what is too old, from
+// a thread of its own: the disk holds nobody up.
 //
 // Thread: any.    Bound: one Add at a time; kUsageAsksMax questions, kUsageAsksOfOneMax of a
 // tenant.
@@ -28,7 +28,8 @@ inline constexpr size_t kUsageAsksMax = 64;
 inline constexpr size_t kUsageAsksOfOneMax = 4;  // so that one who asks a lot leaves others room
 
 struct UsageOptions {
-  absl::Duration flush;  // between two writes
+  absl::Duration flush;                            // between two writes
+  absl::Duration keep = absl::InfiniteDuration();  // after which an hour is deleted
   // The disk failed, after all was well; or, OK, all is well again. On the service's thread.
   std::function<void(const absl::Status&)> on_change;
   // Reads the ledger. On the service's thread, which writes nothing meanwhile: it must be bounded.

@@ -160,8 +160,11 @@ class Smg:
                  "--health-check-interval-secs", "1", "--health-failure-threshold", "1",
                  "--health-success-threshold", "1"], stdout=log, stderr=log)
         self.url = f"http://127.0.0.1:{self.port}"
-        assert wait_until(lambda: self.num_up() == len(places)), self.log_path.read_text()
         self.places = places
+        if not wait_until(lambda: self.num_up() == len(places)):
+            said = self.log_path.read_text()
+            self.stop()
+            raise AssertionError(said)
 
     def num_up(self):
         try:

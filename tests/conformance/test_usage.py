@@ -1,9 +1,11 @@
 """The usage ledger: what clients were told, by tenant, over restarts and kills."""
 
+import contextlib
 import csv
 import io
 import json
 import pathlib
+import sqlite3
 import subprocess
 import sys
 import time
@@ -26,6 +28,35 @@ def rows_of(*flags):
     told = usage(*flags, "--format", "json")
     assert told.returncode == 0, told.stderr
     return {row["tenant"]: row for row in json.loads(told.stdout)}
+
+
+def test_hours_that_are_too_old_go_and_others_stay(folder):
+    ledger = folder / "old.sqlite"
+    config = "usage:\n  flush: 100ms\n  keep_days: {}\n"
+
+    def begins():
+        told = usage("--usage", ledger, "--by", "hour", "--format", "json").stdout
+        return [row["hour"] for row in json.loads(told)]
+
+    with Daemon("--usage", str(ledger), config=config.format(0)) as daemon:
+        client_of(daemon, "none").completions.create(model="", prompt="x", max_tokens=1)
+        assert daemon.terminate() == 0
+    this_hour = int(time.time()) // 3600 * 3600
+    with contextlib.closing(sqlite3.connect(ledger)) as database, database:
+        for days in (1, 2, 3, 1000):
+            hour = this_hour - 86400 * days
+            database.execute(f"INSERT INTO usage VALUES ({hour}, 'default'{', 1' * 10})")
+            database.execute(f"INSERT INTO usage_refusals VALUES ({hour}, 'default', 'queue', 1)")
+    with Daemon("--usage", str(ledger), config=config.format(0)) as daemon:
+        assert daemon.terminate() == 0
+    assert len(begins()) == 5  # with the hour of the request
+    with Daemon("--usage", str(ledger), config=config.format(2)):
+        assert wait_until(lambda: len(begins()) <= 3)
+    left = begins()
+    with contextlib.closing(sqlite3.connect(ledger)) as database:
+        refused = database.execute("SELECT hour FROM usage_refusals ORDER BY hour").fetchall()
+    # At an hour's turn the one of two days ago may have gone meanwhile.
+    assert refused[-1] == (this_hour - 86400,) and len(refused) + 1 == len(left) >= 2
 
 
 def test_over_http_a_tenant_sees_its_own_usage_and_an_administrator_all(folder):
@@ -85,11 +116,11 @@ def test_after_a_clean_stop_the_ledger_has_what_the_answers_said(folder):
             raise AssertionError("a prompt of 9000 tokens was taken")
         except openai.BadRequestError:
             pass
-        # One whose reader leaves counts with what it came to.
+        # One whose reader leaves, here with some of its text, counts with what it came to.
         with client_of(daemon, green).chat.completions.create(
                 model="", messages=[{"role": "user", "content": "Once"}], max_tokens=1500,
                 stream=True, extra_body={"ignore_eos": True}) as stream:
-            next(iter(stream))
+            next(chunk for chunk in stream if chunk.choices[0].delta.content)
         limited = client_of(daemon, blue)
         assert limited.completions.create(model="", prompt="x", max_tokens=1).usage
         for _ in range(2):

@@ -128,6 +128,11 @@ TEST_F(RequestSpansTest, OfAnHttpRequestItIsAPart) {
   EXPECT_EQ(generation["status"]["code"], 2);
 }
 
+TEST_F(RequestSpansTest, WhatAClientDidIsNoErrorOfTheServers) {
+  record_.outcome = Outcome::kCancelled;
+  EXPECT_FALSE(Sent().at("generation").contains("status"));
+}
+
 TEST_F(RequestSpansTest, WhoIsNotSampledOrNotTracedLeavesNothing) {
   record_.trace->sampled = false;
   AddHttpSpan({.method = "POST", .route = "/x", .trace = record_.trace}, "acme", *tracer_);

@@ -114,6 +114,10 @@ TEST_F(TopKeyTest, AKeyGoesOverANetworkUnderTlsAlone) {
   Write("hf-abc\n");
   EXPECT_THAT(Refusal({"--key-file", path_, "--url", "http://10.0.0.1:8080"}),
               HasSubstr("for all to read on the way"));
+  DaemonConfig config;
+  config.listen.http = "10.0.0.1:8080";
+  config.listen.tls.emplace();
+  EXPECT_THAT(Refusal({"--key-file", path_}, config), HasSubstr("whoever that is"));
   for (const char* url : {"https://10.0.0.1:8080", "http://localhost:1", "http://[::1]:1"}) {
     EXPECT_EQ(Refusal({"--key-file", path_, "--url", url}), "");
   }

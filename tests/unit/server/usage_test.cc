@@ -164,6 +164,57 @@ TEST_F(UsageTest, SumsAreOfTheTimeAndTheTenantThatAreAskedFor) {
   EXPECT_EQ(sums({.tenant = "green"}), std::vector<double>());
 }
 
+TEST_F(UsageTest, OldHoursGoWholeTheOldestFirstAndNoneThatIsKept) {
+  constexpr int kHours = 60;
+  for (int hour = 0; hour < kHours; ++hour) {
+    for (UsageTotals& totals : totals_) ++totals[UsageColumn::kRequests];
+    if (hour % 3 == 0) ++totals_[0].refusals[0];
+    ASSERT_TRUE(ledger_->Add(totals_).ok());
+    if (hour + 1 < kHours) clock_.now += absl::Hours(1);
+  }
+  clock_.now += absl::Minutes(59);
+  const auto hours = [&] {
+    const std::vector<UsageRow> rows = Read();
+    EXPECT_EQ(rows.size() % 2, 0);  // both tenants'
+    EXPECT_TRUE(rows.empty() || rows.back().begin == Hour());
+    return rows.size() / 2;
+  };
+  ASSERT_TRUE(ledger_->DeleteOld(absl::InfiniteDuration()).ok());
+  EXPECT_EQ(hours(), kHours);
+  {
+    const FullDisk full;
+    EXPECT_EQ(ledger_->DeleteOld(absl::Hours(10)).code(), absl::StatusCode::kUnavailable);
+  }
+  EXPECT_EQ(hours(), kHours);
+  ASSERT_TRUE(ledger_->DeleteOld(absl::Hours(10)).ok());
+  EXPECT_EQ(hours(), kHours - kUsageHoursDeletedMax);
+  for (int i = 0; i < 3; ++i) ASSERT_TRUE(ledger_->DeleteOld(absl::Hours(10)).ok());
+  EXPECT_EQ(hours(), 11);  // this one and ten before it
+  int64_t refusals = 0;
+  for (const UsageRow& row : Read()) refusals += row.refusals.empty() ? 0 : 1;
+  EXPECT_EQ(refusals, 3);  // of the hours 51, 54 and 57
+  Kill();
+  EXPECT_EQ(hours(), 11);
+  ASSERT_TRUE(ledger_->DeleteOld(absl::Hours(1)).ok());
+  EXPECT_EQ(hours(), 2);
+}
+
+TEST_F(UsageTest, TheServiceDeletesWhatIsTooOldAlsoWhereNothingIsUsed) {
+  ++totals_[0][UsageColumn::kRequests];
+  ASSERT_TRUE(ledger_->Add(totals_).ok());
+  clock_.now += absl::Hours(24);
+  const auto serve = [&] {
+    Open();  // counts from 0
+    UsageService(std::move(ledger_), [](const auto&) { return std::vector<UsageTotals>(2); },
+                 {.flush = absl::Hours(1), .keep = absl::Hours(24), .on_change = nullptr});
+  };
+  serve();
+  EXPECT_EQ(Read().size(), 1);
+  clock_.now += absl::Hours(1);
+  serve();
+  EXPECT_EQ(Read().size(), 0);
+}
+
 TEST_F(UsageTest, WhoAsksByTextGetsTheSameRowsAsJson) {
   ++totals_[0][UsageColumn::kRequests];
   ++totals_[1][UsageColumn::kOk];
