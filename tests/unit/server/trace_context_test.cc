@@ -28,7 +28,8 @@ TEST(TraceContextTest, WhatIsWrittenIsReadTheSame) {
 }
 
 TEST(TraceContextTest, OtherFlagsAndLaterVersionsAreRead) {
-  EXPECT_FALSE(ParseTraceParent("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-fe")->sampled);
+  EXPECT_FALSE(
+      ParseTraceParent("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-fe")->sampled);
   EXPECT_TRUE(ParseTraceParent("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-03")->sampled);
   EXPECT_TRUE(
       ParseTraceParent("cc-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-what-comes"));
