@@ -130,6 +130,8 @@ const dayOf = (ago: number): string => new Date(Date.now() - ago * 86_400_000).t
 
 function Ledger() {
   const [wanted, setWanted] = useState({ from: dayOf(30), to: dayOf(-1), by: "tenant" });
+  // Two changes may come before the next rendering.
+  const change = (part: Partial<typeof wanted>) => setWanted((before) => ({ ...before, ...part }));
   const [answer, setAnswer] = useState<{ kept: boolean; data: Row[] } | null>(null);
   const fault = usePolling(
     async (signal) => {
@@ -148,7 +150,7 @@ function Ledger() {
         id={name}
         type="date"
         value={wanted[name]}
-        onChange={(event) => setWanted({ ...wanted, [name]: event.currentTarget.value })}
+        onChange={(event) => change({ [name]: event.currentTarget.value })}
       />
     </>
   );
@@ -167,7 +169,7 @@ function Ledger() {
             {field("from", "From")}
             {field("to", "up to, without")}
             <label for="by">a row for each</label>
-            <select id="by" value={wanted.by} onChange={(event) => setWanted({ ...wanted, by: event.currentTarget.value })}>
+            <select id="by" value={wanted.by} onChange={(event) => change({ by: event.currentTarget.value })}>
               <option value="tenant">tenant</option>
               <option value="day">day</option>
               <option value="hour">hour</option>
