@@ -95,6 +95,9 @@ void AddEventFaults(const DaemonConfig::KvSettings::Events& events,
   if (events.endpoint.empty() && !events.replay_endpoint.empty()) {
     faults.push_back("kv.events.replay_endpoint needs an endpoint");
   }
+  if (events.endpoint.starts_with("ipc://") && events.endpoint == events.replay_endpoint) {
+    faults.push_back("kv.events: endpoint and replay_endpoint need a path each");
+  }
 }
 
 void AddTracingFaults(const DaemonConfig& config, std::vector<std::string>& faults) {

@@ -227,12 +227,14 @@ class KvEventPublisher::Thread final {
 
   void Sleep() {
     if (!ring_.PrepareToSleep()) return;
-    std::array<zmq_pollitem_t, 2> items{
+    // Nothing comes in from subscribers, but asking has the socket let those go who have left.
+    std::array<zmq_pollitem_t, 3> items{
         zmq_pollitem_t{.socket = nullptr, .fd = ring_.wake_fd(), .events = ZMQ_POLLIN},
+        zmq_pollitem_t{.socket = publisher_.get(), .events = ZMQ_POLLIN},
         zmq_pollitem_t{.socket = replayer_.get(), .events = ZMQ_POLLIN}};
     // No more questions are read than answered at a time.
     const bool is_full = replays_under_way_.size() >= kReplaysMax;
-    const int num_items = replayer_.get() == nullptr || is_full ? 1 : 2;
+    const int num_items = replayer_.get() == nullptr || is_full ? 2 : 3;
     const int polled =
         zmq_poll(items.data(), num_items, replays_under_way_.empty() ? -1 : kRetryMs);
     CHECK(polled >= 0 || zmq_errno() == EINTR);
