@@ -3,6 +3,8 @@
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <future>
 #include <memory>
 #include <string>
 #include <thread>
@@ -148,16 +150,19 @@ TEST_F(GrpcUntakenTest, AStreamThatIsReadMayPauseForLonger) {
   EXPECT_TRUE(reader->Finish().ok());
 }
 
-// Lets so many steps pass, and after Open all.
+// Lets as many steps pass as it is told to, and after Open all.
 class StepGate {
  public:
-  explicit StepGate(int steps) : steps_(steps) {}
   void Pass() {
     absl::MutexLock lock(&mutex_);
     const auto may_pass = [this]()
                               ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return open_ || steps_ > 0; };
     mutex_.Await(absl::Condition(&may_pass));
     --steps_;
+  }
+  void LetOne() {
+    absl::MutexLock lock(&mutex_);
+    ++steps_;
   }
   void Open() {
     absl::MutexLock lock(&mutex_);
@@ -166,7 +171,7 @@ class StepGate {
 
  private:
   absl::Mutex mutex_;
-  int steps_ ABSL_GUARDED_BY(mutex_);
+  int steps_ ABSL_GUARDED_BY(mutex_) = 0;
   bool open_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
@@ -203,7 +208,7 @@ class GrpcUntakenOverSchedulerTest : public testing::Test {
     return MetricValues(metrics_).Sum("holdfast_server_requests_total", {R"(outcome="cancelled")"});
   }
 
-  StepGate gate_{100};
+  StepGate gate_;
   ByteTokenizer tokenizer_;
   FakeEngine engine_{{.vocab_size = 258, .context_tokens = kContextTokens, .num_blocks = 600}};
   SteadyClock clock_;
@@ -227,7 +232,14 @@ TEST_F(GrpcUntakenOverSchedulerTest, AStreamThatIsNotReadGivesItsBlocksBackAndOt
   grpc::ClientContext context;
   context.AddMetadata("x-api-key", "other");
   v1::CompleteResponse response;
-  const grpc::Status status = server_->stub().Complete(&context, little, &response);
+  auto answered = std::async(std::launch::async,
+                             [&] { return server_->stub().Complete(&context, little, &response); });
+  // Steps come slowly, so that the first is not done before the second has come, however late.
+  while (answered.wait_for(std::chrono::milliseconds(2)) != std::future_status::ready) {
+    gate_.LetOne();
+  }
+  const grpc::Status status = answered.get();
+  for (int i = 0; i < 100; ++i) gate_.LetOne();  // if the first was later than the second
   EXPECT_TRUE(status.ok()) << status.error_message();
   EXPECT_EQ(response.usage().completion_tokens(), 5);
 
