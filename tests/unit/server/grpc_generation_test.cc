@@ -232,8 +232,12 @@ TEST_F(GrpcGenerationTest, AClientThatCancelsStopsItsRequest) {
 }
 
 TEST_F(GrpcGenerationTest, AClientsDeadlineStopsItsRequest) {
+  // Once connected, and long enough that the request is there before it.
+  Caller before;
+  v1::ListModelsResponse models;
+  ASSERT_TRUE(stub_->ListModels(&before.context, {}, &models).ok());
   Caller client;
-  client.context.set_deadline(absl::ToChronoTime(absl::Now() + absl::Milliseconds(50)));
+  client.context.set_deadline(absl::ToChronoTime(absl::Now() + absl::Milliseconds(500)));
   v1::ChatResponse response;
   EXPECT_EQ(stub_->Chat(&client.context, Ask(), &response).error_code(),
             grpc::StatusCode::DEADLINE_EXCEEDED);
